@@ -1,0 +1,50 @@
+"""What the makers say their accelerators can do: bfloat16 FLOP/s, dense, of one JAX device.
+
+TPU: https://docs.cloud.google.com/tpu/docs/v6e and its sister pages, which count a chip; on v2, v3
+and TPU7x a JAX device is one of a chip's two cores. (v4 lite, v2: jax's own table, tpu_info.py.)
+NVIDIA: the data sheets at https://resources.nvidia.com, whose figures "with sparsity" are halved
+here. V100 and T4 have no bfloat16; theirs is the float16 figure.
+"""
+
+import re
+from collections.abc import Sequence
+
+import jax
+
+# The first name that stands as a whole word in the device's kind counts.
+PEAK = {
+    "TPU v2": 46e12 / 2,
+    "TPU v3": 123e12 / 2,
+    "TPU v4 lite": 137e12,
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5e": 197e12,
+    "TPU v5p": 459e12,
+    "TPU v5": 459e12,
+    "TPU v6 lite": 918e12,
+    "TPU v6e": 918e12,
+    "TPU7x": 2307e12 / 2,
+    "V100": 125e12,
+    "T4": 65e12,
+    "A100": 312e12,
+    "L4": 121e12,
+    "L40S": 362e12,
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "H100": 989e12,
+    "H200 NVL": 835e12,
+    "H200": 989e12,
+    "B200": 2250e12,
+}
+
+
+def peak(devices: Sequence[jax.Device]) -> float | None:
+    """Return the bfloat16 FLOP/s of all devices together, or None if one is not in the table."""
+    peaks = [_peak(device.device_kind) for device in devices]
+    return None if None in peaks else sum(peaks)
+
+
+def _peak(kind):
+    if "MIG" in kind:  # a slice of a GPU, which carries the whole one's name
+        return None
+    return next((flops for name, flops in PEAK.items() if re.search(rf"\b{name}\b", kind)), None)

@@ -1,0 +1,77 @@
+"""manifest.json: what is needed to do a run again, and to know what it was."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+
+import zoo
+
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tokenizers", "numpy")
+
+
+def write_manifest(folder: str | os.PathLike, **fields) -> dict:
+    """Write manifest.json into a run's folder, and return what it holds.
+
+    Args:
+      folder: the run's; made if need be.
+      fields: what only the run knows: recipe, seed, and the fingerprints of data and tokenizer.
+        What can be found out is added: command, directory, time, code, versions and devices.
+    """
+    devices = jax.devices()
+    manifest = {
+        **fields,
+        "command": shlex.join(sys.orig_argv),
+        "directory": os.getcwd(),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "revision": _revision(),
+        "versions": {"zoo": zoo.__version__, "python": platform.python_version()}
+        | {library: importlib.metadata.version(library) for library in LIBRARIES},
+        "devices": {
+            "kind": devices[0].device_kind,
+            "count": len(devices),
+            "processes": jax.process_count(),
+        },
+    }
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / "manifest.json.new"
+    unfinished.write_text(json.dumps(manifest, indent=2, default=str) + "\n", encoding="utf-8")
+    unfinished.replace(folder / "manifest.json")
+    return manifest
+
+
+def read_manifest(folder: str | os.PathLike) -> dict:
+    """Return the manifest of a run. Raises FileNotFoundError or ValueError, in one line."""
+    path = Path(folder) / "manifest.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{folder} is no run's folder: it has no manifest.json")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+
+
+def _revision():
+    """The commit of this code, with "-dirty" if changed since; None outside of a repository."""
+    here = Path(__file__)
+    git = ["git", "-C", str(here.parent)]
+    # An installed copy may lie in somebody else's repository, which does not track it.
+    if _output([*git, "ls-files", "--error-unmatch", here.name]) is None:
+        return None
+    return _output([*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"])
+
+
+def _output(command):
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
