@@ -1,0 +1,46 @@
+"""Windows of a fixed length over the whole stream, for causal language models.
+
+A batch is {"tokens": int32 [B, L + 1], "mask": bool [B, L + 1]}: a model reads the first L tokens
+and predicts the last L; the mask is False on padding. Windows are L apart, so each token but the
+very first is predicted once an epoch.
+"""
+
+import numpy as np
+
+from train.data.batches import Batch, Batches, endless, once
+from train.data.corpus import Corpus, num_tokens, read
+
+
+def train(
+    corpus: Corpus, length: int, batch: int, seed: int, process: tuple[int, int] = (0, 1)
+) -> Batches:
+    """Full windows, shuffled anew in every epoch. What is left at the end of the text is dropped.
+
+    Raises ValueError where the text is shorter than one window.
+    """
+    count = (num_tokens(corpus) - 1) // length
+    if count < 1:
+        raise ValueError(
+            f"the text has {num_tokens(corpus)} tokens, one window needs {length + 1}: "
+            "give more text, or a shorter length"
+        )
+    return endless(lambda index, _: _window(corpus, index, length), count, batch, seed, process)
+
+
+def evaluate(corpus: Corpus, length: int, batch: int, process: tuple[int, int] = (0, 1)) -> Batches:
+    """All windows once, in order; the last one is padded with id 0.
+
+    Raises ValueError where the text has no token to predict.
+    """
+    count = -(-(num_tokens(corpus) - 1) // length)
+    if count < 1:
+        raise ValueError("the text has a single token, and nothing to predict it from")
+    return once(lambda index, _: _window(corpus, index, length), count, batch, process)
+
+
+def _window(corpus: Corpus, index: int, length: int) -> Batch:
+    start = int(corpus.sentences[0]) + index * length
+    found = read(corpus, start, min(start + length + 1, int(corpus.sentences[-1])))
+    tokens = np.zeros(length + 1, np.int32)
+    tokens[: len(found)] = found
+    return {"tokens": tokens, "mask": np.arange(length + 1) < len(found)}

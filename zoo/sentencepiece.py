@@ -1,0 +1,102 @@
+"""Reads SentencePiece model files (Kudo and Richardson 2018): protobuf, by a reader of our own.
+
+The fields are those of `sentencepiece_model.proto`. Only what a unigram model needs is kept.
+"""
+
+import struct
+from typing import NamedTuple
+
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4
+UNIGRAM = 1
+_KINDS = {2: "byte-pair", 3: "word", 4: "character"}
+
+
+class Piece(NamedTuple):
+    """An entry of the vocabulary: its text, its log probability, its type."""
+
+    text: str
+    score: float
+    type: int
+
+
+class Model(NamedTuple):
+    """A unigram model: its pieces in the order of their ids, the id for what none of them covers,
+    and the compiled table by which a text is normalised."""
+
+    pieces: list[Piece]
+    unknown: int
+    charsmap: bytes
+
+
+def read(data: bytes) -> Model:
+    """The unigram model in the bytes of a `.model` file.
+
+    Raises ValueError where the bytes are none, or where the model is of a kind that is not read:
+    byte-pair, word and character models, byte fallback, and unusual treatment of spaces.
+    """
+    try:
+        fields = _fields(data)
+        pieces = [_piece(_fields(piece)) for piece in fields.get(1, [])]
+        trainer = _fields(fields.get(2, [b""])[-1])
+        normalizer = _fields(fields.get(3, [b""])[-1])
+    except (IndexError, struct.error, AttributeError, TypeError, UnicodeDecodeError):
+        pieces = []
+    if not pieces:
+        raise ValueError("this is not a SentencePiece model, or it is cut short")
+    kind = trainer.get(3, [UNIGRAM])[-1]
+    if kind != UNIGRAM:
+        name = _KINDS.get(kind, "unknown")
+        raise ValueError(f"a SentencePiece {name} model; only unigram models are read")
+    if trainer.get(35, [0])[-1]:
+        raise ValueError("a SentencePiece model with byte fallback, which is not read")
+    # add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces; treat_whitespace_as_suffix
+    if 0 in (normalizer.get(field, [1])[-1] for field in (3, 4, 5)) or trainer.get(24, [0])[-1]:
+        raise ValueError("a SentencePiece model that treats spaces unusually, which is not read")
+    unknown = next((i for i, piece in enumerate(pieces) if piece.type == UNKNOWN), 0)
+    return Model(pieces, unknown, normalizer.get(2, [b""])[-1])
+
+
+def scores(model: Model) -> list[float]:
+    """The score of every piece when a text is segmented.
+
+    A user-defined piece outweighs any pieces that it could be made of: its length in bytes times
+    the best normal score, as in SentencePiece's own search.
+    """
+    best = max(piece.score for piece in model.pieces if piece.type == NORMAL)
+    return [
+        len(piece.text.encode()) * best - 0.1 if piece.type == USER_DEFINED else piece.score
+        for piece in model.pieces
+    ]
+
+
+def _piece(fields: dict) -> Piece:
+    (score,) = struct.unpack("<f", fields.get(2, [bytes(4)])[-1])
+    return Piece(fields[1][-1].decode(), score, fields.get(3, [NORMAL])[-1])
+
+
+def _fields(data: bytes) -> dict[int, list]:
+    """The values of a message by field number: integers, or bytes for everything longer."""
+    fields: dict[int, list] = {}
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        number, wire = key >> 3, key & 7
+        if wire == 0:
+            value, at = _varint(data, at)
+        else:
+            length, at = _varint(data, at) if wire == 2 else ({1: 8, 5: 4}.get(wire), at)
+            if length is None or at + length > len(data):
+                raise IndexError
+            value, at = data[at : at + length], at + length
+        fields.setdefault(number, []).append(value)
+    return fields
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
