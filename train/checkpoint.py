@@ -177,16 +177,16 @@ def _check_structure(folder, record, targets) -> None:
     """Compares what was saved with what is wanted; raises ValueError that lists the differences."""
     differences = []
     for name, target in targets.items():
-        wanted = {path: (list(leaf.shape), dtype_name(leaf)) for path, leaf in target.items()}
-        saved = {path: (about["shape"], about["dtype"]) for path, about in record[name].items()}
+        wanted = {path: f"{dtype_name(x)}{list(x.shape)}" for path, x in target.items()}
+        saved = {path: f"{x['dtype']}{x['shape']}" for path, x in record[name].items()}
         for path in sorted(wanted.keys() | saved.keys()):
             if path not in wanted:
                 differences.append(f"{name}/{path} is saved but not wanted")
             elif path not in saved:
                 differences.append(f"{name}/{path} is wanted but not saved")
             elif saved[path] != wanted[path]:
-                differences.append(
-                    f"{name}/{path} is saved as {saved[path]}, wanted {wanted[path]}"
-                )
+                differences.append(f"{name}/{path} is saved as {saved[path]}, not {wanted[path]}")
     if differences:
+        if len(differences) > 20:
+            differences[20:] = [f"and {len(differences) - 20} more"]
         raise ValueError(f"{folder} is of another model or optimizer: " + "; ".join(differences))

@@ -9,6 +9,7 @@ be named, and placed as the caller says, so that it does not matter how many dev
 import json
 import logging
 import zlib
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -125,14 +126,12 @@ def load(folder, description: dict, targets: dict | None = None) -> dict:
     for path, about in description.items():
         kvstore = {"driver": "ocdbt", "base": base, "path": f"{path}/"}
         spec = {"driver": "zarr3", "kvstore": kvstore}
-        sharding = targets and targets[path].sharding
-        if 0 in about["shape"]:
-            empty = np.empty(about["shape"], about["dtype"])
-            arrays[path] = empty if sharding is None else jax.device_put(empty, sharding)
-            continue
         try:
-            stored = tensorstore.open(spec, open=True, read=True, context=context).result()
-            arrays[path] = _place(stored, about["dtype"], sharding)
+            if 0 in about["shape"]:
+                stored = tensorstore.array(np.empty(about["shape"], about["dtype"]))
+            else:
+                stored = tensorstore.open(spec, open=True, read=True, context=context).result()
+            arrays[path] = _place(stored, about["dtype"], targets and targets[path].sharding)
         except ValueError as error:
             failure = f"{folder}: {path} cannot be read: {_cause(error)}"
             break
@@ -148,8 +147,8 @@ def load(folder, description: dict, targets: dict | None = None) -> dict:
 def _place(stored, dtype: str, sharding):
     """Reads one array; with a sharding, only what this process's devices need of it."""
     if dtype.startswith("key<"):
-        key = jax.random.wrap_key_data(stored.read().result(), impl=dtype[4:-1])
-        return key if sharding is None else jax.device_put(key, sharding)
+        wrap = partial(jax.random.wrap_key_data, impl=dtype[4:-1])
+        return jax.jit(wrap, out_shardings=sharding)(stored.read().result())
     if sharding is None:
         return stored.read().result()
     parts = {}  # devices that hold the same part share one reading

@@ -1,0 +1,296 @@
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import saved_run
+from saved_run import abstract, assert_same, sample
+
+from train.checkpoint import Checkpoints
+from zoo import checkpoint
+from zoo.store import Damaged, flatten
+
+ROOT = Path(__file__).parents[1]
+
+
+def saved(folder, *steps, keep=9):
+    """The run's steps, saved one after the other, with loss 1/step."""
+    checkpoints = Checkpoints(folder, keep)
+    for step in steps:
+        checkpoints.save(step, *sample(step), {"seed": step}, {"loss": 1 / step})
+    checkpoints.close()
+    return checkpoints
+
+
+def restored(folder):
+    return Checkpoints(folder).restore(*abstract(sample(0)))
+
+
+def program(action, folder, devices=1):
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
+    environment["PYTHONPATH"] = str(ROOT)
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", saved_run.__file__, action, str(folder)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+
+
+def data_file(folder):
+    return max(folder.rglob("d/*"), key=lambda path: path.stat().st_size)
+
+
+def flip(file, where=0.5):
+    content = bytearray(file.read_bytes())
+    content[int(len(content) * where)] ^= 2
+    file.write_bytes(content)
+
+
+def test_a_run_goes_on_from_its_newest_step(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert restored("a run") is None
+    assert Checkpoints("a run").meta() is None
+    saved("a run", 1, 2)
+    found = restored("a run")
+    assert found.step == 2
+    assert found.meta == {"seed": 2}
+    assert found.skipped == []
+    assert_same((found.params, found.state), sample(2))
+    assert isinstance(found.state.optimizer[1][0], optax.ScaleByAdamState)
+    assert Checkpoints("a run").latest() == [1, 2]
+    assert Checkpoints("a run").meta() == {"seed": 2}
+
+
+def test_what_eight_devices_saved_is_restored_on_any_number(tmp_path):
+    finish(program("save", tmp_path, devices=8))
+    programs = [program("restore", tmp_path, devices) for devices in (2, 4)]
+    for layout in ("data", "data x fsdp"):
+        found = restored(tmp_path / layout)
+        assert_same((found.params, found.state), sample(1))
+        checkpoint.write(tmp_path / layout, "gpt2", saved_run.Config())
+        params = checkpoint.read(tmp_path / layout)
+        assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(params))
+        assert_same(params, sample(1)[0])
+    for process in programs:
+        finish(process)
+
+
+def test_a_killed_run_loses_at_most_one_interval(tmp_path):
+    """Kills a program that does nothing but save, at random moments, and lets it go on."""
+    moments = random.Random(0)
+    for _ in range(3):
+        process = program("forever", tmp_path)
+        last = int(process.stdout.readline())
+        until = time.monotonic() + moments.uniform(0, 0.5)
+        while time.monotonic() < until:
+            last = int(process.stdout.readline())
+        time.sleep(moments.uniform(0, 0.05))
+        process.send_signal(signal.SIGKILL)
+        printed, errors = process.communicate()
+        assert process.returncode == -signal.SIGKILL, errors
+        # A step is printed when its save has begun, so that of the one before has ended.
+        last = max([last, *map(int, printed.split())])
+        checkpoints = Checkpoints(tmp_path)
+        found = checkpoints.restore(*abstract(sample(0, width=8192)))
+        assert found.step >= last - 1
+        assert found.skipped == []
+        assert_same((found.params, found.state), sample(found.step, width=8192))
+        assert all(p.name.isdecimal() for p in (tmp_path / "checkpoints").iterdir())
+        checkpoint.write(tmp_path, "gpt2", saved_run.Config())
+        assert_same(checkpoint.read(tmp_path), found.params)
+
+
+@pytest.mark.parametrize("name", ["params", "state"])
+def test_a_flipped_bit_is_found_and_the_step_before_is_used(tmp_path, name):
+    saved(tmp_path, 1, 2, 3)
+    flip(data_file(tmp_path / "checkpoints" / "3" / name))
+    found = restored(tmp_path)
+    assert found.step == 2
+    assert found.meta == {"seed": 2}
+    assert_same((found.params, found.state), sample(2))
+    (skipped,) = found.skipped
+    assert skipped.startswith("step 3 is damaged and passed over: ")
+    paths = flatten(sample(3)[0 if name == "params" else 1])
+    assert any(path in skipped for path in paths)
+    assert f"checkpoints/3/{name}" in skipped
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+@pytest.mark.parametrize("name", ["params", "state", "meta"])
+def test_a_file_cut_short_or_gone_is_passed_over(tmp_path, name, damage):
+    saved(tmp_path, 1, 2)
+    folder = tmp_path / "checkpoints" / "2" / name
+    file = folder / "data.json" if name == "meta" else data_file(folder)
+    content = file.read_bytes()
+    file.unlink() if damage == "gone" else file.write_bytes(content[: len(content) // 2])
+    found = restored(tmp_path)
+    assert found.step == 1
+    assert "cannot be read: " in found.skipped[0]
+    assert len(found.skipped[0].splitlines()) == 1
+
+
+def test_where_no_step_is_good_all_are_named(tmp_path):
+    saved(tmp_path, 1, 2)
+    for step in (1, 2):
+        flip(data_file(tmp_path / "checkpoints" / str(step) / "state"))
+    with pytest.raises(Damaged, match=r"has no good step: step 2 is .*; step 1 is ") as error:
+        restored(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_another_structure_is_an_error_that_lists_the_differences(tmp_path):
+    checkpoints = saved(tmp_path, 1)
+    params, state = abstract(sample(0))
+
+    with pytest.raises(ValueError, match="another model or optimizer") as error:
+        checkpoints.restore(params, state._replace(optimizer=state.optimizer[1][0].mu))
+    assert "state/optimizer/1/0/nu/embed/table is saved but not wanted" in str(error.value)
+    assert "state/optimizer/embed/table is wanted but not saved" in str(error.value)
+    assert "state/step" not in str(error.value)
+
+    with pytest.raises(ValueError, match="step is saved but not wanted") as error:
+        checkpoints.restore(params, state._replace(step=None))
+    assert str(error.value).count(" is ") == 2
+
+    wider = {**params, "embed": {"table": jax.ShapeDtypeStruct((64, 17), jnp.float32)}}
+    with pytest.raises(
+        ValueError, match=r"table is saved as float32\[64, 16\], not float32\[64, 17\]"
+    ):
+        checkpoints.restore(wider, state)
+
+    other = jax.eval_shape(lambda: jax.random.key(0, impl="rbg"))
+    with pytest.raises(
+        ValueError, match=r"state/key is saved as key<threefry2x32>\[\], not key<rbg>\[\]"
+    ):
+        checkpoints.restore(params, state._replace(key=other))
+
+
+def test_the_latest_and_the_best_are_kept(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step, loss in enumerate([5.0, 1.0, 3.0, float("nan"), 2.0, 4.0]):
+        checkpoints.save(step, *sample(step), {}, {"loss": loss})
+    checkpoints.close()
+    assert checkpoints.latest() == [1, 4, 5]
+    later = Checkpoints(tmp_path, keep=1)
+    later.save(6, *sample(6), {}, {})
+    later.close()
+    assert later.latest() == [1, 6]
+
+
+def test_the_same_step_may_be_saved_again(tmp_path):
+    checkpoints = saved(tmp_path, 1, 2)
+    written = (tmp_path / "checkpoints" / "2").stat().st_mtime_ns
+    checkpoints.save(2, *sample(2), {}, {})
+    checkpoints.close()
+    later = Checkpoints(tmp_path)
+    assert later.restore(*abstract(sample(0))).step == 2
+    later.save(2, *sample(2), {}, {})
+    later.close()
+    assert (tmp_path / "checkpoints" / "2").stat().st_mtime_ns == written
+
+
+def test_a_run_that_went_back_saves_over_what_it_gave_up(tmp_path):
+    saved(tmp_path, 1, 2, 3, 4)
+    for step in (3, 4):
+        flip(data_file(tmp_path / "checkpoints" / str(step) / "params"))
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    assert checkpoints.restore(*abstract(sample(0))).step == 2
+    checkpoints.save(3, *sample(33), {"seed": 33}, {})
+    checkpoints.close()
+    assert checkpoints.latest() == [2, 3]
+    found = restored(tmp_path)
+    assert found.meta == {"seed": 33}
+    assert_same((found.params, found.state), sample(33))
+
+
+def test_a_step_passed_over_does_not_take_the_place_of_a_good_one(tmp_path):
+    saved(tmp_path, 1, 2, 3)
+    flip(data_file(tmp_path / "checkpoints" / "3" / "params"))
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    assert checkpoints.restore(*abstract(sample(0))).step == 2
+    checkpoints.save(5, *sample(5), {}, {})
+    checkpoints.close()
+    assert checkpoints.latest() == [2, 5]
+
+
+@pytest.mark.parametrize("how", ["save", "check", "close"])
+def test_a_save_that_failed_is_said_and_costs_no_older_step(tmp_path, how):
+    """The disk is full: no file may grow beyond a limit that the arrays do not fit in."""
+    checkpoints = saved(tmp_path, 1, keep=1)
+    large = sample(2, width=8192)
+
+    def wait_for_the_failure():
+        while how == "check":
+            checkpoints.check()
+        if how == "close":
+            checkpoints.close()
+        checkpoints.save(3, *large, {}, {})
+
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limit[1]))
+    try:
+        checkpoints.save(2, *large, {}, {})
+        with pytest.raises(OSError, match=r"/2 was not saved: .*File too large") as error:
+            wait_for_the_failure()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert "\n" not in str(error.value)
+    checkpoints.close()  # said once
+    assert checkpoints.latest() == [1]
+    assert restored(tmp_path).step == 1
+    checkpoints.save(2, *sample(2), {}, {"loss": 0.0})
+    checkpoints.close()
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["2"]
+    assert_same(restored(tmp_path).state, sample(2)[1])
+
+
+def test_check_does_not_wait(tmp_path):
+    class Endless:
+        def finish(self, wait_s):
+            assert wait_s == 0
+            return False
+
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints._saving = (1, Endless())
+    checkpoints.check()
+    assert checkpoints._saving is not None
+
+
+def test_a_step_that_donates_its_state_does_not_change_what_is_saved(tmp_path):
+    donating = jax.jit(lambda tree: jax.tree.map(lambda x: x * 2, tree), donate_argnums=0)
+    checkpoints = Checkpoints(tmp_path)
+    tree = {"moments": jnp.ones((1024, 2048)), "count": jnp.float32(1)}
+    tree = donating(tree)
+    for step in range(1, 4):
+        checkpoints.save(step, {"w": sample(step)[0]}, tree, {}, {})
+        tree = donating(donating(tree))
+        tree["moments"].block_until_ready()
+    checkpoints.close()
+
+    target = abstract(({"w": sample(0)[0]}, tree))
+    found = checkpoints.restore(*target)
+    assert (np.asarray(found.state["moments"]) == 2 * 4**2).all()
+    donating(found.state)["moments"].block_until_ready()
+    again = checkpoints.restore(*target)
+    assert (np.asarray(again.state["moments"]) == 2 * 4**2).all()
+
+
+def test_at_least_one_step_is_kept(tmp_path):
+    with pytest.raises(ValueError, match="keep must be at least 1"):
+        Checkpoints(tmp_path, keep=0)
