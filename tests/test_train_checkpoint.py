@@ -193,6 +193,14 @@ def test_the_latest_and_the_best_are_kept(tmp_path):
     assert later.latest() == [1, 6]
 
 
+def test_without_a_loss_the_latest_are_kept(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in range(4):
+        checkpoints.save(step, *sample(step), {}, {"accuracy": 1.0})
+    checkpoints.close()
+    assert checkpoints.latest() == [2, 3]
+
+
 def test_the_same_step_may_be_saved_again(tmp_path):
     checkpoints = saved(tmp_path, 1, 2)
     written = (tmp_path / "checkpoints" / "2").stat().st_mtime_ns

@@ -141,7 +141,7 @@ class Checkpoints:
     def _let_go(self) -> None:
         """Removes all but the latest and the best; also what lies ahead, of a future given up."""
         good = [s for s in self.latest() if s <= self._newest and s not in self._bad]
-        best = min(good, key=self._loss_of)
+        best = min(reversed(good), key=self._loss_of)  # the newest of equals, or where none has one
         for step in self.latest():
             if step not in (best, *good[-self._keep :]):
                 # Under another name first: half a step must never look like one.
