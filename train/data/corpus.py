@@ -37,9 +37,9 @@ class Corpus(NamedTuple):
 
     tokens: np.ndarray  # the whole stream: uint16 or uint32
     words: np.ndarray  # a bit a token, 1 where a word starts, in uint8 with the low bit first
-    sentences: np.ndarray  # uint64 offsets of the sentences, and the end
-    documents: np.ndarray  # uint64 offsets of the documents, and the end
-    bytes: np.ndarray  # uint64: bytes of UTF-8 text before each sentence, and before the end
+    sentences: np.ndarray  # int64 offsets of the sentences, and the end
+    documents: np.ndarray  # int64 offsets of the documents, and the end
+    bytes: np.ndarray  # int64: bytes of UTF-8 text before each sentence, and before the end
     vocab_size: int
     fingerprint: str  # sha256 of the arrays of the whole
 
@@ -146,7 +146,7 @@ def split(corpus: Corpus, fraction: float = 0.05, most: int = 1_000_000) -> tupl
     inside = int(corpus.documents[document]) != cut
     before, after = corpus.documents[: document + 1], corpus.documents[document:]
     if inside:  # the document that is cut is in both parts
-        bound = np.array([cut], np.uint64)
+        bound = np.array([cut], np.int64)
         before = np.concatenate([corpus.documents[:document], bound])
         after = np.concatenate([bound, after])
     train = corpus._replace(
@@ -181,7 +181,7 @@ def _nearest(offsets: np.ndarray, target: int) -> int | None:
 def _types(vocab_size: int) -> dict[str, str]:
     """The arrays of a corpus and their types on disk."""
     ids = "uint16" if vocab_size <= 1 << 16 else "uint32"
-    offsets = dict.fromkeys(("sentences", "documents", "bytes"), "uint64")
+    offsets = dict.fromkeys(("sentences", "documents", "bytes"), "int64")
     return {"tokens": ids, "words": journal.BITS, **offsets}
 
 

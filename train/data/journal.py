@@ -89,7 +89,7 @@ def append(folder, types, last: Entry | None, arrays, state: dict, *, whole=Fals
 def open(folder: Path, types: dict[str, str]) -> dict[str, np.ndarray]:
     """The arrays, mapped into memory; bits as the bytes that hold them."""
     return {
-        name: np.memmap(_path(folder, name, type), "uint8" if type == BITS else type, "r")
+        name: np.asarray(np.memmap(_path(folder, name, type), _dtype(type), "r"))
         for name, type in types.items()
     }
 
@@ -127,6 +127,10 @@ def _extend(path: Path, type: str, length: int, values: np.ndarray) -> None:
 
 def _path(folder: Path, name: str, type: str) -> Path:
     return folder / f"{name}.{type}"
+
+
+def _dtype(type: str) -> np.dtype:
+    return np.dtype(np.uint8 if type == BITS else type)
 
 
 def _size(length: int, type: str) -> int:

@@ -1,13 +1,13 @@
 """Windows of a fixed length over the whole stream, for causal language models.
 
 A batch is {"tokens": int32 [B, L + 1], "mask": bool [B, L + 1]}: a model reads the first L tokens
-and predicts the last L; the mask is False on padding. Windows are L apart, so each token but the
-very first is predicted once an epoch.
+of a row and predicts the last L. The mask is False on padding. Windows are L apart, so each token
+but the very first is predicted once an epoch.
 """
 
 import numpy as np
 
-from train.data.batches import Batch, Batches, endless, once
+from train.data.batches import Batch, Batches, once, shuffled
 from train.data.corpus import Corpus, num_tokens, read
 
 
@@ -21,10 +21,10 @@ def train(
     count = (num_tokens(corpus) - 1) // length
     if count < 1:
         raise ValueError(
-            f"the text has {num_tokens(corpus)} tokens, one window needs {length + 1}: "
-            "give more text, or a shorter length"
+            f"the text has {num_tokens(corpus)} tokens, a window of length {length} needs "
+            f"{length + 1}: give more text, or a shorter length"
         )
-    return endless(lambda index, _: _window(corpus, index, length), count, batch, seed, process)
+    return shuffled(lambda number, _: _window(corpus, number, length), count, batch, seed, process)
 
 
 def evaluate(corpus: Corpus, length: int, batch: int, process: tuple[int, int] = (0, 1)) -> Batches:
@@ -35,11 +35,11 @@ def evaluate(corpus: Corpus, length: int, batch: int, process: tuple[int, int] =
     count = -(-(num_tokens(corpus) - 1) // length)
     if count < 1:
         raise ValueError("the text has a single token, and nothing to predict it from")
-    return once(lambda index, _: _window(corpus, index, length), count, batch, process)
+    return once(lambda number, _: _window(corpus, number, length), count, batch, process)
 
 
-def _window(corpus: Corpus, index: int, length: int) -> Batch:
-    start = int(corpus.sentences[0]) + index * length
+def _window(corpus: Corpus, number: int, length: int) -> Batch:
+    start = int(corpus.sentences[0]) + number * length
     found = read(corpus, start, min(start + length + 1, int(corpus.sentences[-1])))
     tokens = np.zeros(length + 1, np.int32)
     tokens[: len(found)] = found
