@@ -1,0 +1,48 @@
+"""Speed beside peers.
+
+    python -m tests.speed gpt2 bert decode --rounds 9     race, append to results.jsonl, print
+    python -m tests.speed --table                         print the tables of the last results
+
+transformers takes part where the extra `parity` is installed; KerasHub in an environment that the
+first run makes, in the folder that ZOO_CACHE names or in ~/.cache/zoo.
+"""
+
+import argparse
+import os
+import sys
+
+from tests.speed.contest import ENTRIES, race
+from tests.speed.table import append, table, tables
+from tests.speed.work import WORKS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.speed",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("works", nargs="*", choices=WORKS, metavar="gpt2|bert|decode")
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each competitor")
+    parser.add_argument("--only", default="", help="competitors whose names contain this")
+    parser.add_argument("--table", action="store_true", help="print, do not race")
+    arguments = parser.parse_args()
+    if arguments.table:
+        print(tables())
+        return
+    if not arguments.works:
+        parser.error("name what to race: gpt2, bert, decode")
+    if hasattr(os, "sched_setaffinity"):  # JAX takes as many threads as it may use cores
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+    say = lambda line: print(line, file=sys.stderr, flush=True)
+    for name in arguments.works:
+        for work in WORKS[name]:
+            say(f"# {work.title}")
+            entries = [e for e in ENTRIES[work.kind] if arguments.only in e.name]
+            record = race(work, entries, arguments.rounds, say)
+            append(record)
+            print(table(record), end="\n\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

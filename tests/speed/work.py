@@ -1,0 +1,188 @@
+"""The work that every competitor does: its sizes, its batches and the weights to start from.
+
+Needs NumPy alone, so that competitors of any environment can read it.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+MASK = 4
+FIRST_WORD = 5  # smaller ids are special tokens and never drawn
+PRODUCT = (2048, 1024, 1024)  # rows, inner, columns of the product that gives the matrix rate
+LEARNING_RATE, BETAS, EPSILON, WEIGHT_DECAY, DROPOUT = 1e-4, (0.9, 0.999), 1e-8, 0.01, 0.1
+
+
+@dataclass(frozen=True)
+class Work:
+    """One race: a training step ("step") or greedy decoding ("decode") of one model."""
+
+    title: str
+    kind: str
+    model: str
+    dtype: str
+    rows: int
+    vocab_size: int = 8192
+    max_length: int = 128
+    num_layers: int = 4
+    num_heads: int = 4
+    width: int = 256
+    mlp_width: int = 1024
+    predictions: int = 20  # of a masked sequence
+    prompt: int = 32
+    new_tokens: int = 64
+
+    @property
+    def turn(self) -> int:
+        """How many steps, or whole decodings, make one turn."""
+        return 3 if self.kind == "step" else 1
+
+    def flops(self) -> float:
+        """Products of one training step, 2 FLOP a multiply-add, embeddings not counted."""
+        d, length, head = self.width, self.max_length, self.vocab_size * self.width
+        blocks = 6 * self.num_layers * (4 * d * d + 2 * d * self.mlp_width)
+        attention = 12 * self.num_layers * d * length
+        scored = self.predictions / length if self.model == "bert" else 1
+        return self.rows * length * (blocks + attention + 6 * head * scored)
+
+
+STEP = "{} 4 x 256, one training step, batch 16 x 128, vocabulary 8192, {}"
+GPT2_BASE = dict(
+    vocab_size=50257, max_length=1024, num_layers=12, num_heads=12, width=768, mlp_width=3072
+)
+DECODE = "greedy decoding, {}, {}, 64 tokens after 32"
+WORKS = {
+    "gpt2": [Work(STEP.format("GPT-2", t), "step", "gpt2", t, 16) for t in ("float32", "bfloat16")],
+    "bert": [Work(STEP.format("BERT", t), "step", "bert", t, 16) for t in ("float32", "bfloat16")],
+    "decode": [
+        Work(DECODE.format("GPT-2 4 x 256", "8 rows"), "decode", "gpt2", "float32", 8),
+        Work(DECODE.format("GPT-2 base", "1 row"), "decode", "gpt2", "float32", 1, **GPT2_BASE),
+        Work(DECODE.format("GPT-2 base", "8 rows"), "decode", "gpt2", "float32", 8, **GPT2_BASE),
+    ],
+}
+
+
+def tokens(work: Work, length: int, seed: int) -> np.ndarray:
+    """Random words whose frequencies follow Zipf's law: [rows, length], int32."""
+    share = 1 / np.arange(1, work.vocab_size - FIRST_WORD + 1)
+    words = np.random.default_rng(seed).choice(
+        len(share), (work.rows, length), p=share / share.sum()
+    )
+    return (words + FIRST_WORD).astype(np.int32)
+
+
+def batches(work: Work, count: int = 8) -> list[dict[str, np.ndarray]]:
+    """`count` training batches.
+
+    "tokens" is what the network reads. A masked batch has the hidden "positions", in order, and
+    their "targets" too: 80 % of them read as the mask, 10 % as another word, 10 % as themselves.
+    """
+    drawn = [tokens(work, work.max_length, seed) for seed in range(count)]
+    if work.model == "gpt2":
+        return [{"tokens": words} for words in drawn]
+    return [_mask(work, words, seed) for seed, words in enumerate(drawn)]
+
+
+def _mask(work: Work, words: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    random = np.random.default_rng([seed, 1])
+    order = random.random(words.shape).argsort(axis=1)[:, : work.predictions]
+    positions = np.sort(order, axis=1).astype(np.int32)
+    targets = np.take_along_axis(words, positions, axis=1)
+    fate = random.random(positions.shape)
+    others = random.integers(FIRST_WORD, work.vocab_size, positions.shape)
+    shown = np.where(fate < 0.8, MASK, np.where(fate < 0.9, others, targets)).astype(np.int32)
+    hidden = words.copy()
+    np.put_along_axis(hidden, positions, shown, axis=1)
+    return {"tokens": hidden, "positions": positions, "targets": targets}
+
+
+def published_config(work: Work) -> dict:
+    """The model's `config.json`, as Hugging Face writes it."""
+    if work.model == "gpt2":
+        return {
+            "model_type": "gpt2",
+            "architectures": ["GPT2LMHeadModel"],
+            "vocab_size": work.vocab_size,
+            "n_positions": work.max_length,
+            "n_embd": work.width,
+            "n_layer": work.num_layers,
+            "n_head": work.num_heads,
+            "n_inner": work.mlp_width,
+            "activation_function": "gelu_new",
+            "layer_norm_epsilon": 1e-5,
+            "resid_pdrop": DROPOUT,
+            "embd_pdrop": DROPOUT,
+            "attn_pdrop": DROPOUT,
+            "bos_token_id": None,
+            "eos_token_id": None,
+            "tie_word_embeddings": True,
+        }
+    return {
+        "model_type": "bert",
+        "architectures": ["BertForMaskedLM"],
+        "vocab_size": work.vocab_size,
+        "max_position_embeddings": work.max_length,
+        "type_vocab_size": 2,
+        "hidden_size": work.width,
+        "num_hidden_layers": work.num_layers,
+        "num_attention_heads": work.num_heads,
+        "intermediate_size": work.mlp_width,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-12,
+        "hidden_dropout_prob": DROPOUT,
+        "attention_probs_dropout_prob": DROPOUT,
+        "pad_token_id": 0,
+        "tie_word_embeddings": True,
+    }
+
+
+def published_shapes(work: Work) -> dict[str, tuple[int, ...]]:
+    """The model's parameters under their published names, tied ones once."""
+    V, D, F = work.vocab_size, work.width, work.mlp_width
+    affine = lambda name, *shape: {f"{name}.weight": shape, f"{name}.bias": shape[-1:]}
+    # PyTorch's Linear keeps [out, in], the Conv1D of GPT-2 keeps [in, out].
+    linear = lambda name, fan_in, out: {f"{name}.weight": (out, fan_in), f"{name}.bias": (out,)}
+    if work.model == "gpt2":
+        shapes = {"transformer.wte.weight": (V, D), "transformer.wpe.weight": (work.max_length, D)}
+        for i in range(work.num_layers):
+            block = f"transformer.h.{i}"
+            shapes |= affine(f"{block}.ln_1", D) | affine(f"{block}.ln_2", D)
+            shapes |= affine(f"{block}.attn.c_attn", D, 3 * D)
+            shapes |= affine(f"{block}.attn.c_proj", D, D)
+            shapes |= affine(f"{block}.mlp.c_fc", D, F) | affine(f"{block}.mlp.c_proj", F, D)
+        return shapes | affine("transformer.ln_f", D)
+    shapes = {
+        "bert.embeddings.word_embeddings.weight": (V, D),
+        "bert.embeddings.position_embeddings.weight": (work.max_length, D),
+        "bert.embeddings.token_type_embeddings.weight": (2, D),
+    } | affine("bert.embeddings.LayerNorm", D)
+    for i in range(work.num_layers):
+        block = f"bert.encoder.layer.{i}"
+        for part in ("query", "key", "value"):
+            shapes |= linear(f"{block}.attention.self.{part}", D, D)
+        shapes |= linear(f"{block}.attention.output.dense", D, D)
+        shapes |= linear(f"{block}.intermediate.dense", D, F)
+        shapes |= linear(f"{block}.output.dense", F, D)
+        shapes |= affine(f"{block}.attention.output.LayerNorm", D)
+        shapes |= affine(f"{block}.output.LayerNorm", D)
+    shapes |= linear("cls.predictions.transform.dense", D, D)
+    shapes |= affine("cls.predictions.transform.LayerNorm", D)
+    return shapes | {"cls.predictions.bias": (V,)}
+
+
+def write_model(work: Work, folder: Path) -> Path:
+    """A Hugging Face folder of the model with random weights: wide, so that no part is idle."""
+    from safetensors.numpy import save_file
+
+    random, weights = np.random.default_rng(0), {}
+    for name, shape in published_shapes(work).items():
+        scale = "ln_" in name or "LayerNorm" in name
+        centre = 1.0 if scale and name.endswith("weight") else 0.0
+        spread = 0.05 if len(shape) == 2 else 0.1
+        weights[name] = random.normal(centre, spread, shape).astype(np.float32)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(published_config(work)))
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder

@@ -1,0 +1,115 @@
+"""The arithmetic of the comparison with peers; the races themselves are a command."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.speed.contest import check
+from tests.speed.table import ahead, append, leads, newest, speeds, table
+from tests.speed.work import FIRST_WORD, MASK, WORKS, batches, published_shapes
+
+
+def row(name, wall, cpu):
+    return {"name": name, "wall": wall, "cpu": cpu, "first_call": 12.34}
+
+
+SLOW = row("peer", [2.0, 4.0, 9.0], [3.0, 6.0, 6.0])
+FAST = row("zoo", [1.0, 2.0, 8.0], [3.0, 3.0, 3.5])
+RECORD = {
+    "work": vars(WORKS["bert"][0]),
+    "when": "2026-11-23T10:00+00:00",
+    "commit": "abc1234",
+    "processor": "a processor, 2 cores",
+    "versions": {"python": "3.11.7"},
+    "matrix_rate": [10e9, 200e9, 300e9],
+    "competitors": [SLOW, {"name": "absent", "missing": "it cannot be installed here"}, FAST],
+}
+
+
+def test_speeds_are_ratios_of_medians_of_minima_and_of_cpu_time():
+    assert speeds(FAST, SLOW) == {"median": 2.0, "minimum": 2.0, "CPU": 2.0}
+    assert speeds(SLOW, FAST) == {"median": 0.5, "minimum": 0.5, "CPU": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("wall", "cpu", "is_lead"),
+    [
+        ([1.0, 1.0, 1.0], [1.0, 1.0, 1.0], True),
+        ([1.0, 3.9, 3.9], [1.0, 1.0, 1.0], False),  # the median leads by too little
+        ([1.95, 1.95, 1.95], [1.0, 1.0, 1.0], False),  # the minimum does
+        ([1.0, 1.0, 1.0], [5.9, 5.9, 5.9], False),  # the CPU time does
+    ],
+)
+def test_a_lead_needs_all_three_measures(wall, cpu, is_lead):
+    assert ahead(row("zoo", wall, cpu), SLOW) is is_lead
+
+
+def test_zoo_is_held_against_the_fastest_peer():
+    faster = row("faster", [0.5, 1.0, 1.0], [1.0, 1.0, 1.0])
+    assert leads([SLOW, FAST]) == ["zoo against peer: 2.00, ahead.", ""]
+    assert leads([SLOW, faster, FAST]) == ["zoo against faster: 0.50, behind.", ""]
+    assert leads([FAST, row("twin", FAST["wall"], FAST["cpu"])])[0].endswith("no clear lead.")
+    assert leads([SLOW, faster]) == []
+
+
+def test_the_table_shows_every_competitor_and_who_could_not_run():
+    lines = table(RECORD).splitlines()
+    share = [RECORD_FLOPS / seconds / 200e9 for seconds in (4.0, 2.0)]
+    assert lines[4] == f"| peer | 1.00 | 1.00 | 1.00 | 4.000 | {share[0]:.0%} | 12.3 |"
+    assert lines[5] == "| absent | it cannot be installed here | | | | | |"
+    assert lines[6] == f"| zoo | 2.00 | 2.00 | 2.00 | 2.000 | {share[1]:.0%} | 12.3 |"
+    assert "zoo against peer: 2.00, ahead." in lines
+    assert "200 GFLOP/s in float32 products; 3 rounds; commit abc1234, 2026-11-23" in lines[-1]
+
+
+# 2048 tokens, each 6 FLOP a weight of the blocks, the attention, and 20 of 128 times the head.
+RECORD_FLOPS = 2048 * (
+    6 * 4 * (4 * 256**2 + 2 * 256 * 1024) + 12 * 4 * 256 * 128 + 6 * 8192 * 256 * 20 / 128
+)
+
+
+def test_the_newest_result_of_each_work_counts(tmp_path):
+    path = tmp_path / "results.jsonl"
+    other = RECORD | {"work": vars(WORKS["gpt2"][0])}
+    for record in (RECORD, other, RECORD | {"commit": "newer"}):
+        append(record, path)
+    assert [record["commit"] for record in newest(path)] == ["newer", "abc1234"]
+    assert newest(path)[1] == json.loads(json.dumps(other))
+
+
+@pytest.mark.parametrize(
+    ("model", "index", "parameters"),
+    [("decode", 1, 124_439_808), ("gpt2", 0, 5_289_472), ("bert", 0, 5_364_480)],
+)
+def test_the_weights_are_the_published_ones(model, index, parameters):
+    shapes = published_shapes(WORKS[model][index])
+    assert sum(np.prod(shape) for shape in shapes.values()) == parameters
+
+
+def test_hidden_words_can_be_put_back_and_frequent_words_are_frequent():
+    work = WORKS["bert"][0]
+    for hidden, plain in zip(batches(work), batches(WORKS["gpt2"][0]), strict=True):
+        positions, targets, words = hidden["positions"], hidden["targets"], hidden["tokens"].copy()
+        assert (np.diff(positions, axis=1) > 0).all()
+        assert 0.7 < (np.take_along_axis(words, positions, axis=1) == MASK).mean() < 0.9
+        np.put_along_axis(words, positions, targets, axis=1)
+        assert (words == plain["tokens"]).all()
+        assert words.min() >= FIRST_WORD
+        # The first word of 8187 has a share of 1 / (1 + 1/2 + ... + 1/8187) = 0.104.
+        assert 0.08 < (words == FIRST_WORD).mean() < 0.13
+
+
+@pytest.mark.parametrize(
+    ("facts", "complaint"),
+    [
+        ({"parameters": 6, "tokens": None, "loss": 9.0}, "parameters"),
+        ({"parameters": 5, "tokens": [[1]], "loss": 9.0}, "tokens"),
+        ({"parameters": 5, "tokens": None, "loss": 9.001}, "loss"),
+    ],
+)
+def test_unequal_work_is_refused(facts, complaint):
+    expected = {"parameters": 5, "tokens": None, "loss": 9.0}
+    check(expected, expected, 1e-5)
+    with pytest.raises(ValueError, match=complaint):
+        check(facts, expected, 1e-5)
