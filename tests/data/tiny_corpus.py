@@ -1,0 +1,48 @@
+"""Small corpora of real text for the tests of everything that reads one."""
+
+import functools
+
+import numpy as np
+
+from train import tokenizers
+from train.data import builtin, corpus, text
+
+KINDS = ("byte_level_bpe", "wordpiece", "unigram")
+
+
+@functools.cache
+def documents() -> tuple[str, ...]:
+    return tuple(document[:2000] for document in builtin.documents()[:120])
+
+
+@functools.cache
+def tokenizer(kind: str):
+    return getattr(tokenizers, kind)(documents(), 700)
+
+
+def prepared(folder, kind: str = "byte_level_bpe", end_of_document=None, texts=None):
+    source = text.strings(documents() if texts is None else texts)
+    return corpus.prepare(source, tokenizer(kind), folder, end_of_document)
+
+
+def numbered(num_documents: int = 60, longest: int = 40, seed: int = 0) -> corpus.Corpus:
+    """A corpus whose token at place i is i + 10, so that a token says where it comes from.
+
+    Sentences have 1 to 12 tokens, documents 1 to `longest` sentences, words 1 to 3 tokens.
+    """
+    random = np.random.default_rng(seed)
+    counts = random.integers(1, longest + 1, num_documents)
+    sentences = np.append(0, np.cumsum(random.integers(1, 13, counts.sum())))
+    documents = sentences[np.append(0, np.cumsum(counts))]
+    tokens = np.arange(sentences[-1], dtype=np.uint32) + 10
+    words = random.random(len(tokens)) < 0.6
+    words[sentences[:-1]] = True
+    return corpus.Corpus(
+        tokens,
+        np.packbits(words, bitorder="little"),
+        sentences,
+        documents,
+        4 * sentences,
+        vocab_size=len(tokens) + 10,
+        fingerprint="numbered",
+    )
