@@ -69,7 +69,9 @@ def test_sentences_documents_and_bytes_cover_the_text_without_a_gap(
     assert np.diff(made.documents).tolist() == lengths
 
 
-def test_a_document_of_which_nothing_is_left_leaves_no_trace(tmp_path):
+@pytest.mark.parametrize("shard", [1, 1000])
+def test_a_document_of_which_nothing_is_left_leaves_no_trace(tmp_path, monkeypatch, shard):
+    monkeypatch.setattr(corpus, "SHARD", shard)
     texts = [
         "\x01\x02",
         "One.\n\x03\n\x04\nTwo.",

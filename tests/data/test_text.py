@@ -34,7 +34,7 @@ def test_a_file_is_a_document(tmp_path):
     assert joined(text.files(paths)) == ["One.\nTwo.\n", "Drei é\n"]
 
 
-@pytest.mark.parametrize("separator", ["\n\n", "<|endoftext|>", "x"])
+@pytest.mark.parametrize("separator", ["\n\n", "<|endoftext|>", "x", "=\n="])
 def test_a_separator_cuts_a_file_as_split_does(tmp_path, small_blocks, separator):
     documents = [f"document {i} " + "word\n word " * (i % 17) for i in range(60)]
     content = separator.join(documents)

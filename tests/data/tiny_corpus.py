@@ -25,14 +25,14 @@ def prepared(folder, kind: str = "byte_level_bpe", end_of_document=None, texts=N
     return corpus.prepare(source, tokenizer(kind), folder, end_of_document)
 
 
-def numbered(num_documents: int = 60, longest: int = 40, seed: int = 0) -> corpus.Corpus:
+def numbered(num_documents=60, longest=40, sentence=12, seed=0) -> corpus.Corpus:
     """A corpus whose token at place i is i + 10, so that a token says where it comes from.
 
-    Sentences have 1 to 12 tokens, documents 1 to `longest` sentences, words 1 to 3 tokens.
+    Documents have 1 to `longest` sentences, sentences 1 to `sentence` tokens, words a few.
     """
     random = np.random.default_rng(seed)
     counts = random.integers(1, longest + 1, num_documents)
-    sentences = np.append(0, np.cumsum(random.integers(1, 13, counts.sum())))
+    sentences = np.append(0, np.cumsum(random.integers(1, sentence + 1, counts.sum())))
     documents = sentences[np.append(0, np.cumsum(counts))]
     tokens = np.arange(sentences[-1], dtype=np.uint32) + 10
     words = random.random(len(tokens)) < 0.6

@@ -81,5 +81,6 @@ def _rows(examples: grain.MapDataset, batch: int, process: tuple[int, int]) -> g
     index, count = process
     if batch % count:
         raise ValueError(f"a batch of {batch} rows cannot be shared by {count} processes")
-    # Batches of one process's size, of which each process takes its own in every round.
+    # Batches of one process's size, of which each process takes its own in every round. There is no
+    # remainder to drop; but Grain would round an endless length up, by a float, past any integer.
     return examples.batch(batch // count, drop_remainder=True)[index::count]
