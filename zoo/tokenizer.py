@@ -43,13 +43,11 @@ def load(folder) -> Tokenizer:
     Raises FileNotFoundError when there is none of these, ValueError when one cannot be read.
     """
     folder = Path(folder)
-    config = folder / "tokenizer_config.json"
-    config = json.loads(config.read_text("utf-8")) if config.exists() else {}
     for names, read in _READERS.items():
         files = [folder / name for name in names]
         if all(file.exists() for file in files):
             try:
-                return read(*files, config)
+                return read(*files, _config(folder))
             except Exception as error:  # the tokenizers library raises bare Exception
                 raise ValueError(f"{files[0]} cannot be read as a tokenizer: {error}") from error
     wanted = ", ".join(" with ".join(names) for names in _READERS)
@@ -154,6 +152,11 @@ def _add_specials(tokenizer: Tokenizer, names) -> None:
     tokenizer.add_special_tokens(
         [AddedToken(name, lstrip=name == "<mask>", normalized=False) for name in known]
     )
+
+
+def _config(folder: Path) -> dict:
+    file = folder / "tokenizer_config.json"
+    return json.loads(file.read_text("utf-8")) if file.exists() else {}
 
 
 def _read_json(file: Path, config: dict) -> Tokenizer:
