@@ -1,0 +1,444 @@
+"""The parts that architectures share: products, dropout, masks, attention, feed-forward, blocks.
+
+A part takes numbers, never a config. Activations are float32; every matrix product runs in the type
+of its second operand, a parameter or what was projected by one, and adds up in float32. So casting
+the parameters chooses the compute type of a whole model, and no part has a field for it.
+
+B batch  L length  M memory  D width  H heads  K head width  F feed-forward width  V vocabulary
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+# Which axes of the shared parts' parameters may be split over devices: path pattern -> one mesh
+# axis an axis. Wide axes (vocabulary, heads, feed-forward) go to `tensor`, the model's width to
+# `fsdp`.
+AXES = (
+    (r"embedding$", ("tensor", "fsdp")),
+    (r"(query|key|value)/kernel$", ("fsdp", "tensor", None)),
+    (r"(query|key|value)/bias$", ("tensor", None)),
+    (r"output/kernel$", ("tensor", None, "fsdp")),
+    (r"up/kernel$", ("fsdp", "tensor")),
+    (r"up/bias$", ("tensor",)),
+    (r"down/kernel$", ("tensor", "fsdp")),
+)
+
+
+# Products
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def product(equation: str, x, y):
+    """Einsum of two arrays in the type of `y`, added up and returned in float32.
+
+    The backward pass casts the incoming gradient to the type of `y` too: left to itself it would
+    multiply in float32, at twice the cost.
+    """
+    return jnp.einsum(equation, x.astype(y.dtype), y, preferred_element_type=jnp.float32)
+
+
+def _product_forward(equation, x, y):
+    # An empty array carries the type of x to the backward pass without keeping x itself.
+    return product(equation, x, y), (x.astype(y.dtype), y, jnp.empty(0, x.dtype))
+
+
+def _product_backward(equation, saved, gradient):
+    x, y, like = saved
+    inputs, result = equation.split("->")
+    left, right = inputs.split(",")
+    gradient = gradient.astype(y.dtype)
+    einsum = partial(jnp.einsum, preferred_element_type=jnp.float32)
+    x_gradient = einsum(f"{result},{right}->{left}", gradient, y)
+    y_gradient = einsum(f"{left},{result}->{right}", x, gradient)
+    return x_gradient.astype(like.dtype), y_gradient.astype(y.dtype)
+
+
+product.defvjp(_product_forward, _product_backward)
+
+
+@jax.custom_vjp
+def affine(x, kernel_DF):
+    """The last axis of x times a matrix, in the type of the matrix, added up in float32.
+
+    Its weight gradient is written for XLA on CPU, which otherwise recomputes whatever made x, element
+    by element, inside the product: one fifth of a whole training step.
+    """
+    return product("...D,DF->...F", x, kernel_DF)
+
+
+def _affine_backward(saved, gradient):
+    x, kernel_DF, like = saved
+    gradient = gradient.astype(kernel_DF.dtype)
+    einsum = partial(jnp.einsum, preferred_element_type=jnp.float32)
+    x_gradient = einsum("...F,DF->...D", gradient, kernel_DF)
+    D, F = kernel_DF.shape
+    if kernel_DF.dtype == jnp.float32:
+        kernel_gradient = einsum("TD,TF->DF", x.reshape(-1, D), gradient.reshape(-1, F))
+    else:  # the fast bfloat16 kernel wants two contracted axes
+        B = x.shape[0]
+        kernel_gradient = einsum("BLD,BLF->DF", x.reshape(B, -1, D), gradient.reshape(B, -1, F))
+    return x_gradient.astype(like.dtype), kernel_gradient.astype(kernel_DF.dtype)
+
+
+affine.defvjp(partial(_product_forward, "...D,DF->...F"), _affine_backward)
+
+
+class Dense(nn.Module):
+    """An affine map of the last axis: x_BLD -> x_BLF."""
+
+    features: int
+    kernel_init: Callable
+
+    @nn.compact
+    def __call__(self, x_BLD):
+        kernel_DF = self.param("kernel", self.kernel_init, (x_BLD.shape[-1], self.features))
+        bias_F = self.param("bias", nn.initializers.zeros, (self.features,))
+        return affine(x_BLD, kernel_DF) + bias_F
+
+
+class Heads(nn.Module):
+    """An affine map into heads, heads before positions: x_BLD -> x_BHLK, in the kernel's type."""
+
+    num_heads: int
+    head_width: int
+    kernel_init: Callable
+
+    @nn.compact
+    def __call__(self, x_BLD):
+        D, H, K = x_BLD.shape[-1], self.num_heads, self.head_width
+        kernel_DHK = self.param("kernel", self.kernel_init, (D, H, K))
+        bias_HK = self.param("bias", nn.initializers.zeros, (H, K))
+        return into_heads(x_BLD, kernel_DHK, bias_HK)
+
+
+class Merge(nn.Module):
+    """An affine map out of heads: x_BHLK -> x_BLD."""
+
+    width: int
+    kernel_init: Callable
+
+    @nn.compact
+    def __call__(self, x_BHLK):
+        _, H, _, K = x_BHLK.shape
+        kernel_HKD = self.param("kernel", self.kernel_init, (H, K, self.width))
+        bias_D = self.param("bias", nn.initializers.zeros, (self.width,))
+        return out_of_heads(x_BHLK, kernel_HKD) + bias_D
+
+
+def into_heads(x_BLD, kernel_DHK, bias_HK=0.0):
+    """x_BLD -> x_BHLK, in the kernel's type: what is scored and mixed takes its type from here."""
+    D, H, K = kernel_DHK.shape
+    x_BLHK = affine(x_BLD, kernel_DHK.reshape(D, H * K)).reshape(*x_BLD.shape[:2], H, K) + bias_HK
+    return x_BLHK.swapaxes(1, 2).astype(kernel_DHK.dtype)
+
+
+def out_of_heads(x_BHLK, kernel_HKD):
+    """x_BHLK -> x_BLD."""
+    B, H, L, K = x_BHLK.shape
+    x_BLD = x_BHLK.swapaxes(1, 2).reshape(B, L, H * K)
+    return affine(x_BLD, kernel_HKD.reshape(H * K, -1))
+
+
+class Embedding(nn.Module):
+    """A table of vectors: ids_BL -> x_BLD in float32. An id outside the table gives NaN, never a
+    neighbour."""
+
+    num_embeddings: int
+    width: int
+    embedding_init: Callable
+
+    def setup(self):
+        self.embedding = self.param(
+            "embedding", self.embedding_init, (self.num_embeddings, self.width)
+        )
+
+    def __call__(self, ids_BL):
+        return lookup(self.embedding, ids_BL)
+
+
+@jax.custom_vjp
+def lookup(table_VD, ids):
+    """Rows of a table in float32, whose gradient adds up in float32 whatever the table's type."""
+    return jnp.take(table_VD, ids, axis=0, mode="fill").astype(jnp.float32)
+
+
+def _lookup_forward(table_VD, ids):
+    return lookup(table_VD, ids), (jnp.empty_like(table_VD, shape=(table_VD.shape[0], 0)), ids)
+
+
+def _lookup_backward(saved, gradient):
+    like, ids = saved
+    table_VD = jnp.zeros((like.shape[0], gradient.shape[-1]), jnp.float32)
+    return table_VD.at[ids].add(gradient).astype(like.dtype), None
+
+
+lookup.defvjp(_lookup_forward, _lookup_backward)
+
+
+class Scores(NamedTuple):
+    """A vocabulary head before its product, so that a loss may take it in chunks: x_BLD, table_VD,
+    bias_V."""
+
+    x_BLD: jax.Array
+    table_VD: jax.Array
+    bias_V: jax.Array | float
+
+    def logits(self):
+        """The scores of every word of the vocabulary: logits_BLV, float32."""
+        return product("BLD,VD->BLV", self.x_BLD, self.table_VD) + self.bias_V
+
+
+# Dropout
+
+
+def keep(key, rate: float, shape):
+    """A mask of `shape`, True with probability 1 - rate, from a hash of (key, position).
+
+    A counter-based hash is several times cheaper than threefry on a CPU, and dropout asks for
+    nothing that it lacks; the tests hold its rate and its independence between positions, rows and
+    keys.
+    """
+    words = jax.random.key_data(key).astype(jnp.uint32).reshape(-1)
+    first = _scramble(words[0] ^ jnp.uint32(0x9E3779B9))
+    second = _scramble(words[1] + first)
+    x = jnp.zeros(shape, jnp.uint32) + first
+    stride = 1
+    for axis in reversed(range(len(shape))):
+        x += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride % 2**32)
+        stride *= shape[axis]
+    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D) + second
+    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
+    x = (x ^ (x >> 16)) * jnp.uint32(0x9E3779B1)
+    return x >= jnp.uint32(round(rate * 2**32))
+
+
+def _scramble(x):
+    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
+    return x ^ (x >> 16)
+
+
+class Dropout(nn.Module):
+    """Sets a share `rate` of the values to zero in training, and scales up the rest (stream
+    "dropout")."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x, *, train: bool = False):
+        if not train or self.rate == 0:
+            return x
+        kept = keep(self.make_rng("dropout"), self.rate, x.shape)
+        return jnp.where(kept, x / (1 - self.rate), 0)
+
+
+# Masks and positions. True means "may look". `documents` numbers the document of each token from 1;
+# 0 is padding.
+
+
+def causal(length: int):
+    """No position sees a later one: mask_11LM."""
+    return jnp.tri(length, dtype=bool)[None, None]
+
+
+def same_document(documents_BL):
+    """A token sees the real tokens of its own document: mask_B1LM."""
+    same_BLM = documents_BL[:, :, None] == documents_BL[:, None, :]
+    return (same_BLM & (documents_BL > 0)[:, None, :])[:, None]
+
+
+def positions(documents_BL):
+    """The place of each token among those of its own document, from 0, padding not counted: int32
+    [B, L]."""
+    before_B1LM = same_document(documents_BL) & causal(documents_BL.shape[1])
+    return jnp.maximum(before_B1LM[:, 0].sum(-1, dtype=jnp.int32) - 1, 0)
+
+
+# Attention is a score (how well does a query fit a key) and a mix (mask, softmax, weighted sum).
+# Papers differ in the score and share the mix.
+
+
+def scaled_dot(q_BHLK, k_BHMK):
+    """Query times key over the root of the head width (Vaswani et al. 2017, equation 1):
+    score_BHLM."""
+    return product("BHLK,BHMK->BHLM", q_BHLK * q_BHLK.shape[-1] ** -0.5, k_BHMK)
+
+
+class Mix(nn.Module):
+    """Mask, softmax in float32, dropout, weighted sum: score_BHLM, v_BHMK -> x_BHLK.
+
+    The weights are sown as "attention" for whoever collects "intermediates". A row that may look
+    nowhere looks everywhere, evenly: finite, and of no use to anyone.
+    """
+
+    dropout: float
+
+    @nn.compact
+    def __call__(self, score_BHLM, v_BHMK, mask, *, train: bool = False):
+        if mask is not None:
+            score_BHLM = jnp.where(mask, score_BHLM, -1e30)
+        weight_BHLM = jax.nn.softmax(score_BHLM)
+        self.sow("intermediates", "attention", weight_BHLM)
+        weight_BHLM = Dropout(self.dropout)(weight_BHLM, train=train)
+        return product("BHLM,BHMK->BHLK", weight_BHLM, v_BHMK)
+
+
+class Attention(nn.Module):
+    """Multi-head attention (Vaswani et al. 2017, section 3.2): every x looks at every memory it may
+    see."""
+
+    num_heads: int
+    head_width: int
+    width: int
+    dropout: float
+    kernel_init: Callable
+    output_init: Callable
+
+    def setup(self):
+        self.query = Heads(self.num_heads, self.head_width, self.kernel_init)
+        self.key = Heads(self.num_heads, self.head_width, self.kernel_init)
+        self.value = Heads(self.num_heads, self.head_width, self.kernel_init)
+        self.mix = Mix(self.dropout)
+        self.output = Merge(self.width, self.output_init)
+
+    def remember(self, memory_BMD):
+        """What there is to look at: k_BHMK, v_BHMK."""
+        return self.key(memory_BMD), self.value(memory_BMD)
+
+    def look(self, x_BLD, k_BHMK, v_BHMK, mask, *, train: bool = False):
+        """What x finds there: x_BLD. The mask broadcasts to [B, H, L, M]."""
+        score_BHLM = scaled_dot(self.query(x_BLD), k_BHMK)
+        return self.output(self.mix(score_BHLM, v_BHMK, mask, train=train))
+
+    def __call__(self, x_BLD, memory_BMD, mask, *, train: bool = False):
+        return self.look(x_BLD, *self.remember(memory_BMD), mask, train=train)
+
+
+# Feed-forward and blocks
+
+
+def gelu(x):
+    """The Gaussian error linear unit with its exact error function (Hendrycks and Gimpel 2016)."""
+    return x * (0.5 + 0.5 * jax.lax.erf(x * 0.5**0.5))
+
+
+def gelu_tanh(x):
+    """The tanh form of the same, which the GPTs were trained with: up to 5e-4 away from the exact
+    one."""
+    return nn.gelu(x, approximate=True)
+
+
+class FeedForward(nn.Module):
+    """Two maps with a bend between them: x_BLD -> x_BLD."""
+
+    mlp_width: int
+    width: int
+    activation: Callable
+    kernel_init: Callable
+    output_init: Callable
+
+    def setup(self):
+        self.up = Dense(self.mlp_width, self.kernel_init)
+        self.down = Dense(self.width, self.output_init)
+
+    def __call__(self, x_BLD):
+        return self.down(self.activation(self.up(x_BLD)))
+
+
+def Norm(epsilon: float, name: str | None = None):
+    """Layer normalisation (Ba et al. 2016), the variance taken in a second pass: exact for wide
+    values."""
+    return nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, name=name)
+
+
+class PostNormBlock(nn.Module):
+    """Attend, add, normalise; feed forward, add, normalise (Vaswani et al. 2017; BERT)."""
+
+    num_heads: int
+    head_width: int
+    width: int
+    mlp_width: int
+    dropout: float
+    activation: Callable
+    epsilon: float
+    kernel_init: Callable
+
+    def setup(self):
+        self.attention = Attention(
+            self.num_heads,
+            self.head_width,
+            self.width,
+            self.dropout,
+            self.kernel_init,
+            self.kernel_init,
+        )
+        self.attention_dropout = Dropout(self.dropout)
+        self.attention_norm = Norm(self.epsilon)
+        self.mlp = FeedForward(
+            self.mlp_width, self.width, self.activation, self.kernel_init, self.kernel_init
+        )
+        self.mlp_dropout = Dropout(self.dropout)
+        self.mlp_norm = Norm(self.epsilon)
+
+    def __call__(self, x_BLD, mask, *, train: bool = False):
+        attended_BLD = self.attention(x_BLD, x_BLD, mask, train=train)
+        x_BLD = self.attention_norm(x_BLD + self.attention_dropout(attended_BLD, train=train))
+        return self.mlp_norm(x_BLD + self.mlp_dropout(self.mlp(x_BLD), train=train))
+
+
+class PreNormBlock(nn.Module):
+    """Normalise, attend, add; normalise, feed forward, add (GPT-2).
+
+    `output_init` draws the two maps that write into the residual stream.
+    """
+
+    num_heads: int
+    head_width: int
+    width: int
+    mlp_width: int
+    dropout: float
+    activation: Callable
+    epsilon: float
+    kernel_init: Callable
+    output_init: Callable
+
+    def setup(self):
+        self.attention_norm = Norm(self.epsilon)
+        self.attention = Attention(
+            self.num_heads,
+            self.head_width,
+            self.width,
+            self.dropout,
+            self.kernel_init,
+            self.output_init,
+        )
+        self.attention_dropout = Dropout(self.dropout)
+        self.mlp_norm = Norm(self.epsilon)
+        self.mlp = FeedForward(
+            self.mlp_width, self.width, self.activation, self.kernel_init, self.output_init
+        )
+        self.mlp_dropout = Dropout(self.dropout)
+
+    def __call__(self, x_BLD, mask, *, train: bool = False):
+        normed_BLD = self.attention_norm(x_BLD)
+        attended_BLD = self.attention(normed_BLD, normed_BLD, mask, train=train)
+        return self._feed_forward(x_BLD, attended_BLD, train=train)
+
+    def extend(self, x_BLD, k_BHMK, v_BHMK, at, mask_BHLM):
+        """The same for new tokens that follow a memory: x_BLD, and the memory with them written at
+        `at`."""
+        normed_BLD = self.attention_norm(x_BLD)
+        k_BHLK, v_BHLK = self.attention.remember(normed_BLD)
+        k_BHMK = jax.lax.dynamic_update_slice_in_dim(k_BHMK, k_BHLK, at, 2)
+        v_BHMK = jax.lax.dynamic_update_slice_in_dim(v_BHMK, v_BHLK, at, 2)
+        attended_BLD = self.attention.look(normed_BLD, k_BHMK, v_BHMK, mask_BHLM)
+        return self._feed_forward(x_BLD, attended_BLD, train=False), k_BHMK, v_BHMK
+
+    def _feed_forward(self, x_BLD, attended_BLD, *, train: bool):
+        x_BLD = x_BLD + self.attention_dropout(attended_BLD, train=train)
+        return x_BLD + self.mlp_dropout(self.mlp(self.mlp_norm(x_BLD)), train=train)
