@@ -65,8 +65,8 @@ product.defvjp(_product_forward, _product_backward)
 def affine(x, kernel_DF):
     """The last axis of x times a matrix, in the type of the matrix, added up in float32.
 
-    Its weight gradient is written for XLA on CPU, which otherwise recomputes whatever made x, element
-    by element, inside the product: one fifth of a whole training step.
+    Its weight gradient is written for XLA on CPU, which otherwise recomputes whatever made x,
+    element by element, inside the product: one fifth of a whole training step.
     """
     return product("...D,DF->...F", x, kernel_DF)
 
