@@ -1,0 +1,1 @@
+"""The programs: turn text into a model folder."""

@@ -13,12 +13,12 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from zoo import checkpoint, gpt2, huggingface, tokenizer
+from zoo import bert, checkpoint, gpt2, huggingface, tokenizer
 
 __version__ = "0.1.0"
 
 # By the name that config.json and model.json know them by.
-ARCHITECTURES = {"gpt2": gpt2}
+ARCHITECTURES = {"bert": bert, "gpt2": gpt2}
 
 
 def sizes() -> dict:
@@ -98,3 +98,8 @@ def _check_shapes(folder, model, params) -> None:
     ]
     if wrong:
         raise ValueError(f"{folder} does not fit its own config: " + "; ".join(wrong))
+
+
+def architecture(model) -> str:
+    """The name of a model's architecture."""
+    return next(name for name, a in ARCHITECTURES.items() if isinstance(model, a.Model))

@@ -35,7 +35,7 @@ def classify(logits_BC, targets_B, weights_B) -> Term:
 @jax.custom_vjp
 def _summed(x_BLD, table_VD, bias_V, targets_BL, weights_BL):
     def chunk(sums, inputs):
-        logits_BLV, highest_BL, sum_BL, target_BL = _chunk(table_VD, bias_V, inputs)
+        _, highest_BL, sum_BL, target_BL = _chunk(table_VD, bias_V, inputs)
         loss, right = _terms(highest_BL, sum_BL, target_BL, inputs[2])
         return (sums[0] + loss, sums[1] + right), None
 
@@ -86,7 +86,7 @@ def _cut(x_BLD, targets_BL, weights_BL):
     """Cuts along the length, so that rows stay on their devices: [chunks, B, L / chunks, ...]."""
     B, L, _ = x_BLD.shape
     enough = range(1, L + 1)
-    chunks = next(n for n in enough if L % n == 0 and (B * L <= n * TOKENS_A_CHUNK or n == L))
+    chunks = next(n for n in enough if L % n == 0 and (n * TOKENS_A_CHUNK >= B * L or n == L))
     cut = lambda array: jnp.moveaxis(array.reshape(B, chunks, L // chunks, *array.shape[2:]), 1, 0)
     return cut(x_BLD), cut(targets_BL), cut(weights_BL)
 

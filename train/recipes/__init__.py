@@ -1,0 +1,17 @@
+"""Every recipe by its name; one file a family."""
+
+import difflib
+
+from train.recipe import Recipe
+from train.recipes import gpt2
+
+RECIPES = {**gpt2.RECIPES}
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of that name; ValueError with the nearest one where there is none."""
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else "`zoo list` shows them"
+        raise ValueError(f"unknown recipe {name!r}; {hint}")
+    return RECIPES[name]()

@@ -1,0 +1,56 @@
+"""From a source of text to what a run trains on: tokenizer, tokenised corpus, held-out part."""
+
+import hashlib
+import os
+from itertools import islice
+from pathlib import Path
+
+from train.data import corpus as stored
+from train.data.corpus import Corpus, num_bytes, split
+from train.recipe import Recipe
+from zoo import tokenizer as tokenizers
+
+__all__ = ["corpus", "num_bytes", "split", "tokenizer", "tokens"]
+
+# A tokenizer of some ten thousand words learns nothing from more.
+DOCUMENTS = 200_000
+
+
+def tokenizer(recipe: Recipe, source, run=None, folder=None):
+    """The run's own tokenizer if it has one; else that of `folder`; else one trained on the source.
+
+    Raises ValueError where its words do not fit the model's vocabulary.
+    """
+    if run is not None and (Path(run) / "tokenizer.json").exists():
+        found = tokenizers.load(run)
+    elif folder is not None:
+        found = tokenizers.load(folder)
+    else:
+        texts = list(islice(source.documents(), DOCUMENTS))
+        found = recipe.make_tokenizer(texts, recipe.config.vocab_size)
+    count = found.get_vocab_size()
+    if count > recipe.config.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {count} words, {recipe.name} has room for "
+            f"{recipe.config.vocab_size}: give a --tokenizer that fits"
+        )
+    return found
+
+
+def corpus(recipe: Recipe, source, tokenizer) -> Corpus:
+    """The source tokenised, once for all runs: under ZOO_CACHE, else ~/.cache/zoo."""
+    end = recipe.end_of_document
+    end = None if end is None else tokenizer.token_to_id(end)
+    if recipe.end_of_document is not None and end is None:
+        raise ValueError(
+            f"the tokenizer has no {recipe.end_of_document}, which {recipe.name} needs"
+        )
+    name = f"{source.fingerprint} {tokenizers.fingerprint(tokenizer)} {end}"
+    cache = Path(os.environ.get("ZOO_CACHE", Path.home() / ".cache" / "zoo"))
+    folder = cache / "corpora" / hashlib.sha256(name.encode()).hexdigest()[:16]
+    return stored.prepare(source, tokenizer, folder, end)
+
+
+def tokens(corpus: Corpus):
+    """The tokens of a part of a corpus, not copied."""
+    return corpus.tokens[int(corpus.sentences[0]) : int(corpus.sentences[-1])]

@@ -1,0 +1,39 @@
+"""Measures a model folder on a text with the objective it was pretrained by."""
+
+import math
+from dataclasses import replace
+
+import jax
+
+import zoo
+from train import corpora, metrics
+from train.recipes import RECIPES, recipe
+from train.step import add_up, make_evaluate
+
+
+def evaluate(folder, source, batch: int = 16, length: int | None = None, *, whole: bool) -> dict:
+    """Loss, perplexity and accuracy on a source, all of it or its held-out part; each token once.
+
+    A causal model's bits a byte too. Raises ValueError where folder, text and length do not fit.
+    """
+    model, params, tokenizer = zoo.load(folder)
+    if tokenizer is None:
+        raise ValueError(f"{folder} has no tokenizer to read a text with")
+    name = zoo.architecture(model)
+    any_recipe = next(r for r in map(recipe, RECIPES) if r.architecture == name)
+    chosen = replace(any_recipe, name=str(folder), config=model.config)
+    length = length or min(128, model.config.max_length)
+    if length > model.config.max_length:
+        raise ValueError(f"--length {length} is over the {model.config.max_length} of {folder}")
+    text = corpora.corpus(chosen, source, tokenizer)
+    if not whole:
+        _, text = corpora.split(text)
+    task = chosen.task(tokenizer, model.config, length)
+    batches = task.evaluate(text, length, batch)
+    look = jax.jit(make_evaluate(model, task.objective, dtype="float32"))
+    found = add_up(look, params, batches, task.objective.carry(model, batch))
+    figures = found | {"perplexity": metrics.perplexity(found["loss"])}
+    if task.predicts_all:
+        tokens_a_byte = len(corpora.tokens(text)) / corpora.num_bytes(text)
+        figures["bits_per_byte"] = found["loss"] * tokens_a_byte / math.log(2)
+    return figures

@@ -1,0 +1,178 @@
+"""Devices: where the state and the batches lie, and how the step runs over them.
+
+The only file that knows devices. `on_mesh` compiles the step once for a mesh with the axes data,
+fsdp and tensor, over arrays that are global; `on_pmap` maps the same step over replicas, one a
+device. Both agree with one device.
+"""
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from train.step import State, make_evaluate, make_init, make_step
+
+ROWS = P(("data", "fsdp"))  # the rows of a batch are split over both
+
+
+class Placement(NamedTuple):
+    """A run on its devices."""
+
+    init: Callable  # () -> state, created where it is to lie
+    abstract: State  # shapes, types and shardings of what is saved
+    step: Callable  # (state, batch) -> (state, metrics); the state is donated
+    evaluate: Callable  # (params, batch, carry, number) -> (sums, carry)
+    put: Callable  # this process's rows, in host memory -> the batch
+    carry: Callable  # (rows) -> an empty carry for evaluation
+    saved: Callable  # state -> what a checkpoint holds of it
+    placed: Callable  # the reverse
+
+
+def start(address: str | None = None, processes: int = 1, process: int = 0) -> None:
+    """Joins several processes into one run; one process alone needs nothing."""
+    if processes > 1:
+        jax.distributed.initialize(address, processes, process)
+
+
+def on_mesh(model, objective, optimizer, schedule, axes, *, batch, seed, dtype, accumulate, mesh):
+    """The step on a mesh of (data, fsdp, tensor) devices; -1 stands for all that are left.
+
+    `axes` are the model's path rules. An axis that its mesh axis does not divide is left whole.
+    """
+    mesh = make_mesh(*mesh)
+    _check_rows(batch, accumulate, mesh.shape["data"] * mesh.shape["fsdp"])
+    init = make_init(model, objective, optimizer, batch, seed)
+    shapes = jax.eval_shape(init)
+    rows = NamedSharding(mesh, ROWS)
+    everywhere = NamedSharding(mesh, P())
+    shardings = State(
+        everywhere,
+        _shardings(shapes.params, mesh, axes),
+        _shardings(shapes.opt_state, mesh, axes),
+        jax.tree.map(lambda _: rows, shapes.carry),
+    )
+    step = make_step(
+        model, objective, optimizer, schedule, seed=seed, dtype=dtype, accumulate=accumulate
+    )
+    evaluate = make_evaluate(model, objective, dtype=dtype)
+    return Placement(
+        init=jax.jit(init, out_shardings=shardings),
+        abstract=jax.tree.map(
+            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings
+        ),
+        step=jax.jit(step, donate_argnums=0, out_shardings=(shardings, everywhere)),
+        evaluate=jax.jit(evaluate, out_shardings=(everywhere, rows)),
+        put=lambda batch: jax.tree.map(
+            lambda x: jax.make_array_from_process_local_data(rows, x), batch
+        ),
+        carry=lambda: jax.device_put(objective.carry(model, batch), rows),
+        saved=lambda state: state,
+        placed=lambda state: state,
+    )
+
+
+def on_pmap(model, objective, optimizer, schedule, axes, *, batch, seed, dtype, accumulate, mesh):
+    """The step mapped over replicas, one a device, each with its rows of the batch and all
+    parameters."""
+    if tuple(mesh[1:]) != (1, 1):
+        raise ValueError(
+            "--parallel pmap keeps all parameters on every device; for fsdp or tensor use mesh"
+        )
+    devices = jax.local_device_count()
+    _check_rows(batch, accumulate, jax.device_count())
+    across = lambda tree: jax.lax.psum(tree, "data")
+    place = lambda: jax.lax.axis_index("data")
+    init = make_init(model, objective, optimizer, batch, seed)
+    step = make_step(
+        model,
+        objective,
+        optimizer,
+        schedule,
+        seed=seed,
+        dtype=dtype,
+        accumulate=accumulate,
+        across=across,
+        place=place,
+    )
+    evaluate = make_evaluate(model, objective, dtype=dtype, across=across, place=place)
+    split = lambda tree: jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), tree)
+    # Laid out by a pmap, not by device_put: a step whose input lies otherwise than its output
+    # compiles twice.
+    spread = jax.pmap(lambda whole, rows: (whole, rows), in_axes=(None, 0), axis_name="data")
+
+    def placed(state):
+        whole, carry = spread(state._replace(carry=()), (jnp.arange(devices), split(state.carry)))
+        return whole._replace(carry=carry[1])
+
+    def saved(state):
+        whole = jax.tree.map(lambda x: x[0], state._replace(carry=()))
+        return whole._replace(
+            carry=jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), state.carry)
+        )
+
+    mapped_step = jax.pmap(step, axis_name="data", donate_argnums=0)
+    mapped_evaluate = jax.pmap(evaluate, axis_name="data", in_axes=(0, 0, 0, None))
+
+    def stepped(state, batch):
+        state, metrics = mapped_step(state, batch)
+        return state, jax.tree.map(lambda x: x[0], metrics)
+
+    def evaluated(params, batch, carry, number):
+        sums, carry = mapped_evaluate(params, batch, carry, number)
+        return jax.tree.map(lambda x: x[0], sums), carry
+
+    alone = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return Placement(
+        init=lambda: placed(jax.jit(init)()),
+        abstract=jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=alone), jax.eval_shape(init)
+        ),
+        step=stepped,
+        evaluate=evaluated,
+        put=split,
+        carry=lambda: split(objective.carry(model, batch)),
+        saved=saved,
+        placed=placed,
+    )
+
+
+WAYS = {"mesh": on_mesh, "pmap": on_pmap}
+
+
+def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1):
+    """A mesh over all devices; -1 stands for all that the other axes leave."""
+    sizes, count = [data, fsdp, tensor], jax.device_count()
+    if -1 in sizes:
+        sizes[sizes.index(-1)] = count // -int(np.prod(sizes))
+    if int(np.prod(sizes)) != count:
+        raise ValueError(f"a mesh of {data} x {fsdp} x {tensor} does not fit {count} devices")
+    return jax.make_mesh(tuple(sizes), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+
+
+def _shardings(tree, mesh, axes):
+    """By path, so that a rule for a parameter holds for its moments too."""
+
+    def sharding(path, leaf):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        wanted = next((axis for pattern, axis in axes if re.search(pattern, name)), ())
+        # Factored moments have fewer axes than their parameter: they stay whole.
+        fitting = wanted if len(wanted) == leaf.ndim else ()
+        return NamedSharding(
+            mesh,
+            P(*[a if a and n % mesh.shape[a] == 0 else None
+                for a, n in zip(fitting, leaf.shape, strict=True)] if fitting else []),
+        )  # fmt: skip
+
+    return jax.tree_util.tree_map_with_path(sharding, tree)
+
+
+def _check_rows(batch: int, accumulate: int, devices: int) -> None:
+    if batch % (accumulate * devices):
+        raise ValueError(
+            f"a batch of {batch} cannot be cut into {accumulate} parts over {devices} devices"
+        )

@@ -1,0 +1,69 @@
+"""What a run is: a model, an objective, data, an optimizer, and how long.
+
+A recipe is a function that returns a Recipe; its docstring has its source. The command line sets
+the plain fields; everything else is Python.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import optax
+
+import zoo
+
+
+class Task(NamedTuple):
+    """What a tokenizer and a length make of a recipe: the objective, and how its examples are
+    drawn."""
+
+    objective: Any
+    train: Callable  # (corpus, length, batch, seed, process=) -> Batches
+    evaluate: Callable  # (corpus, length, batch, process=) -> Batches
+    predicts_all: bool  # every token of the text: then nats a token are bits a byte
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A run. `batch` counts sequences of the whole run's batch, `length` tokens, `steps`
+    updates."""
+
+    name: str
+    architecture: str
+    config: Any
+    make_tokenizer: Callable  # (texts, vocab_size) -> Tokenizer
+    end_of_document: str | None  # the token between documents
+    task: Callable  # (tokenizer, config, length) -> Task
+    schedule: Callable[[int], optax.Schedule]  # steps -> schedule
+    optimizer: Callable[[optax.Schedule, Callable], optax.GradientTransformation]
+    undecayed: tuple[str, ...]
+    steps: int
+    batch: int
+    length: int
+    seed: int = 0
+    dtype: str = "float32"
+    accumulate: int = 1
+    evaluate_every: int = 1000
+    save_every: int = 1000
+    report_every: int = 10
+
+    def fields(self) -> dict:
+        """What of it decides the numbers of a run, as JSON: a run goes on only where they agree."""
+        plain = ("name", "steps", "batch", "length", "seed", "dtype", "accumulate")
+        return {"zoo": zoo.__version__, "config": vars(self.config)} | {
+            name: getattr(self, name) for name in plain
+        }
+
+
+def with_fields(recipe: Recipe, **fields) -> Recipe:
+    """The recipe with the fields that are not None in place of its own; a one-line ValueError if
+    unfit."""
+    recipe = replace(recipe, **{k: v for k, v in fields.items() if v is not None})
+    for name in ("steps", "batch", "length", "accumulate"):
+        if getattr(recipe, name) < 1:
+            raise ValueError(f"--{name} must be at least 1, not {getattr(recipe, name)}")
+    if recipe.length > recipe.config.max_length:
+        raise ValueError(
+            f"--length {recipe.length} is over the {recipe.config.max_length} of {recipe.name}"
+        )
+    return recipe

@@ -1,0 +1,266 @@
+"""BERT (Devlin et al. 2018), "Pre-training of Deep Bidirectional Transformers".
+
+https://arxiv.org/abs/1810.04805
+A Transformer encoder that looks both ways, trained to fill in hidden tokens and to tell whether
+segment B follows segment A. New against the Transformer: learned positions, segments, and the gelu;
+the tokens are `[CLS] A [SEP] B [SEP]`, and the vector of [CLS] stands for the pair.
+
+Departures: the first release had the exact gelu, the present one its tanh form; we and transformers
+have the exact one. Positions count real tokens, so padding on the left changes nothing either.
+
+B batch  L length  D width  V vocabulary  P predictions
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from zoo import layers
+from zoo.layers import Dense, Dropout, Embedding, Norm, PostNormBlock, Scores
+
+
+@dataclass(frozen=True)
+class Config:
+    """The sizes of a BERT; the defaults are the uncased base model."""
+
+    vocab_size: int = 30522
+    max_length: int = 512
+    num_layers: int = 12
+    num_heads: int = 12
+    width: int = 768
+    mlp_width: int = 3072
+    head_width: int = 64
+    dropout: float = 0.1
+    num_segments: int = 2
+
+
+# The miniatures of Turc et al. (2019), https://arxiv.org/abs/1908.08962, differ only in these two.
+MINIATURES = {
+    f"bert-L{depth}-H{width}-uncased": Config(30522, 512, depth, width // 64, width, 4 * width)
+    for depth in (2, 4, 6, 8, 10, 12)
+    for width in (128, 256, 512, 768)
+}
+SIZES = {
+    "bert-tiny": Config(4096, 128, 4, 4, 256, 1024),  # 4,378,114
+    "bert-base-uncased": Config(),  # 110,106,428
+    "bert-base-cased": Config(28996),  # 108,932,934
+    "bert-base-chinese": Config(21128),  # 102,882,442
+    "bert-base-multilingual-cased": Config(119547),  # 178,566,653
+    "bert-base-multilingual-uncased": Config(105879),  # 168,055,961
+    "bert-large-uncased": Config(30522, 512, 24, 16, 1024, 4096),  # 336,226,108
+    "bert-large-cased": Config(28996, 512, 24, 16, 1024, 4096),  # 334,661,958
+} | MINIATURES
+
+EPSILON = 1e-12
+STD = 0.02  # before the tails beyond two of it are cut off
+
+
+class Output(NamedTuple):
+    """What pretraining asks for: each token, logits_BLV, and whether B follows A (0) or not (1),
+    next_B2."""
+
+    logits_BLV: jax.Array
+    next_B2: jax.Array
+
+
+class Pooler(nn.Module):
+    """One vector a text, from that of its first token: x_BLD -> x_BD."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x_BLD):
+        init = nn.initializers.truncated_normal(STD)
+        return jnp.tanh(Dense(self.width, init, name="dense")(x_BLD[:, 0]))
+
+
+class MaskedHead(nn.Module):
+    """What each position believes its token to be: x_BPD, table_VD -> Scores. The table is that of
+    the tokens."""
+
+    width: int
+    vocab_size: int
+
+    @nn.compact
+    def __call__(self, x_BPD, table_VD):
+        init = nn.initializers.truncated_normal(STD)
+        x_BPD = layers.gelu(Dense(self.width, init, name="dense")(x_BPD))
+        bias_V = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
+        return Scores(Norm(EPSILON, name="norm")(x_BPD), table_VD, bias_V)
+
+
+class Bert(nn.Module):
+    """The trunk: tokens_BL -> x_BLD. Without segments, all is segment 0.
+
+    `documents_BL`: 0 for padding, else the number of the document, from 1; a mask of ones and zeros
+    is one document a row.
+    """
+
+    config: Config
+
+    def setup(self):
+        c = self.config
+        init = nn.initializers.truncated_normal(STD)
+        self.token_embedding = Embedding(c.vocab_size, c.width, init)
+        self.position_embedding = Embedding(c.max_length, c.width, init)
+        self.segment_embedding = Embedding(c.num_segments, c.width, init)
+        self.embedding_norm = Norm(EPSILON)
+        self.embedding_dropout = Dropout(c.dropout)
+        self.blocks = [
+            PostNormBlock(
+                num_heads=c.num_heads,
+                head_width=c.head_width,
+                width=c.width,
+                mlp_width=c.mlp_width,
+                dropout=c.dropout,
+                activation=layers.gelu,
+                epsilon=EPSILON,
+                kernel_init=init,
+            )
+            for _ in range(c.num_layers)
+        ]
+
+    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+        positions_BL, mask = jnp.arange(tokens_BL.shape[1])[None], None
+        if documents_BL is not None:
+            positions_BL = layers.positions(documents_BL)
+            mask = layers.same_document(documents_BL)
+        if segments_BL is None:
+            segments_BL = jnp.zeros_like(tokens_BL)
+        x_BLD = self.token_embedding(tokens_BL) + self.segment_embedding(segments_BL)
+        x_BLD = self.embedding_norm(x_BLD + self.position_embedding(positions_BL))
+        x_BLD = self.embedding_dropout(x_BLD, train=train)
+        for block in self.blocks:
+            x_BLD = block(x_BLD, mask, train=train)
+        return x_BLD
+
+
+class BertPretraining(nn.Module):
+    """The trunk and the two heads of pretraining."""
+
+    config: Config
+
+    def setup(self):
+        c = self.config
+        self.trunk = Bert(c)
+        self.pooler = Pooler(c.width)
+        self.masked_head = MaskedHead(c.width, c.vocab_size)
+        self.next_head = Dense(2, nn.initializers.truncated_normal(STD))
+
+    def scores(self, tokens_BL, segments_BL, documents_BL, predictions_BP, *, train: bool = False):
+        """Scores of the tokens at the positions `predictions_BP`, and next_B2."""
+        x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
+        x_BPD = jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1)
+        return self._heads(x_BPD, x_BLD)
+
+    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+        """Every token and the next segment: Output."""
+        x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
+        scores, next_B2 = self._heads(x_BLD, x_BLD)
+        return Output(scores.logits(), next_B2)
+
+    def _heads(self, x_BPD, x_BLD):
+        table_VD = self.trunk.token_embedding.embedding
+        return self.masked_head(x_BPD, table_VD), self.next_head(self.pooler(x_BLD))
+
+
+Model = BertPretraining
+PREFIX = "bert."
+LAYER = "bert.encoder.layer.{}"
+WEIGHTS = {
+    "trunk/token_embedding/embedding": "bert.embeddings.word_embeddings.weight",
+    "trunk/position_embedding/embedding": "bert.embeddings.position_embeddings.weight",
+    "trunk/segment_embedding/embedding": "bert.embeddings.token_type_embeddings.weight",
+    "trunk/embedding_norm/scale": "bert.embeddings.LayerNorm.weight",
+    "trunk/embedding_norm/bias": "bert.embeddings.LayerNorm.bias",
+    "trunk/blocks_{}/attention/query/kernel": (
+        f"{LAYER}.attention.self.query.weight",
+        "DHK -> (HK)D",
+    ),
+    "trunk/blocks_{}/attention/query/bias": (f"{LAYER}.attention.self.query.bias", "HK -> (HK)"),
+    "trunk/blocks_{}/attention/key/kernel": (f"{LAYER}.attention.self.key.weight", "DHK -> (HK)D"),
+    "trunk/blocks_{}/attention/key/bias": (f"{LAYER}.attention.self.key.bias", "HK -> (HK)"),
+    "trunk/blocks_{}/attention/value/kernel": (
+        f"{LAYER}.attention.self.value.weight",
+        "DHK -> (HK)D",
+    ),
+    "trunk/blocks_{}/attention/value/bias": (f"{LAYER}.attention.self.value.bias", "HK -> (HK)"),
+    "trunk/blocks_{}/attention/output/kernel": (
+        f"{LAYER}.attention.output.dense.weight",
+        "HKD -> D(HK)",
+    ),
+    "trunk/blocks_{}/attention/output/bias": f"{LAYER}.attention.output.dense.bias",
+    "trunk/blocks_{}/attention_norm/scale": f"{LAYER}.attention.output.LayerNorm.weight",
+    "trunk/blocks_{}/attention_norm/bias": f"{LAYER}.attention.output.LayerNorm.bias",
+    "trunk/blocks_{}/mlp/up/kernel": (f"{LAYER}.intermediate.dense.weight", "DF -> FD"),
+    "trunk/blocks_{}/mlp/up/bias": f"{LAYER}.intermediate.dense.bias",
+    "trunk/blocks_{}/mlp/down/kernel": (f"{LAYER}.output.dense.weight", "FD -> DF"),
+    "trunk/blocks_{}/mlp/down/bias": f"{LAYER}.output.dense.bias",
+    "trunk/blocks_{}/mlp_norm/scale": f"{LAYER}.output.LayerNorm.weight",
+    "trunk/blocks_{}/mlp_norm/bias": f"{LAYER}.output.LayerNorm.bias",
+    "pooler/dense/kernel": ("bert.pooler.dense.weight", "DE -> ED"),
+    "pooler/dense/bias": "bert.pooler.dense.bias",
+    "masked_head/dense/kernel": ("cls.predictions.transform.dense.weight", "DE -> ED"),
+    "masked_head/dense/bias": "cls.predictions.transform.dense.bias",
+    "masked_head/norm/scale": "cls.predictions.transform.LayerNorm.weight",
+    "masked_head/norm/bias": "cls.predictions.transform.LayerNorm.bias",
+    "masked_head/bias": "cls.predictions.bias",
+    "next_head/kernel": ("cls.seq_relationship.weight", "DC -> CD"),
+    "next_head/bias": "cls.seq_relationship.bias",
+}
+TIED = {
+    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+}
+IGNORED = (r"embeddings\.(position|token_type)_ids$",)  # counters, kept as buffers by old versions
+TOKENIZER = {
+    "tokenizer_class": "BertTokenizer",
+    "do_lower_case": True,
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "pad_token": "[PAD]",
+    "mask_token": "[MASK]",
+}
+AXES = layers.AXES
+
+
+def published(c: Config) -> dict:
+    """The fields of config.json."""
+    return {
+        "model_type": "bert",
+        "architectures": ["BertForPreTraining"],
+        "vocab_size": c.vocab_size,
+        "max_position_embeddings": c.max_length,
+        "num_hidden_layers": c.num_layers,
+        "num_attention_heads": c.num_heads,
+        "hidden_size": c.width,
+        "intermediate_size": c.mlp_width,
+        "type_vocab_size": c.num_segments,
+        "hidden_dropout_prob": c.dropout,
+        "attention_probs_dropout_prob": c.dropout,
+        "hidden_act": "gelu",
+        "layer_norm_eps": EPSILON,
+        "position_embedding_type": "absolute",
+        "is_decoder": False,
+        "tie_word_embeddings": True,
+    }
+
+
+def from_published(fields: dict) -> Config:
+    """The config of a config.json, whose absent fields mean the uncased base model."""
+    width, num_heads = fields.get("hidden_size", 768), fields.get("num_attention_heads", 12)
+    return Config(
+        vocab_size=fields.get("vocab_size", 30522),
+        max_length=fields.get("max_position_embeddings", 512),
+        num_layers=fields.get("num_hidden_layers", 12),
+        num_heads=num_heads,
+        width=width,
+        mlp_width=fields.get("intermediate_size", 3072),
+        head_width=width // num_heads,
+        dropout=fields.get("hidden_dropout_prob", 0.1),
+        num_segments=fields.get("type_vocab_size", 2),
+    )
