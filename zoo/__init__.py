@@ -13,12 +13,12 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from zoo import bert, checkpoint, gpt2, huggingface, tokenizer
+from zoo import bert, checkpoint, gpt2, huggingface, tokenizer, xlnet
 
 __version__ = "0.1.0"
 
 # By the name that config.json and model.json know them by.
-ARCHITECTURES = {"bert": bert, "gpt2": gpt2}
+ARCHITECTURES = {"bert": bert, "gpt2": gpt2, "xlnet": xlnet}
 
 
 def sizes() -> dict:

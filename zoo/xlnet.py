@@ -1,0 +1,438 @@
+"""XLNet (Yang et al. 2019), "Generalized Autoregressive Pretraining for Language Understanding".
+
+https://arxiv.org/abs/1906.08237
+A Transformer-XL that reads both ways: attention scores distances, not positions, and hidden states
+of the text before are a memory. New: a second, query stream of the same weights knows where it
+stands but not what stands there, so that tokens are predicted in any order.
+
+Departures: gelu is the exact one, as in transformers; the released code trained with its tanh form.
+Dropout of the table of distances is drawn once for a batch, not for every row. The part of the
+released code that reads half of a batch backwards is left out. Tokens of several documents do not
+see each other.
+
+B batch  L length  M memory and length  D width  H heads  K head width  R distances  V vocabulary
+P predictions
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from zoo import layers
+from zoo.layers import Dense, Dropout, Embedding, Mix, Norm, Scores, product
+
+
+@dataclass(frozen=True)
+class Config:
+    """The sizes of an XLNet; the defaults are the base model.
+
+    `max_length` is what it was trained at: no table of positions limits the length.
+    """
+
+    vocab_size: int = 32000
+    max_length: int = 512
+    num_layers: int = 12
+    num_heads: int = 12
+    width: int = 768
+    mlp_width: int = 3072
+    head_width: int = 64
+    dropout: float = 0.1
+
+
+SIZES = {
+    "xlnet-tiny": Config(4096, 512, 4, 4, 256, 1024),  # 4,475,136
+    "xlnet-base-cased": Config(),  # 116,750,336
+    "xlnet-large-cased": Config(32000, 512, 24, 16, 1024, 4096),  # 360,300,800
+}
+
+EPSILON = 1e-12
+STD = 0.02  # of every weight; the biases of the attention too
+
+
+class Memory(NamedTuple):
+    """What stands before the tokens: the input of each layer there, [B, M, D], and its
+    documents_BM.
+
+    A token sees the memory of its own document; 0 marks room that holds nothing.
+    """
+
+    inputs: tuple[jax.Array, ...]
+    documents_BM: jax.Array
+
+
+def lengthen(memory: Memory, read: Memory, reuse: int, length: int) -> Memory:
+    """The memory of the next call: the first `reuse` positions just read join it, the last `length`
+    stay.
+
+    No gradient passes through it (section 2.5).
+    """
+
+    def join(old, new):
+        both = jnp.concatenate([old, new[:, :reuse]], 1)
+        return jax.lax.stop_gradient(both[:, max(0, both.shape[1] - length) :])
+
+    return jax.tree.map(join, memory, read)
+
+
+class View(NamedTuple):
+    """What the rows of a stream may see: mask_B1LM, which of that is of another segment, and at_BL,
+    where the rows stand (None: the first at 0, the next at 1, ...)."""
+
+    mask_B1LM: jax.Array
+    other_B1LM: jax.Array | None
+    at_BL: jax.Array | None
+
+
+def distances(L: int, M: int, width: int):
+    """Sines, then cosines, of how far a key lies behind a query, from M down to 1 - L:
+    table_RD."""
+    distance_R = jnp.arange(M, -L, -1, dtype=jnp.float32)
+    rate = 10000.0 ** -(jnp.arange(0, width, 2, dtype=jnp.float32) / width)
+    angle = distance_R[:, None] * rate
+    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
+
+
+def by_key(score_BHLR, at_BL, M: int):
+    """Turns a score for every distance into one for every key: score_BHLM.
+
+    The row at position i finds its first key at column R - M - i and the others behind it.
+    """
+    B, H, L, R = score_BHLR.shape
+    if at_BL is None:  # every row starts one column earlier: without its first L, stride R - 1
+        flat = score_BHLR.reshape(B, H, L * R)[:, :, L:]
+        return flat.reshape(B, H, L, R - 1)[..., :M]
+    column = (R - M - at_BL)[:, None, :, None] + jnp.arange(M)
+    return jnp.take_along_axis(score_BHLR, column, 3)
+
+
+class Kernel(nn.Module):
+    """A map without a bias, for whoever multiplies with it."""
+
+    shape: tuple[int, ...]
+    kernel_init: Callable
+
+    @nn.compact
+    def __call__(self):
+        return self.param("kernel", self.kernel_init, self.shape)
+
+
+class RelativeAttention(nn.Module):
+    """Attention by content, distance and segment (section 2.4; Dai et al. 2019, section 3.3)."""
+
+    num_heads: int
+    head_width: int
+    width: int
+    dropout: float
+    kernel_init: Callable
+
+    def setup(self):
+        D, H, K = self.width, self.num_heads, self.head_width
+        self.query = Kernel((D, H, K), self.kernel_init)
+        self.key = Kernel((D, H, K), self.kernel_init)
+        self.value = Kernel((D, H, K), self.kernel_init)
+        self.position = Kernel((D, H, K), self.kernel_init)
+        self.output = Kernel((H, K, D), self.kernel_init)
+        self.content_bias = self.param("content_bias", self.kernel_init, (H, K))
+        self.position_bias = self.param("position_bias", self.kernel_init, (H, K))
+        self.segment_bias = self.param("segment_bias", self.kernel_init, (H, K))
+        self.segment_embedding = self.param("segment_embedding", self.kernel_init, (2, H, K))
+        self.mix = Mix(self.dropout)
+
+    def remember(self, memory_BMD, table_RD):
+        """What both streams look at: k_BHMK, v_BHMK, and r_HRK of the distances."""
+        k_BHMK = layers.into_heads(memory_BMD, self.key())
+        v_BHMK = layers.into_heads(memory_BMD, self.value())
+        return k_BHMK, v_BHMK, layers.into_heads(table_RD[None], self.position())[0]
+
+    def look(self, x_BLD, k_BHMK, v_BHMK, r_HRK, view: View, *, train: bool = False):
+        """What x finds there: x_BLD."""
+        scale = self.head_width**-0.5
+        q_BHLK = layers.into_heads(x_BLD, self.query())
+        biased = lambda bias_HK: (q_BHLK + bias_HK[:, None]) * scale
+        score_BHLM = product("BHLK,BHMK->BHLM", biased(self.content_bias), k_BHMK)
+        score_BHLR = product("BHLK,HRK->BHLR", biased(self.position_bias), r_HRK)
+        score_BHLM += by_key(score_BHLR, view.at_BL, k_BHMK.shape[2])
+        if view.other_B1LM is not None:  # else the same for every key: the softmax drops it
+            score_BHL2 = product(
+                "BHLK,SHK->BHLS", biased(self.segment_bias), self.segment_embedding
+            )
+            score_BHLM += jnp.where(view.other_B1LM, score_BHL2[..., 1:], score_BHL2[..., :1])
+        x_BHLK = self.mix(score_BHLM, v_BHMK, view.mask_B1LM, train=train)
+        return layers.out_of_heads(x_BHLK, self.output())
+
+
+class FeedForward(nn.Module):
+    """Two maps, and dropout behind the bend between them too: x_BLD -> x_BLD."""
+
+    mlp_width: int
+    width: int
+    dropout: float
+    kernel_init: Callable
+
+    def setup(self):
+        self.up = Dense(self.mlp_width, self.kernel_init)
+        self.inner_dropout = Dropout(self.dropout)
+        self.down = Dense(self.width, self.kernel_init)
+
+    def __call__(self, x_BLD, *, train: bool = False):
+        return self.down(self.inner_dropout(layers.gelu(self.up(x_BLD)), train=train))
+
+
+class Block(nn.Module):
+    """Attend, add, normalise; feed forward, add, normalise: one set of weights for both streams."""
+
+    num_heads: int
+    head_width: int
+    width: int
+    mlp_width: int
+    dropout: float
+    kernel_init: Callable
+
+    def setup(self):
+        self.attention = RelativeAttention(
+            self.num_heads, self.head_width, self.width, self.dropout, self.kernel_init
+        )
+        self.attention_dropout = Dropout(self.dropout)
+        self.attention_norm = Norm(EPSILON)
+        self.mlp = FeedForward(self.mlp_width, self.width, self.dropout, self.kernel_init)
+        self.mlp_dropout = Dropout(self.dropout)
+        self.mlp_norm = Norm(EPSILON)
+
+    def remember(self, memory_BMD, table_RD):
+        """What both streams look at."""
+        return self.attention.remember(memory_BMD, table_RD)
+
+    def __call__(self, x_BLD, remembered, view: View, *, train: bool = False):
+        attended_BLD = self.attention.look(x_BLD, *remembered, view, train=train)
+        x_BLD = self.attention_norm(x_BLD + self.attention_dropout(attended_BLD, train=train))
+        return self.mlp_norm(x_BLD + self.mlp_dropout(self.mlp(x_BLD, train=train), train=train))
+
+
+class XLNet(nn.Module):
+    """The trunk: tokens_BL -> x_BLD."""
+
+    config: Config
+
+    def setup(self):
+        c = self.config
+        init = nn.initializers.normal(STD)
+        self.token_embedding = Embedding(c.vocab_size, c.width, init)
+        self.query_start = self.param("query_start", init, (1, 1, c.width))
+        self.embedding_dropout = Dropout(c.dropout)
+        self.distance_dropout = Dropout(c.dropout)
+        self.blocks = [
+            Block(c.num_heads, c.head_width, c.width, c.mlp_width, c.dropout, init)
+            for _ in range(c.num_layers)
+        ]
+        self.output_dropout = Dropout(c.dropout)
+
+    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+        """x_BLD of the content stream, every token seeing all the tokens of its document.
+
+        `documents_BL`: 0 for padding, else the number of the document, from 1.
+        """
+        return self.extend(tokens_BL, segments_BL, documents_BL, train=train)[0]
+
+    def extend(
+        self, tokens_BL, segments_BL=None, documents_BL=None, memory=None, *, train: bool = False
+    ):
+        """The same behind a memory: x_BLD, and what was read, for `lengthen`.
+
+        Padding is best on the right here: on the left it counts as distance to the memory.
+        """
+        x_BLD, _, read = self._flow(
+            tokens_BL, segments_BL, documents_BL, None, None, memory, train=train
+        )
+        return self.output_dropout(x_BLD, train=train), read
+
+    def streams(
+        self,
+        tokens_BL,
+        segments_BL,
+        documents_BL,
+        blocked_BLL,
+        predictions_BP,
+        memory=None,
+        *,
+        train: bool = False,
+    ):
+        """The query stream at the positions to predict: query_BPD, and what was read (section 2.3).
+
+        Where `blocked_BLL` is True the row may not see the column; in the content stream a token
+        sees itself all the same. The released code runs the query stream over all positions and
+        then picks; here it runs at the P positions alone: the same result, for 85 of 512 at a sixth
+        of the cost.
+        """
+        _, query_BPD, read = self._flow(
+            tokens_BL, segments_BL, documents_BL, blocked_BLL, predictions_BP, memory, train=train
+        )
+        return self.output_dropout(query_BPD, train=train), read
+
+    def _flow(self, tokens_BL, segments_BL, documents_BL, blocked_BLL, at_BP, memory, *, train):
+        c, (B, L) = self.config, tokens_BL.shape
+        if documents_BL is None:
+            documents_BL = jnp.ones((B, L), jnp.int32)
+        if memory is None:
+            empty = (jnp.zeros((B, 0, c.width)),) * c.num_layers
+            memory = Memory(empty, jnp.zeros((B, 0), jnp.int32))
+        behind = memory.documents_BM.shape[1]
+        content, query = _views(segments_BL, documents_BL, blocked_BLL, at_BP, memory.documents_BM)
+
+        table_RD = self.distance_dropout(distances(L, behind + L, c.width), train=train)
+        x_BLD = self.embedding_dropout(self.token_embedding(tokens_BL), train=train)
+        query_BPD = None
+        if query is not None:
+            start = jnp.broadcast_to(jnp.float32(self.query_start), (*at_BP.shape, c.width))
+            query_BPD = self.embedding_dropout(start, train=train)
+        inputs = []
+        for block, memory_BMD in zip(self.blocks, memory.inputs, strict=True):
+            inputs.append(x_BLD)
+            remembered = block.remember(jnp.concatenate([memory_BMD, x_BLD], 1), table_RD)
+            x_BLD = block(x_BLD, remembered, content, train=train)
+            if query is not None:
+                query_BPD = block(query_BPD, remembered, query, train=train)
+        return x_BLD, query_BPD, Memory(tuple(inputs), documents_BL)
+
+
+def _views(segments_BL, documents_BL, blocked_BLL, at_BP, behind_BM):
+    """What the content stream and the query stream may see; the memory is of segment 0."""
+    L, behind = documents_BL.shape[1], behind_BM.shape[1]
+    documents_BM = jnp.concatenate([behind_BM, documents_BL], 1)
+    see_BLM = documents_BL[:, :, None] == documents_BM[:, None]
+    see_BLM &= (documents_BM > 0)[:, None]
+    other_B1LM = None
+    if segments_BL is not None:
+        segments_BM = jnp.pad(segments_BL, ((0, 0), (behind, 0)))
+        other_B1LM = (segments_BL[:, :, None] != segments_BM[:, None])[:, None]
+    if at_BP is None:
+        return View(see_BLM[:, None], other_B1LM, None), None
+    see_BLM &= ~jnp.pad(blocked_BLL, ((0, 0), (0, 0), (behind, 0)))
+    pick = lambda rows: jnp.take_along_axis(rows, at_BP[:, None, :, None], 2)
+    other_B1PM = None if other_B1LM is None else pick(other_B1LM)
+    query = View(pick(see_BLM[:, None]), other_B1PM, at_BP)
+    itself_LM = jnp.eye(L, behind + L, behind, dtype=bool)
+    return View((see_BLM | itself_LM)[:, None], other_B1LM, None), query
+
+
+class XLNetLM(nn.Module):
+    """The trunk and its language-model head: the token table again, and a bias."""
+
+    config: Config
+
+    def setup(self):
+        self.trunk = XLNet(self.config)
+        self.head_bias = self.param("head_bias", nn.initializers.zeros, (self.config.vocab_size,))
+
+    def scores(
+        self,
+        tokens_BL,
+        segments_BL,
+        documents_BL,
+        blocked_BLL,
+        predictions_BP,
+        memory=None,
+        *,
+        train: bool = False,
+    ):
+        """What the query stream believes of the predicted positions: Scores of x_BPD, and what was
+        read."""
+        query_BPD, read = self.trunk.streams(
+            tokens_BL, segments_BL, documents_BL, blocked_BLL, predictions_BP, memory, train=train
+        )
+        return self._head(query_BPD), read
+
+    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+        """logits_BLV of the content stream. `documents_BL`: 0 for padding, else the number of the
+        document, from 1."""
+        return self._head(self.trunk(tokens_BL, segments_BL, documents_BL, train=train)).logits()
+
+    def _head(self, x_BLD):
+        return Scores(x_BLD, self.trunk.token_embedding.embedding, self.head_bias)
+
+
+Model = XLNetLM
+PREFIX = "transformer."
+LAYER = "transformer.layer.{}"
+WEIGHTS = {
+    "trunk/token_embedding/embedding": "transformer.word_embedding.weight",
+    "trunk/query_start": "transformer.mask_emb",
+    "trunk/blocks_{}/attention/query/kernel": f"{LAYER}.rel_attn.q",
+    "trunk/blocks_{}/attention/key/kernel": f"{LAYER}.rel_attn.k",
+    "trunk/blocks_{}/attention/value/kernel": f"{LAYER}.rel_attn.v",
+    "trunk/blocks_{}/attention/position/kernel": f"{LAYER}.rel_attn.r",
+    "trunk/blocks_{}/attention/output/kernel": (f"{LAYER}.rel_attn.o", "HKD -> DHK"),
+    "trunk/blocks_{}/attention/content_bias": f"{LAYER}.rel_attn.r_w_bias",
+    "trunk/blocks_{}/attention/position_bias": f"{LAYER}.rel_attn.r_r_bias",
+    "trunk/blocks_{}/attention/segment_bias": f"{LAYER}.rel_attn.r_s_bias",
+    "trunk/blocks_{}/attention/segment_embedding": f"{LAYER}.rel_attn.seg_embed",
+    "trunk/blocks_{}/attention_norm/scale": f"{LAYER}.rel_attn.layer_norm.weight",
+    "trunk/blocks_{}/attention_norm/bias": f"{LAYER}.rel_attn.layer_norm.bias",
+    "trunk/blocks_{}/mlp/up/kernel": (f"{LAYER}.ff.layer_1.weight", "DF -> FD"),
+    "trunk/blocks_{}/mlp/up/bias": f"{LAYER}.ff.layer_1.bias",
+    "trunk/blocks_{}/mlp/down/kernel": (f"{LAYER}.ff.layer_2.weight", "FD -> DF"),
+    "trunk/blocks_{}/mlp/down/bias": f"{LAYER}.ff.layer_2.bias",
+    "trunk/blocks_{}/mlp_norm/scale": f"{LAYER}.ff.layer_norm.weight",
+    "trunk/blocks_{}/mlp_norm/bias": f"{LAYER}.ff.layer_norm.bias",
+    "head_bias": "lm_loss.bias",
+}
+TIED = {"lm_loss.weight": "transformer.word_embedding.weight"}
+IGNORED = ()
+TOKENIZER = {
+    "tokenizer_class": "XLNetTokenizer",
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "unk_token": "<unk>",
+    "sep_token": "<sep>",
+    "pad_token": "<pad>",
+    "cls_token": "<cls>",
+    "mask_token": "<mask>",
+    "padding_side": "left",
+}
+AXES = (
+    (r"position/kernel$", ("fsdp", "tensor", None)),
+    (r"(content|position|segment)_bias$", ("tensor", None)),
+    (r"segment_embedding$", (None, "tensor", None)),
+    (r"head_bias$", ("tensor",)),
+    *layers.AXES,
+)
+
+
+def published(c: Config) -> dict:
+    """The fields of config.json."""
+    return {
+        "model_type": "xlnet",
+        "architectures": ["XLNetLMHeadModel"],
+        "vocab_size": c.vocab_size,
+        "n_layer": c.num_layers,
+        "n_head": c.num_heads,
+        "d_model": c.width,
+        "d_head": c.head_width,
+        "d_inner": c.mlp_width,
+        "dropout": c.dropout,
+        "ff_activation": "gelu",
+        "layer_norm_eps": EPSILON,
+        "untie_r": True,
+        "attn_type": "bi",
+        "bi_data": False,
+        "clamp_len": -1,
+        "same_length": False,
+        "tie_word_embeddings": True,
+    }
+
+
+def from_published(fields: dict) -> Config:
+    """The config of a config.json, whose absent fields mean the large size."""
+    width, num_heads = fields.get("d_model", 1024), fields.get("n_head", 16)
+    return Config(
+        vocab_size=fields.get("vocab_size", 32000),
+        num_layers=fields.get("n_layer", 24),
+        num_heads=num_heads,
+        width=width,
+        mlp_width=fields.get("d_inner", 4096),
+        head_width=fields.get("d_head") or width // num_heads,
+        dropout=fields.get("dropout", 0.1),
+    )
