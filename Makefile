@@ -1,0 +1,23 @@
+# make demo    pretrain a small GPT-2 on the built-in corpus
+# make test    every test
+# make lint    what ruff finds
+# Each sets up .venv first where there is none.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint
+
+demo: .venv/ready
+	$(BIN)/zoo pretrain gpt2-tiny --resume
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+lint: .venv/ready
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
