@@ -1,12 +1,12 @@
 """Measures a model folder on a text with the objective it was pretrained by."""
 
-import math
 from dataclasses import replace
 
 import jax
 
 import zoo
-from train import corpora, metrics
+from train import corpora
+from train.recipe import figures
 from train.recipes import RECIPES, recipe
 from train.step import add_up, make_evaluate
 
@@ -32,8 +32,4 @@ def evaluate(folder, source, batch: int = 16, length: int | None = None, *, whol
     batches = task.evaluate(text, length, batch)
     look = jax.jit(make_evaluate(model, task.objective, dtype="float32"))
     found = add_up(look, params, batches, task.objective.carry(model, batch))
-    figures = found | {"perplexity": metrics.perplexity(found["loss"])}
-    if task.predicts_all:
-        tokens_a_byte = len(corpora.tokens(text)) / corpora.num_bytes(text)
-        figures["bits_per_byte"] = found["loss"] * tokens_a_byte / math.log(2)
-    return figures
+    return figures(found, task, len(corpora.tokens(text)) / corpora.num_bytes(text))

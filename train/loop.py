@@ -12,7 +12,7 @@ import zoo
 from train import corpora, metrics, optimizers, parallel
 from train.checkpoint import Checkpoints
 from train.manifest import write_manifest
-from train.recipe import Recipe
+from train.recipe import Recipe, figures
 from train.report import Report, Silence
 from train.step import add_up
 from zoo import checkpoint
@@ -59,7 +59,6 @@ def pretrain(
     meta = recipe.fields() | {
         "data": source.fingerprint,
         "tokenizer": tokenizers.fingerprint(tokenizer),
-        "device_order": way,
     }
     meta = json.loads(json.dumps(meta))
     _check_same_run(out, checkpoints.meta(), meta)
@@ -124,17 +123,15 @@ def pretrain(
         def evaluate(step):
             look = lambda params, batch, *rest: run.evaluate(params, run.put(batch), *rest)
             found = add_up(look, state.params, asked, run.carry())
-            figures = found | {"perplexity": metrics.perplexity(found["loss"])}
-            if task.predicts_all:
-                figures["bits_per_byte"] = found["loss"] * tokens_a_byte / math.log(2)
-            report.evaluation(step, figures)
-            return figures
+            found = figures(found, task, tokens_a_byte)
+            report.evaluation(step, found)
+            return found
 
-        def save(step, figures):
+        def save(step, held_out_at):
             whole = run.saved(state)
-            checkpoints.save(step, whole.params, whole._replace(params=()), meta, figures)
+            checkpoints.save(step, whole.params, whole._replace(params=()), meta, held_out_at)
 
-        figures, step, pending = None, first_step, []
+        held_out_at, step, pending = None, first_step, []
         if first_step == 0:
             report.line(
                 f"step 0: held-out loss {evaluate(0)['loss']:.3f}; "
@@ -156,9 +153,9 @@ def pretrain(
                         report.step(step, latest)
                     checkpoints.check()
                 if is_due:
-                    figures = evaluate(step)
+                    held_out_at = evaluate(step)
                 if is_saved:
-                    save(step, figures or {})
+                    save(step, held_out_at if is_due else {})
             if signals.stop and step < recipe.steps:
                 _fetch(pending, step, batches, out)
                 save(step, {})
@@ -167,20 +164,19 @@ def pretrain(
             checkpoints.close()
         if step < recipe.steps:
             return {}
-        figures = figures or evaluate(step)
+        found = held_out_at or evaluate(step)
         whole = run.saved(state)
         checkpoint.write(out, recipe.architecture, recipe.config, whole.params, tokenizer)
-        report.line(f"held out: {_line(figures)}")
+        report.line(f"held out: {_line(found)}")
         at_unigram = f"perplexity {metrics.perplexity(unigram):.1f}"
-        if "bits_per_byte" in figures:
+        if task.predicts_all:
             at_unigram += f", {unigram * tokens_a_byte / math.log(2):.3f} bits a byte"
         report.line(f"a unigram model: {at_unigram}")
-    return figures
+    return found
 
 
 def flops(params, recipe: Recipe) -> float:
-    """FLOP of one update's matrix products: 6 a parameter and token, and attention's 12 L D a
-    layer.
+    """FLOP of one update: 6 a kernel parameter and token, and attention's 12 L D a layer and token.
 
     Embeddings are not counted; a tied head is, as if every position were predicted.
     """
@@ -192,15 +188,14 @@ def flops(params, recipe: Recipe) -> float:
 
 
 def _fetch(pending, step, batches, out) -> dict:
-    """Reads the metrics of the last steps from the device; the first that is not finite ends the
-    run."""
+    """Reads the metrics of the last steps; the first that is not finite ends the run."""
     for back, found in enumerate(fetched := jax.device_get(pending)):
         if not (math.isfinite(found["loss"]) and math.isfinite(found["gradient_norm"])):
             bad = step - len(pending) + back
             file = out / f"not_finite_batch_{bad}.npz"
             np.savez(file, **batches(bad))
             raise NotFinite(
-                f"loss {found['loss']}, gradient norm {found['gradient_norm']} in update {bad + 1}: "
+                f"update {bad + 1} has loss {found['loss']}, gradient norm {found['gradient_norm']}: "
                 f"stopped, nothing saved since step {_last(out)}; the batch is in {file.name}; "
                 "a smaller rate, a longer warm-up or float32 may help"
             )

@@ -4,6 +4,7 @@ A recipe is a function that returns a Recipe; its docstring has its source. The 
 the plain fields; everything else is Python.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import optax
 
 import zoo
+from train import metrics
 
 
 class Task(NamedTuple):
@@ -20,7 +22,17 @@ class Task(NamedTuple):
     objective: Any
     train: Callable  # (corpus, length, batch, seed, process=) -> Batches
     evaluate: Callable  # (corpus, length, batch, process=) -> Batches
+    words: str  # the term of the loss whose perplexity is told
     predicts_all: bool  # every token of the text: then nats a token are bits a byte
+
+
+def figures(found: dict, task: Task, tokens_a_byte: float) -> dict:
+    """Held-out losses and accuracies, with perplexity, and bits a byte where every token counts."""
+    nats = found.get(f"{task.words}_loss", found["loss"])
+    more = {"perplexity": metrics.perplexity(nats)}
+    if task.predicts_all:
+        more["bits_per_byte"] = nats * tokens_a_byte / math.log(2)
+    return found | more
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 import difflib
 
 from train.recipe import Recipe
-from train.recipes import gpt2
+from train.recipes import bert, gpt2
 
-RECIPES = {**gpt2.RECIPES}
+RECIPES = {**gpt2.RECIPES, **bert.RECIPES}
 
 
 def recipe(name: str) -> Recipe:

@@ -21,7 +21,11 @@ END = "<|endoftext|>"
 def task(tokenizer, config, length) -> Task:
     """Windows of a stream in which every document opens with the end-of-text token."""
     return Task(
-        Causal(tokenizer.token_to_id(END)), windows.train, windows.evaluate, predicts_all=True
+        Causal(tokenizer.token_to_id(END)),
+        windows.train,
+        windows.evaluate,
+        words="token",
+        predicts_all=True,
     )
 
 

@@ -1,0 +1,88 @@
+"""BERT: masked words and next sentences on pairs of segments.
+
+Devlin et al. 2019, appendix A.2, and the released code: AdamW without bias correction, 1e-4 after
+10,000 updates, linear to zero over a million, batch 256, decay 0.01, dropout 0.1. The paper takes
+length 128 for nine tenths of the updates and 512 for the rest; a recipe has one length, 128, so the
+rest is a second run.
+"""
+
+import math
+from functools import partial
+
+from train import optimizers, tokenizers
+from train.data import pairs
+from train.objectives.masked import Masked, WholeWordMasked
+from train.optimizers import BIASES_AND_NORMS
+from train.recipe import Recipe, Task
+from zoo import bert
+
+
+def task(objective, tokenizer, config, length) -> Task:
+    """Pairs of segments, of which 15 % of the tokens are to be predicted: 20 at 128, 77 at 512."""
+    cls, sep, mask = map(tokenizer.token_to_id, ("[CLS]", "[SEP]", "[MASK]"))
+    return Task(
+        objective(
+            vocab_size=tokenizer.get_vocab_size(),
+            mask=mask,
+            specials=(cls, sep),
+            num_predictions=math.ceil(0.15 * length),
+        ),
+        partial(pairs.train, cls=cls, sep=sep),
+        partial(pairs.evaluate, cls=cls, sep=sep),
+        words="masked",
+        predicts_all=False,
+    )
+
+
+def bert_tiny(objective=Masked) -> Recipe:
+    """Four layers on the built-in corpus: `zoo pretrain bert-tiny`."""
+    return _recipe(
+        "bert-tiny",
+        objective,
+        schedule=lambda steps: optimizers.linear(2e-3, min(100, steps // 10), steps),
+        steps=1200,
+        batch=16,
+        length=128,
+        evaluate_every=400,
+        save_every=400,
+    )
+
+
+def published(size: str, objective=Masked) -> Recipe:
+    """A published size with the paper's recipe, on lower-cased text where its name says uncased."""
+    return _recipe(
+        size,
+        objective,
+        schedule=lambda steps: optimizers.bert_linear(1e-4, min(10_000, steps // 10), steps),
+        steps=1_000_000,
+        batch=256,
+        length=128,
+        dtype="bfloat16",
+    )
+
+
+def _recipe(size, objective, **fields) -> Recipe:
+    lowercase = size == "bert-tiny" or size.endswith("uncased")
+    return Recipe(
+        name=size if objective is Masked else size + WHOLE_WORD,
+        architecture="bert",
+        config=bert.SIZES[size],
+        make_tokenizer=partial(tokenizers.wordpiece, lowercase=lowercase),
+        end_of_document=None,
+        task=partial(task, objective),
+        optimizer=partial(optimizers.adamw_bert, eps=1e-6, decay=0.01, clip=1.0),
+        undecayed=BIASES_AND_NORMS,
+        **fields,
+    )
+
+
+WHOLE_WORD = "-whole-word-masking"
+RECIPES = {
+    "bert-tiny": bert_tiny,
+    "bert-tiny" + WHOLE_WORD: partial(bert_tiny, WholeWordMasked),
+    **{size: partial(published, size) for size in bert.SIZES if size != "bert-tiny"},
+    **{
+        size + WHOLE_WORD: partial(published, size, WholeWordMasked)
+        for size in ("bert-large-uncased", "bert-large-cased")
+    },
+}
