@@ -1,0 +1,92 @@
+"""A run that is done in seconds: 64 words, two layers of width 32, sentences drawn from a grammar.
+
+python -m tests.tiny_run FOLDER [--resume]    trains it, slowly enough to be killed on the way
+"""
+
+import sys
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from train import loop
+from train.data import text, windows
+from train.objectives.causal import Causal
+from train.optimizers import BIASES_AND_NORMS, adamw
+from train.recipe import Recipe, Task
+from zoo import gpt2
+
+END = "<|endoftext|>"
+CONFIG = gpt2.Config(64, 32, 2, 2, 32, 64, 16)
+WORDS = [f"w{number}" for number in range(62)]
+
+
+def tokenizer(texts=(), vocab_size=64) -> Tokenizer:
+    """A word is a token."""
+    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate([*WORDS, "?"])}, "?"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    made.add_special_tokens([END])
+    return made
+
+
+def documents(seed=0, count=60) -> list[str]:
+    """Each word is the one before it times three, more or less."""
+    random = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        numbers = [int(random.integers(62))]
+        for _ in range(int(random.integers(20, 90))):
+            numbers.append((3 * numbers[-1] + int(random.integers(4))) % 62)
+        found.append(" ".join(WORDS[number] for number in numbers))
+    return found
+
+
+def source(seed=0, count=60) -> text.Source:
+    return text.strings(documents(seed, count))
+
+
+def task(tokenizer, config, length) -> Task:
+    return Task(
+        Causal(tokenizer.token_to_id(END)), windows.train, windows.evaluate, predicts_all=True
+    )
+
+
+def wide_params(seed=0):
+    """Weights of the model that are large enough for an error to show."""
+    random = np.random.default_rng(seed)
+    shapes = jax.eval_shape(
+        gpt2.Model(CONFIG).init, jax.random.key(0), jax.ShapeDtypeStruct((1, 8), jnp.int32)
+    )
+    return jax.tree.map(
+        lambda x: jnp.asarray(random.normal(0, 0.2, x.shape), x.dtype), shapes["params"]
+    )
+
+
+def recipe(dropout=0.1, **fields) -> Recipe:
+    """The run; `fields` take the place of its own."""
+    run = Recipe(
+        name="tiny",
+        architecture="gpt2",
+        config=replace(CONFIG, dropout=dropout),
+        make_tokenizer=tokenizer,
+        end_of_document=END,
+        task=task,
+        schedule=lambda steps: optax.constant_schedule(1e-2),
+        optimizer=lambda schedule, decay_mask: adamw(schedule, eps=1e-4, decay_mask=decay_mask),
+        undecayed=BIASES_AND_NORMS,
+        steps=20,
+        batch=8,
+        length=16,
+        evaluate_every=10,
+        save_every=5,
+        report_every=5,
+    )
+    return replace(run, **fields)
+
+
+if __name__ == "__main__":
+    slow = recipe(steps=300, evaluate_every=60, save_every=7, report_every=1)
+    loop.pretrain(slow, source(), sys.argv[1], resume="--resume" in sys.argv)
