@@ -195,8 +195,8 @@ def _fetch(pending, step, batches, out) -> dict:
             file = out / f"not_finite_batch_{bad}.npz"
             np.savez(file, **batches(bad))
             raise NotFinite(
-                f"update {bad + 1} has loss {found['loss']}, gradient norm {found['gradient_norm']}: "
-                f"stopped, nothing saved since step {_last(out)}; the batch is in {file.name}; "
+                f"update {bad + 1} has loss {found['loss']} and gradient norm "
+                f"{found['gradient_norm']}: stopped, nothing saved since step {_last(out)}; the batch is in {file.name}; "
                 "a smaller rate, a longer warm-up or float32 may help"
             )
     return {name: float(value) for name, value in fetched[-1].items()} if fetched else {}

@@ -3,9 +3,9 @@
 import difflib
 
 from train.recipe import Recipe
-from train.recipes import bert, gpt2
+from train.recipes import bert, gpt2, xlnet
 
-RECIPES = {**gpt2.RECIPES, **bert.RECIPES}
+RECIPES = {**gpt2.RECIPES, **bert.RECIPES, **xlnet.RECIPES}
 
 
 def recipe(name: str) -> Recipe:

@@ -23,11 +23,12 @@ def task(tokenizer, config, length) -> Task:
     drawn = {"reuse": length // 2, "cls": cls, "sep": sep}
     return Task(
         Permuted(
+            sep=sep,
+            cls=cls,
             num_predictions=length // 6,
             reuse=length // 2,
             memory=length * 3 // 4,
             perm_size=length // 2,
-            specials=(cls, sep),
         ),
         partial(streams.train, **drawn),
         partial(streams.evaluate, **drawn),
