@@ -105,8 +105,8 @@ def by_key(score_BHLR, at_BL, M: int):
     if at_BL is None:  # every row starts one column earlier: without its first L, stride R - 1
         flat = score_BHLR.reshape(B, H, L * R)[:, :, L:]
         return flat.reshape(B, H, L, R - 1)[..., :M]
-    column = (R - M - at_BL)[:, None, :, None] + jnp.arange(M)
-    return jnp.take_along_axis(score_BHLR, column, 3)
+    window = lambda score_HR, i: jax.lax.dynamic_slice_in_dim(score_HR, R - M - i, M, 1)
+    return jax.vmap(jax.vmap(window, (1, 0), 1))(score_BHLR, at_BL)
 
 
 class Kernel(nn.Module):
