@@ -13,13 +13,12 @@ import optax
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from train import loop
-from train.data import text, windows
-from train.objectives.causal import Causal
+from train.data import text
 from train.optimizers import BIASES_AND_NORMS, adamw
-from train.recipe import Recipe, Task
+from train.recipe import Recipe
+from train.recipes.gpt2 import END, task
 from zoo import gpt2
 
-END = "<|endoftext|>"
 CONFIG = gpt2.Config(64, 32, 2, 2, 32, 64, 16)
 WORDS = [f"w{number}" for number in range(62)]
 
@@ -46,12 +45,6 @@ def documents(seed=0, count=60) -> list[str]:
 
 def source(seed=0, count=60) -> text.Source:
     return text.strings(documents(seed, count))
-
-
-def task(tokenizer, config, length) -> Task:
-    return Task(
-        Causal(tokenizer.token_to_id(END)), windows.train, windows.evaluate, predicts_all=True
-    )
 
 
 def wide_params(seed=0):

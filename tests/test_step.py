@@ -1,0 +1,209 @@
+"""The gradient step: what must change nothing, changes nothing."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests.tiny_run import CONFIG, wide_params
+from train.objectives import Term
+from train.objectives.causal import Causal
+from train.step import State, add_up, corrupt, cut, join, make_evaluate, make_init, make_step
+from zoo import gpt2
+
+MODEL = gpt2.Model(gpt2.Config(*list(vars(CONFIG).values())[:-1], dropout=0.0))
+OBJECTIVE = Causal(63)
+PLAIN = optax.sgd(1.0)  # the parameters move by exactly the gradient
+
+
+def batch(rows=8, length=16, seed=0):
+    """Rows of different lengths, one of them with a single token and nothing to predict."""
+    random = np.random.default_rng(seed)
+    lengths = random.integers(2, length + 2, rows)
+    lengths[0] = 1
+    mask = np.arange(length + 1) < lengths[:, None]
+    return {"tokens": np.int32(random.integers(64, size=(rows, length + 1)) * mask), "mask": mask}
+
+
+def take(batch, **fields):
+    """One step: (gradient, metrics)."""
+    settings = {"seed": 0, "dtype": "float32"} | fields
+    step = make_step(MODEL, OBJECTIVE, PLAIN, optax.constant_schedule(1.0), **settings)
+    state = State(jnp.int32(0), wide_params(), PLAIN.init(wide_params()), ())
+    after, metrics = jax.jit(step)(state, batch)
+    assert after.step == 1
+    return jax.tree.map(jnp.subtract, state.params, after.params), metrics
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return take(batch())
+
+
+def assert_close(found, wanted):
+    """Both have been through the float32 of the parameters, which are about 0.2."""
+    (gradient, metrics), (wanted_gradient, wanted_metrics) = found, wanted
+    for one, two in zip(jax.tree.leaves(gradient), jax.tree.leaves(wanted_gradient), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-5, atol=3e-7)
+    assert metrics.keys() == wanted_metrics.keys()
+    for name, value in wanted_metrics.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-5)
+
+
+@pytest.mark.parametrize("parts", [2, 4, 8])
+def test_accumulated_parts_are_one_batch_though_their_padding_differs(parts, whole):
+    counts = batch()["mask"][:, 1:].reshape(8 // parts, parts, -1).sum((0, 2))
+    assert len(set(counts.tolist())) > 1  # else a mean of means would pass too
+    assert_close(take(batch(), accumulate=parts), whole)
+
+
+def test_rows_of_padding_change_neither_loss_nor_gradient(whole):
+    padded = {name: np.concatenate([x, np.zeros_like(x)]) for name, x in batch().items()}
+    assert_close(take(padded), whole)
+    assert_close(take(padded, accumulate=4), whole)
+
+
+def test_columns_of_padding_change_neither_loss_nor_gradient(whole):
+    wider = {name: np.pad(x, [(0, 0), (0, 5)]) for name, x in batch().items()}
+    assert_close(take(wider), whole)
+
+
+def test_the_order_of_the_rows_changes_neither_loss_nor_gradient(whole):
+    order = np.random.default_rng(1).permutation(8)
+    assert_close(take({name: x[order] for name, x in batch().items()}), whole)
+
+
+def test_loss_and_accuracy_are_means_over_all_predictions_of_the_batch(whole):
+    example = corrupt(OBJECTIVE, jax.random.key(0), batch())
+    logits_BLV = MODEL.apply({"params": wide_params()}, example["tokens"], example["documents"])
+    logs_BLV = np.float64(jax.nn.log_softmax(logits_BLV))
+    losses, right = [], []
+    for row, mask_L in enumerate(batch()["mask"]):
+        for place in range(mask_L.sum() - 1):
+            target = batch()["tokens"][row, place + 1]
+            losses.append(-logs_BLV[row, place, target])
+            right.append(logs_BLV[row, place].argmax() == target)
+    gradient, metrics = whole
+    np.testing.assert_allclose(metrics["loss"], np.mean(losses), rtol=1e-5)
+    np.testing.assert_allclose(metrics["token_accuracy"], np.mean(right), rtol=1e-6)
+    norm = np.sqrt(sum(np.square(np.float64(g)).sum() for g in jax.tree.leaves(gradient)))
+    np.testing.assert_allclose(metrics["gradient_norm"], norm, rtol=1e-5)
+    assert metrics["rate"] == 1
+
+
+def test_bfloat16_gives_nearly_the_gradient_of_float32_in_float32(whole):
+    gradient, metrics = take(batch(), dtype="bfloat16")
+    np.testing.assert_allclose(metrics["loss"], whole[1]["loss"], rtol=5e-3)
+    assert metrics["loss"] != whole[1]["loss"]
+    for leaf in jax.tree.leaves(gradient):
+        assert leaf.dtype == jnp.float32
+        assert np.isfinite(leaf).all()
+    one, two = (np.concatenate([np.ravel(x) for x in jax.tree.leaves(g)])
+                for g in (gradient, whole[0]))  # fmt: skip
+    assert np.linalg.norm(one - two) < 0.02 * np.linalg.norm(two)
+
+
+def test_a_batch_with_nothing_to_predict_moves_nothing():
+    nothing = {name: np.zeros_like(x) for name, x in batch().items()}
+    gradient, metrics = take(nothing)
+    assert metrics["loss"] == 0
+    assert not any(np.any(g) for g in jax.tree.leaves(gradient))
+
+
+class Drawing:
+    """An objective that shows the key of each row."""
+
+    def corrupt(self, key, example):
+        return example | {"drawn": jax.random.bits(key, (4,))}
+
+
+def test_what_is_drawn_for_a_row_depends_on_its_place_in_the_global_batch_alone():
+    key = jax.random.key(3)
+    drawn = corrupt(Drawing(), key, batch())["drawn"]
+    assert len(np.unique(drawn)) == drawn.size
+    for replica in range(4):
+        part = {name: x[2 * replica : 2 * replica + 2] for name, x in batch().items()}
+        found = corrupt(Drawing(), key, part, replica)["drawn"]
+        np.testing.assert_array_equal(found, drawn[2 * replica : 2 * replica + 2])
+    other = corrupt(Drawing(), jax.random.key(4), batch())["drawn"]
+    assert not (other == drawn).any()
+
+
+class Weighted(NamedTuple):
+    """Two terms, each with its own predictions, and a memory of what each row has seen."""
+
+    def corrupt(self, key, example):
+        mask = example["mask"].astype(jnp.float32)
+        return example | {"weights": {"all": mask, "first": mask[:1]}}
+
+    def carry(self, model, batch):
+        return {"seen": jnp.zeros(batch)}
+
+    def loss(self, model, params, batch, carry, key, *, train):
+        values = params["a"] * batch["tokens"] * batch["weights"]["all"]
+        terms = {
+            "all": Term(values.sum(), jnp.float32(0)),
+            "first": Term((params["b"] * batch["weights"]["first"]).sum(), jnp.float32(3)),
+        }
+        return terms, {"seen": carry["seen"] + batch["tokens"].sum(1)}
+
+
+class Pair:
+    """A model of two numbers."""
+
+    def init(self, key, tokens):
+        return {"params": {"a": jnp.ones(()), "b": jnp.ones(())}}
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_every_term_is_a_mean_over_its_own_weights_and_memory_stays_with_its_row(accumulate):
+    parts = Pair(), Weighted(), PLAIN
+    state = make_init(*parts, 8, 0)()
+    step = make_step(
+        *parts, optax.constant_schedule(1.0), seed=0, dtype="float32", accumulate=accumulate
+    )
+    seen = np.zeros(8)
+    for number in range(3):
+        rows = batch(seed=number)
+        before = state
+        state, metrics = jax.jit(step)(state, rows)
+        seen += rows["tokens"].sum(1)
+        mean = rows["tokens"].sum() / rows["mask"].sum()
+        np.testing.assert_allclose(before.params["a"] - state.params["a"], mean, rtol=1e-5)
+        np.testing.assert_allclose(before.params["b"] - state.params["b"], 1, rtol=1e-6)
+        np.testing.assert_allclose(metrics["all_loss"], before.params["a"] * mean, rtol=1e-5)
+        np.testing.assert_allclose(metrics["first_loss"], before.params["b"], rtol=1e-6)
+        np.testing.assert_allclose(
+            metrics["loss"], metrics["all_loss"] + metrics["first_loss"], rtol=1e-6
+        )
+        np.testing.assert_array_equal(state.carry["seen"], seen)
+    assert state.step == 3
+
+
+def test_what_is_cut_is_joined_again_and_every_part_has_rows_of_every_device():
+    rows = {"x": np.arange(24).reshape(12, 2)}
+    parts = cut(rows, 3)
+    assert parts["x"].shape == (3, 4, 2)
+    for part in parts["x"]:
+        assert sorted(part[:, 0] // 2 // 3) == [0, 1, 2, 3]  # of four devices with three rows each
+    np.testing.assert_array_equal(join(parts)["x"], rows["x"])
+
+
+def test_an_evaluation_counts_every_prediction_once_however_it_is_cut_into_batches():
+    whole = batch(12)
+    look = jax.jit(make_evaluate(MODEL, OBJECTIVE, dtype="float32"))
+    found = []
+    for size in (12, 4, 2):
+        parts = [{n: x[i : i + size] for n, x in whole.items()} for i in range(0, 12, size)]
+
+        class Batches(list):
+            __call__ = list.__getitem__
+
+        found.append(add_up(look, wide_params(), Batches(parts), ()))
+    assert found[0].keys() == {"loss", "token_accuracy"}
+    for other in found[1:]:
+        for name, value in found[0].items():
+            np.testing.assert_allclose(other[name], value, rtol=1e-6)
