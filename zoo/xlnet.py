@@ -154,7 +154,9 @@ class RelativeAttention(nn.Module):
         q_BHLK = layers.into_heads(x_BLD, self.query())
         biased = lambda bias_HK: (q_BHLK + bias_HK[:, None]) * scale
         score_BHLM = product("BHLK,BHMK->BHLM", biased(self.content_bias), k_BHMK)
-        score_BHLR = product("BHLK,HRK->BHLR", biased(self.position_bias), r_HRK)
+        # One copy a row: without it XLA on CPU has no bfloat16 product for the gradient.
+        r_BHRK = jnp.broadcast_to(r_HRK, (len(x_BLD), *r_HRK.shape))
+        score_BHLR = product("BHLK,BHRK->BHLR", biased(self.position_bias), r_BHRK)
         score_BHLM += by_key(score_BHLR, view.at_BL, k_BHMK.shape[2])
         if view.other_B1LM is not None:  # else the same for every key: the softmax drops it
             score_BHL2 = product(
@@ -298,10 +300,13 @@ class XLNet(nn.Module):
         return x_BLD, query_BPD, Memory(tuple(inputs), documents_BL)
 
 
-def _views(segments_BL, documents_BL, blocked_BLL, at_BP, behind_BM):
-    """What the content stream and the query stream may see; the memory is of segment 0."""
-    L, behind = documents_BL.shape[1], behind_BM.shape[1]
-    documents_BM = jnp.concatenate([behind_BM, documents_BL], 1)
+def _views(segments_BL, documents_BL, blocked_BLL, at_BP, remembered):
+    """What the content stream and the query stream may see.
+
+    `remembered` holds the documents of the memory, which is of segment 0; M is memory and length.
+    """
+    L, behind = documents_BL.shape[1], remembered.shape[1]
+    documents_BM = jnp.concatenate([remembered, documents_BL], 1)
     see_BLM = documents_BL[:, :, None] == documents_BM[:, None]
     see_BLM &= (documents_BM > 0)[:, None]
     other_B1LM = None
