@@ -247,7 +247,10 @@ def main() -> None:
     try:
         command.run()
     except (ValueError, OSError) as error:
-        sys.exit(f"zoo: {error}")
+        print(f"zoo: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit("zoo: stopped")
 
 
 if __name__ == "__main__":

@@ -4,17 +4,20 @@ import json
 import math
 import signal
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
+from tokenizers import Tokenizer
 
 import zoo
 from train import corpora, metrics, optimizers, parallel
 from train.checkpoint import Checkpoints
+from train.data.batches import Batches
 from train.manifest import write_manifest
-from train.recipe import Recipe, figures
+from train.recipe import Recipe, Task, figures
 from train.report import Report, Silence
-from train.step import add_up
+from train.step import State, add_up
 from zoo import checkpoint
 from zoo import tokenizer as tokenizers
 from zoo.huggingface import flatten
@@ -24,155 +27,202 @@ class NotFinite(ValueError):
     """The loss or the gradient is not a number, or not finite."""
 
 
-def pretrain(
-    recipe: Recipe,
-    source,
-    out,
-    *,
-    resume=False,
-    tokenizer=None,
-    way="mesh",
-    mesh=(-1, 1, 1),
-) -> dict:
+class Run(NamedTuple):
+    """All that a run needs, made and checked before anything is trained."""
+
+    out: Path
+    recipe: Recipe
+    task: Task
+    tokenizer: Tokenizer
+    devices: parallel.Placement
+    train: Batches
+    held_out: Batches
+    meta: dict  # what a checkpoint says of its run: it goes on only where this agrees
+    levels: dict[str, float]  # losses to compare with
+    tokens_a_byte: float
+    tokens: tuple[int, int]  # to train on, held out
+
+
+def pretrain(recipe: Recipe, source, out, *, resume=False, **choices) -> dict:
     """Trains a recipe on a text and leaves a model folder: the held-out figures at the end.
 
-    `source` is a train.data.text.Source. With `resume` the run in the folder goes on from its
-    newest good step as if it had never stopped, or begins if there is none. Ctrl-C and SIGTERM save
-    first. Raises ValueError where the folder holds another run, where text, tokenizer and model do
-    not fit, or where the loss is not finite.
+    `source` is a train.data.text.Source; `choices` are those of `prepare`. With `resume` the run in
+    the folder goes on from its newest good step as if it had never stopped, or begins if there is
+    none. Ctrl-C and SIGTERM save first; then there are no figures. Raises ValueError where the
+    folder holds another run, where text, tokenizer and model do not fit, or where the loss is not
+    finite.
+    """
+    run = prepare(recipe, source, out, resume=resume, **choices)
+    checkpoints = Checkpoints(run.out)
+    state, first_step, news = begin(run, checkpoints)
+    with _report(run, first_step) as report, _Signals() as signals:
+        for line in news + _introduction(run):
+            report.line(line)
+        if first_step == 0:
+            loss = measure(run, state, 0, report)["loss"]
+            levels = "; ".join(f"{name}: {level:.3f}" for name, level in run.levels.items())
+            report.line(f"before the first step the held-out loss is {loss:.3f}; {levels}")
+        try:
+            state, step, found = train(run, state, first_step, checkpoints, report, signals)
+        finally:
+            checkpoints.close()
+        if step < recipe.steps:
+            report.line(f"stopped and saved at step {step}; --resume goes on from there")
+            return {}
+        found = found or measure(run, state, step, report)
+        params = run.devices.saved(state).params
+        checkpoint.write(run.out, recipe.architecture, recipe.config, params, run.tokenizer)
+        report.line(f"held out: {_line(found)}")
+        unigram = {"loss": run.levels["unigram"]}
+        report.line(f"a unigram model: {_line(figures(unigram, run.task, run.tokens_a_byte))}")
+    return found
+
+
+def prepare(
+    recipe: Recipe, source, out, *, resume=False, tokenizer=None, way="mesh", mesh=(-1, 1, 1)
+) -> Run:
+    """Makes and checks everything: text, batches, model, devices.
+
+    `tokenizer` is a folder to take it from, `way` a key of parallel.WAYS, `mesh` its devices.
     """
     out = Path(out).absolute()
-    checkpoints = Checkpoints(out)
-    if checkpoints.latest() and not resume:
+    saved = checkpoint.steps(out)
+    if saved and not resume:
         raise ValueError(
-            f"{out} holds a run at step {checkpoints.latest()[-1]}: "
+            f"{out} holds a run at step {saved[-1]}: "
             "give --resume to go on with it, or another --out"
         )
     tokenizer = corpora.tokenizer(recipe, source, out if resume else None, tokenizer)
-    corpus = corpora.corpus(recipe, source, tokenizer)
-    text, held_out = corpora.split(corpus)
+    text, held_out = corpora.split(corpora.corpus(recipe, source, tokenizer))
+    tokens, held_out_tokens = corpora.tokens(text), corpora.tokens(held_out)
     task = recipe.task(tokenizer, recipe.config, recipe.length)
+    architecture = zoo.ARCHITECTURES[recipe.architecture]
+    schedule = recipe.schedule(recipe.steps)
     process = (jax.process_index(), jax.process_count())
-    batches = task.train(text, recipe.length, recipe.batch, recipe.seed, process=process)
-    asked = task.evaluate(held_out, recipe.length, recipe.batch, process=process)
-
+    vocab_size = recipe.config.vocab_size
     meta = recipe.fields() | {
         "data": source.fingerprint,
         "tokenizer": tokenizers.fingerprint(tokenizer),
     }
-    meta = json.loads(json.dumps(meta))
-    _check_same_run(out, checkpoints.meta(), meta)
-
-    architecture = zoo.ARCHITECTURES[recipe.architecture]
-    model = architecture.Model(recipe.config)
-    schedule = recipe.schedule(recipe.steps)
-    run = parallel.WAYS[way](
-        model,
-        task.objective,
-        recipe.optimizer(schedule, decay_mask=optimizers.undecayed(recipe.undecayed)),
-        schedule,
-        architecture.AXES,
-        batch=recipe.batch,
-        seed=recipe.seed,
-        dtype=recipe.dtype,
-        accumulate=recipe.accumulate,
-        mesh=mesh,
+    return Run(
+        out=out,
+        recipe=recipe,
+        task=task,
+        tokenizer=tokenizer,
+        devices=parallel.WAYS[way](
+            architecture.Model(recipe.config),
+            task.objective,
+            recipe.optimizer(schedule, decay_mask=optimizers.undecayed(recipe.undecayed)),
+            schedule,
+            architecture.AXES,
+            batch=recipe.batch,
+            seed=recipe.seed,
+            dtype=recipe.dtype,
+            accumulate=recipe.accumulate,
+            mesh=mesh,
+        ),
+        train=task.train(text, recipe.length, recipe.batch, recipe.seed, process=process),
+        held_out=task.evaluate(held_out, recipe.length, recipe.batch, process=process),
+        meta=json.loads(json.dumps(meta)),
+        levels={
+            "uniform, ln V": math.log(vocab_size),
+            "unigram": metrics.unigram_entropy(tokens, held_out_tokens, vocab_size),
+        },
+        tokens_a_byte=len(held_out_tokens) / corpora.num_bytes(held_out),
+        tokens=(len(tokens), len(held_out_tokens)),
     )
-    saved = run.abstract
-    restored = checkpoints.restore(saved.params, saved._replace(params=()))
+
+
+def begin(run: Run, checkpoints: Checkpoints) -> tuple[State, int, list[str]]:
+    """The state to go on from, its step, and what to tell of it."""
+    _check_same_run(run.out, checkpoints.meta(), run.meta)
+    target = run.devices.abstract
+    restored = checkpoints.restore(target.params, target._replace(params=()))
     if restored is None:
-        checkpoint.write(out, recipe.architecture, recipe.config, tokenizer=tokenizer)
-        write_manifest(out, recipe=recipe.name, **meta)
-        state, first_step = run.init(), 0
-    else:
-        state = run.placed(restored.state._replace(params=restored.params))
-        first_step = restored.step
+        recipe = run.recipe
+        checkpoint.write(run.out, recipe.architecture, recipe.config, tokenizer=run.tokenizer)
+        if jax.process_index() == 0:
+            write_manifest(run.out, recipe=recipe.name, **run.meta)
+        return run.devices.init(), 0, optimizers.table(target.params, recipe.undecayed)
+    state = run.devices.placed(restored.state._replace(params=restored.params))
+    return state, restored.step, [*restored.skipped, f"going on from step {restored.step}"]
 
-    unigram = metrics.unigram_entropy(
-        corpora.tokens(text), corpora.tokens(held_out), recipe.config.vocab_size
-    )
-    levels = {"uniform, ln V": math.log(recipe.config.vocab_size), "unigram": unigram}
-    tokens_a_byte = len(corpora.tokens(held_out)) / corpora.num_bytes(held_out)
-    report = (
-        Report(
-            out,
-            recipe.steps,
-            recipe.batch * recipe.length,
-            flops(saved.params, recipe),
-            first_step,
-            levels,
-        )
-        if jax.process_index() == 0
-        else Silence()
-    )
-    with report, _Signals() as signals:
-        for line in restored.skipped if restored else []:
-            report.line(line)
-        if first_step == 0:
-            for line in optimizers.table(saved.params, recipe.undecayed):
-                report.line(line)
-        else:
-            report.line(f"going on from step {first_step}")
-        report.line(
-            f"{recipe.name}: {len(corpora.tokens(text)):,} tokens to train on, "
-            f"{len(corpora.tokens(held_out)):,} held out; batch {recipe.batch} "
-            f"({recipe.batch // process[1]} a process) of {recipe.length} on "
-            f"{jax.device_count()} {jax.devices()[0].platform} device(s), {recipe.dtype}"
-        )
 
-        def evaluate(step):
-            look = lambda params, batch, *rest: run.evaluate(params, run.put(batch), *rest)
-            found = add_up(look, state.params, asked, run.carry())
-            found = figures(found, task, tokens_a_byte)
-            report.evaluation(step, found)
-            return found
+def train(run: Run, state: State, step: int, checkpoints, report, signals):
+    """The loop, to the end or a signal: (state, step, the held-out figures there or None)."""
+    recipe, found, pending = run.recipe, None, []
+    for batch in run.train.prefetched(step):
+        if step == recipe.steps or signals.stop:
+            break
+        state, latest = run.devices.step(state, run.devices.put(batch))
+        step, found = step + 1, None
+        pending.append(latest)
+        is_last = step == recipe.steps
+        is_measured = step % recipe.evaluate_every == 0 or is_last
+        is_saved = step % recipe.save_every == 0 or is_last
+        # Metrics stay on the device until now, so the device never waits for the host.
+        if step % recipe.report_every == 0 or is_measured or is_saved:
+            latest = _fetch(run, pending, step)
+            pending = []
+            checkpoints.check()
+            if step % recipe.report_every == 0:
+                report.step(step, latest)
+        if is_measured:
+            found = measure(run, state, step, report)
+        if is_saved:
+            _save(run, state, step, checkpoints, found)
+    if signals.stop and step < recipe.steps:
+        _fetch(run, pending, step)
+        _save(run, state, step, checkpoints, found)
+    return state, step, found
 
-        def save(step, held_out_at):
-            whole = run.saved(state)
-            checkpoints.save(step, whole.params, whole._replace(params=()), meta, held_out_at)
 
-        held_out_at, step, pending = None, first_step, []
-        if first_step == 0:
-            report.line(
-                f"step 0: held-out loss {evaluate(0)['loss']:.3f}; "
-                f"ln V is {levels['uniform, ln V']:.3f}, a unigram model has {unigram:.3f}"
-            )
-        try:
-            for batch in batches.prefetched(first_step):
-                if step == recipe.steps or signals.stop:
-                    break
-                state, found = run.step(state, run.put(batch))
-                step += 1
-                pending.append(found)
-                is_due = step % recipe.evaluate_every == 0 or step == recipe.steps
-                is_saved = step % recipe.save_every == 0 or is_due
-                if step % recipe.report_every == 0 or is_saved:
-                    latest = _fetch(pending, step, batches, out)
-                    pending = []
-                    if step % recipe.report_every == 0:
-                        report.step(step, latest)
-                    checkpoints.check()
-                if is_due:
-                    held_out_at = evaluate(step)
-                if is_saved:
-                    save(step, held_out_at if is_due else {})
-            if signals.stop and step < recipe.steps:
-                _fetch(pending, step, batches, out)
-                save(step, {})
-                report.line(f"stopped and saved at step {step}; --resume goes on from there")
-        finally:
-            checkpoints.close()
-        if step < recipe.steps:
-            return {}
-        found = held_out_at or evaluate(step)
-        whole = run.saved(state)
-        checkpoint.write(out, recipe.architecture, recipe.config, whole.params, tokenizer)
-        report.line(f"held out: {_line(found)}")
-        at_unigram = f"perplexity {metrics.perplexity(unigram):.1f}"
-        if task.predicts_all:
-            at_unigram += f", {unigram * tokens_a_byte / math.log(2):.3f} bits a byte"
-        report.line(f"a unigram model: {at_unigram}")
+def measure(run: Run, state: State, step: int, report) -> dict:
+    """The held-out figures at a step, reported."""
+    look = lambda params, batch, *rest: run.devices.evaluate(params, run.devices.put(batch), *rest)
+    found = add_up(look, state.params, run.held_out, run.devices.carry())
+    found = figures(found, run.task, run.tokens_a_byte)
+    report.evaluation(step, found)
     return found
+
+
+def _save(run: Run, state: State, step: int, checkpoints, found) -> None:
+    whole = run.devices.saved(state)
+    checkpoints.save(step, whole.params, whole._replace(params=()), run.meta, found or {})
+
+
+def _fetch(run: Run, pending: list, step: int) -> dict:
+    """Reads the metrics of the last steps; the first that is not finite ends the run."""
+    latest = {}
+    for back, latest in enumerate(jax.device_get(pending)):
+        if not (math.isfinite(latest["loss"]) and math.isfinite(latest["gradient_norm"])):
+            number = step - len(pending) + back
+            file = run.out / f"not_finite_batch_{number}.npz"
+            np.savez(file, **run.train(number))
+            raise NotFinite(
+                f"update {number + 1} has loss {latest['loss']} and gradient norm "
+                f"{latest['gradient_norm']}: stopped, and nothing saved since step "
+                f"{(checkpoint.steps(run.out) or [0])[-1]}; its batch is in {file.name}; "
+                "a smaller rate, a longer warm-up or float32 may help"
+            )
+    return {name: float(value) for name, value in latest.items()}
+
+
+def _report(run: Run, first_step: int):
+    if jax.process_index() > 0:
+        return Silence()
+    recipe, params = run.recipe, run.devices.abstract.params
+    tokens = recipe.batch * recipe.length
+    return Report(run.out, recipe.steps, tokens, flops(params, recipe), first_step, run.levels)
+
+
+def _introduction(run: Run) -> list[str]:
+    recipe, devices = run.recipe, jax.devices()
+    return [
+        f"{recipe.name}: {run.tokens[0]:,} tokens to train on, {run.tokens[1]:,} held out",
+        f"batch {recipe.batch} ({recipe.batch // jax.process_count()} a process) of length "
+        f"{recipe.length} on {len(devices)} {devices[0].platform} devices, {recipe.dtype}",
+    ]
 
 
 def flops(params, recipe: Recipe) -> float:
@@ -185,25 +235,6 @@ def flops(params, recipe: Recipe) -> float:
     c = recipe.config
     a_token = 6 * (kernels + c.vocab_size * c.width) + 12 * c.num_layers * recipe.length * c.width
     return float(a_token * recipe.batch * recipe.length)
-
-
-def _fetch(pending, step, batches, out) -> dict:
-    """Reads the metrics of the last steps; the first that is not finite ends the run."""
-    for back, found in enumerate(fetched := jax.device_get(pending)):
-        if not (math.isfinite(found["loss"]) and math.isfinite(found["gradient_norm"])):
-            bad = step - len(pending) + back
-            file = out / f"not_finite_batch_{bad}.npz"
-            np.savez(file, **batches(bad))
-            raise NotFinite(
-                f"update {bad + 1} has loss {found['loss']} and gradient norm "
-                f"{found['gradient_norm']}: stopped, nothing saved since step {_last(out)}; the batch is in {file.name}; "
-                "a smaller rate, a longer warm-up or float32 may help"
-            )
-    return {name: float(value) for name, value in fetched[-1].items()} if fetched else {}
-
-
-def _last(out):
-    return (checkpoint.steps(out) or [0])[-1]
 
 
 def _check_same_run(out, before, now) -> None:
@@ -226,8 +257,7 @@ def _line(figures) -> str:
 
 
 class _Signals:
-    """Ctrl-C, SIGTERM and SIGUSR1 ask the loop to save and stop; the second Ctrl-C stops at
-    once."""
+    """Ctrl-C, SIGTERM and SIGUSR1 ask to save and stop; the second Ctrl-C stops at once."""
 
     def __enter__(self):
         self.stop = False

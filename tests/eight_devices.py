@@ -1,0 +1,169 @@
+"""The tiny run under every way of using devices; as a program, all of them in one process.
+
+python -m tests.eight_devices FOLDER    saves a run's steps there, and writes FOLDER/found.json
+"""
+
+import itertools
+import json
+import logging
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from tests import tiny_run
+from train import corpora, parallel
+from train.checkpoint import Checkpoints
+from train.optimizers import undecayed
+from train.step import State, add_up, make_evaluate, make_init, make_step
+from zoo import gpt2
+
+MESHES = {"8x1x1": (8, 1, 1), "1x8x1": (1, 8, 1), "2x2x2": (2, 2, 2)}
+STEPS = 5
+
+
+class Compilations(logging.Handler):
+    """Counts how often a function of some name is compiled."""
+
+    def __init__(self):
+        super().__init__()
+        self.messages = []
+
+    def emit(self, record):
+        self.messages.append(record.getMessage())
+
+    def of(self, name) -> int:
+        starts = (
+            f"Compiling {wrapped} with" for wrapped in (f"jit({name})", f"pmap({name})", name)
+        )
+        return sum(message.startswith(tuple(starts)) for message in self.messages)
+
+    def __enter__(self):
+        self._log = jax.log_compiles()
+        self._log.__enter__()
+        logging.getLogger("jax").addHandler(self)
+        logging.getLogger("jax").propagate = False
+        return self
+
+    def __exit__(self, *error):
+        logging.getLogger("jax").propagate = True
+        logging.getLogger("jax").removeHandler(self)
+        self._log.__exit__(*error)
+
+
+def parts(recipe):
+    """(model, objective, optimizer, schedule), (batches to train on, batches held out)."""
+    source = tiny_run.source()
+    words = recipe.make_tokenizer()
+    text, held_out = corpora.split(corpora.corpus(recipe, source, words))
+    task = recipe.task(words, recipe.config, recipe.length)
+    schedule = recipe.schedule(recipe.steps)
+    optimizer = recipe.optimizer(schedule, decay_mask=undecayed(recipe.undecayed))
+    batches = task.train(text, recipe.length, recipe.batch, recipe.seed)
+    asked = task.evaluate(held_out, recipe.length, recipe.batch)
+    return (gpt2.Model(recipe.config), task.objective, optimizer, schedule), (batches, asked)
+
+
+def alone(recipe):
+    """The losses of the first steps on one device without any placement, and the held-out loss."""
+    (model, objective, optimizer, schedule), (batches, asked) = parts(recipe)
+    init = make_init(model, objective, optimizer, recipe.batch, recipe.seed)
+    step = jax.jit(
+        make_step(
+            model,
+            objective,
+            optimizer,
+            schedule,
+            seed=recipe.seed,
+            dtype=recipe.dtype,
+            accumulate=recipe.accumulate,
+        )
+    )
+    state, losses = jax.jit(init)(), []
+    for number in range(STEPS):
+        state, metrics = step(state, batches(number))
+        losses.append(float(metrics["loss"]))
+    evaluate = jax.jit(make_evaluate(model, objective, dtype=recipe.dtype))
+    return {"losses": losses, "held_out": add_up(evaluate, state.params, asked, ())}
+
+
+def placed(recipe, way, mesh=(-1, 1, 1), *, save=None, restore=None, start=0):
+    """The same under `way`; saved into a folder after three steps, or begun from such a folder."""
+    pieces, (batches, asked) = parts(recipe)
+    run = parallel.WAYS[way](
+        *pieces,
+        gpt2.AXES,
+        batch=recipe.batch,
+        seed=recipe.seed,
+        dtype=recipe.dtype,
+        accumulate=recipe.accumulate,
+        mesh=mesh,
+    )
+    if restore is None:
+        state = run.init()
+    else:
+        wanted = run.abstract
+        found = Checkpoints(restore).restore(wanted.params, wanted._replace(params=()))
+        state = run.placed(found.state._replace(params=found.params))
+    losses = []
+    with Compilations() as compilations:
+        for number in range(start, STEPS):
+            if save is not None and number == 3:
+                whole, checkpoints = run.saved(state), Checkpoints(save)
+                checkpoints.save(3, whole.params, whole._replace(params=()), {}, {})
+                checkpoints.close()
+            state, metrics = run.step(state, run.put(batches(number)))
+            losses.append(float(metrics["loss"]))
+    look = lambda params, batch, *rest: run.evaluate(params, run.put(batch), *rest)
+    held_out = add_up(look, state.params, asked, run.carry())
+    return {"losses": losses, "held_out": held_out, "compiled": compilations.of("step")}
+
+
+def layout(state: State) -> dict:
+    """path -> (its shape, the shape that lies on one device)."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): (
+            list(leaf.shape),
+            list(leaf.sharding.shard_shape(leaf.shape)),
+        )
+        for path, leaf in jax.tree.leaves_with_path(state)
+    }
+
+
+def created(recipe, mesh) -> dict:
+    """How the first state lies, and whether its program ever holds a whole table on a device."""
+    pieces, _ = parts(recipe)
+    settings = {"batch": recipe.batch, "seed": 0, "dtype": "float32", "accumulate": 1}
+    run = parallel.on_mesh(*pieces, gpt2.AXES, **settings, mesh=mesh)
+    found = layout(run.init())
+    memory = run.init.lower().compile().memory_analysis()
+    whole = sum(int(np.prod(shape)) for shape, _ in found.values()) * 4
+    return {"layout": found, "bytes_out": memory.output_size_in_bytes, "bytes_whole": whole}
+
+
+def main(folder: Path) -> None:
+    ways = {name: ("mesh", mesh) for name, mesh in MESHES.items()} | {"pmap": ("pmap", (-1, 1, 1))}
+    still, noisy = tiny_run.recipe(dropout=0.0), tiny_run.recipe(dropout=0.1)
+    parted = tiny_run.recipe(dropout=0.0, accumulate=2, batch=16)
+    found = {
+        "alone": alone(still),
+        "alone, dropout": alone(noisy),
+        "alone, parts": alone(parted),
+        "created": created(still, (2, 2, 2)),
+        "restored": {},
+    }
+    for name, way in ways.items():
+        found[name] = placed(still, *way, save=folder / name)
+    found["2x2x2, dropout"] = placed(noisy, *ways["2x2x2"])
+    found["8x1x1, dropout"] = placed(noisy, *ways["8x1x1"])
+    found["2x2x2, parts"] = placed(parted, *ways["2x2x2"])
+    found["pmap, parts"] = placed(parted, *ways["pmap"])
+    for (before, _), (after, way) in itertools.pairwise([*ways.items(), *list(ways.items())[:1]]):
+        again = placed(still, *way, restore=folder / before, start=3)
+        found["restored"][f"{before} to {after}"] = again
+    (folder / "found.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,177 @@
+"""A run that is killed and goes on is the run that was never stopped."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import optax
+import pytest
+
+from tests import tiny_run
+from tests.eight_devices import Compilations
+from train import loop
+from train.report import TIMES, read_log
+from zoo import checkpoint
+from zoo.huggingface import flatten
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """One for all: the corpus is the same."""
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def started(folder, *flags):
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "tests.tiny_run", str(folder), *flags],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return output
+
+
+def wait_for_steps(process, folder, count):
+    """Until the process has made so many steps more."""
+    first = None
+    while process.poll() is None:
+        steps = [event["step"] for event in read_log(folder) if event["kind"] == "train"]
+        if first is None and f"going on from step {max(steps, default=0)}" and steps:
+            first = max(steps)
+        if first is not None and max(steps) >= first + count:
+            return
+        time.sleep(0.01)
+
+
+def timeless(folder):
+    return [{k: v for k, v in e.items() if k not in TIMES} for e in read_log(folder)]
+
+
+def assert_same_run(one, other):
+    params, others = flatten(checkpoint.read(one)), flatten(checkpoint.read(other))
+    assert params.keys() == others.keys()
+    for path, array in params.items():
+        np.testing.assert_array_equal(array, others[path], err_msg=path)
+    assert timeless(one) == timeless(other)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+    os.environ["ZOO_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
+    finish(started(folder))
+    return folder
+
+
+def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(uninterrupted, tmp_path):
+    folder, chance, killed = tmp_path / "run", random.Random(), 0
+    for _ in range(3):
+        process = started(folder, "--resume")
+        wait_for_steps(process, folder, chance.randrange(1, 40))
+        time.sleep(chance.random() / 20)
+        process.kill()
+        process.communicate()
+        killed += process.returncode == -signal.SIGKILL
+    assert killed == 3
+    finish(started(folder, "--resume"))
+    assert_same_run(folder, uninterrupted)
+
+
+def test_a_run_asked_to_stop_saves_first_and_goes_on_from_there(uninterrupted, tmp_path):
+    folder = tmp_path / "run"
+    process = started(folder)
+    wait_for_steps(process, folder, 20)
+    process.send_signal(signal.SIGTERM)
+    output = finish(process)
+    step = checkpoint.steps(folder)[-1]
+    assert f"stopped and saved at step {step}; --resume goes on from there" in output
+    assert 20 <= step < 300
+    assert f"going on from step {step}" in finish(started(folder, "--resume"))
+    assert_same_run(folder, uninterrupted)
+
+
+def pretrain(folder, *, resume=False, seed=0, way="mesh", **fields):
+    return loop.pretrain(
+        tiny_run.recipe(**fields), tiny_run.source(seed), folder, resume=resume, way=way
+    )
+
+
+def contents(folder):
+    return {p: p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """A finished run of 20 steps, and its figures."""
+    os.environ["ZOO_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
+    folder = tmp_path_factory.mktemp("short") / "run"
+    return folder, pretrain(folder, resume=True)  # of a folder that is not there: begins
+
+
+def test_resume_of_an_empty_folder_begins(short):
+    folder, figures = short
+    assert checkpoint.steps(folder)[-1] == 20
+    assert figures["loss"] < np.log(64)
+    assert figures.keys() == {"loss", "token_accuracy", "perplexity", "bits_per_byte"}
+    np.testing.assert_allclose(figures["perplexity"], np.exp(figures["loss"]), rtol=1e-6)
+
+
+def test_resume_of_a_finished_run_gives_its_figures_again(short):
+    folder, figures = short
+    assert pretrain(folder, resume=True) == figures
+
+
+def test_a_folder_with_a_run_is_not_written_over(short):
+    with pytest.raises(ValueError, match=r"holds a run at step 20: give --resume to go on"):
+        pretrain(short[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"steps": 21}, "steps was 20, is 21"),
+        ({"name": "another"}, "name was 'tiny', is 'another'"),
+        ({"seed": 1}, "data was '"),
+        ({"dtype": "bfloat16"}, "dtype was 'float32', is 'bfloat16'"),
+        ({"dropout": 0.0}, "config was {"),
+    ],
+)
+def test_another_run_is_not_continued(change, named, short):
+    before = contents(short[0])
+    with pytest.raises(ValueError, match="belongs to another run: ") as caught:
+        pretrain(short[0], resume=True, **change)
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert contents(short[0]) == before
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_good_step(tmp_path):
+    explodes = lambda steps: lambda step: np.float32(1e-2) + np.float32(1e30) * (step == 12)
+    with pytest.raises(loop.NotFinite, match="update 14: stopped, nothing saved since step 10"):
+        pretrain(tmp_path, schedule=explodes)
+    assert checkpoint.steps(tmp_path) == [5, 10]
+    assert all(np.isfinite(x).all() for x in flatten(checkpoint.read(tmp_path)).values())
+    batch = np.load(tmp_path / "not_finite_batch_13.npz")
+    assert batch["tokens"].shape == (8, 17)
+    assert max(event["step"] for event in read_log(tmp_path)) <= 10
+
+
+@pytest.mark.parametrize("way", ["mesh", "pmap"])
+def test_the_step_is_compiled_once_in_a_run(way, tmp_path):
+    with Compilations() as compilations:
+        pretrain(tmp_path / "run", way=way, schedule=lambda steps: optax.linear_schedule(1, 0, 9))
+    assert compilations.of("step") == 1
+    assert compilations.of("evaluate") == 1
