@@ -74,10 +74,17 @@ def load(folder, *, new=(), ignore=(), key=None):
 def export(folder, out) -> None:
     """Writes a model folder as a Hugging Face folder, which transformers loads."""
     model, params, words = load(folder)
-    architecture = next(a for a in ARCHITECTURES.values() if isinstance(model, a.Model))
-    huggingface.write(out, architecture, model.config, params)
+    fields = {}
     if words is not None:
         tokenizer.save(words, out)
+        if hasattr(words.normalizer, "lowercase"):  # else transformers would lower-case by itself
+            fields["do_lower_case"] = words.normalizer.lowercase
+    huggingface.write(out, ARCHITECTURES[architecture(model)], model.config, params, fields)
+
+
+def architecture(model) -> str:
+    """The name of a model's architecture."""
+    return next(name for name, a in ARCHITECTURES.items() if isinstance(model, a.Model))
 
 
 def _architecture(folder, name):
@@ -98,8 +105,3 @@ def _check_shapes(folder, model, params) -> None:
     ]
     if wrong:
         raise ValueError(f"{folder} does not fit its own config: " + "; ".join(wrong))
-
-
-def architecture(model) -> str:
-    """The name of a model's architecture."""
-    return next(name for name, a in ARCHITECTURES.items() if isinstance(model, a.Model))

@@ -96,9 +96,11 @@ def read(folder, architecture, *, new=(), ignore=(), key=None):
     return config, unflatten(params)
 
 
-def write(folder, architecture, config, params) -> None:
-    """Writes config.json, model.safetensors and tokenizer_config.json, as transformers reads
-    them."""
+def write(folder, architecture, config, params, tokenizer_fields=None) -> None:
+    """Writes config.json, model.safetensors and tokenizer_config.json for transformers.
+
+    `tokenizer_fields` are what only the tokenizer knows, such as whether it lower-cases.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, dict[int, np.ndarray]] = {}
@@ -115,7 +117,7 @@ def write(folder, architecture, config, params) -> None:
     save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
     for name, fields in (
         ("config.json", architecture.published(config)),
-        ("tokenizer_config.json", architecture.TOKENIZER),
+        ("tokenizer_config.json", architecture.TOKENIZER | (tokenizer_fields or {})),
     ):
         (folder / name).write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
 
