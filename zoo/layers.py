@@ -89,16 +89,16 @@ affine.defvjp(partial(_product_forward, "...D,DF->...F"), _affine_backward)
 
 
 class Dense(nn.Module):
-    """An affine map of the last axis: x_BLD -> x_BLF."""
+    """An affine map of the last axis: x_BLD -> x_BLF, or x_BD -> x_BF."""
 
     features: int
     kernel_init: Callable
 
     @nn.compact
-    def __call__(self, x_BLD):
-        kernel_DF = self.param("kernel", self.kernel_init, (x_BLD.shape[-1], self.features))
+    def __call__(self, x):
+        kernel_DF = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         bias_F = self.param("bias", nn.initializers.zeros, (self.features,))
-        return affine(x_BLD, kernel_DF) + bias_F
+        return affine(x, kernel_DF) + bias_F
 
 
 class Heads(nn.Module):
@@ -429,14 +429,14 @@ class PreNormBlock(nn.Module):
         attended_BLD = self.attention(normed_BLD, normed_BLD, mask, train=train)
         return self._feed_forward(x_BLD, attended_BLD, train=train)
 
-    def extend(self, x_BLD, k_BHMK, v_BHMK, at, mask_BHLM):
+    def extend(self, x_BLD, k_BHMK, v_BHMK, at, mask):
         """The same for new tokens that follow a memory: x_BLD, and the memory with them written at
         `at`."""
         normed_BLD = self.attention_norm(x_BLD)
         k_BHLK, v_BHLK = self.attention.remember(normed_BLD)
         k_BHMK = jax.lax.dynamic_update_slice_in_dim(k_BHMK, k_BHLK, at, 2)
         v_BHMK = jax.lax.dynamic_update_slice_in_dim(v_BHMK, v_BHLK, at, 2)
-        attended_BLD = self.attention.look(normed_BLD, k_BHMK, v_BHMK, mask_BHLM)
+        attended_BLD = self.attention.look(normed_BLD, k_BHMK, v_BHMK, mask)
         return self._feed_forward(x_BLD, attended_BLD, train=False), k_BHMK, v_BHMK
 
     def _feed_forward(self, x_BLD, attended_BLD, *, train: bool):

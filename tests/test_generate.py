@@ -1,0 +1,163 @@
+"""Generation against the plainest loop there is: the whole text read again for every token."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import tiny
+from zoo import generate, gpt2, huggingface
+
+ROW = tiny.TABLE["gpt2"]
+MODEL = ROW.model
+PARAMS = tiny.wide(MODEL)
+PROMPTS = [[5, 9, 2], [7], [3, 3, 8, 1, 60, 4]]
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """Logits of the next token after a text; one length, so that it is compiled once."""
+    read = jax.jit(lambda tokens_BL: MODEL.apply({"params": PARAMS}, tokens_BL))
+
+    def after(tokens):
+        padded = np.zeros((1, 32), np.int32)  # on the right, where a causal model does not look
+        padded[0, : len(tokens)] = tokens
+        return np.asarray(read(padded))[0, len(tokens) - 1]
+
+    return after
+
+
+def greedily(whole, prompt, length):
+    tokens = list(prompt)
+    for _ in range(length):
+        tokens.append(int(whole(tokens).argmax()))
+    return tokens[len(prompt) :]
+
+
+def run(prompts, length=9, **settings):
+    return generate.generate(MODEL, PARAMS, prompts, length=length, **settings)
+
+
+def test_greedy_is_the_likeliest_token_of_the_whole_text_read_again(whole):
+    found = run(PROMPTS, temperature=0.0)
+    assert found == [greedily(whole, prompt, 9) for prompt in PROMPTS]
+    assert len({token for row in found for token in row}) > 5
+
+
+def test_rows_do_not_depend_on_each_other():
+    together = run(PROMPTS, temperature=0.0)
+    assert [run([prompt], temperature=0.0)[0] for prompt in PROMPTS] == together
+    assert run(PROMPTS[::-1], temperature=0.0) == together[::-1]
+
+
+def test_top_1_is_greedy():
+    assert run(PROMPTS, top_k=1, seed=3) == run(PROMPTS, temperature=0.0)
+
+
+def test_a_seed_decides():
+    assert run(PROMPTS, seed=1) == run(PROMPTS, seed=1)
+    assert run(PROMPTS, seed=1) != run(PROMPTS, seed=2)
+
+
+def test_a_continuation_ends_before_the_end_token():
+    full = run(PROMPTS, temperature=0.0)
+    end = full[0][4]
+    for row, ended in zip(full, run(PROMPTS, temperature=0.0, end=end), strict=True):
+        assert ended == (row[: row.index(end)] if end in row else row)
+
+
+def test_every_length_up_to_the_room_is_kept():
+    longest = run(PROMPTS, length=20, temperature=0.0)
+    for length in (1, 15, 16, 17):
+        found = run(PROMPTS, length=length, temperature=0.0)
+        assert found == [row[:length] for row in longest]
+
+
+def test_a_rung_is_compiled_once():
+    generate.decode.clear_cache()
+    for length, settings in (
+        (3, {"temperature": 0.7, "top_k": 5}),
+        (11, {"temperature": 1.3, "top_p": 0.4, "seed": 8, "end": 3}),
+        (16, {}),
+    ):
+        run([[1, 2], [3] * (length % 7 + 1)], length=length, **settings)
+    assert generate.decode._cache_size() == 1
+    run([[1, 2], [3]], length=17)
+    assert generate.decode._cache_size() == 2
+    run([[1, 2], [3]], length=2, temperature=0.0)
+    assert generate.decode._cache_size() == 3
+
+
+LOGITS = np.log([0.4, 0.25, 0.2, 0.1, 0.05]).astype(np.float32)
+ORDER = np.array([3, 0, 4, 1, 2])  # so that the likeliest are not the first
+COUNT = 20_000
+
+
+def shares(temperature=1.0, top_k=5, top_p=1.0):
+    """How often each token is drawn, from the likeliest on."""
+    logits_BV = jnp.broadcast_to(jnp.asarray(LOGITS[np.argsort(ORDER)]), (COUNT, 5))
+    settings = (jnp.float32(temperature), jnp.int32(top_k), jnp.float32(top_p))
+    token_B = np.asarray(generate.sample(jax.random.key(0), logits_BV, settings))
+    return np.bincount(token_B, minlength=5)[ORDER] / COUNT
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept", "temperature"),
+    [
+        ({}, 5, 1.0),
+        ({"temperature": 0.5}, 5, 0.5),
+        ({"temperature": 2.0}, 5, 2.0),
+        ({"top_k": 2}, 2, 1.0),
+        ({"top_p": 0.3}, 1, 1.0),
+        ({"top_p": 0.6}, 2, 1.0),
+        ({"top_p": 0.7}, 3, 1.0),
+        ({"top_k": 3, "top_p": 0.7}, 2, 1.0),  # of three, the first two have 0.76
+        ({"temperature": 0.5, "top_p": 0.7}, 2, 0.5),  # sharpened, the first two have 0.79
+    ],
+)
+def test_draws_follow_temperature_top_k_and_top_p(settings, kept, temperature):
+    chance = np.where(np.arange(5) < kept, np.exp(LOGITS) ** (1 / temperature), 0)
+    chance /= chance.sum()
+    found = shares(**settings)
+    assert (found[kept:] == 0).all()
+    assert (np.abs(found - chance) <= 4.5 * np.sqrt(chance * (1 - chance) / COUNT)).all()
+
+
+@pytest.mark.parametrize(
+    ("prompts", "settings", "message"),
+    [
+        ([[]], {}, "a prompt is empty"),
+        ([[1] * 30], {"length": 3}, "30 tokens and 3 more are over the 32"),
+        ([[61]], {}, "token id 61 is not in 0 to 60"),
+        ([[-1]], {}, "token id -1 is not in 0 to 60"),
+        ([[1]], {"temperature": -1.0}, "must not be negative"),
+        ([[1]], {"top_k": -1}, "must not be negative"),
+        ([[1]], {"top_p": 0.0}, r"top_p must be in \(0, 1\]"),
+    ],
+)
+def test_what_cannot_be_continued_is_refused_in_one_line(prompts, settings, message):
+    with pytest.raises(ValueError, match=message) as error:
+        run(prompts, **settings)
+    assert "\n" not in str(error.value)
+
+
+def test_a_prompt_and_its_continuation_may_fill_the_model():
+    assert len(run([[1] * 30], length=2, temperature=0.0)[0]) == 2
+
+
+def test_transformers_generates_the_same(tmp_path):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    huggingface.write(tmp_path, gpt2, ROW.config, PARAMS)
+    theirs = transformers.GPT2LMHeadModel.from_pretrained(tmp_path).eval()
+    for prompt, found in zip(PROMPTS, run(PROMPTS, temperature=0.0), strict=True):
+        ids = torch.tensor([prompt])
+        whole = theirs.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=9,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=0,
+        )
+        assert whole[0, len(prompt) :].tolist() == found

@@ -1,0 +1,90 @@
+"""One table: a tiny config and inputs for every model of the zoo."""
+
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zoo import bert, gpt2, xlnet
+
+V, B, L = 61, 3, 12
+
+
+class Tiny(NamedTuple):
+    """A model small enough for every test, and what it is called with.
+
+    `more` is given to every call beside the tokens; `scores` to the method that training calls.
+    """
+
+    architecture: ModuleType
+    config: Any
+    causal: bool
+    more: dict
+    scores: tuple
+
+    @property
+    def model(self):
+        return self.architecture.Model(self.config)
+
+
+def _draw():
+    draw = np.random.default_rng(0)
+    tokens_BL = draw.integers(0, V, (B, L)).astype(np.int32)
+    segments_BL = (np.arange(L) >= np.array([[5], [7], [3]])).astype(np.int32)
+    documents_BL = (np.arange(L) < np.array([[12], [9], [6]])).astype(np.int32)
+    predictions_BP = np.array([[1, 11, 4], [0, 8, 3], [5, 2, 1]], np.int32)
+    blocked_BLL = (draw.random((B, L, L)) < 0.4) | np.eye(L, dtype=bool)
+    return tokens_BL, segments_BL, documents_BL, predictions_BP, blocked_BLL
+
+
+TOKENS, SEGMENTS, DOCUMENTS, PREDICTIONS, BLOCKED = _draw()
+TABLE = {
+    "gpt2": Tiny(gpt2, gpt2.Config(V, 32, 2, 3, 24, 40, 8, 0.1), True, {}, (TOKENS, DOCUMENTS)),
+    "bert": Tiny(
+        bert,
+        bert.Config(V, 32, 2, 3, 24, 40, 8, 0.1, 2),
+        False,
+        {"segments_BL": SEGMENTS},
+        (TOKENS, SEGMENTS, DOCUMENTS, PREDICTIONS),
+    ),
+    "xlnet": Tiny(
+        xlnet,
+        xlnet.Config(V, 512, 2, 3, 24, 40, 8, 0.1),  # the published form has no length
+        False,
+        {"segments_BL": SEGMENTS},
+        (TOKENS, SEGMENTS, DOCUMENTS, BLOCKED, PREDICTIONS),
+    ),
+}
+
+
+def wide(model, seed: int = 0) -> dict:
+    """Parameters wide enough that a small error shows: std 0.2, norms about 1."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 8), jnp.int32))["params"]
+    draw = np.random.default_rng(seed)
+
+    def leaf(path, like):
+        one = path[-1].key == "scale"
+        return jnp.asarray(one + draw.normal(0, 0.2, like.shape), jnp.float32)
+
+    return jax.tree_util.tree_map_with_path(leaf, shapes)
+
+
+def logits(output):
+    """The scores of the vocabulary, whatever else a model returns."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+def loss_like(model, params, row: Tiny, **options):
+    """A number that depends on everything the method for training returns."""
+    out = model.apply({"params": params}, *row.scores, method="scores", **options)
+    arrays = [getattr(x, "logits", lambda x=x: x)() for x in _parts(out)]
+    return sum(jnp.sin(x).mean() for x in arrays)
+
+
+def _parts(out):
+    """Scores, and the other heads' arrays; not what was read for a memory."""
+    if hasattr(out, "logits"):
+        return [out]
+    return [x for x in out if hasattr(x, "logits") or hasattr(x, "shape")]
