@@ -23,6 +23,8 @@ def tokenizer(recipe: Recipe, source, run=None, folder=None):
     """
     if run is not None and (Path(run) / "tokenizer.json").exists():
         found = tokenizers.load(run)
+        if folder is not None and not _same(found, tokenizers.load(folder)):
+            raise ValueError(f"{run} has another tokenizer than {folder}: leave out --tokenizer")
     elif folder is not None:
         found = tokenizers.load(folder)
     else:
@@ -54,3 +56,7 @@ def corpus(recipe: Recipe, source, tokenizer) -> Corpus:
 def tokens(corpus: Corpus):
     """The tokens of a part of a corpus, not copied."""
     return corpus.tokens[int(corpus.sentences[0]) : int(corpus.sentences[-1])]
+
+
+def _same(one, other) -> bool:
+    return tokenizers.fingerprint(one) == tokenizers.fingerprint(other)

@@ -162,7 +162,7 @@ def train(run: Run, state: State, step: int, checkpoints, report, signals):
         is_saved = step % recipe.save_every == 0 or is_last
         # Metrics stay on the device until now, so the device never waits for the host.
         if step % recipe.report_every == 0 or is_measured or is_saved:
-            latest = _fetch(run, pending, step)
+            latest = _fetch(run, pending, step, checkpoints)
             pending = []
             checkpoints.check()
             if step % recipe.report_every == 0:
@@ -172,7 +172,7 @@ def train(run: Run, state: State, step: int, checkpoints, report, signals):
         if is_saved:
             _save(run, state, step, checkpoints, found)
     if signals.stop and step < recipe.steps:
-        _fetch(run, pending, step)
+        _fetch(run, pending, step, checkpoints)
         _save(run, state, step, checkpoints, found)
     return state, step, found
 
@@ -191,7 +191,7 @@ def _save(run: Run, state: State, step: int, checkpoints, found) -> None:
     checkpoints.save(step, whole.params, whole._replace(params=()), run.meta, found or {})
 
 
-def _fetch(run: Run, pending: list, step: int) -> dict:
+def _fetch(run: Run, pending: list, step: int, checkpoints) -> dict:
     """Reads the metrics of the last steps; the first that is not finite ends the run."""
     latest = {}
     for back, latest in enumerate(jax.device_get(pending)):
@@ -199,10 +199,11 @@ def _fetch(run: Run, pending: list, step: int) -> dict:
             number = step - len(pending) + back
             file = run.out / f"not_finite_batch_{number}.npz"
             np.savez(file, **run.train(number))
+            checkpoints.close()
             raise NotFinite(
                 f"update {number + 1} has loss {latest['loss']} and gradient norm "
                 f"{latest['gradient_norm']}: stopped, and nothing saved since step "
-                f"{(checkpoint.steps(run.out) or [0])[-1]}; its batch is in {file.name}; "
+                f"{(checkpoints.latest() or [0])[-1]}; its batch is in {file.name}; "
                 "a smaller rate, a longer warm-up or float32 may help"
             )
     return {name: float(value) for name, value in latest.items()}

@@ -87,7 +87,8 @@ def on_pmap(model, objective, optimizer, schedule, axes, *, batch, seed, dtype, 
     _check_rows(batch, accumulate, jax.device_count())
     across = lambda tree: jax.lax.psum(tree, "data")
     place = lambda: jax.lax.axis_index("data")
-    init = make_init(model, objective, optimizer, batch, seed)
+    rows = batch // jax.process_count()
+    init = make_init(model, objective, optimizer, rows, seed)
     step = make_step(
         model,
         objective,
@@ -135,7 +136,7 @@ def on_pmap(model, objective, optimizer, schedule, axes, *, batch, seed, dtype, 
         step=stepped,
         evaluate=evaluated,
         put=split,
-        carry=lambda: split(objective.carry(model, batch)),
+        carry=lambda: split(objective.carry(model, rows)),
         saved=saved,
         placed=placed,
     )
