@@ -11,7 +11,7 @@ import argparse
 import os
 import sys
 
-from tests.speed.contest import ENTRIES, race
+from tests.speed.contest import entries, race
 from tests.speed.table import append, table, tables
 from tests.speed.work import WORKS
 
@@ -38,8 +38,8 @@ def main() -> None:
     for name in arguments.works:
         for work in WORKS[name]:
             say(f"# {work.title}")
-            entries = [e for e in ENTRIES[work.kind] if arguments.only in e.name]
-            record = race(work, entries, arguments.rounds, say)
+            chosen = [entry for entry in entries(work) if arguments.only in entry.name]
+            record = race(work, chosen, arguments.rounds, say)
             append(record)
             print(table(record), end="\n\n", flush=True)
 

@@ -88,7 +88,10 @@ def build(work: Work, folder: Path, _: str) -> tuple[dict, Run]:
     parameters = sum(variable.size for variable in state[0])
     versions = {"keras-hub": keras_hub.__version__, "keras": keras.__version__}
     versions["jax (KerasHub)"] = jax.__version__
-    return {"loss": loss, "parameters": parameters, "versions": versions}, run
+    facts = {"loss": loss, "parameters": parameters, "versions": versions}
+    if work.model == "bert":
+        facts["note"] = "tanh GELU"
+    return facts, run
 
 
 if __name__ == "__main__":

@@ -54,7 +54,8 @@ def table(record: dict) -> str:
         seconds = median(row["wall"])
         share = f"{work.flops() / seconds / matrix:.0%}" if work.kind == "step" else ""
         cells += [f"{seconds:.3f}", share, f"{row['first_call']:.1f}"]
-        lines.append(f"| {row['name']} | {' | '.join(cells)} |")
+        note = f" ({row['note']})" if "note" in row else ""
+        lines.append(f"| {row['name']}{note} | {' | '.join(cells)} |")
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     return "\n".join(
         [

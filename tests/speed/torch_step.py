@@ -1,5 +1,5 @@
 """transformers on PyTorch, one training step: as shipped, tuned by hand, each with or without
-torch.compile; bfloat16 by autocast."""
+torch.compile; bfloat16 by autocast, unless the variant says float32."""
 
 import itertools
 from pathlib import Path
@@ -56,7 +56,8 @@ def build(work: Work, folder: Path, variant: str) -> tuple[dict, Run]:
         WEIGHT_DECAY,
         fused=True if "tuned" in variant else None,
     )
-    precision = torch.autocast("cpu", torch.bfloat16, enabled=work.dtype == "bfloat16")
+    half = work.dtype == "bfloat16" and "float32" not in variant
+    precision = torch.autocast("cpu", torch.bfloat16, enabled=half)
     data = [tensors(batch) for batch in batches(work)]
 
     model.eval()

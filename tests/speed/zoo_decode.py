@@ -1,0 +1,28 @@
+"""Zoo, greedy decoding: `generate`, one compiled loop over a static cache."""
+
+from pathlib import Path
+
+import jax
+
+import zoo
+from tests.speed.competitor import Run, serve
+from tests.speed.work import Work, tokens
+from zoo.generate import generate
+
+
+def build(work: Work, folder: Path, _: str) -> tuple[dict, Run]:
+    model, params, _ = zoo.load(folder)
+    prompts = tokens(work, work.prompt, seed=0).tolist()
+
+    def run(times: int) -> list:
+        for _ in range(times):
+            new = generate(model, params, prompts, length=work.new_tokens, temperature=0)
+        return new
+
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+    versions = {"zoo": zoo.__version__, "jax": jax.__version__}
+    return {"parameters": parameters, "versions": versions}, run
+
+
+if __name__ == "__main__":
+    serve(build)
