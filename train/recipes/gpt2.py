@@ -30,7 +30,7 @@ def task(tokenizer, config, length) -> Task:
 
 
 def gpt2_tiny() -> Recipe:
-    """Four layers on the built-in corpus: `zoo pretrain gpt2-tiny`, some minutes on two CPU cores."""
+    """Four layers on the built-in corpus, minutes on two CPU cores: `zoo pretrain gpt2-tiny`."""
     return _recipe(
         "gpt2-tiny",
         schedule=lambda steps: optimizers.cosine(2e-3, min(50, steps // 10), steps, 2e-4),
