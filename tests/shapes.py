@@ -14,8 +14,11 @@ SUFFIX = re.compile(r"_([A-Z0-9][A-Zl0-9]*)$")
 
 @contextlib.contextmanager
 def checked(*folders):
-    """Watches the functions of these folders (None: those of design.md) and yields the set of the
-    places checked, "file:function:name"; raises AssertionError on leaving if a name is wrong."""
+    """Watches the functions of these folders (None: those of design.md).
+
+    Yields the set of the places checked, "file:function:name"; raises AssertionError on leaving if
+    a name is wrong.
+    """
     held = tuple(f"{folder}/" for folder in folders or HELD)
     seen, wrong = set(), []
 

@@ -4,8 +4,7 @@ import numpy as np
 
 
 def widen(torch_model, seed: int = 0) -> None:
-    """Fills a torch model in place: matrices with std 0.2 over the root of a 16th of their width,
-    all else with 0.3."""
+    """Fills every parameter of a torch model, in place, with std 0.2."""
     import torch
 
     draw = np.random.default_rng(seed)

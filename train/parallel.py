@@ -77,8 +77,7 @@ def on_mesh(model, objective, optimizer, schedule, axes, *, batch, seed, dtype, 
 
 
 def on_pmap(model, objective, optimizer, schedule, axes, *, batch, seed, dtype, accumulate, mesh):
-    """The step mapped over replicas, one a device, each with its rows of the batch and all
-    parameters."""
+    """The step mapped over replicas: a device each, its rows of the batch, all parameters."""
     if tuple(mesh[1:]) != (1, 1):
         raise ValueError(
             "--parallel pmap keeps all parameters on every device; for fsdp or tensor use mesh"

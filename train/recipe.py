@@ -16,8 +16,7 @@ from train import metrics
 
 
 class Task(NamedTuple):
-    """What a tokenizer and a length make of a recipe: the objective, and how its examples are
-    drawn."""
+    """What a tokenizer and a length make of a recipe: the objective, and its examples."""
 
     objective: Any
     train: Callable  # (corpus, length, batch, seed, process=) -> Batches
@@ -37,8 +36,7 @@ def figures(found: dict, task: Task, tokens_a_byte: float) -> dict:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A run. `batch` counts sequences of the whole run's batch, `length` tokens, `steps`
-    updates."""
+    """A run: `steps` updates, each from a batch of `batch` sequences of `length` tokens."""
 
     name: str
     architecture: str
@@ -68,8 +66,7 @@ class Recipe:
 
 
 def with_fields(recipe: Recipe, **fields) -> Recipe:
-    """The recipe with the fields that are not None in place of its own; a one-line ValueError if
-    unfit."""
+    """The recipe with the fields that are not None in place of its own; ValueError if unfit."""
     recipe = replace(recipe, **{k: v for k, v in fields.items() if v is not None})
     for name in ("steps", "batch", "length", "accumulate"):
         if getattr(recipe, name) < 1:

@@ -12,8 +12,7 @@ import optax
 
 
 class State(NamedTuple):
-    """All that a run is made of: updates done, parameters, optimizer, what passes from batch to
-    batch."""
+    """What a run is made of: updates done, parameters, optimizer, what batches hand on."""
 
     step: jax.Array
     params: Any
@@ -108,8 +107,7 @@ def make_evaluate(model, objective, *, dtype, across=lambda x: x, place=int):
 
 
 def corrupt(objective, key, batch, place=0):
-    """The objective's corruption of every row, each with a key of its own place in the global
-    batch."""
+    """The objective's corruption of every row, each keyed by its place in the global batch."""
     count = len(next(iter(batch.values())))
     rows = place * count + jnp.arange(count)
     return jax.vmap(lambda row, example: objective.corrupt(jax.random.fold_in(key, row), example))(

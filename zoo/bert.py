@@ -59,8 +59,7 @@ STD = 0.02  # before the tails beyond two of it are cut off
 
 
 class Output(NamedTuple):
-    """What pretraining asks for: each token, logits_BLV, and whether B follows A (0) or not (1),
-    next_B2."""
+    """What pretraining asks for: each token, and whether B follows A (0) or not (1)."""
 
     logits_BLV: jax.Array
     next_B2: jax.Array
@@ -78,8 +77,7 @@ class Pooler(nn.Module):
 
 
 class MaskedHead(nn.Module):
-    """What each position believes its token to be: x_BPD, table_VD -> Scores. The table is that of
-    the tokens."""
+    """What each position believes its token to be: x_BPD, and the tokens' table_VD, to Scores."""
 
     width: int
     vocab_size: int

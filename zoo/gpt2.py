@@ -38,7 +38,7 @@ class Config:
 
 
 SIZES = {
-    "gpt2-tiny": Config(4096, 256, 4, 4, 256, 1024),  # 4,273,664
+    "gpt2-tiny": Config(4096, 256, 4, 4, 256, 1024, dropout=0.0),  # 4,273,664
     "gpt2": Config(),  # 124,439,808
     "gpt2-medium": Config(num_layers=24, num_heads=16, width=1024, mlp_width=4096),  # 354,823,168
     "gpt2-large": Config(num_layers=36, num_heads=20, width=1280, mlp_width=5120),  # 774,030,080
@@ -110,8 +110,7 @@ class GPT2(nn.Module):
         return self.norm(x_BLD)
 
     def extend(self, tokens_BL, documents_BL, cache: Cache):
-        """Reads tokens that follow those of the cache: x_BLD, and the cache with them. 0 marks
-        padding."""
+        """Reads tokens behind those of the cache (0 marks padding): x_BLD, and the new cache."""
         L = tokens_BL.shape[1]
         at, M = cache.length, cache.documents_BM.shape[1]
         documents_BM = jax.lax.dynamic_update_slice_in_dim(cache.documents_BM, documents_BL, at, 1)
@@ -136,19 +135,16 @@ class GPT2LM(nn.Module):
         self.trunk = GPT2(self.config)
 
     def scores(self, tokens_BL, documents_BL=None, *, train: bool = False):
-        """What each position believes of the next token, before the product with the vocabulary:
-        Scores."""
+        """What each position believes of the next token, before the product with the vocabulary."""
         x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
         return Scores(x_BLD, self.trunk.token_embedding.embedding, 0.0)
 
     def __call__(self, tokens_BL, documents_BL=None, *, train: bool = False):
-        """logits_BLV of the next token. `documents_BL`: 0 for padding, else the number of the
-        document, from 1."""
+        """logits_BLV of the next token; `documents_BL` as in the trunk."""
         return self.scores(tokens_BL, documents_BL, train=train).logits()
 
     def start(self, tokens_BL, documents_BL, room: int):
-        """Reads a prompt, padded on the left: logits_BV after it, and a cache with room for more
-        tokens."""
+        """Reads a prompt, padded on the left: logits_BV after it, a cache with room for more."""
         c, (B, L) = self.config, tokens_BL.shape
         dtype = self.trunk.token_embedding.embedding.dtype
         empty = (jnp.zeros((B, c.num_heads, L + room, c.head_width), dtype),) * c.num_layers

@@ -123,8 +123,7 @@ def write(folder, architecture, config, params, tokenizer_fields=None) -> None:
 
 
 def abstract(model):
-    """The shapes of a model's parameters, as a nested dict of jax.ShapeDtypeStruct; nothing is
-    computed."""
+    """A model's parameters as a nested dict of jax.ShapeDtypeStruct; nothing is computed."""
     tokens = jax.ShapeDtypeStruct((1, 8), jnp.int32)
     return jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
 
@@ -206,8 +205,7 @@ def _slice(name: str) -> tuple[str, int, int]:
 
 
 def _axes(layout: str, shape) -> tuple[list[int], list[list[int]]]:
-    """The order in which theirs lists our axes, and which of them stand together in one of
-    theirs."""
+    """The order in which theirs lists our axes, and which of ours share one of theirs."""
     ours, theirs = layout.split(" -> ")
     groups = [group.strip("()") for group in re.findall(r"\(\w+\)|\w", theirs)]
     where = {letter: axis for axis, letter in enumerate(ours)}

@@ -145,8 +145,10 @@ def out_of_heads(x_BHLK, kernel_HKD):
 
 
 class Embedding(nn.Module):
-    """A table of vectors: ids_BL -> x_BLD in float32. An id outside the table gives NaN, never a
-    neighbour."""
+    """A table of vectors: ids_BL -> x_BLD in float32.
+
+    An id outside the table gives NaN, never a neighbour.
+    """
 
     num_embeddings: int
     width: int
@@ -181,8 +183,7 @@ lookup.defvjp(_lookup_forward, _lookup_backward)
 
 
 class Scores(NamedTuple):
-    """A vocabulary head before its product, so that a loss may take it in chunks: x_BLD, table_VD,
-    bias_V."""
+    """A vocabulary head before its product, so that a loss may take it in chunks."""
 
     x_BLD: jax.Array
     table_VD: jax.Array
@@ -224,8 +225,10 @@ def _scramble(x):
 
 
 class Dropout(nn.Module):
-    """Sets a share `rate` of the values to zero in training, and scales up the rest (stream
-    "dropout")."""
+    """In training, sets a share `rate` of the values to zero and scales up the rest.
+
+    The random stream is "dropout".
+    """
 
     rate: float
 
@@ -253,8 +256,7 @@ def same_document(documents_BL):
 
 
 def positions(documents_BL):
-    """The place of each token among those of its own document, from 0, padding not counted: int32
-    [B, L]."""
+    """The place of each token in its own document, from 0, padding not counted: int32 [B, L]."""
     before_B1LM = same_document(documents_BL) & causal(documents_BL.shape[1])
     return jnp.maximum(before_B1LM[:, 0].sum(-1, dtype=jnp.int32) - 1, 0)
 
@@ -264,8 +266,7 @@ def positions(documents_BL):
 
 
 def scaled_dot(q_BHLK, k_BHMK):
-    """Query times key over the root of the head width (Vaswani et al. 2017, equation 1):
-    score_BHLM."""
+    """Query times key over the root of the head width (Vaswani et al. 2017, equation 1)."""
     return product("BHLK,BHMK->BHLM", q_BHLK * q_BHLK.shape[-1] ** -0.5, k_BHMK)
 
 
@@ -289,8 +290,7 @@ class Mix(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention (Vaswani et al. 2017, section 3.2): every x looks at every memory it may
-    see."""
+    """Multi-head attention (Vaswani et al. 2017, section 3.2): x looks at the memory it may see."""
 
     num_heads: int
     head_width: int
@@ -328,8 +328,7 @@ def gelu(x):
 
 
 def gelu_tanh(x):
-    """The tanh form of the same, which the GPTs were trained with: up to 5e-4 away from the exact
-    one."""
+    """The tanh form of the same, which the GPTs were trained with: up to 5e-4 away."""
     return nn.gelu(x, approximate=True)
 
 
@@ -351,8 +350,7 @@ class FeedForward(nn.Module):
 
 
 def Norm(epsilon: float, name: str | None = None):
-    """Layer normalisation (Ba et al. 2016), the variance taken in a second pass: exact for wide
-    values."""
+    """Layer normalisation (Ba et al. 2016), in two passes: exact for wide values."""
     return nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, name=name)
 
 
@@ -430,8 +428,7 @@ class PreNormBlock(nn.Module):
         return self._feed_forward(x_BLD, attended_BLD, train=train)
 
     def extend(self, x_BLD, k_BHMK, v_BHMK, at, mask):
-        """The same for new tokens that follow a memory: x_BLD, and the memory with them written at
-        `at`."""
+        """The same for tokens behind a memory: x_BLD, and the memory with them from `at` on."""
         normed_BLD = self.attention_norm(x_BLD)
         k_BHLK, v_BHLK = self.attention.remember(normed_BLD)
         k_BHMK = jax.lax.dynamic_update_slice_in_dim(k_BHMK, k_BHLK, at, 2)

@@ -20,8 +20,7 @@ class Piece(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A unigram model: its pieces in the order of their ids, the id for what none of them covers,
-    and the compiled table by which a text is normalised."""
+    """A unigram model: pieces by id, the id of the unknown, the compiled table of normalisation."""
 
     pieces: list[Piece]
     unknown: int

@@ -79,8 +79,10 @@ def lengthen(memory: Memory, read: Memory, reuse: int, length: int) -> Memory:
 
 
 class View(NamedTuple):
-    """What the rows of a stream may see: mask_B1LM, which of that is of another segment, and at_BL,
-    where the rows stand (None: the first at 0, the next at 1, ...)."""
+    """What the rows of a stream may see, what of it is of another segment, and where they stand.
+
+    No `at_BL` means that the first row stands at 0, the next at 1, and so on.
+    """
 
     mask_B1LM: jax.Array
     other_B1LM: jax.Array | None
@@ -88,8 +90,7 @@ class View(NamedTuple):
 
 
 def distances(L: int, M: int, width: int):
-    """Sines, then cosines, of how far a key lies behind a query, from M down to 1 - L:
-    table_RD."""
+    """Sines, then cosines, of how far a key lies behind a query, from M down to 1 - L."""
     distance_R = jnp.arange(M, -L, -1, dtype=jnp.float32)
     rate = 10000.0 ** -(jnp.arange(0, width, 2, dtype=jnp.float32) / width)
     angle = distance_R[:, None] * rate
@@ -343,16 +344,14 @@ class XLNetLM(nn.Module):
         *,
         train: bool = False,
     ):
-        """What the query stream believes of the predicted positions: Scores of x_BPD, and what was
-        read."""
+        """What the query stream believes of the predicted positions, and what was read."""
         query_BPD, read = self.trunk.streams(
             tokens_BL, segments_BL, documents_BL, blocked_BLL, predictions_BP, memory, train=train
         )
         return self._head(query_BPD), read
 
     def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
-        """logits_BLV of the content stream. `documents_BL`: 0 for padding, else the number of the
-        document, from 1."""
+        """logits_BLV of the content stream; `documents_BL` as in the trunk."""
         return self._head(self.trunk(tokens_BL, segments_BL, documents_BL, train=train)).logits()
 
     def _head(self, x_BLD):

@@ -33,8 +33,11 @@ def mean_loss(logits, targets, counts):
 
 
 def first_loss(model: keras.Model, batch: tuple) -> float:
-    """The loss before training. KerasHub's BERT takes the tanh GELU where the published one takes
-    the exact: it borrows that one here, so that equal weights give an equal loss."""
+    """The loss before training.
+
+    KerasHub's BERT takes the tanh GELU where the published one takes the exact: it borrows that one
+    here, so that equal weights give an equal loss.
+    """
     inputs, targets, counts = batch
     bends = [
         layer._feedforward_intermediate_dense

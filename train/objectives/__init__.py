@@ -21,8 +21,7 @@ import jax
 
 
 class Term(NamedTuple):
-    """One term of a loss, summed with the weights of its predictions: nats, and how many were
-    right."""
+    """One term of a loss, summed with the weights of its predictions: nats, and how many right."""
 
     loss: jax.Array
     right: jax.Array

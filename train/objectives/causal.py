@@ -18,8 +18,7 @@ class Causal:
     end_of_document: int
 
     def corrupt(self, key, example):
-        """A window of L + 1 tokens becomes L inputs, their documents and L targets; nothing is
-        hidden."""
+        """A window of L + 1 tokens becomes L inputs, their documents and L targets."""
         tokens, mask = example["tokens"], example["mask"]
         # Counted from 1, since a window mostly opens inside a document; 0 is padding.
         document = 1 + jnp.cumsum(tokens[:-1] == self.end_of_document)

@@ -107,8 +107,7 @@ def _fitting(size_W, budget):
 
 
 def replace(key, targets_P, vocab_size: int, mask: int):
-    """What stands where a token is hidden: 80 % [MASK], 10 % the token, 10 % any id of the
-    vocabulary."""
+    """What stands where a token is hidden: 80 % [MASK], 10 % the token, 10 % any id."""
     key, random_key = jax.random.split(key)
     draw_P = jax.random.uniform(key, targets_P.shape)
     random_P = jax.random.randint(random_key, targets_P.shape, 0, vocab_size)

@@ -131,8 +131,7 @@ class Permuted:
 
 
 def fill(key, picked_L, allowed_L, goal: int):
-    """Picks single tokens until there are `goal`, or until all that are allowed are picked:
-    picked_L."""
+    """Picks single tokens until there are `goal`, or until all that are allowed are picked."""
     free_L = allowed_L & ~picked_L
     draw_L = jnp.where(free_L, jax.random.uniform(key, picked_L.shape), 2)
     rank_L = jnp.argsort(jnp.argsort(draw_L))
@@ -140,8 +139,7 @@ def fill(key, picked_L, allowed_L, goal: int):
 
 
 def order(key, L: int, perm_size: int):
-    """The place of each token in the order: place_L, shuffled inside blocks, alike in each
-    block."""
+    """The place of each token in the order, shuffled inside blocks, alike in each block."""
     at_L = jnp.arange(L)
     return at_L // perm_size * perm_size + jax.random.permutation(key, perm_size)[at_L % perm_size]
 

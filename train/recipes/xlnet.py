@@ -17,8 +17,7 @@ from zoo import xlnet
 
 
 def task(tokenizer, config, length) -> Task:
-    """Half of a row is new to the next one's memory; the other half is two segments (512: 256, 384,
-    85)."""
+    """Half of a row joins the memory of the next; at 512, memory 384 and 85 predictions."""
     cls, sep = map(tokenizer.token_to_id, ("<cls>", "<sep>"))
     drawn = {"reuse": length // 2, "cls": cls, "sep": sep}
     return Task(
