@@ -1,11 +1,12 @@
 """Kills recipes at random moments, and compares them bit for bit with runs that were left alone.
 
-python -m tests.kill gpt2-tiny bert-tiny --times 20 --steps 30
+python -m tests.kill gpt2-tiny bert-tiny --times 20
 
 A command, not a test: with twenty kills a recipe takes minutes.
 """
 
 import argparse
+import json
 import os
 import random
 import subprocess
@@ -51,38 +52,55 @@ def finish(process):
 def compare(name, times, numbers, folder) -> str:
     """Runs a recipe both ways: the line that says how it went."""
     alone, killed = folder / f"{name}-alone", folder / f"{name}-killed"
-    finish(started(name, alone, numbers))  # prepares tokenizer and corpus: not what a run takes
-    begin = time.monotonic()
-    finish(started(name, folder / f"{name}-again", numbers))
-    seconds, landed, ended = time.monotonic() - begin, 0, False
-    while landed < times and not ended:
+    finish(started(name, folder / f"{name}-first", numbers))  # prepares tokenizer and corpus
+    begin = time.time()
+    finish(started(name, alone, numbers))
+    moments = [line["time"] for line in lines(alone) if line["kind"] == "train"]
+    startup, training = moments[0] - begin, moments[-1] - moments[0]
+    for number in range(times):
         process = started(name, killed, numbers)
-        try:
-            ended = process.wait(random.uniform(0, 1.2 * seconds)) == 0
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            landed += 1
+        # Every other kill falls while the run starts or restores, the others while it trains: never
+        # so much of it that fewer kills than `times` would see the end.
+        if number % 2:
+            time.sleep(random.uniform(0, startup))
+        else:
+            before = len(lines(killed))
+            while len(lines(killed)) == before and process.poll() is None:
+                time.sleep(0.01)
+            time.sleep(random.uniform(0, 1.8 * training / times))
+        if process.poll() is not None:
+            sys.exit(f"{name} ended by itself, before kill {number + 1}: give it more --steps")
+        process.kill()
+        process.communicate()
     finish(started(name, killed, numbers))
     ours, theirs = flatten(checkpoint.read(killed)), flatten(checkpoint.read(alone))
     same = ours.keys() == theirs.keys() and all(
         np.array_equal(ours[path], theirs[path]) for path in ours
     )
-    return f"{name}: {landed} kills, {'bit for bit the same' if same else 'DIFFERENT'}"
+    return f"{name}: {times} kills, {'bit for bit the same' if same else 'DIFFERENT'}"
+
+
+def lines(folder) -> list[dict]:
+    """The whole lines of a run's log."""
+    log = folder / "log.jsonl"
+    written = log.read_text() if log.exists() else ""
+    return [json.loads(line) for line in written.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipes", nargs="+")
-    flags = {"times": 20, "steps": 30, "batch": 4, "length": 32, "save-every": 3}
+    flags = {"times": 20, "steps": 60, "batch": 4, "length": 32, "save-every": 3}
     for flag, value in flags.items():
         parser.add_argument(f"--{flag}", type=int, default=value)
     asked = parser.parse_args()
     numbers = (asked.steps, asked.batch, asked.length, asked.save_every)
     with tempfile.TemporaryDirectory() as folder:
-        lines = [compare(name, asked.times, numbers, Path(folder)) for name in asked.recipes]
-    print("\n".join(lines))
-    sys.exit("DIFFERENT" in "".join(lines))
+        found = []
+        for name in asked.recipes:
+            found.append(compare(name, asked.times, numbers, Path(folder)))
+            print(found[-1], flush=True)
+    sys.exit("DIFFERENT" in "".join(found))
 
 
 if __name__ == "__main__":

@@ -38,6 +38,8 @@ class Pretrain:
     """How devices share the work."""
     mesh: tuple[int, int, int] = (-1, 1, 1)
     """Devices along data, fsdp and tensor; -1: all that are left."""
+    cluster: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Join the other processes of a TPU pod, or of a Slurm, Kubernetes or Open MPI job."""
     out: Path | None = None
     """The folder to leave. None: runs/RECIPE."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -45,11 +47,15 @@ class Pretrain:
 
     def run(self):
         """Pretrains, then shows a sample and where things are."""
-        from train import loop
+        import jax
+
+        from train import loop, parallel
         from train.data import builtin, text, tfds
         from train.recipe import with_fields
         from train.recipes import recipe
 
+        if self.cluster:
+            parallel.start()
         plain = ("steps", "batch", "length", "seed", "dtype", "accumulate")
         chosen = with_fields(recipe(self.recipe), **{name: getattr(self, name) for name in plain})
         if self.text and self.tfds:
@@ -68,11 +74,12 @@ class Pretrain:
             way=self.parallel,
             mesh=self.mesh,
         )
-        if figures and chosen.architecture == "gpt2":
+        if not figures or jax.process_index() > 0:
+            return
+        if chosen.architecture == "gpt2":
             print("a sample:")
             Generate(out, "The").run()
-        if figures:
-            print(f"model folder: {out}\ncurves: {out / 'curves.png'}")
+        print(f"model folder: {out}\ncurves: {out / 'curves.png'}")
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,13 @@ device. Both agree with one device.
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -33,10 +35,16 @@ class Placement(NamedTuple):
     placed: Callable  # the reverse
 
 
-def start(address: str | None = None, processes: int = 1, process: int = 0) -> None:
-    """Joins several processes into one run; one process alone needs nothing."""
-    if processes > 1:
+def start(address=None, processes=None, process=None) -> None:
+    """Joins several processes into one run; nothing needs to be said where JAX finds the others.
+
+    It does so on TPU pods and in Slurm, Kubernetes and Open MPI jobs. Elsewhere: the host:port of
+    process 0, how many there are, and the number of this one. Raises ValueError where there is none.
+    """
+    try:
         jax.distributed.initialize(address, processes, process)
+    except ValueError as error:
+        raise ValueError(f"there are no other processes to join here: {error}") from error
 
 
 def on_mesh(model, objective, optimizer, schedule, axes, *, batch, seed, dtype, accumulate, mesh):
@@ -105,32 +113,43 @@ def on_pmap(model, objective, optimizer, schedule, axes, *, batch, seed, dtype, 
     # compiles twice.
     spread = jax.pmap(lambda whole, rows: (whole, rows), in_axes=(None, 0), axis_name="data")
 
-    def placed(state):
+    def spread_out(state):
         whole, carry = spread(state._replace(carry=()), (jnp.arange(devices), split(state.carry)))
         return whole._replace(carry=carry[1])
 
+    # What is saved spans the processes: every replica holds the whole, and its rows of the carry.
+    replicas = make_mesh()
+    lies = State(step=P(), params=P(), opt_state=P(), carry=P("data"))
+
     def saved(state):
-        whole = jax.tree.map(lambda x: x[0], state._replace(carry=()))
-        return whole._replace(
-            carry=jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), state.carry)
-        )
+        whole = jax.tree.map(_first, state._replace(carry=()))
+        carry = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), state.carry)
+        whole = whole._replace(carry=carry)
+        return multihost_utils.host_local_array_to_global_array(whole, replicas, lies)
+
+    def placed(state):
+        return spread_out(multihost_utils.global_array_to_host_local_array(state, replicas, lies))
 
     mapped_step = jax.pmap(step, axis_name="data", donate_argnums=0)
     mapped_evaluate = jax.pmap(evaluate, axis_name="data", in_axes=(0, 0, 0, None))
 
     def stepped(state, batch):
         state, metrics = mapped_step(state, batch)
-        return state, jax.tree.map(lambda x: x[0], metrics)
+        return state, jax.tree.map(_first, metrics)
 
     def evaluated(params, batch, carry, number):
         sums, carry = mapped_evaluate(params, batch, carry, number)
-        return jax.tree.map(lambda x: x[0], sums), carry
+        return jax.tree.map(_first, sums), carry
 
-    alone = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    shapes = jax.eval_shape(make_init(model, objective, optimizer, batch, seed))
+    shardings = State(*(NamedSharding(replicas, spec) for spec in lies))
     return Placement(
-        init=lambda: placed(jax.jit(init)()),
-        abstract=jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=alone), jax.eval_shape(init)
+        init=lambda: spread_out(jax.jit(init)()),
+        abstract=State(
+            *(
+                jax.tree.map(partial(_lying, sharding), part)
+                for sharding, part in zip(shardings, shapes, strict=True)
+            )
         ),
         step=stepped,
         evaluate=evaluated,
@@ -152,6 +171,15 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1):
     if int(np.prod(sizes)) != count:
         raise ValueError(f"a mesh of {data} x {fsdp} x {tensor} does not fit {count} devices")
     return jax.make_mesh(tuple(sizes), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+
+
+def _first(mapped):
+    """What the first replica has; plain indexing would make the devices talk to each other."""
+    return mapped.addressable_shards[0].data[0]
+
+
+def _lying(sharding, shape):
+    return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
 
 
 def _shardings(tree, mesh, axes):

@@ -33,9 +33,9 @@ def gpt2_tiny() -> Recipe:
     """Four layers on the built-in corpus, minutes on two CPU cores: `zoo pretrain gpt2-tiny`."""
     return _recipe(
         "gpt2-tiny",
-        schedule=lambda steps: optimizers.cosine(2e-3, min(50, steps // 10), steps, 2e-4),
+        schedule=lambda steps: optimizers.cosine(1e-3, min(50, steps // 10), steps, 1e-4),
         steps=600,
-        batch=16,
+        batch=8,
         length=128,
         evaluate_every=200,
         save_every=200,
