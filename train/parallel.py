@@ -39,7 +39,7 @@ def start(address=None, processes=None, process=None) -> None:
     """Joins several processes into one run; nothing needs to be said where JAX finds the others.
 
     It does so on TPU pods and in Slurm, Kubernetes and Open MPI jobs. Elsewhere: the host:port of
-    process 0, how many there are, and the number of this one. Raises ValueError where there is none.
+    process 0, how many there are, and the number of this one. ValueError where there is none.
     """
     try:
         jax.distributed.initialize(address, processes, process)
