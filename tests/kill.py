@@ -62,7 +62,7 @@ def compare(name, times, numbers, folder) -> str:
         # Every other kill falls while the run starts or restores, the others while it trains: never
         # so much of it that fewer kills than `times` would see the end.
         if number % 2:
-            time.sleep(random.uniform(0, startup))
+            time.sleep(random.uniform(0, 0.8 * startup))
         else:
             before = len(lines(killed))
             while len(lines(killed)) == before and process.poll() is None:

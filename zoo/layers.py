@@ -349,9 +349,23 @@ class FeedForward(nn.Module):
         return self.down(self.activation(self.up(x_BLD)))
 
 
-def Norm(epsilon: float, name: str | None = None):
-    """Layer normalisation (Ba et al. 2016), in two passes: exact for wide values."""
-    return nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, name=name)
+class Norm(nn.Module):
+    """Layer normalisation (Ba et al. 2016): x_BLD -> x_BLD.
+
+    Flax's own spreads the scale over a whole array before it multiplies: three parts in a hundred
+    of a training step on a CPU.
+    """
+
+    epsilon: float
+
+    @nn.compact
+    def __call__(self, x_BLD):
+        D = x_BLD.shape[-1]
+        scale_D = self.param("scale", nn.initializers.ones, (D,))
+        bias_D = self.param("bias", nn.initializers.zeros, (D,))
+        x_BLD = x_BLD - x_BLD.mean(-1, keepdims=True)
+        variance_BL1 = jnp.square(x_BLD).mean(-1, keepdims=True)
+        return x_BLD * jax.lax.rsqrt(variance_BL1 + self.epsilon) * scale_D + bias_D
 
 
 class PostNormBlock(nn.Module):
