@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.speed.contest import check
-from tests.speed.table import ahead, append, leads, newest, speeds, table
+from tests.speed.table import ahead, append, leads, newest, speeds, summary, table
 from tests.speed.work import FIRST_WORD, MASK, WORKS, batches, published_shapes
 
 
@@ -76,6 +76,11 @@ def test_the_newest_result_of_each_work_counts(tmp_path):
         append(record, path)
     assert [record["commit"] for record in newest(path)] == ["newer", "abc1234"]
     assert newest(path)[1] == json.loads(json.dumps(other))
+
+
+def test_the_summary_has_a_line_a_race():
+    title = RECORD["work"]["title"]
+    assert summary([RECORD]).splitlines()[2:] == [f"| {title} | peer | peer: 1.00 | 2.00 | 2.00 |"]
 
 
 @pytest.mark.parametrize(

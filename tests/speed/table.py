@@ -85,4 +85,21 @@ def leads(present: list[dict]) -> list[str]:
 
 
 def tables(path: Path = RESULTS) -> str:
-    return "\n\n".join(map(table, newest(path)))
+    """The summary, then every race."""
+    records = newest(path)
+    return "\n\n".join([summary(records), *map(table, records)])
+
+
+def summary(records: list[dict]) -> str:
+    """The races in Markdown, a line each: speeds against the first competitor, by median."""
+    lines = ["| | 1.0 | best peer | zoo | lead |", "|---|---|---|--:|--:|"]
+    for record in records:
+        reference, *_ = present = [row for row in record["competitors"] if row.get("wall")]
+        speed = {row["name"]: speeds(row, reference)["median"] for row in present}
+        zoo = speed.pop("zoo")
+        best = max(speed, key=speed.get)
+        lines.append(
+            f"| {record['work']['title']} | {reference['name']} | {best}: {speed[best]:.2f} "
+            f"| {zoo:.2f} | {zoo / speed[best]:.2f} |"
+        )
+    return "\n".join(lines)
