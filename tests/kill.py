@@ -55,17 +55,17 @@ def compare(name, times, numbers, folder) -> str:
     finish(started(name, folder / f"{name}-first", numbers))  # prepares tokenizer and corpus
     begin = time.time()
     finish(started(name, alone, numbers))
-    moments = [line["time"] for line in lines(alone) if line["kind"] == "train"]
+    moments = trained(alone)
     startup, training = moments[0] - begin, moments[-1] - moments[0]
     for number in range(times):
+        begin = time.time()
         process = started(name, killed, numbers)
         # Every other kill falls while the run starts or restores, the others while it trains: never
         # so much of it that fewer kills than `times` would see the end.
         if number % 2:
             time.sleep(random.uniform(0, 0.8 * startup))
         else:
-            before = len(lines(killed))
-            while len(lines(killed)) == before and process.poll() is None:
+            while process.poll() is None and max(trained(killed), default=0) < begin:
                 time.sleep(0.01)
             time.sleep(random.uniform(0, 1.8 * training / times))
         if process.poll() is not None:
@@ -80,11 +80,12 @@ def compare(name, times, numbers, folder) -> str:
     return f"{name}: {times} kills, {'bit for bit the same' if same else 'DIFFERENT'}"
 
 
-def lines(folder) -> list[dict]:
-    """The whole lines of a run's log."""
+def trained(folder) -> list[float]:
+    """When the steps in a run's log were reported."""
     log = folder / "log.jsonl"
     written = log.read_text() if log.exists() else ""
-    return [json.loads(line) for line in written.splitlines(keepends=True) if line.endswith("\n")]
+    whole = [line for line in written.splitlines(keepends=True) if line.endswith("\n")]
+    return [line["time"] for line in map(json.loads, whole) if line["kind"] == "train"]
 
 
 def main() -> None:
