@@ -91,7 +91,7 @@ def trained(folder) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipes", nargs="+")
-    flags = {"times": 20, "steps": 60, "batch": 4, "length": 32, "save-every": 3}
+    flags = {"times": 20, "steps": 300, "batch": 4, "length": 32, "save-every": 3}
     for flag, value in flags.items():
         parser.add_argument(f"--{flag}", type=int, default=value)
     asked = parser.parse_args()
