@@ -160,6 +160,10 @@ class BertPretraining(nn.Module):
         scores, next_B2 = self._heads(x_BLD, x_BLD)
         return Output(scores.logits(), next_B2)
 
+    def fill(self, tokens_BL, segments_BL, gaps_BP):
+        """The words that fit the gaps, where the tokens have [MASK]: logits_BPV."""
+        return self.scores(tokens_BL, segments_BL, None, gaps_BP)[0].logits()
+
     def _heads(self, x_BPD, x_BLD):
         table_VD = self.trunk.token_embedding.embedding
         return self.masked_head(x_BPD, table_VD), self.next_head(self.pooler(x_BLD))

@@ -1,7 +1,6 @@
 """Fills the gaps of a text with a masked model."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 MASKS = ("[MASK]", "<mask>")
@@ -16,23 +15,23 @@ def fill(model, params, tokenizer, text: str, top: int = 5) -> list[list[tuple[s
     if tokenizer is None:
         raise ValueError("the model folder has no tokenizer, so there is no text to fill")
     mask = next((i for m in MASKS if (i := tokenizer.token_to_id(m)) is not None), None)
-    if mask is None or not hasattr(model, "scores") or hasattr(model, "start"):
+    if mask is None or not hasattr(model, "fill"):
         raise ValueError(f"{type(model).__name__} does not fill masks: give a masked model")
     name = tokenizer.id_to_token(mask)
     for other in MASKS:
         text = text.replace(other, name)
     encoding = tokenizer.encode(text)
     tokens_BL = np.array([encoding.ids])
-    places = np.flatnonzero(tokens_BL[0] == mask)
-    if len(places) == 0:
+    gaps_P = np.flatnonzero(tokens_BL[0] == mask)
+    if len(gaps_P) == 0:
         raise ValueError(f"the text has no {name}: put it where a word is to be filled in")
     if tokens_BL.shape[1] > model.config.max_length:
         raise ValueError(
             f"the text has {tokens_BL.shape[1]} tokens, the model takes {model.config.max_length}"
         )
-    logits = model.apply({"params": params}, tokens_BL, np.array([encoding.type_ids]))
-    logits_BLV = logits[0] if isinstance(logits, tuple) else logits
-    chance_PV = jax.nn.softmax(jnp.asarray(logits_BLV)[0, places])
+    segments_BL, variables = np.array([encoding.type_ids]), {"params": params}
+    logits_BPV = model.apply(variables, tokens_BL, segments_BL, gaps_P[None], method="fill")
+    chance_PV = jax.nn.softmax(logits_BPV[0])
     best, words = jax.lax.top_k(chance_PV, top)
     return [
         [(tokenizer.id_to_token(int(w)), float(p)) for p, w in zip(row, ids, strict=True)]

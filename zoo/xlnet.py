@@ -354,6 +354,13 @@ class XLNetLM(nn.Module):
         """logits_BLV of the content stream; `documents_BL` as in the trunk."""
         return self._head(self.trunk(tokens_BL, segments_BL, documents_BL, train=train)).logits()
 
+    def fill(self, tokens_BL, segments_BL, gaps_BP):
+        """The words that fit the gaps, seen by nobody, as the query stream has it: logits_BPV."""
+        gap_BL = (gaps_BP[:, :, None] == jnp.arange(tokens_BL.shape[1])).any(1)
+        blocked_BLL = jnp.repeat(gap_BL[:, None], tokens_BL.shape[1], 1)
+        documents_BL = jnp.ones_like(tokens_BL)
+        return self.scores(tokens_BL, segments_BL, documents_BL, blocked_BLL, gaps_BP)[0].logits()
+
     def _head(self, x_BLD):
         return Scores(x_BLD, self.trunk.token_embedding.embedding, self.head_bias)
 
