@@ -30,7 +30,11 @@ def task(tokenizer, config, length) -> Task:
 
 
 def gpt2_tiny() -> Recipe:
-    """Four layers on the built-in corpus, minutes on two CPU cores: `zoo pretrain gpt2-tiny`."""
+    """Four layers on the built-in corpus, four minutes on two CPU cores: `zoo pretrain gpt2-tiny`.
+
+    Held-out perplexity is about 190, 2.15 bits a byte; a unigram model has 773 and 2.73. It sees
+    the text once, so dropout would only slow it down.
+    """
     return _recipe(
         "gpt2-tiny",
         schedule=lambda steps: optimizers.cosine(1e-3, min(50, steps // 10), steps, 1e-4),
