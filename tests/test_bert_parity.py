@@ -83,7 +83,7 @@ def test_every_layer_equals(published, batch):
     _, state = model.apply(
         {"params": params},
         *map(jnp.asarray, batch),
-        capture_intermediates=lambda module, _: isinstance(module, zoo.layers.PostNormBlock),
+        capture_intermediates=lambda module, _: isinstance(module, zoo.attention.PostNormBlock),
         mutable="intermediates",
     )
     trunk = state["intermediates"]["trunk"]

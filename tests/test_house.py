@@ -75,9 +75,7 @@ def test_file_names_say_something(path):
 
 @files
 def test_files_are_short(path):
-    # xlnet.py has two streams and a memory; layers.py is what all share.
-    limit = 460 if path.stem in ("xlnet", "layers") else 300
-    assert len(path.read_text().splitlines()) <= limit
+    assert len(path.read_text().splitlines()) <= 300
 
 
 @files

@@ -9,6 +9,7 @@ import pytest
 
 from tests.wide import relative, widen
 from zoo import huggingface, xlnet
+from zoo.relative import Memory, lengthen
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -106,7 +107,7 @@ def test_query_logits_equal(published):
 
 def test_memory_and_logits_equal_over_three_calls(published):
     theirs, _, model, params = published
-    behind, memory = None, xlnet.Memory((jnp.zeros((2, 0, 48)),) * 3, jnp.zeros((2, 0), jnp.int32))
+    behind, memory = None, Memory((jnp.zeros((2, 0, 48)),) * 3, jnp.zeros((2, 0), jnp.int32))
     for seed in range(3):
         drawn = draw((2, 11), seed=seed)
         with torch.no_grad():
@@ -123,7 +124,7 @@ def test_memory_and_logits_equal_over_three_calls(published):
             memory,
             method="scores",
         )
-        memory = xlnet.lengthen(memory, read, REUSE, MEMORY)
+        memory = lengthen(memory, read, REUSE, MEMORY)
         assert relative(scores.logits(), expected.logits.numpy()) < TOLERANCE
         for ours, mem in zip(memory.inputs, behind, strict=True):
             assert relative(ours, mem.numpy().swapaxes(0, 1)) < TOLERANCE

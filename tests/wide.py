@@ -1,5 +1,6 @@
-"""Weights drawn wide, so that an error that std 0.02 would hide shows."""
+"""Values drawn wide, so that an error that std 0.02 would hide shows."""
 
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -7,11 +8,16 @@ def widen(torch_model, seed: int = 0) -> None:
     """Fills every parameter of a torch model, in place, with std 0.2."""
     import torch
 
-    draw = np.random.default_rng(seed)
+    random = np.random.default_rng(seed)
     with torch.no_grad():
         for parameter in torch_model.parameters():
-            array = draw.normal(0, 0.2, parameter.shape).astype(np.float32)
+            array = random.normal(0, 0.2, parameter.shape).astype(np.float32)
             parameter.copy_(torch.from_numpy(array))
+
+
+def draw(*shape, seed: int = 0):
+    """Normal values as a float32 array."""
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
 def relative(ours, theirs) -> float:

@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo import layers
-from zoo.layers import Dense, Dropout, Embedding, Norm, PostNormBlock, Scores
+from zoo import attention, layers
+from zoo.attention import PostNormBlock
+from zoo.layers import Dense, Dropout, Embedding, Norm, Scores
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,8 @@ class Bert(nn.Module):
     def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
         positions_BL, mask = jnp.arange(tokens_BL.shape[1])[None], None
         if documents_BL is not None:
-            positions_BL = layers.positions(documents_BL)
-            mask = layers.same_document(documents_BL)
+            positions_BL = attention.positions(documents_BL)
+            mask = attention.same_document(documents_BL)
         if segments_BL is None:
             segments_BL = jnp.zeros_like(tokens_BL)
         x_BLD = self.token_embedding(tokens_BL) + self.segment_embedding(segments_BL)

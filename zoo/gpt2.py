@@ -19,8 +19,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo import layers
-from zoo.layers import Dropout, Embedding, Norm, PreNormBlock, Scores, product
+from zoo import attention, layers
+from zoo.attention import PreNormBlock
+from zoo.layers import Dropout, Embedding, Norm, Scores, product
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,10 @@ class GPT2(nn.Module):
 
     def __call__(self, tokens_BL, documents_BL=None, *, train: bool = False):
         L = tokens_BL.shape[1]
-        positions_BL, mask = jnp.arange(L)[None], layers.causal(L)
+        positions_BL, mask = jnp.arange(L)[None], attention.causal(L)
         if documents_BL is not None:
-            positions_BL = layers.positions(documents_BL)
-            mask = mask & layers.same_document(documents_BL)
+            positions_BL = attention.positions(documents_BL)
+            mask = mask & attention.same_document(documents_BL)
         x_BLD = self.embed(tokens_BL, positions_BL, train=train)
         for block in self.blocks:
             x_BLD = block(x_BLD, mask, train=train)

@@ -10,6 +10,7 @@ import pytest
 from train.objectives import permuted
 from train.objectives.permuted import Permuted
 from zoo import xlnet
+from zoo.relative import Memory, lengthen
 
 SEP, CLS = 4, 3
 OBJECTIVE = Permuted(SEP, CLS, num_predictions=11, reuse=31, memory=40, perm_size=8)
@@ -258,8 +259,8 @@ def test_memory_equals_one_long_row():
     )
     expected, _ = query_logits(PARAMS, long | {"blocked": blocked, "predictions": predictions + 15})
     _, read = query_logits(PARAMS, cut(slice(0, 15)))
-    empty = xlnet.Memory((jnp.zeros((2, 20, 16)),) * 2, jnp.zeros((2, 20), jnp.int32))
-    memory = xlnet.lengthen(empty, read, reuse=15, length=20)  # 5 places stay empty
+    empty = Memory((jnp.zeros((2, 20, 16)),) * 2, jnp.zeros((2, 20), jnp.int32))
+    memory = lengthen(empty, read, reuse=15, length=20)  # 5 places stay empty
     np.testing.assert_array_equal(memory.documents_BM.sum(1), [15, 15])
     logits, _ = query_logits(PARAMS, cut(slice(15, 30)), memory)
     np.testing.assert_allclose(logits, expected, rtol=0, atol=2e-5)
@@ -288,8 +289,8 @@ def test_no_gradient_flows_into_the_memory():
     documents = jnp.ones((1, 4), jnp.int32)
 
     def kept(x):
-        memory = xlnet.Memory((x,), documents)
-        return xlnet.lengthen(memory, memory, reuse=3, length=5).inputs[0].sum()
+        memory = Memory((x,), documents)
+        return lengthen(memory, memory, reuse=3, length=5).inputs[0].sum()
 
     assert kept(jnp.ones((1, 4, 2))) == 10
     assert (jax.grad(kept)(jnp.ones((1, 4, 2))) == 0).all()

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from train.objectives import rngs
 from train.objectives.cross_entropy import cross_entropy
-from zoo.xlnet import Memory, lengthen
+from zoo.relative import Memory, lengthen
 
 LONGEST_SPAN = 5  # a span of n tokens is drawn with probability proportional to 1 / n
 
