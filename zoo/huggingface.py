@@ -2,14 +2,14 @@
 
 A model's file says all there is to say of its published form:
 
-    Model             the class that published checkpoints hold
-    published(config) the fields of config.json, those that fix the mathematics included
-    from_published(fields) -> Config
-    PREFIX            what the names of a bare trunk's tensors lack
-    WEIGHTS           our path -> (published name, layout), one row a parameter; `{}` stands for the
-    layer TIED              published name of a copy -> name of the original: checked, never loaded
-    twice IGNORED           patterns of published names that hold no weight (buffers of old
-    versions) TOKENIZER         the fields of tokenizer_config.json
+    Model                   the class that published checkpoints hold
+    published(config)       the fields of config.json, those that fix the mathematics included
+    from_published(fields)  the Config
+    PREFIX                  what the names of a bare trunk's tensors lack
+    WEIGHTS                 our path -> (published name, layout), a row a parameter; {} is the layer
+    TIED                    name of a copy -> name of the original: checked, never loaded twice
+    IGNORED                 patterns of names that hold no weight (buffers of old versions)
+    TOKENIZER               the fields of tokenizer_config.json
 
 A layout reads "ours -> theirs" in the letters of the axes: "DHK -> (HK)D" is a torch.nn.Linear of
 width D into H heads of K, stored outputs first. A name that ends in "[1/3]" means the first of

@@ -2,14 +2,14 @@
 
 An objective is a frozen dataclass with
 
-    corrupt(key, example) -> example     what the network is to see and to predict, for ONE example:
-    the
-                                         trainer maps it over the batch, each row with a key of its
-                                         own, so masks do not depend on devices, processes or
-                                         accumulation; example["weights"] maps the name of each term
-                                         of the loss to weights, one a prediction
+    corrupt(key, example) -> example
+        What the network is to see and to predict, for ONE example: the trainer maps it over the
+        batch, each row with a key of its own, so masks do not depend on devices, processes or
+        accumulation. example["weights"] maps the name of each term of the loss to weights, one a
+        prediction.
     loss(model, params, batch, carry, key, *, train) -> ({name: Term}, carry)
-    carry(model, batch) -> the state that passes from batch to batch: () where there is none
+    carry(model, batch) -> carry
+        The state that passes from batch to batch: () where there is none.
 
 The loss of a run is the sum over terms of (sum of losses / sum of weights), both sums taken over
 the whole batch: padding, devices and accumulation change nothing.
