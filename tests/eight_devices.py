@@ -84,7 +84,7 @@ def alone(recipe):
         state, metrics = step(state, batches(number))
         losses.append(float(metrics["loss"]))
     evaluate = jax.jit(make_evaluate(model, objective, dtype=recipe.dtype))
-    return {"losses": losses, "held_out": add_up(evaluate, state.params, asked, ())}
+    return {"losses": losses, "held_out": add_up(objective, evaluate, state.params, asked, ())}
 
 
 def placed(recipe, way, mesh=(-1, 1, 1), *, save=None, restore=None, start=0):
@@ -115,7 +115,7 @@ def placed(recipe, way, mesh=(-1, 1, 1), *, save=None, restore=None, start=0):
             state, metrics = run.step(state, run.put(batches(number)))
             losses.append(float(metrics["loss"]))
     look = lambda params, batch, *rest: run.evaluate(params, run.put(batch), *rest)
-    held_out = add_up(look, state.params, asked, run.carry())
+    held_out = add_up(pieces[1], look, state.params, asked, run.carry())
     return {"losses": losses, "held_out": held_out, "compiled": compilations.of(NAMES[way])}
 
 

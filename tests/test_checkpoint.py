@@ -210,7 +210,7 @@ def test_what_is_no_model_folder_is_said_in_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"model\.json is not valid JSON: "):
         checkpoint.manifest(tmp_path)
     (tmp_path / "model.json").write_text('{"architecture": "gpt2", "config": {}}')
-    with pytest.raises(ValueError, match=r"it lacks zoo, tokenizer, parameters$"):
+    with pytest.raises(ValueError, match=r"it lacks class, zoo, tokenizer, parameters$"):
         checkpoint.manifest(tmp_path)
 
 

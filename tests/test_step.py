@@ -135,6 +135,8 @@ def test_what_is_drawn_for_a_row_depends_on_its_place_in_the_global_batch_alone(
 class Weighted(NamedTuple):
     """Two terms, each with its own predictions, and a memory of what each row has seen."""
 
+    factors = {"all": 1.0, "first": 50.0}
+
     def corrupt(self, key, example):
         mask = example["mask"].astype(jnp.float32)
         return example | {"weights": {"all": mask, "first": mask[:1]}}
@@ -173,12 +175,11 @@ def test_every_term_is_a_mean_over_its_own_weights_and_memory_stays_with_its_row
         seen += rows["tokens"].sum(1)
         mean = rows["tokens"].sum() / rows["mask"].sum()
         np.testing.assert_allclose(before.params["a"] - state.params["a"], mean, rtol=1e-5)
-        np.testing.assert_allclose(before.params["b"] - state.params["b"], 1, rtol=1e-6)
+        np.testing.assert_allclose(before.params["b"] - state.params["b"], 50, rtol=1e-6)
         np.testing.assert_allclose(metrics["all_loss"], before.params["a"] * mean, rtol=1e-5)
         np.testing.assert_allclose(metrics["first_loss"], before.params["b"], rtol=1e-6)
-        np.testing.assert_allclose(
-            metrics["loss"], metrics["all_loss"] + metrics["first_loss"], rtol=1e-6
-        )
+        whole = metrics["all_loss"] + 50 * metrics["first_loss"]
+        np.testing.assert_allclose(metrics["loss"], whole, rtol=1e-6)
         np.testing.assert_array_equal(state.carry["seen"], seen)
     assert state.step == 3
 
@@ -202,7 +203,7 @@ def test_an_evaluation_counts_every_prediction_once_however_it_is_cut_into_batch
         class Batches(list):
             __call__ = list.__getitem__
 
-        found.append(add_up(look, wide_params(), Batches(parts), ()))
+        found.append(add_up(OBJECTIVE, look, wide_params(), Batches(parts), ()))
     assert found[0].keys() == {"loss", "token_accuracy"}
     for other in found[1:]:
         for name, value in found[0].items():

@@ -10,7 +10,7 @@ import pytest
 import zoo
 from tests.wide import widen
 from train.objectives.causal import Causal
-from train.objectives.masked import Masked
+from train.objectives.masked_pairs import MaskedPairs
 from train.objectives.permuted import Permuted
 from train.optimizers import adamw
 from train.step import State, corrupt, make_step
@@ -72,7 +72,7 @@ def bert():
             next_sentence_label=batch["next"],
         ).loss
 
-    objective = Masked(WORDS, MASK, (CLS, SEP), num_predictions=5)
+    objective = MaskedPairs(WORDS, MASK, (CLS, SEP), num_predictions=5)
     return transformers.BertForPreTraining(config), objective, loss
 
 

@@ -15,14 +15,17 @@ V, B, L = 61, 3, 12
 class Tiny(NamedTuple):
     """A model small enough for every test, and what it is called with.
 
-    `more` is given to every call beside the tokens; `scores` to the method that training calls.
+    `sees` says which tokens a position sees: "all", the "past", or those of another sequence, the
+    "source". `more` is given to every call beside the tokens; `scores` to the method that training
+    calls, `method`.
     """
 
     architecture: ModuleType
     config: Any
-    causal: bool
+    sees: str
     more: dict
     scores: tuple
+    method: Any = "scores"
 
     @property
     def model(self):
@@ -41,18 +44,18 @@ def _draw():
 
 TOKENS, SEGMENTS, DOCUMENTS, PREDICTIONS, BLOCKED = _draw()
 TABLE = {
-    "gpt2": Tiny(gpt2, gpt2.Config(V, 32, 2, 3, 24, 40, 8, 0.1), True, {}, (TOKENS, DOCUMENTS)),
+    "gpt2": Tiny(gpt2, gpt2.Config(V, 32, 2, 3, 24, 40, 8, 0.1), "past", {}, (TOKENS, DOCUMENTS)),
     "bert": Tiny(
         bert,
         bert.Config(V, 32, 2, 3, 24, 40, 8, 0.1, 2),
-        False,
+        "all",
         {"segments_BL": SEGMENTS},
         (TOKENS, SEGMENTS, DOCUMENTS, PREDICTIONS),
     ),
     "xlnet": Tiny(
         xlnet,
         xlnet.Config(V, 512, 2, 3, 24, 40, 8, 0.1),  # the published form has no length
-        False,
+        "all",
         {"segments_BL": SEGMENTS},
         (TOKENS, SEGMENTS, DOCUMENTS, BLOCKED, PREDICTIONS),
     ),
@@ -78,7 +81,7 @@ def logits(output):
 
 def loss_like(model, params, row: Tiny, **options):
     """A number that depends on everything the method for training returns."""
-    out = model.apply({"params": params}, *row.scores, method="scores", **options)
+    out = model.apply({"params": params}, *row.scores, method=row.method, **options)
     arrays = [getattr(x, "logits", lambda x=x: x)() for x in _parts(out)]
     return sum(jnp.sin(x).mean() for x in arrays)
 

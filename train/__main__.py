@@ -216,7 +216,8 @@ class Import:
         model, params, tokenizer = zoo.load(
             self.folder, new=self.new, ignore=self.ignore, key=jax.random.key(0)
         )
-        checkpoint.write(self.out, zoo.architecture(model), model.config, params, tokenizer)
+        name, cls = zoo.architecture(model), type(model).__name__
+        checkpoint.write(self.out, name, model.config, params, tokenizer, cls)
         print(f"model folder: {self.out}")
 
 

@@ -31,5 +31,5 @@ def evaluate(folder, source, batch: int = 16, length: int | None = None, *, whol
     task = chosen.task(tokenizer, model.config, length)
     batches = task.evaluate(text, length, batch)
     look = jax.jit(make_evaluate(model, task.objective, dtype="float32"))
-    found = add_up(look, params, batches, task.objective.carry(model, batch))
+    found = add_up(task.objective, look, params, batches, task.objective.carry(model, batch))
     return figures(found, task, len(corpora.tokens(text)) / corpora.num_bytes(text))

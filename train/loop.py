@@ -180,7 +180,7 @@ def train(run: Run, state: State, step: int, checkpoints, report, signals):
 def measure(run: Run, state: State, step: int, report) -> dict:
     """The held-out figures at a step, reported."""
     look = lambda params, batch, *rest: run.devices.evaluate(params, run.devices.put(batch), *rest)
-    found = add_up(look, state.params, run.held_out, run.devices.carry())
+    found = add_up(run.task.objective, look, state.params, run.held_out, run.devices.carry())
     found = figures(found, run.task, run.tokens_a_byte)
     report.evaluation(step, found)
     return found

@@ -64,17 +64,25 @@ def on_mesh(model, objective, optimizer, schedule, axes, *, batch, seed, dtype, 
         _shardings(shapes.opt_state, mesh, axes),
         jax.tree.map(lambda _: rows, shapes.carry),
     )
-    step = make_step(
-        model, objective, optimizer, schedule, seed=seed, dtype=dtype, accumulate=accumulate
-    )
-    evaluate = make_evaluate(model, objective, dtype=dtype)
+    options = {"seed": seed, "dtype": dtype, "accumulate": accumulate}
+    # An argument, not a constant: what it holds would be written into the program.
+    objective = jax.device_put(objective, _shardings(objective, mesh, axes))
+
+    def step(objective, state, batch):
+        return make_step(model, objective, optimizer, schedule, **options)(state, batch)
+
+    def evaluate(objective, *inputs):
+        return make_evaluate(model, objective, dtype=dtype)(*inputs)
+
+    step = jax.jit(step, donate_argnums=1, out_shardings=(shardings, everywhere))
+    evaluate = jax.jit(evaluate, out_shardings=(everywhere, rows))
     return Placement(
         init=jax.jit(init, out_shardings=shardings),
         abstract=jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings
         ),
-        step=jax.jit(step, donate_argnums=0, out_shardings=(shardings, everywhere)),
-        evaluate=jax.jit(evaluate, out_shardings=(everywhere, rows)),
+        step=partial(step, objective),
+        evaluate=partial(evaluate, objective),
         put=lambda batch: jax.tree.map(
             lambda x: jax.make_array_from_process_local_data(rows, x), batch
         ),
@@ -96,18 +104,15 @@ def on_pmap(model, objective, optimizer, schedule, axes, *, batch, seed, dtype, 
     place = lambda: jax.lax.axis_index("data")
     rows = batch // jax.process_count()
     init = make_init(model, objective, optimizer, rows, seed)
-    step = make_step(
-        model,
-        objective,
-        optimizer,
-        schedule,
-        seed=seed,
-        dtype=dtype,
-        accumulate=accumulate,
-        across=across,
-        place=place,
-    )
-    evaluate = make_evaluate(model, objective, dtype=dtype, across=across, place=place)
+    mapped = {"dtype": dtype, "across": across, "place": place}
+    options = mapped | {"seed": seed, "accumulate": accumulate}
+
+    def step(objective, state, batch):
+        return make_step(model, objective, optimizer, schedule, **options)(state, batch)
+
+    def evaluate(objective, *inputs):
+        return make_evaluate(model, objective, **mapped)(*inputs)
+
     split = lambda tree: jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), tree)
     # Laid out by a pmap, not by device_put: a step whose input lies otherwise than its output
     # compiles twice.
@@ -130,15 +135,15 @@ def on_pmap(model, objective, optimizer, schedule, axes, *, batch, seed, dtype, 
     def placed(state):
         return spread_out(multihost_utils.global_array_to_host_local_array(state, replicas, lies))
 
-    mapped_step = jax.pmap(step, axis_name="data", donate_argnums=0)
-    mapped_evaluate = jax.pmap(evaluate, axis_name="data", in_axes=(0, 0, 0, None))
+    mapped_step = jax.pmap(step, axis_name="data", in_axes=(None, 0, 0), donate_argnums=1)
+    mapped_evaluate = jax.pmap(evaluate, axis_name="data", in_axes=(None, 0, 0, 0, None))
 
     def stepped(state, batch):
-        state, metrics = mapped_step(state, batch)
+        state, metrics = mapped_step(objective, state, batch)
         return state, jax.tree.map(_first, metrics)
 
     def evaluated(params, batch, carry, number):
-        sums, carry = mapped_evaluate(params, batch, carry, number)
+        sums, carry = mapped_evaluate(objective, params, batch, carry, number)
         return jax.tree.map(_first, sums), carry
 
     shapes = jax.eval_shape(make_init(model, objective, optimizer, batch, seed))

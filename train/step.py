@@ -59,7 +59,7 @@ def make_step(
         def loss(params, micro_batch, carry, key):
             params = cast(params, dtype)
             terms, carry = objective.loss(model, params, micro_batch, carry, key, train=True)
-            return total(terms, weights), (terms, carry)
+            return total(objective, terms, weights), (terms, carry)
 
         def micro_step(gradient, inputs):
             found, aux = jax.grad(loss, has_aux=True)(state.params, *inputs)
@@ -80,7 +80,7 @@ def make_step(
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = {
-            "loss": total(terms, weights),
+            "loss": total(objective, terms, weights),
             "gradient_norm": optax.tree.norm(gradient),
             "rate": schedule(state.step),
             **means(terms, weights),
@@ -115,9 +115,12 @@ def corrupt(objective, key, batch, place=0):
     )
 
 
-def total(terms, weights):
-    """The loss: the mean of each term over its own weights, added up."""
-    return sum(term.loss / jnp.maximum(weights[name], 1) for name, term in terms.items())
+def total(objective, terms, weights):
+    """The loss: the mean of each term over its own weights, times its factor, added up."""
+    return sum(
+        objective.factors[name] * term.loss / jnp.maximum(weights[name], 1)
+        for name, term in terms.items()
+    )
 
 
 def means(terms, weights) -> dict:
@@ -131,14 +134,14 @@ def means(terms, weights) -> dict:
     return found
 
 
-def add_up(evaluate, params, batches, carry) -> dict:
+def add_up(objective, evaluate, params, batches, carry) -> dict:
     """Loss and accuracies over all the batches of an evaluation, every example counted once."""
     sums = None
     for number in range(len(batches)):
         found, carry = evaluate(params, batches(number), carry, number)
         sums = found if sums is None else jax.tree.map(jnp.add, sums, found)
     terms, weights = jax.device_get(sums)
-    found = {"loss": total(terms, weights), **means(terms, weights)}
+    found = {"loss": total(objective, terms, weights), **means(terms, weights)}
     return {name: float(value) for name, value in found.items()}
 
 

@@ -40,9 +40,10 @@ def create(size: str, key):
     raise ValueError(f"unknown size {size!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
-def load(folder, *, new=(), ignore=(), key=None):
+def load(folder, *, cls=None, new=(), ignore=(), key=None):
     """Loads a model folder, ours or Hugging Face's: (model, params, tokenizer).
 
+    `cls` names the class to load it as, such as "ElectraGenerator"; None: what the folder holds.
     Every parameter must be found and every tensor used, else ValueError says which is not. `new`
     names the parameters, by the beginning of their path, that a published folder may lack and that
     are then drawn from `key`; `ignore` the published tensors, by the beginning of their name, to
@@ -50,15 +51,23 @@ def load(folder, *, new=(), ignore=(), key=None):
     """
     folder = Path(folder)
     if (folder / "config.json").exists():
-        kind = huggingface.read_config(folder).get("model_type")
-        architecture = _architecture(folder, kind)
-        config, params = huggingface.read(folder, architecture, new=new, ignore=ignore, key=key)
+        fields = huggingface.read_config(folder)
+        architecture = _architecture(folder, fields.get("model_type"))
+        held = next(iter(fields.get("architectures", ())), None)
+        made = _cls(architecture, cls) or architecture.MODELS.get(held, architecture.Model)
+        config, params = huggingface.read(
+            folder, architecture, made, new=new, ignore=ignore, key=key
+        )
     else:
         manifest = checkpoint.manifest(folder)
         architecture = _architecture(folder, manifest["architecture"])
         config = architecture.Config(**manifest["config"])
+        held = _cls(architecture, manifest["class"]) or architecture.Model
+        made = _cls(architecture, cls) or held
         params = checkpoint.read(folder)
-        _check_shapes(folder, architecture.Model(config), params)
+        if made is not held and hasattr(architecture, "part"):
+            params = architecture.part(params, made)
+        _check_shapes(folder, made(config), params)
     try:
         words = tokenizer.load(folder)
     except FileNotFoundError:
@@ -68,23 +77,31 @@ def load(folder, *, new=(), ignore=(), key=None):
         raise ValueError(
             f"{folder}: the tokenizer has {count} words, the model {config.vocab_size}"
         )
-    return architecture.Model(config), jax.tree.map(jnp.asarray, params), words
+    return made(config), jax.tree.map(jnp.asarray, params), words
 
 
-def export(folder, out) -> None:
-    """Writes a model folder as a Hugging Face folder, which transformers loads."""
-    model, params, words = load(folder)
+def export(folder, out, cls=None) -> None:
+    """Writes a model folder as a Hugging Face folder, which transformers loads.
+
+    `cls` as in `load`; of a model that has no published form as a whole, None takes the first of
+    its parts.
+    """
+    model, params, words = load(folder, cls=cls)
+    held = ARCHITECTURES[architecture(model)]
+    if type(model) not in held.MODELS.values():
+        return export(folder, out, next(iter(held.MODELS.values())).__name__)
     fields = {}
     if words is not None:
         tokenizer.save(words, out)
         if hasattr(words.normalizer, "lowercase"):  # else transformers would lower-case by itself
             fields["do_lower_case"] = words.normalizer.lowercase
-    huggingface.write(out, ARCHITECTURES[architecture(model)], model.config, params, fields)
+    huggingface.write(out, held, model.config, params, fields, type(model))
 
 
 def architecture(model) -> str:
     """The name of a model's architecture."""
-    return next(name for name, a in ARCHITECTURES.items() if isinstance(model, a.Model))
+    classes = {name: (a.Model, *a.MODELS.values()) for name, a in ARCHITECTURES.items()}
+    return next(name for name, held in classes.items() if isinstance(model, held))
 
 
 def _architecture(folder, name):
@@ -93,6 +110,13 @@ def _architecture(folder, name):
             f"{folder} holds a {name!r}; the zoo has {', '.join(sorted(ARCHITECTURES))}"
         )
     return ARCHITECTURES[name]
+
+
+def _cls(architecture, name: str | None):
+    classes = {cls.__name__: cls for cls in (architecture.Model, *architecture.MODELS.values())}
+    if name is not None and name not in classes:
+        raise ValueError(f"there is no class {name!r} here, but {', '.join(classes)}")
+    return classes.get(name)
 
 
 def _check_shapes(folder, model, params) -> None:

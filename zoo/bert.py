@@ -149,6 +149,10 @@ class BertPretraining(nn.Module):
         self.masked_head = MaskedHead(c.width, c.vocab_size)
         self.next_head = Dense(2, nn.initializers.truncated_normal(STD))
 
+    def masked_scores(self, x_BPD):
+        """What these states believe of their tokens: Scores."""
+        return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
+
     def scores(self, tokens_BL, segments_BL, documents_BL, predictions_BP, *, train: bool = False):
         """Scores of the tokens at the positions `predictions_BP`, and next_B2."""
         x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
@@ -166,11 +170,11 @@ class BertPretraining(nn.Module):
         return self.scores(tokens_BL, segments_BL, None, gaps_BP)[0].logits()
 
     def _heads(self, x_BPD, x_BLD):
-        table_VD = self.trunk.token_embedding.embedding
-        return self.masked_head(x_BPD, table_VD), self.next_head(self.pooler(x_BLD))
+        return self.masked_scores(x_BPD), self.next_head(self.pooler(x_BLD))
 
 
 Model = BertPretraining
+MODELS = {"BertForPreTraining": BertPretraining}
 PREFIX = "bert."
 LAYER = "bert.encoder.layer.{}"
 WEIGHTS = {
@@ -235,7 +239,6 @@ def published(c: Config) -> dict:
     """The fields of config.json."""
     return {
         "model_type": "bert",
-        "architectures": ["BertForPreTraining"],
         "vocab_size": c.vocab_size,
         "max_position_embeddings": c.max_length,
         "num_hidden_layers": c.num_layers,

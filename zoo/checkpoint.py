@@ -1,6 +1,7 @@
 """What a model folder holds: written whole or not at all, read with every bit checked.
 
-    model.json       architecture, config, version; shape, dtype and fingerprint of every parameter
+    model.json       architecture, class, config, version; shape, dtype and fingerprint of every
+                     parameter
     params/          the parameters
     tokenizer.json   the tokenizer, where there is one
     checkpoints/     only in the folder of a run: one folder a step, see train/checkpoint.py
@@ -28,12 +29,13 @@ from zoo.store import Damaged, describe, fingerprint, load, read_record, save
 __all__ = ["Damaged", "fingerprint", "manifest", "read", "steps", "write"]
 
 
-def write(folder, architecture, config, params=None, tokenizer=None) -> None:
+def write(folder, architecture, config, params=None, tokenizer=None, cls=None) -> None:
     """Writes a model folder; whoever stops it leaves the old folder or the new one.
 
     `architecture` is a name, `config` a dataclass, `params` a nested dict of arrays, on one device
-    or on many. Without `params` it is the folder of a run that has only begun: `read` then takes
-    the newest good step. Whatever else lies in the folder stays. Raises OSError.
+    or on many, `cls` the name of their class where that is not the one that pretraining trains.
+    Without `params` it is the folder of a run that has only begun: `read` then takes the newest
+    good step. Whatever else lies in the folder stays. Raises OSError.
     """
     folder = Path(folder).absolute()
     draft = folder / ".draft"
@@ -45,6 +47,7 @@ def write(folder, architecture, config, params=None, tokenizer=None) -> None:
     _wait_for_all("a model folder has been cleared")
     model = {
         "architecture": architecture,
+        "class": cls,
         "config": dataclasses.asdict(config),
         "zoo": zoo.__version__,
         "tokenizer": None if tokenizer is None else tokenizers.fingerprint(tokenizer),
@@ -63,7 +66,7 @@ def write(folder, architecture, config, params=None, tokenizer=None) -> None:
 
 
 def manifest(folder) -> dict:
-    """What model.json says: architecture, config, zoo, tokenizer, parameters.
+    """What model.json says: architecture, class, config, zoo, tokenizer, parameters.
 
     Raises FileNotFoundError for a folder that is not there or is no model folder, ValueError for a
     model.json that cannot be read.
@@ -82,7 +85,7 @@ def manifest(folder) -> dict:
         model = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from None
-    fields = ("architecture", "config", "zoo", "tokenizer", "parameters")
+    fields = ("architecture", "class", "config", "zoo", "tokenizer", "parameters")
     missing = [name for name in fields if not isinstance(model, dict) or name not in model]
     if missing:
         raise ValueError(f"{path} was not written by zoo: it lacks {', '.join(missing)}")

@@ -163,6 +163,7 @@ class GPT2LM(nn.Module):
 
 
 Model = GPT2LM
+MODELS = {"GPT2LMHeadModel": GPT2LM}
 PREFIX = "transformer."
 LAYER = "transformer.h.{}"
 WEIGHTS = {
@@ -203,7 +204,6 @@ def published(c: Config) -> dict:
     """The fields of config.json."""
     return {
         "model_type": "gpt2",
-        "architectures": ["GPT2LMHeadModel"],
         "vocab_size": c.vocab_size,
         "n_positions": c.max_length,
         "n_layer": c.num_layers,

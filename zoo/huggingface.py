@@ -2,7 +2,8 @@
 
 A model's file says all there is to say of its published form:
 
-    Model                   the class that published checkpoints hold
+    MODELS                  published class -> ours: what a config.json may call its architecture
+    Model                   the class that pretraining trains
     published(config)       the fields of config.json, those that fix the mathematics included
     from_published(fields)  the Config
     PREFIX                  what the names of a bare trunk's tensors lack
@@ -41,8 +42,8 @@ def read_config(folder) -> dict:
         raise ValueError(f"{path} is not valid JSON: {error}") from None
 
 
-def read(folder, architecture, *, new=(), ignore=(), key=None):
-    """Reads the weights of a folder into a model: (config, params).
+def read(folder, architecture, cls=None, *, new=(), ignore=(), key=None):
+    """Reads the weights of a folder into a model of a class, or of `Model`: (config, params).
 
     `new` names parameters, by the beginning of their path, that the folder may lack and that are
     then drawn from `key`; `ignore` names published tensors, by the beginning of their name, to
@@ -51,7 +52,7 @@ def read(folder, architecture, *, new=(), ignore=(), key=None):
     fields = read_config(folder)
     config = architecture.from_published(fields)
     for name, value in architecture.published(config).items():
-        if name not in ("architectures", "model_type") and "drop" not in name:
+        if name != "model_type" and "drop" not in name:
             found = fields.get(name)
             if found is not None and found != value:
                 raise ValueError(f"{folder}/config.json has {name} = {found!r}; zoo has {value!r}")
@@ -59,7 +60,7 @@ def read(folder, architecture, *, new=(), ignore=(), key=None):
     tensors = _Tensors(folder, architecture.PREFIX)
     unused = {name for name in tensors if not name.startswith(tuple(ignore))}
     wrong, params = [], {}
-    model = architecture.Model(config)
+    model = (cls or architecture.Model)(config)
     for path, parameter in flatten(abstract(model)).items():
         name, layout = _row(architecture.WEIGHTS, path)
         name, part, parts = _slice(name)
@@ -86,7 +87,11 @@ def read(folder, architecture, *, new=(), ignore=(), key=None):
         if not any(re.search(pattern, name) for pattern in architecture.IGNORED):
             wrong.append(f"surplus {name} (or leave it out with ignore=[{name!r}])")
     if wrong:
-        raise ValueError(f"{folder} does not fit {type(model).__name__}: " + "; ".join(wrong))
+        held = " and ".join(fields.get("architectures", ()))
+        raise ValueError(
+            f"{folder}{held and f', which holds {held},'} does not fit {type(model).__name__}: "
+            + "; ".join(wrong)
+        )
     drawn_anew = [path for path, array in params.items() if array is None]
     if drawn_anew:
         if key is None:
@@ -96,9 +101,10 @@ def read(folder, architecture, *, new=(), ignore=(), key=None):
     return config, unflatten(params)
 
 
-def write(folder, architecture, config, params, tokenizer_fields=None) -> None:
+def write(folder, architecture, config, params, tokenizer_fields=None, cls=None) -> None:
     """Writes config.json, model.safetensors and tokenizer_config.json for transformers.
 
+    `cls` is the class that the parameters are of, one of MODELS; None: the first of them.
     `tokenizer_fields` are what only the tokenizer knows, such as whether it lower-cases.
     """
     folder = Path(folder)
@@ -115,8 +121,9 @@ def write(folder, architecture, config, params, tokenizer_fields=None) -> None:
         for name, parts in tensors.items()
     }
     save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
+    held = [name for name, found in architecture.MODELS.items() if cls in (None, found)]
     for name, fields in (
-        ("config.json", architecture.published(config)),
+        ("config.json", {"architectures": held[:1], **architecture.published(config)}),
         ("tokenizer_config.json", architecture.TOKENIZER | (tokenizer_fields or {})),
     ):
         (folder / name).write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")

@@ -217,6 +217,7 @@ class XLNetLM(nn.Module):
 
 
 Model = XLNetLM
+MODELS = {"XLNetLMHeadModel": XLNetLM}
 PREFIX = "transformer."
 LAYER = "transformer.layer.{}"
 WEIGHTS = {
@@ -267,7 +268,6 @@ def published(c: Config) -> dict:
     """The fields of config.json."""
     return {
         "model_type": "xlnet",
-        "architectures": ["XLNetLMHeadModel"],
         "vocab_size": c.vocab_size,
         "n_layer": c.num_layers,
         "n_head": c.num_heads,

@@ -1,4 +1,4 @@
-"""Masked language modelling against slow obvious references, and what it promises."""
+"""MaskedPairs language modelling against slow obvious references, and what it promises."""
 
 import functools
 
@@ -11,14 +11,14 @@ from tests.data.tiny_corpus import KINDS, prepared, tokenizer
 from tests.wide import relative
 from train.data import pairs
 from train.objectives import masked
-from train.objectives.masked import Masked, WholeWordMasked
+from train.objectives.masked_pairs import MaskedPairs, WholeWordMaskedPairs
 from zoo import bert
 
 V, L, P = 60, 40, 6
 PAD, CLS, SEP, MASK = 0, 1, 2, 3
 OBJECTIVES = [
     objective(vocab_size=V, mask=MASK, specials=(CLS, SEP), num_predictions=P)
-    for objective in (Masked, WholeWordMasked)
+    for objective in (MaskedPairs, WholeWordMaskedPairs)
 ]
 BOTH = pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: type(o).__name__)
 
@@ -98,7 +98,7 @@ def test_what_is_hidden_is_what_the_loop_hides(objective):
         found = corrupted(objective, batch, seed)
         for i, key in enumerate(jax.random.split(jax.random.key(seed), len(batch["next"]))):
             order = np.asarray(shuffled(jax.random.split(key)[0], L + 1))
-            whole = isinstance(objective, WholeWordMasked)
+            whole = isinstance(objective, WholeWordMaskedPairs)
             word = np.cumsum(batch["words"][i]) if whole else np.arange(L)
             expected = slow_choice(batch["tokens"][i], batch["mask"][i], word, order, P, 0.15)
             assert hidden(found, i).tolist() == expected
@@ -132,7 +132,7 @@ def test_80_10_10_and_random_ids_from_the_whole_vocabulary():
 
 @pytest.mark.parametrize("rate", [0.15, 0.4])
 def test_counts_are_exact(rate):
-    objective = Masked(V, MASK, (CLS, SEP), num_predictions=P, rate=rate)
+    objective = MaskedPairs(V, MASK, (CLS, SEP), num_predictions=P, rate=rate)
     batch = batch_of_many_lengths()
     found = corrupted(objective, batch)
     for i, real in enumerate(range(5, L + 1)):
@@ -143,7 +143,7 @@ def test_counts_are_exact(rate):
 
 def test_halves_round_as_in_the_original():
     # 0.15 of 30 is 4.5, which Python rounds to the even 4; 0.15 of 10 is 1.5, rounded to 2.
-    objective = Masked(V, MASK, (CLS, SEP), num_predictions=20)
+    objective = MaskedPairs(V, MASK, (CLS, SEP), num_predictions=20)
     found = corrupted(objective, stacked([example(30), example(10)]))
     assert found["weights"]["masked"].sum(1).tolist() == [4, 2]
 
@@ -151,7 +151,7 @@ def test_halves_round_as_in_the_original():
 def test_every_token_and_every_pair_is_as_likely_as_any_other():
     real, count = 24, 20_000
     row = example(real)
-    found = many(Masked(V, MASK, (CLS, SEP), P), row, count)
+    found = many(MaskedPairs(V, MASK, (CLS, SEP), P), row, count)
     chosen = np.zeros((count, L))
     np.put_along_axis(chosen, found["predictions"], found["weights"]["masked"], 1)
     text = np.setdiff1d(np.arange(real), [0, real // 2, real - 1])
@@ -224,7 +224,7 @@ def test_words_are_hidden_whole(kind, tmp_path):
     # Ids past the vocabulary, since not every tokenizer has these special tokens.
     cls, sep, mask = size, size + 1, size + 2
     batch = pairs.train(prepared(tmp_path, kind), 64, 32, seed=0, cls=cls, sep=sep)(0)
-    split = dict.fromkeys((Masked, WholeWordMasked), 0)
+    split = dict.fromkeys((MaskedPairs, WholeWordMaskedPairs), 0)
     together = 0
     for kind_of in split:
         objective = kind_of(size, mask, (cls, sep), num_predictions=20, rate=0.3)
@@ -238,10 +238,10 @@ def test_words_are_hidden_whole(kind, tmp_path):
                 before, piece = map(words.id_to_token, tokens[place - 1 : place + 1].tolist())
                 if continues(kind, piece, before):
                     split[kind_of] += (place in at) != (place - 1 in at)
-                    together += kind_of is WholeWordMasked and {place, place - 1} <= at
-    assert split[WholeWordMasked] == 0
+                    together += kind_of is WholeWordMaskedPairs and {place, place - 1} <= at
+    assert split[WholeWordMaskedPairs] == 0
     assert together > 20
-    assert split[Masked] > 20  # the test can fail
+    assert split[MaskedPairs] > 20  # the test can fail
 
 
 # With the network

@@ -15,7 +15,7 @@ from tests.speed.competitor import Run, serve
 from tests.speed.work import Work
 from train import optimizers, parallel
 from train.objectives.causal import Causal
-from train.objectives.masked import Masked
+from train.objectives.masked_pairs import MaskedPairs
 from train.step import cast, corrupt
 
 NEXT_SENTENCE = ("pooler", "next_head")
@@ -26,7 +26,7 @@ def objective(work: Work):
     if work.model == "gpt2":
         return Causal(end_of_document=0)
     rate = work.predictions / work.max_length
-    return Masked(work.vocab_size, shared.MASK, (0,), work.predictions, rate)
+    return MaskedPairs(work.vocab_size, shared.MASK, (0,), work.predictions, rate)
 
 
 def examples(work: Work, batch: dict) -> dict[str, np.ndarray]:

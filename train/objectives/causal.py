@@ -3,19 +3,18 @@
 B batch  L length
 """
 
-from dataclasses import dataclass
-
 import jax.numpy as jnp
 
-from train.objectives import rngs
+from train.objectives import objective, rngs
 from train.objectives.cross_entropy import cross_entropy
 
 
-@dataclass(frozen=True)
+@objective
 class Causal:
     """Predicts the next token within its document; `end_of_document` opens every document."""
 
     end_of_document: int
+    factors = {"token": 1.0}
 
     def corrupt(self, key, example):
         """A window of L + 1 tokens becomes L inputs, their documents and L targets."""

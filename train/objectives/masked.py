@@ -1,23 +1,24 @@
-"""Masked language modelling and next segments (Devlin et al. 2018, section 3.1).
+"""Masked language modelling (Devlin et al. 2018, section 3.1), without pairs (Liu et al. 2019).
 
 Some of the tokens are hidden: 80 % of those become [MASK], 10 % a random one, 10 % stay. The
-network tells what they were, and whether segment B follows segment A. Hidden anew at every visit,
-where the first release wrote ten fixed copies (https://github.com/google-research/bert).
+network tells what they were. They are hidden anew at every visit, RoBERTa's dynamic masking, where
+the first release of BERT wrote ten fixed copies.
+
+Departures: `fairseq` may hide <s> and </s> too and rounds 15 % of a row up or down by chance; here
+special tokens are never hidden and 15 % are rounded as BERT rounds them.
 
 L length  P predictions  W words
 """
-
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from train.objectives import rngs
-from train.objectives.cross_entropy import classify, cross_entropy
+from train.objectives import objective, rngs
+from train.objectives.cross_entropy import cross_entropy
 
 
-@dataclass(frozen=True)
+@objective
 class Masked:
     """Hides single tokens, evenly among those of the text.
 
@@ -30,47 +31,51 @@ class Masked:
     specials: tuple[int, ...]
     num_predictions: int
     rate: float = 0.15
+    factors = {"masked": 1.0}
 
     def corrupt(self, key, example):
-        """Hides some tokens of a pair of segments."""
-        return _corrupt(self, key, example, jnp.arange(len(example["tokens"])))
+        """Hides some tokens of a row."""
+        hidden, used_P = hide(self, key, example, jnp.arange(len(example["tokens"])))
+        return hidden | {"weights": {"masked": used_P}}
 
     def carry(self, model, batch: int):
-        """Pairs know nothing of each other."""
+        """Rows know nothing of each other."""
         return ()
 
     def loss(self, model, params, batch, carry, key, *, train: bool):
-        """Cross-entropy of the hidden tokens and of the next segment: {"masked": Term, "next":
-        Term}."""
-        return _loss(model, params, batch, key, train=train), carry
+        """Cross-entropy of the hidden tokens: {"masked": Term}."""
+        scores = model.apply(
+            {"params": params},
+            batch["tokens"],
+            batch["documents"],
+            batch["predictions"],
+            train=train,
+            rngs=rngs(key),
+            method="scores",
+        )
+        return {
+            "masked": cross_entropy(scores, batch["targets"], batch["weights"]["masked"])
+        }, carry
 
 
-@dataclass(frozen=True)
-class WholeWordMasked:
-    """Hides whole words, whatever tokens their tokenizer makes of them: the later release of BERT.
+def hide(objective, key, example, word_L):
+    """Hides words of an example: what the network sees and tells, and weights [P] of those told.
 
-    Words are taken in random order while they fit; one with more tokens than there are left to hide
-    is passed over. Each token of a hidden word is replaced on its own. Fields as those of Masked.
+    `objective` has the fields of Masked; `word_L` numbers the word of each token.
     """
+    choice_key, replace_key = jax.random.split(key)
+    candidates_L, budget = hideable(objective, example)
+    chosen_L = choose(choice_key, candidates_L, word_L, budget)
+    return put_away(objective, replace_key, example, chosen_L)
 
-    vocab_size: int
-    mask: int
-    specials: tuple[int, ...]
-    num_predictions: int
-    rate: float = 0.15
 
-    def corrupt(self, key, example):
-        """Hides some words of a pair of segments."""
-        return _corrupt(self, key, example, jnp.cumsum(example["words"]))
-
-    def carry(self, model, batch: int):
-        """Pairs know nothing of each other."""
-        return ()
-
-    def loss(self, model, params, batch, carry, key, *, train: bool):
-        """Cross-entropy of the hidden tokens and of the next segment: {"masked": Term, "next":
-        Term}."""
-        return _loss(model, params, batch, key, train=train), carry
+def hideable(objective, example):
+    """Which tokens may be hidden, bool [L], and how many are to be."""
+    tokens_L, real_L = example["tokens"], example["mask"]
+    candidates_L = real_L & ~jnp.isin(tokens_L, jnp.array(objective.specials, jnp.int32))
+    # Rounded by Python for every possible length: float32 would round some halves the other way.
+    budgets = [max(1, round(n * objective.rate)) for n in range(len(tokens_L) + 1)]
+    return candidates_L, jnp.array(np.minimum(budgets, objective.num_predictions))[real_L.sum()]
 
 
 def choose(key, candidates_L, word_L, budget):
@@ -106,55 +111,31 @@ def _fitting(size_W, budget):
     )
 
 
+def put_away(objective, key, example, chosen_L):
+    """The example with the chosen tokens hidden, what they were, and weights [P]."""
+    tokens_L, P = example["tokens"], objective.num_predictions
+    predictions_P = jnp.nonzero(chosen_L, size=P, fill_value=0)[0].astype(jnp.int32)
+    used_P = jnp.arange(P) < chosen_L.sum()
+    targets_P = tokens_L[predictions_P]
+    hidden_P = replace(key, targets_P, objective.vocab_size, objective.mask)
+    hidden = {
+        "tokens": write(tokens_L, predictions_P, used_P, hidden_P),
+        "documents": example["mask"].astype(jnp.int32),
+        "predictions": predictions_P,
+        "targets": targets_P,
+    }
+    return hidden, used_P.astype(jnp.float32)
+
+
+def write(tokens_L, places_P, used_P, words_P):
+    """The tokens with other words at the places that are used."""
+    nowhere = len(tokens_L)  # dropped
+    return tokens_L.at[jnp.where(used_P, places_P, nowhere)].set(words_P, mode="drop")
+
+
 def replace(key, targets_P, vocab_size: int, mask: int):
     """What stands where a token is hidden: 80 % [MASK], 10 % the token, 10 % any id."""
     key, random_key = jax.random.split(key)
     draw_P = jax.random.uniform(key, targets_P.shape)
     random_P = jax.random.randint(random_key, targets_P.shape, 0, vocab_size)
     return jnp.where(draw_P < 0.8, mask, jnp.where(draw_P < 0.9, targets_P, random_P))
-
-
-def _corrupt(objective, key, example, word_L):
-    choice_key, replace_key = jax.random.split(key)
-    tokens_L, real_L = example["tokens"], example["mask"]
-    candidates_L = real_L & ~jnp.isin(tokens_L, jnp.array(objective.specials, jnp.int32))
-    # Rounded by Python for every possible length: float32 would round some halves the other way.
-    budgets = [max(1, round(n * objective.rate)) for n in range(len(tokens_L) + 1)]
-    budget = jnp.array(np.minimum(budgets, objective.num_predictions))[real_L.sum()]
-    chosen_L = choose(choice_key, candidates_L, word_L, budget)
-
-    P = objective.num_predictions
-    predictions_P = jnp.nonzero(chosen_L, size=P, fill_value=0)[0].astype(jnp.int32)
-    used_P = jnp.arange(P) < chosen_L.sum()
-    targets_P = tokens_L[predictions_P]
-    hidden_P = replace(replace_key, targets_P, objective.vocab_size, objective.mask)
-    nowhere = len(tokens_L)  # dropped
-    return {
-        "tokens": tokens_L.at[jnp.where(used_P, predictions_P, nowhere)].set(hidden_P, mode="drop"),
-        "segments": example["segments"],
-        "documents": real_L.astype(jnp.int32),
-        "predictions": predictions_P,
-        "targets": targets_P,
-        "next": example["next"],
-        "weights": {
-            "masked": used_P.astype(jnp.float32),
-            "next": real_L.any().astype(jnp.float32),
-        },
-    }
-
-
-def _loss(model, params, batch, key, *, train: bool):
-    scores, next_B2 = model.apply(
-        {"params": params},
-        batch["tokens"],
-        batch["segments"],
-        batch["documents"],
-        batch["predictions"],
-        train=train,
-        rngs=rngs(key),
-        method="scores",
-    )
-    return {
-        "masked": cross_entropy(scores, batch["targets"], batch["weights"]["masked"]),
-        "next": classify(next_B2, batch["next"], batch["weights"]["next"]),
-    }

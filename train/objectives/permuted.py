@@ -12,19 +12,17 @@ released code wants whole blocks; rows are masked and ordered anew at every visi
 B batch  L length of a row or of a part  P predictions
 """
 
-from dataclasses import dataclass
-
 import jax
 import jax.numpy as jnp
 
-from train.objectives import rngs
+from train.objectives import objective, rngs
 from train.objectives.cross_entropy import cross_entropy
 from zoo.relative import Memory, lengthen
 
 LONGEST_SPAN = 5  # a span of n tokens is drawn with probability proportional to 1 / n
 
 
-@dataclass(frozen=True)
+@objective
 class Permuted:
     """Predicts `num_predictions` tokens a row, `memory` positions of earlier rows in sight.
 
@@ -40,6 +38,7 @@ class Permuted:
     perm_size: int = 256
     mask_alpha: int = 6
     mask_beta: int = 1
+    factors = {"token": 1.0}
 
     def corrupt(self, key, example):
         """What each token may not see (`blocked`, [L, L]), and which are to be predicted ([P])."""

@@ -11,7 +11,7 @@ from functools import partial
 
 from train import optimizers, tokenizers
 from train.data import pairs
-from train.objectives.masked import Masked, WholeWordMasked
+from train.objectives.masked_pairs import MaskedPairs, WholeWordMaskedPairs
 from train.optimizers import BIASES_AND_NORMS
 from train.recipe import Recipe, Task
 from zoo import bert
@@ -34,7 +34,7 @@ def task(objective, tokenizer, config, length) -> Task:
     )
 
 
-def bert_tiny(objective=Masked) -> Recipe:
+def bert_tiny(objective=MaskedPairs) -> Recipe:
     """Four layers on the built-in corpus: `zoo pretrain bert-tiny`."""
     return _recipe(
         "bert-tiny",
@@ -48,7 +48,7 @@ def bert_tiny(objective=Masked) -> Recipe:
     )
 
 
-def published(size: str, objective=Masked) -> Recipe:
+def published(size: str, objective=MaskedPairs) -> Recipe:
     """A published size with the paper's recipe, on lower-cased text where its name says uncased."""
     return _recipe(
         size,
@@ -64,7 +64,7 @@ def published(size: str, objective=Masked) -> Recipe:
 def _recipe(size, objective, **fields) -> Recipe:
     lowercase = size == "bert-tiny" or size.endswith("uncased")
     return Recipe(
-        name=size if objective is Masked else size + WHOLE_WORD,
+        name=size if objective is MaskedPairs else size + WHOLE_WORD,
         architecture="bert",
         config=bert.SIZES[size],
         make_tokenizer=partial(tokenizers.wordpiece, lowercase=lowercase),
@@ -79,10 +79,10 @@ def _recipe(size, objective, **fields) -> Recipe:
 WHOLE_WORD = "-whole-word-masking"
 RECIPES = {
     "bert-tiny": bert_tiny,
-    "bert-tiny" + WHOLE_WORD: partial(bert_tiny, WholeWordMasked),
+    "bert-tiny" + WHOLE_WORD: partial(bert_tiny, WholeWordMaskedPairs),
     **{size: partial(published, size) for size in bert.SIZES if size != "bert-tiny"},
     **{
-        size + WHOLE_WORD: partial(published, size, WholeWordMasked)
+        size + WHOLE_WORD: partial(published, size, WholeWordMaskedPairs)
         for size in ("bert-large-uncased", "bert-large-cased")
     },
 }
