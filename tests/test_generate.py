@@ -1,11 +1,15 @@
 """Generation against the plainest loop there is: the whole text read again for every token."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from tests import tiny
+from tests.wide import relative
 from zoo import generate, gpt2, huggingface
 
 ROW = tiny.TABLE["gpt2"]
@@ -145,6 +149,100 @@ def test_a_prompt_and_its_continuation_may_fill_the_model():
     assert len(run([[1] * 30], length=2, temperature=0.0)[0]) == 2
 
 
+def beams(prompts, length=9, **settings):
+    return generate.beam(MODEL, PARAMS, prompts, length=length, **settings)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0, 2.5])
+def test_a_wide_beam_finds_the_best_of_all_texts(penalty):
+    V, length, end = 5, 3, 2
+    model = gpt2.Model(gpt2.Config(V, 32, 2, 3, 24, 40, 8))
+    params = tiny.wide(model)
+    prompts = [[4, 0], [1]]
+
+    texts = [
+        text
+        for n in range(1, length + 1)
+        for text in itertools.product(range(V), repeat=n)
+        if end not in text[:-1] and (n == length or text[-1] == end)
+    ]
+    found = generate.beam(
+        model, params, prompts, length=length, end=end, width=125, penalty=penalty, best=10
+    )
+    for prompt, row in zip(prompts, found, strict=True):
+        whole = [prompt + list(text) + [0] * (length - len(text)) for text in texts]
+        logs = jax.nn.log_softmax(model.apply({"params": params}, np.array(whole)))
+        logs = np.asarray(logs)[:, len(prompt) - 1 :]
+        scores = [
+            sum(logs[i, at, word] for at, word in enumerate(text)) / len(text) ** penalty
+            for i, text in enumerate(texts)
+        ]
+        ranked = sorted(zip(scores, texts, strict=True), reverse=True)[:10]
+        assert relative([score for _, score in row], [score for score, _ in ranked]) < 1e-5
+        said = [list(text[:-1] if text[-1] == end else text) for _, text in ranked]
+        assert [text for text, _ in row] == said
+
+
+def test_a_beam_of_one_that_stops_early_is_greedy():
+    end = run(PROMPTS, temperature=0.0)[0][4]
+    found = beams(PROMPTS, end=end, width=1, early=True)
+    assert [row[0][0] for row in found] == run(PROMPTS, temperature=0.0, end=end)
+
+
+def test_rows_of_a_beam_do_not_depend_on_each_other():
+    end = run(PROMPTS, temperature=0.0)[0][4]
+    for early in (False, True):
+        together = beams(PROMPTS, end=end, early=early)
+        for prompt, row in zip(PROMPTS, together, strict=True):
+            ((text, score),) = beams([prompt], end=end, early=early)[0]
+            assert text == row[0][0]
+            assert abs(score / row[0][1] - 1) < 1e-5
+
+
+def test_a_rung_of_beams_is_compiled_once():
+    generate.search.clear_cache()
+    beams([[1, 2], [3]], length=3, penalty=0.6, best=2)
+    beams([[1], [2, 3]], length=16, end=5, early=True, best=3)
+    assert generate.search._cache_size() == 1
+    beams([[1, 2], [3]], width=2)
+    assert generate.search._cache_size() == 2
+
+
+def test_a_beam_has_no_more_best_than_its_width():
+    with pytest.raises(ValueError, match="best is 5, but must be from 1 to the width"):
+        beams(PROMPTS, best=5)
+
+
+def test_a_source_may_be_of_any_length_and_is_not_repeated():
+    row = tiny.TABLE["t5"]
+    params = tiny.wide(row.model)
+    prompts = [[5] * 40, [7, 9]]
+    found = generate.generate(row.model, params, prompts, length=3, temperature=0.0)
+    for prompt, text in zip(prompts, found, strict=True):
+        inputs = np.array([prompt]), np.array([[0, *text[:-1]]])
+        logits = row.model.apply({"params": params}, *inputs)
+        assert logits[0].argmax(-1).tolist() == text
+
+
+def test_a_source_of_text_ends_as_in_training_and_may_have_sentinels():
+    names = ["<pad>", "</s>", *(f"w{i}" for i in range(2, 60)), "<extra_id_0>"]
+    tokenizer = Tokenizer(models.WordLevel(dict(zip(names, range(61), strict=True)), "w2"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.add_special_tokens(["<pad>", "</s>", "<extra_id_0>"])
+    row = tiny.TABLE["t5"]
+    params = tiny.wide(row.model)
+    settings = {"length": 12, "temperature": 0.0}
+    said = generate.text(row.model, params, tokenizer, "w5 <extra_id_0>w9", **settings)
+    (ids,) = generate.generate(row.model, params, [[5, 60, 9, 1]], end=1, **settings)
+    assert said == "".join(names[i] for i in ids)
+    for prompt in ("", "w7 w8"):  # another model goes on with it
+        said = generate.text(MODEL, PARAMS, tokenizer, prompt, **settings)
+        ids = [names.index(word) for word in prompt.split()] or [1]
+        (ids,) = generate.generate(MODEL, PARAMS, [ids], end=1, **settings)
+        assert said == "".join(names[i] for i in ids)
+
+
 def test_transformers_generates_the_same(tmp_path):
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
@@ -161,3 +259,37 @@ def test_transformers_generates_the_same(tmp_path):
             pad_token_id=0,
         )
         assert whole[0, len(prompt) :].tolist() == found
+
+
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("penalty", [0.0, 0.6, 2.0])
+def test_transformers_finds_the_same_beams(tmp_path, penalty, early):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    huggingface.write(tmp_path, gpt2, ROW.config, PARAMS)
+    theirs = transformers.GPT2LMHeadModel.from_pretrained(tmp_path).eval()
+    ids, real = np.zeros((2, len(PROMPTS), 6), int)
+    for row, prompt in enumerate(PROMPTS):
+        ids[row, 6 - len(prompt) :], real[row, 6 - len(prompt) :] = prompt, 1
+    end = beams(PROMPTS)[0][0][0][4]
+    whole = theirs.generate(
+        torch.from_numpy(ids),
+        attention_mask=torch.from_numpy(real),
+        max_new_tokens=9,
+        do_sample=False,
+        eos_token_id=end,
+        pad_token_id=0,
+        num_beams=4,
+        num_return_sequences=3,
+        length_penalty=penalty,
+        early_stopping=early,
+        output_scores=True,
+        return_dict_in_generate=True,
+    )
+    found = beams(PROMPTS, end=end, penalty=penalty, early=early, best=3)
+    texts = [text for row in found for text, _ in row]
+    expected = [row[6:].tolist() for row in whole.sequences]
+    assert texts == [row[: row.index(end)] if end in row else row for row in expected]
+    assert len({len(text) for text in texts}) > 1
+    scores = [score for row in found for _, score in row]
+    assert relative(scores, whole.sequences_scores.numpy()) < 1e-5

@@ -71,6 +71,18 @@ def test_gpt2s_own_files_give_the_published_ids(data, tmp_path):
     assert tokenizer.encode(" Hello world<|endoftext|>").ids == [18435, 995, 50256]
 
 
+def test_robertas_own_files_give_the_published_ids(data, tmp_path):
+    published(data / "vocab_roberta", tmp_path, vocab__json="vocab.json")
+    published(data / "vocab_gpt2", tmp_path, merges__txt="vocab.bpe")  # the merges are GPT-2's
+    tokenizer = tokenizers.load(tmp_path)
+    assert tokenizer.get_vocab_size() == 50265
+    assert tokenizer.encode("Hello world!").ids == [0, 31414, 232, 328, 2]
+    assert tokenizer.encode("Hello<mask>").ids == [0, 31414, 50264, 2]
+    pair = tokenizer.encode("Hello", "Hello")
+    assert pair.ids == [0, 31414, 2, 2, 31414, 2]
+    assert not any(pair.type_ids)
+
+
 # WordPiece
 
 
@@ -143,7 +155,7 @@ def xlnet_pieces(texts) -> list[tuple]:
 
 
 def xlnet_reference(model: bytes, text: str) -> list[int]:
-    """XLNet's `preprocess_text` and `encode_pieces`, written out, on SentencePiece itself."""
+    """`preprocess_text` and `encode_pieces` of XLNet and ALBERT, on SentencePiece itself."""
     sentencepiece = pytest.importorskip("sentencepiece")
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     text = " ".join(text.split()).replace("``", '"').replace("''", '"')
@@ -194,10 +206,23 @@ def test_xlnet_lowers_and_keeps_accents_as_its_config_says(texts, tmp_path):
         assert tokenizers.load(tmp_path).normalizer.normalize_str("Éclair") == expected
 
 
-@pytest.mark.parametrize("name", ["albert", "t5"])
-def test_published_sentencepiece_models_give_the_ids_of_sentencepiece(data, texts, tmp_path, name):
+def test_alberts_model_gives_the_ids_of_its_released_code(data, texts, tmp_path):
+    folder = published(data / "vocab_albert", tmp_path, spiece__model="spiece.model")
+    tokenizer = tokenizers.load(folder)
+    model = (folder / "spiece.model").read_bytes()
+    lines = [line for text in texts for line in text.split("\n")][:600]
+    ours = [e.ids for e in tokenizer.encode_batch(lines, add_special_tokens=False)]
+    theirs = [xlnet_reference(model, line.lower()) for line in lines]
+    assert sum(a != b for a, b in zip(ours, theirs, strict=True)) < 0.005 * len(lines)
+    pair = tokenizer.encode("Hello", "world")
+    assert pair.tokens == ["[CLS]", "▁hello", "[SEP]", "▁world", "[SEP]"]
+    assert pair.type_ids == [0, 0, 0, 1, 1]
+    assert [tokenizer.token_to_id(name) for name in tokenizers.ALBERT_SPECIALS] == list(range(5))
+
+
+def test_t5s_published_model_gives_the_ids_of_sentencepiece(data, texts, tmp_path):
     sentencepiece = pytest.importorskip("sentencepiece")
-    folder = published(data / f"vocab_{name}", tmp_path, spiece__model="spiece.model")
+    folder = published(data / "vocab_t5", tmp_path, spiece__model="spiece.model")
     tokenizer = tokenizers.ordinary(tokenizers.load(folder))
     processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / "spiece.model"))
     lines = [line for text in [*texts, *TRICKY] for line in text.split("\n")]
@@ -215,6 +240,10 @@ def test_t5s_model_gives_the_published_ids(data, tmp_path):
     folder = published(data / "vocab_t5", tmp_path, spiece__model="spiece.model")
     ids = tokenizers.load(folder).encode("Summary of the text.").ids
     assert ids == [20698, 13, 8, 1499, 5]
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer"}')
+    tokenizer = tokenizers.load(folder)
+    assert tokenizer.encode("Summary of the<extra_id_0>").ids == [20698, 13, 8, 32099, 1]
+    assert tokenizer.token_to_id("<extra_id_99>") == 32000
 
 
 @pytest.mark.parametrize(

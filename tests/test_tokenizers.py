@@ -10,7 +10,7 @@ from train import tokenizers
 from train.data import builtin
 from zoo import tokenizer as published
 
-KINDS = ["byte_level_bpe", "wordpiece", "unigram"]
+KINDS = ["byte_level_bpe", "roberta", "wordpiece", "unigram", "albert"]
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,37 @@ def test_xlnets_special_tokens_come_first_and_close_the_text(texts):
     assert encoding.type_ids[-2:] == [1, 2]
 
 
+def test_robertas_special_tokens_stand_at_both_ends_and_the_mask_takes_its_space(texts):
+    tokenizer = tokenizers.roberta(texts, 600)
+    assert [tokenizer.id_to_token(i) for i in (0, 1, 2, 3, 599)] == list(published.ROBERTA_SPECIALS)
+    one, two = (tokenizer.encode(t, add_special_tokens=False).ids for t in ("one", " two"))
+    assert tokenizer.encode("one <mask> two").ids == [0, *one, 599, *two, 2]
+
+
+def test_alberts_special_tokens_come_first_and_letters_are_small(texts):
+    tokenizer = tokenizers.albert(texts, 600)
+    assert [tokenizer.id_to_token(i) for i in range(5)] == list(published.ALBERT_SPECIALS)
+    assert tokenizer.encode("One").ids == tokenizer.encode("one").ids
+    assert tokenizer.encode("one", "two").type_ids[-1] == 1
+
+
+def test_t5s_sentinels_count_down_from_the_last_id(texts):
+    tokenizer = tokenizers.t5(texts, 1024)
+    size = tokenizer.get_vocab_size()
+    assert size == 1024 - 28
+    assert [tokenizer.id_to_token(i) for i in range(3)] == list(published.T5_SPECIALS)
+    assert tokenizer.token_to_id("<extra_id_0>") == size - 1
+    assert tokenizer.token_to_id("<extra_id_99>") == size - 100
+    assert tokenizer.encode("one").ids[-1] == 1
+
+
+def test_what_hides_a_word_is_found_by_name(texts):
+    assert tokenizers.special(tokenizers.wordpiece(texts, 600)) == (2, 3, 4)
+    assert tokenizers.special(tokenizers.roberta(texts, 600)) == (0, 2, 599)
+    with pytest.raises(ValueError, match="hides no words"):
+        tokenizers.special(tokenizers.byte_level_bpe(texts, 600))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_decoding_gives_the_text_back(texts, kind):
     tokenizer = getattr(tokenizers, kind)(texts, 1500)
@@ -73,7 +104,7 @@ from train import tokenizers
 from train.data import builtin
 from zoo import tokenizer
 texts = [document[:3000] for document in builtin.documents()[:150]]
-for kind in ("byte_level_bpe", "wordpiece", "unigram"):
+for kind in ("byte_level_bpe", "roberta", "wordpiece", "unigram", "albert"):
     print(tokenizer.fingerprint(getattr(tokenizers, kind)(texts, 1500)))
 """
 
@@ -89,5 +120,5 @@ def test_training_again_gives_the_same_tokenizer_on_any_number_of_threads():
         ).stdout
         for parallel in ("true", "true", "false")
     ]
-    assert runs[0].count("\n") == 3
+    assert runs[0].count("\n") == 5
     assert len(set(runs)) == 1

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zoo import bert, gpt2, xlnet
+from zoo import albert, bert, distilbert, electra, gpt2, roberta, t5, t5v11, xlnet
 
 V, B, L = 61, 3, 12
 
@@ -42,7 +42,14 @@ def _draw():
     return tokens_BL, segments_BL, documents_BL, predictions_BP, blocked_BLL
 
 
+def _guess_and_detect(model, tokens_BL, segments_BL, documents_BL, predictions_BP, **options):
+    """Both networks of an ELECTRA, as its training calls them."""
+    inputs = tokens_BL, segments_BL, documents_BL
+    return model.guess(*inputs, predictions_BP, **options), model.detect(*inputs, **options)
+
+
 TOKENS, SEGMENTS, DOCUMENTS, PREDICTIONS, BLOCKED = _draw()
+TARGETS = np.pad(TOKENS[:, 2:9], ((0, 0), (1, 0)))  # what a decoder reads: 0, then its own words
 TABLE = {
     "gpt2": Tiny(gpt2, gpt2.Config(V, 32, 2, 3, 24, 40, 8, 0.1), "past", {}, (TOKENS, DOCUMENTS)),
     "bert": Tiny(
@@ -58,6 +65,49 @@ TABLE = {
         "all",
         {"segments_BL": SEGMENTS},
         (TOKENS, SEGMENTS, DOCUMENTS, BLOCKED, PREDICTIONS),
+    ),
+    "roberta": Tiny(
+        roberta,
+        roberta.Config(V, 32, 2, 3, 24, 40, 8, 0.1),
+        "all",
+        {},
+        (TOKENS, DOCUMENTS, PREDICTIONS),
+    ),
+    "distilbert": Tiny(
+        distilbert,
+        distilbert.Config(V, 32, 2, 3, 24, 40, 8, 0.1),
+        "all",
+        {},
+        (TOKENS, DOCUMENTS, PREDICTIONS),
+    ),
+    "albert": Tiny(
+        albert,
+        albert.Config(V, 32, 4, 3, 24, 40, 8, 0.1, 2, 10, 2),
+        "all",
+        {"segments_BL": SEGMENTS},
+        (TOKENS, SEGMENTS, DOCUMENTS, PREDICTIONS),
+    ),
+    "electra": Tiny(
+        electra,
+        electra.Config(V, 32, 2, 3, 24, 40, 8, 0.1, 10, 3, 2, 12, 20),
+        "all",
+        {"segments_BL": SEGMENTS},
+        (TOKENS, SEGMENTS, DOCUMENTS, PREDICTIONS),
+        _guess_and_detect,
+    ),
+    "t5": Tiny(
+        t5,
+        t5.Config(V, 32, 2, 6, 24, 40, 4, 0.1, 1),
+        "source",
+        {"targets_BT": TARGETS},
+        (TOKENS, TARGETS, DOCUMENTS),
+    ),
+    "t5v1_1": Tiny(
+        t5v11,
+        t5v11.Config(V, 32, 2, 6, 24, 40, 4, 0.1, 1),
+        "source",
+        {"targets_BT": TARGETS},
+        (TOKENS, TARGETS, DOCUMENTS),
     ),
 }
 

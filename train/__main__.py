@@ -1,4 +1,4 @@
-"""The command line: `zoo pretrain`, `generate`, `fill`, `evaluate`, `list`, `import`, `export`."""
+"""The command line: `zoo pretrain`, `generate`, `fill`, `detect`, `evaluate`, `list` and others."""
 
 import sys
 from dataclasses import dataclass
@@ -22,6 +22,8 @@ class Pretrain:
     """A dataset of TensorFlow Datasets by its name, or the folder where it is prepared."""
     tokenizer: Path | None = None
     """A folder with a tokenizer to use. None: one is trained on the text."""
+    teacher: Path | None = None
+    """A model folder to learn from: distillation."""
     steps: int | None = None
     """Updates in all. None, here and below: the recipe's own."""
     batch: int | None = None
@@ -49,7 +51,7 @@ class Pretrain:
         """Pretrains, then shows a sample and where things are."""
         import jax
 
-        from train import loop, parallel
+        from train import distillation, loop, parallel
         from train.data import builtin, text, tfds
         from train.recipe import with_fields
         from train.recipes import recipe
@@ -58,6 +60,8 @@ class Pretrain:
             parallel.start()
         plain = ("steps", "batch", "length", "seed", "dtype", "accumulate")
         chosen = with_fields(recipe(self.recipe), **{name: getattr(self, name) for name in plain})
+        if self.teacher:
+            chosen = distillation.distilled(chosen, self.teacher)
         if self.text and self.tfds:
             raise ValueError("--text and --tfds exclude each other")
         if self.text:
@@ -76,6 +80,8 @@ class Pretrain:
         )
         if not figures or jax.process_index() > 0:
             return
+        if self.teacher:
+            print("\n".join(distillation.compare(out, self.teacher, chosen, source)))
         if chosen.architecture == "gpt2":
             print("a sample:")
             Generate(out, "The").run()
@@ -139,6 +145,23 @@ class Fill:
 
         for guesses in fill.fill(*load(self.folder), self.text, self.top):
             print("  ".join(f"{word} {probability:.3f}" for word, probability in guesses))
+
+
+@dataclass(frozen=True)
+class Detect:
+    """Show which words of a text ELECTRA believes were replaced."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """A model folder, ours or Hugging Face's."""
+    text: Annotated[str, tyro.conf.Positional]
+    """The text to look at."""
+
+    def run(self):
+        """Prints a line a piece of the text: its probability, and a star where it is above half."""
+        from zoo import detect, load
+
+        for piece, chance in detect.detect(*load(self.folder), self.text):
+            print(f"{chance:.3f} {'*' if chance > 0.5 else ' '} {piece}")
 
 
 @dataclass(frozen=True)
@@ -229,12 +252,14 @@ class Export:
     """The model folder."""
     out: Annotated[Path, tyro.conf.Positional]
     """The folder to write."""
+    cls: str | None = None
+    """Which part of a model that is published in parts, such as ElectraGenerator."""
 
     def run(self):
         """Writes config.json, model.safetensors and the tokenizer."""
         import zoo
 
-        zoo.export(self.folder, self.out)
+        zoo.export(self.folder, self.out, self.cls)
         print(f"Hugging Face folder: {self.out}")
 
 
@@ -242,6 +267,7 @@ COMMANDS = {
     "pretrain": Pretrain,
     "generate": Generate,
     "fill": Fill,
+    "detect": Detect,
     "evaluate": Evaluate,
     "list": List,
     "import": Import,

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from itertools import islice
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def tokenizer(recipe: Recipe, source, run=None, folder=None):
     elif folder is not None:
         found = tokenizers.load(folder)
     else:
-        texts = list(islice(source.documents(), DOCUMENTS))
+        texts = list(islice(_without_reserved(recipe, source).documents(), DOCUMENTS))
         found = recipe.make_tokenizer(texts, recipe.config.vocab_size)
     count = found.get_vocab_size()
     if count > recipe.config.vocab_size:
@@ -50,12 +51,30 @@ def corpus(recipe: Recipe, source, tokenizer) -> Corpus:
     name = f"{source.fingerprint} {tokenizers.fingerprint(tokenizer)} {end}"
     cache = Path(os.environ.get("ZOO_CACHE", Path.home() / ".cache" / "zoo"))
     folder = cache / "corpora" / hashlib.sha256(name.encode()).hexdigest()[:16]
-    return stored.prepare(source, tokenizer, folder, end)
+    return stored.prepare(_without_reserved(recipe, source), tokenizer, folder, end)
 
 
 def tokens(corpus: Corpus):
     """The tokens of a part of a corpus, not copied."""
     return corpus.tokens[int(corpus.sentences[0]) : int(corpus.sentences[-1])]
+
+
+def _without_reserved(recipe: Recipe, source):
+    """The source, which raises ValueError at a text that holds what the recipe reserves."""
+    if recipe.reserved is None:
+        return source
+
+    def documents():
+        for number, text in enumerate(source.documents()):
+            found = re.search(recipe.reserved, text)
+            if found:
+                raise ValueError(
+                    f"document {number} of the text holds {found[0]!r}, which {recipe.name} puts "
+                    "there itself: remove it"
+                )
+            yield text
+
+    return source._replace(documents=documents)
 
 
 def _same(one, other) -> bool:

@@ -20,7 +20,7 @@ from train.report import Report, Silence
 from train.step import State, add_up
 from zoo import checkpoint
 from zoo import tokenizer as tokenizers
-from zoo.huggingface import flatten
+from zoo.huggingface import flatten, unflatten
 
 
 class NotFinite(ValueError):
@@ -126,7 +126,7 @@ def prepare(
         meta=json.loads(json.dumps(meta)),
         levels={
             "uniform, ln V": math.log(vocab_size),
-            "unigram": metrics.unigram_entropy(tokens, held_out_tokens, vocab_size),
+            "unigram": task.level(metrics.unigram_entropy(tokens, held_out_tokens, vocab_size)),
         },
         tokens_a_byte=len(held_out_tokens) / corpora.num_bytes(held_out),
         tokens=(len(tokens), len(held_out_tokens)),
@@ -143,9 +143,21 @@ def begin(run: Run, checkpoints: Checkpoints) -> tuple[State, int, list[str]]:
         checkpoint.write(run.out, recipe.architecture, recipe.config, tokenizer=run.tokenizer)
         if jax.process_index() == 0:
             write_manifest(run.out, recipe=recipe.name, **run.meta)
-        return run.devices.init(), 0, optimizers.table(target.params, recipe.undecayed)
+        state = _started(run, run.devices.init())
+        return state, 0, optimizers.table(target.params, recipe.undecayed)
     state = run.devices.placed(restored.state._replace(params=restored.params))
     return state, restored.step, [*restored.skipped, f"going on from step {restored.step}"]
+
+
+def _started(run: Run, state: State) -> State:
+    """The state with those parameters that the recipe does not draw."""
+    given = run.recipe.start(flatten(run.devices.abstract.params))
+    if not given:
+        return state
+    whole = run.devices.saved(state)
+    put = lambda path, leaf: jax.device_put(given[path], leaf.sharding) if path in given else leaf
+    params = unflatten({path: put(path, leaf) for path, leaf in flatten(whole.params).items()})
+    return run.devices.placed(whole._replace(params=params))
 
 
 def train(run: Run, state: State, step: int, checkpoints, report, signals):

@@ -23,6 +23,7 @@ class Task(NamedTuple):
     evaluate: Callable  # (corpus, length, batch, process=) -> Batches
     words: str  # the term of the loss whose perplexity is told
     predicts_all: bool  # every token of the text: then nats a token are bits a byte
+    level: Callable[[float], float] = lambda unigram: unigram  # a unigram model's loss here
 
 
 def figures(found: dict, task: Task, tokens_a_byte: float) -> dict:
@@ -56,11 +57,15 @@ class Recipe:
     evaluate_every: int = 1000
     save_every: int = 1000
     report_every: int = 10
+    start: Callable[[dict], dict] = lambda shapes: {}  # of all parameters -> those not drawn
+    reserved: str | None = None  # a pattern that no text may hold
+    of_teacher: Callable | None = None  # the teacher's config -> that of a student made to fit
+    teacher: dict | None = None  # what decides the numbers of a distilled run
 
     def fields(self) -> dict:
         """What of it decides the numbers of a run, as JSON: a run goes on only where they agree."""
         plain = ("name", "steps", "batch", "length", "seed", "dtype", "accumulate")
-        return {"zoo": zoo.__version__, "config": vars(self.config)} | {
+        return {"zoo": zoo.__version__, "config": vars(self.config), "teacher": self.teacher} | {
             name: getattr(self, name) for name in plain
         }
 

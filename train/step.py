@@ -128,7 +128,8 @@ def means(terms, weights) -> dict:
     found = {}
     for name, term in terms.items():
         count = jnp.maximum(weights[name], 1)
-        found[f"{name}_accuracy"] = term.right / count
+        if term.right is not None:
+            found[f"{name}_accuracy"] = term.right / count
         if len(terms) > 1:
             found[f"{name}_loss"] = term.loss / count
     return found

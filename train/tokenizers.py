@@ -1,4 +1,4 @@
-"""Trains tokenizers from texts: GPT-2's byte-level BPE, BERT's WordPiece, XLNet's unigram model.
+"""Trains tokenizers from texts: byte-level BPE, WordPiece and unigram models.
 
 `texts` are strings that can be read more than once: a list, or a Source of train/data/text.py. The
 same texts give the same tokenizer, whatever the number of threads.
@@ -29,6 +29,25 @@ def byte_level_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_special_tokens(list(published.GPT2_SPECIALS))
+    return _exactly(vocab_size, tokenizer)
+
+
+def roberta(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """RoBERTa's tokenizer: `<s>`, `<pad>`, `</s>`, `<unk>`, then bytes and merges, then `<mask>`.
+
+    Raises ValueError where the texts give fewer than `vocab_size` entries.
+    """
+    *first, last = published.ROBERTA_SPECIALS
+    tokenizer = published.byte_level(models.BPE())
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - 1,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=first,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_special_tokens([last])
+    published.add_roberta_specials(tokenizer)
     return _exactly(vocab_size, tokenizer)
 
 
@@ -64,21 +83,61 @@ def unigram(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
     Raises ValueError where the texts give fewer than `vocab_size` entries.
     """
-    cleaning = normalizers.Sequence([*published.xlnet_cleaning(), normalizers.NFKC()])
+    cleaning = [*published.xlnet_cleaning(), normalizers.NFKC()]
+    tokenizer = _unigram(texts, vocab_size, published.XLNET_SPECIALS, cleaning)
+    published.add_xlnet_specials(tokenizer)
+    return tokenizer
+
+
+def albert(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """ALBERT's: a lower-cased unigram model; `<pad>` is 0, `<unk>` 1, then `[CLS]` and the others.
+
+    Raises ValueError where the texts give fewer than `vocab_size` entries.
+    """
+    cleaning = [*published.xlnet_cleaning(lowercase=True), normalizers.NFKC()]
+    tokenizer = _unigram(texts, vocab_size, published.ALBERT_SPECIALS, cleaning)
+    published.add_albert_specials(tokenizer)
+    return tokenizer
+
+
+def t5(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """T5's: a cased unigram model; `<pad>` is 0, then `</s>`, `<unk>`; 100 sentinels come last.
+
+    The vocabulary is as large as fits below the next multiple of 128 with the sentinels, as the
+    published 32,100 of 32,128. Raises ValueError where the texts give fewer entries.
+    """
+    size = vocab_size - published.SENTINELS - 28
+    tokenizer = _unigram(texts, size, published.T5_SPECIALS, [normalizers.NFKC()])
+    published.add_t5_specials(tokenizer)
+    return tokenizer
+
+
+def special(tokenizer: Tokenizer) -> tuple[int, int, int]:
+    """The ids of what opens a text, what ends it, and what hides a word."""
+    families = (("[CLS]", "[SEP]", "[MASK]"), ("<s>", "</s>", "<mask>"))
+    for names in families:
+        ids = tuple(map(tokenizer.token_to_id, names))
+        if None not in ids:
+            return ids
+    raise ValueError(
+        "the tokenizer hides no words: it has neither [CLS], [SEP], [MASK] nor <s>, </s>, <mask>"
+    )
+
+
+def _unigram(texts: Iterable[str], vocab_size: int, specials, cleaning) -> Tokenizer:
+    cleaning = normalizers.Sequence(cleaning)
     draft = published.unigram(models.Unigram(), cleaning)
     trainer = trainers.UnigramTrainer(
         vocab_size=vocab_size,
-        special_tokens=list(published.XLNET_SPECIALS),
+        special_tokens=list(specials),
         unk_token="<unk>",
         show_progress=False,
     )
     draft.train_from_iterator(texts, trainer)
     pieces = json.loads(draft.to_str())["model"]["vocab"]
-    specials = [(name, 0.0) for name in published.XLNET_SPECIALS]
-    model = models.Unigram([*specials, *_settled(pieces[len(specials) :])], unk_id=0)
-    tokenizer = published.unigram(model, cleaning)
-    published.add_xlnet_specials(tokenizer)
-    return _exactly(vocab_size, tokenizer)
+    words = [*((name, 0.0) for name in specials), *_settled(pieces[len(specials) :])]
+    model = models.Unigram(words, unk_id=specials.index("<unk>"))
+    return _exactly(vocab_size, published.unigram(model, cleaning))
 
 
 def _settled(pieces: list) -> list[tuple[str, float]]:

@@ -4,7 +4,7 @@ Array names end in their shape: x_BLD has the axes batch, length, width. The let
 
     B batch   L length   M memory (keys') length   D width   H heads   K head width
     F feed-forward width   V vocabulary   E embedding width   P predictions   C classes
-    S segments   N negatives                         digits are literal: mask_B1LM, next_B2
+    S segments   N negatives   T target length       digits are literal: mask_B1LM, next_B2
 """
 
 import difflib
@@ -13,12 +13,35 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from zoo import bert, checkpoint, gpt2, huggingface, tokenizer, xlnet
+from zoo import (
+    albert,
+    bert,
+    checkpoint,
+    distilbert,
+    electra,
+    gpt2,
+    huggingface,
+    roberta,
+    t5,
+    t5v11,
+    tokenizer,
+    xlnet,
+)
 
 __version__ = "0.1.0"
 
 # By the name that config.json and model.json know them by.
-ARCHITECTURES = {"bert": bert, "gpt2": gpt2, "xlnet": xlnet}
+ARCHITECTURES = {
+    "bert": bert,
+    "gpt2": gpt2,
+    "xlnet": xlnet,
+    "roberta": roberta,
+    "distilbert": distilbert,
+    "albert": albert,
+    "electra": electra,
+    "t5": t5,
+    "t5v1_1": t5v11,
+}
 
 
 def sizes() -> dict:
@@ -53,8 +76,13 @@ def load(folder, *, cls=None, new=(), ignore=(), key=None):
     if (folder / "config.json").exists():
         fields = huggingface.read_config(folder)
         architecture = _architecture(folder, fields.get("model_type"))
+        if hasattr(architecture, "variant"):  # of several releases under one model_type
+            architecture = ARCHITECTURES[architecture.variant(fields)]
         held = next(iter(fields.get("architectures", ())), None)
-        made = _cls(architecture, cls) or architecture.MODELS.get(held, architecture.Model)
+        first = next(iter(architecture.MODELS.values()))
+        made = _cls(architecture, cls) or architecture.MODELS.get(held, first)
+        if made not in architecture.MODELS.values():
+            raise ValueError(f"{folder}: no published folder holds a whole {made.__name__}")
         config, params = huggingface.read(
             folder, architecture, made, new=new, ignore=ignore, key=key
         )
@@ -66,7 +94,7 @@ def load(folder, *, cls=None, new=(), ignore=(), key=None):
         made = _cls(architecture, cls) or held
         params = checkpoint.read(folder)
         if made is not held and hasattr(architecture, "part"):
-            params = architecture.part(params, made)
+            config, params = architecture.part(params, made, config)
         _check_shapes(folder, made(config), params)
     try:
         words = tokenizer.load(folder)

@@ -1,13 +1,17 @@
 """Continues texts with any model that has `start` and `step`.
 
-The whole decoding is one compiled loop over a static cache. Prompts and room are padded to a ladder
-of lengths, so a thousand requests compile a handful of times; temperature, top_k and top_p are
-arguments of the compiled loop and compile nothing.
+One that has `encode` too, an encoder and a decoder, writes another text instead: then the prompt
+may have any length, and `text` ends it as training did. All else is the same.
 
-B batch  L length  N new tokens  V vocabulary
+The whole decoding is one compiled loop over a static cache. Prompts and room are padded to a ladder
+of lengths, so a thousand requests compile a handful of times; temperature, top_k, top_p and the
+penalty of a beam are arguments of the compiled loop and compile nothing.
+
+B batch  L length  N new tokens  V vocabulary  W width of a beam  C candidates, twice as many
 """
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +20,7 @@ import numpy as np
 from zoo import tokenizer as tokenizers
 
 NEVER = -1e30
+ENDS = ("<|endoftext|>", "</s>")  # the names of the token that ends a text
 
 
 def greedy(key, logits_BV, settings):
@@ -50,25 +55,9 @@ def generate(
     means all. Rows do not depend on each other, nor on the padding. Raises ValueError where a
     prompt is empty, has ids out of range, or leaves no room for `length` more tokens.
     """
-    c = model.config
-    longest = max(map(len, prompts))
-    if min(map(len, prompts)) == 0:
-        raise ValueError("a prompt is empty: begin a new document with the end-of-text token")
-    if longest + length > c.max_length:
-        raise ValueError(
-            f"{longest} tokens and {length} more are over the {c.max_length} that the model takes"
-        )
-    wrong = [i for prompt in prompts for i in prompt if not 0 <= i < c.vocab_size]
-    if wrong:
-        raise ValueError(f"token id {wrong[0]} is not in 0 to {c.vocab_size - 1}")
     if temperature < 0 or top_k < 0 or not 0 < top_p <= 1:
         raise ValueError("temperature and top_k must not be negative, top_p must be in (0, 1]")
-
-    L = _rung(longest)
-    tokens_BL, documents_BL = np.zeros((2, len(prompts), L), np.int32)
-    for row, prompt in enumerate(prompts):
-        tokens_BL[row, L - len(prompt) :] = prompt
-        documents_BL[row, L - len(prompt) :] = 1
+    tokens_BL, documents_BL = _padded(model, prompts, length)
     tokens_BN, count_B = decode(
         model,
         greedy if temperature == 0 else sample,
@@ -76,7 +65,7 @@ def generate(
         params,
         tokens_BL,
         documents_BL,
-        (jnp.float32(temperature), jnp.int32(top_k or c.vocab_size), jnp.float32(top_p)),
+        (jnp.float32(temperature), jnp.int32(top_k or model.config.vocab_size), jnp.float32(top_p)),
         jax.random.key(seed),
         length,
         -1 if end is None else end,
@@ -110,20 +99,147 @@ def decode(model, choose, room, params, tokens_BL, documents_BL, settings, key, 
     return state[3], state[4]
 
 
-def text(model, params, tokenizer, prompt: str, *, end="<|endoftext|>", **settings) -> str:
-    """The continuation of a text; an empty prompt begins a new document.
+class Texts(NamedTuple):
+    """Texts of a beam, the best first: tokens [B, W, N], how many of them count and a score [B, W].
 
-    Whole texts are decoded at once: a character may be cut over several byte-level tokens.
+    Where there is none the score is -inf.
+    """
+
+    tokens: jax.Array
+    counts: jax.Array
+    scores: jax.Array
+
+
+def beam(
+    model, params, prompts, *, length, end=None, width=4, penalty=1.0, early=False, best=1
+) -> list[list[tuple[list[int], float]]]:
+    """The `best` continuations of each prompt that a beam search finds, with their scores.
+
+    The search is that of transformers. A score is the sum of the log probabilities, that of `end`
+    included, over number**penalty; Wu et al. (2016) have ((5 + number) / 6)**penalty. Among the
+    2 * width likeliest extensions of the open texts, the first `width` that do not end stay open;
+    those of the first `width` that end are closed, and the `width` best of the closed are kept.
+    That many suffice if `early`, or if the likeliest open text would score no better by ending now,
+    which with a penalty above 0 is a guess. Raises ValueError as `generate` does.
+    """
+    if not 1 <= best <= width:
+        raise ValueError(f"best is {best}, but must be from 1 to the width of the beam, {width}")
+    tokens_BL, documents_BL = _padded(model, prompts, length)
+    found = search(
+        model,
+        width,
+        _rung(length),
+        params,
+        tokens_BL,
+        documents_BL,
+        jnp.float32(penalty),
+        early,
+        length,
+        -1 if end is None else end,
+    )
+    return [
+        [(t[:n].tolist(), float(s)) for t, n, s in zip(*row, strict=True) if s > -np.inf][:best]
+        for row in zip(*map(np.asarray, found), strict=True)
+    ]
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def search(model, width, room, params, tokens_BL, documents_BL, penalty, early, length, end):
+    """The compiled loop of `beam`: Texts.
+
+    It stops when no row looks for a better one, or at `length` tokens.
+    """
+    B, W, variables = len(tokens_BL), width, {"params": params}
+    logits_BV, cache = model.apply(variables, tokens_BL, documents_BL, room, method="start")
+    V = logits_BV.shape[-1]
+    by_row = lambda f, cache: jax.tree.map(lambda leaf: f(leaf) if leaf.ndim else leaf, cache)
+
+    def advance(state):
+        n, logits_BWV, cache, opened, closed, going_B = state
+        score_BWV = opened.scores[..., None] + jax.nn.log_softmax(logits_BWV)
+        score_BC, at_BC = jax.lax.top_k(score_BWV.reshape(B, W * V), 2 * W)
+        beam_BC, token_BC = at_BC // V, at_BC % V
+        tokens_BCN = _take(opened.tokens, beam_BC).at[..., n].set(token_BC)
+        extended = Texts(tokens_BCN, n + (token_BC != end), score_BC)
+        ends_BC = (token_BC == end) | (n + 1 == length)
+
+        closes_BC = ends_BC & (jnp.arange(2 * W) < W) & going_B[:, None]
+        final_BC = jnp.where(closes_BC, score_BC / (n + 1.0) ** penalty, -jnp.inf)
+        both = zip(closed, extended._replace(scores=final_BC), strict=True)
+        closed, _ = _best(Texts(*(jnp.concatenate(pair, 1) for pair in both)), W)
+        opened, at_BW = _best(extended._replace(scores=jnp.where(ends_BC, -jnp.inf, score_BC)), W)
+
+        worst_B = closed.scores[:, -1]
+        hopes_B = opened.scores[:, 0] / (n + 1.0) ** penalty > worst_B
+        going_B &= (worst_B == -jnp.inf) | (hopes_B & ~early)
+
+        rows = (jnp.arange(B)[:, None] * W + _take(beam_BC, at_BW)).reshape(-1)
+        token_BW = _take(token_BC, at_BW)
+        cache = by_row(lambda leaf: leaf[rows], cache)
+        logits, cache = model.apply(variables, token_BW.reshape(-1), cache, method="step")
+        return n + 1, logits.reshape(B, W, V), cache, opened, closed, going_B
+
+    going = lambda state: (state[0] < length) & state[-1].any()
+    none = Texts(
+        jnp.zeros((B, W, room), jnp.int32), jnp.zeros((B, W), jnp.int32), jnp.full((B, W), -jnp.inf)
+    )
+    opened = none._replace(scores=none.scores.at[:, 0].set(0.0))  # all would extend the same text
+    cache = by_row(lambda leaf: jnp.repeat(leaf, W, 0), cache)
+    logits_BWV = jnp.broadcast_to(logits_BV[:, None], (B, W, V))
+    state = (0, logits_BWV, cache, opened, none, jnp.ones(B, bool))
+    return jax.lax.while_loop(going, advance, state)[4]
+
+
+def _best(texts: Texts, width: int):
+    """The `width` best texts of each row, and where they were."""
+    at_BW = jax.lax.top_k(texts.scores, width)[1]
+    return jax.tree.map(lambda x: _take(x, at_BW), texts), at_BW
+
+
+def _take(x, at_BW):
+    """Of each row of x the places given: [B, C, ...] -> [B, W, ...]."""
+    return jax.vmap(lambda row, at: row[at])(x, at_BW)
+
+
+def text(model, params, tokenizer, prompt: str, *, ends=ENDS, **settings) -> str:
+    """The continuation of a text, or what an encoder and a decoder make of it.
+
+    An empty prompt begins a new document. Whole texts are decoded at once: a character may be cut
+    over several byte-level tokens.
     """
     if tokenizer is None:
         raise ValueError("the model folder has no tokenizer, so it takes token ids only")
-    end = tokenizer.token_to_id(end)
-    ids = tokenizers.ordinary(tokenizer).encode(prompt, add_special_tokens=False).ids
-    if not ids and end is None:
+    known = [i for name in ends if (i := tokenizer.token_to_id(name)) is not None][:1]
+    if hasattr(model, "encode"):  # its sources end with this token, and may have sentinels
+        ids = tokenizer.encode(prompt, add_special_tokens=False).ids + known
+    else:  # every document of the training text opens with this token
+        ordinary = tokenizers.ordinary(tokenizer)
+        ids = ordinary.encode(prompt, add_special_tokens=False).ids or known
+    if not ids:
         raise ValueError("the prompt is empty, and the tokenizer has no token to begin a text with")
-    # Every document of the training text opens with this token.
-    (new,) = generate(model, params, [ids or [end]], end=end, **settings)
-    return tokenizer.decode(new)
+    (new,) = generate(model, params, [ids], end=next(iter(known), None), **settings)
+    return tokenizer.decode(new, skip_special_tokens=False)
+
+
+def _padded(model, prompts, length: int):
+    """The prompts, padded on the left to a rung: tokens_BL, documents_BL."""
+    c = model.config
+    longest = max(map(len, prompts))
+    if min(map(len, prompts)) == 0:
+        raise ValueError("a prompt is empty: begin a new document with the end-of-text token")
+    if not hasattr(model, "encode") and longest + length > c.max_length:
+        raise ValueError(
+            f"{longest} tokens and {length} more are over the {c.max_length} that the model takes"
+        )
+    wrong = [i for prompt in prompts for i in prompt if not 0 <= i < c.vocab_size]
+    if wrong:
+        raise ValueError(f"token id {wrong[0]} is not in 0 to {c.vocab_size - 1}")
+    L = _rung(longest)
+    tokens_BL, documents_BL = np.zeros((2, len(prompts), L), np.int32)
+    for row, prompt in enumerate(prompts):
+        tokens_BL[row, L - len(prompt) :] = prompt
+        documents_BL[row, L - len(prompt) :] = 1
+    return tokens_BL, documents_BL
 
 
 def _rung(length: int) -> int:

@@ -26,6 +26,10 @@ from zoo import sentencepiece
 # The special tokens of each family, in the order of their ids in a vocabulary trained from scratch.
 BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 GPT2_SPECIALS = ("<|endoftext|>",)
+ROBERTA_SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")  # the last has the last id
+ALBERT_SPECIALS = ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]")
+T5_SPECIALS = ("<pad>", "</s>", "<unk>")
+SENTINELS = 100  # of T5, counted down from the last id
 XLNET_SPECIALS = (
     *("<unk>", "<s>", "</s>", "<cls>", "<sep>", "<pad>", "<mask>", "<eod>"),
     "<eop>",
@@ -129,10 +133,41 @@ def xlnet_cleaning(lowercase: bool = False, keep_accents: bool = False) -> list:
 def add_bert_specials(tokenizer: Tokenizer) -> None:
     """Marks BERT's special tokens, and lays out `[CLS] A [SEP] B [SEP]`, types 0 and 1."""
     _add_specials(tokenizer, BERT_SPECIALS)
+    _as_bert(tokenizer)
+
+
+def _as_bert(tokenizer: Tokenizer) -> None:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS]:0 $A:0 [SEP]:0",
         pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
         special_tokens=[(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
+    )
+
+
+def add_roberta_specials(tokenizer: Tokenizer) -> None:
+    """Marks RoBERTa's special tokens, and lays out `<s> A </s></s> B </s>`, all of type 0."""
+    _add_specials(tokenizer, ROBERTA_SPECIALS)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s>:0 $A:0 </s>:0",
+        pair="<s>:0 $A:0 </s>:0 </s>:0 $B:0 </s>:0",
+        special_tokens=[(name, tokenizer.token_to_id(name)) for name in ("<s>", "</s>")],
+    )
+
+
+def add_albert_specials(tokenizer: Tokenizer) -> None:
+    """Marks ALBERT's special tokens, laid out as BERT's."""
+    _add_specials(tokenizer, ALBERT_SPECIALS)
+    _as_bert(tokenizer)
+
+
+def add_t5_specials(tokenizer: Tokenizer) -> None:
+    """Marks T5's special tokens and adds the sentinels, `<extra_id_0>` last; `</s>` ends a text."""
+    _add_specials(tokenizer, T5_SPECIALS)
+    names = [f"<extra_id_{number}>" for number in reversed(range(SENTINELS))]
+    tokenizer.add_special_tokens([AddedToken(name, normalized=False) for name in names])
+    end = ("</s>", tokenizer.token_to_id("</s>"))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A:0 </s>:0", pair="$A:0 </s>:0 $B:0 </s>:0", special_tokens=[end]
     )
 
 
@@ -181,28 +216,37 @@ def _read_bert(file: Path, config: dict) -> Tokenizer:
 
 
 def _read_gpt2(vocabulary: Path, merges: Path, config: dict) -> Tokenizer:
+    """A byte-level BPE: RoBERTa's where it has `<s>` and `<mask>`, otherwise GPT-2's."""
     tokenizer = byte_level(models.BPE.from_file(str(vocabulary), str(merges)))
-    _add_specials(tokenizer, GPT2_SPECIALS)
+    if {"<s>", "<mask>"} <= set(tokenizer.get_vocab()):
+        add_roberta_specials(tokenizer)
+    else:
+        _add_specials(tokenizer, GPT2_SPECIALS)
     return tokenizer
 
 
 def _read_sentencepiece(file: Path, config: dict) -> Tokenizer:
-    """A SentencePiece model: XLNet's where it has `<cls>` and `<sep>`, otherwise the bare model."""
+    """A SentencePiece model: XLNet's and ALBERT's by their special tokens, T5's by its config,
+    otherwise the bare model."""
     model = sentencepiece.read(file.read_bytes())
     charsmap = [normalizers.Precompiled(model.charsmap)] if model.charsmap else []
     names = {piece.text for piece in model.pieces}
-    if not {"<cls>", "<sep>"} <= names:
+    is_xlnet, is_albert = {"<cls>", "<sep>"} <= names, {"[CLS]", "[SEP]"} <= names
+    if not (is_xlnet or is_albert):
         tokenizer = unigram(_unigram_model(model, {}), normalizers.Sequence(charsmap))
         special = (sentencepiece.UNKNOWN, sentencepiece.CONTROL)
         _add_specials(tokenizer, [piece.text for piece in model.pieces if piece.type in special])
+        if config.get("extra_ids") == SENTINELS or config.get("tokenizer_class") == "T5Tokenizer":
+            add_t5_specials(tokenizer)
         return tokenizer
     # XLNet splits a comma off a number, whatever the model learned; so such a piece never pays.
     number_comma = {piece.text: -100.0 for piece in model.pieces if re.search(r"\d,$", piece.text)}
-    cleaning = xlnet_cleaning(config.get("do_lower_case", False), config.get("keep_accents", False))
+    lowercase = config.get("do_lower_case", is_albert)
+    cleaning = xlnet_cleaning(lowercase, config.get("keep_accents", False))
     tokenizer = unigram(
         _unigram_model(model, number_comma), normalizers.Sequence([*cleaning, *charsmap])
     )
-    add_xlnet_specials(tokenizer)
+    (add_xlnet_specials if is_xlnet else add_albert_specials)(tokenizer)
     return tokenizer
 
 

@@ -1,4 +1,4 @@
-"""Pairs for BERT follow the rules of its paper, whatever is drawn."""
+"""Pairs follow the rules of the papers, whatever is drawn."""
 
 import itertools
 
@@ -10,6 +10,7 @@ from train.data import corpus, pairs
 
 L, B, CLS, SEP = 32, 8, 1, 2
 ROOM = L - 3
+DRAWN = {"cls": CLS, "sep": SEP, "pair": pairs.next_segment}
 
 
 @pytest.fixture(scope="module")
@@ -19,13 +20,13 @@ def whole():
 
 @pytest.fixture(scope="module")
 def train(whole):
-    return pairs.train(whole, L, B, seed=3, cls=CLS, sep=SEP)
+    return pairs.train(whole, L, B, seed=3, **DRAWN)
 
 
 def rows(batches, steps):
     for step in steps:
         batch = batches(step)
-        for i in range(len(batch["next"])):
+        for i in range(len(batch["tokens"])):
             yield {key: value[i] for key, value in batch.items()}
 
 
@@ -128,7 +129,7 @@ def test_a_and_b_are_contiguous_and_b_follows_or_comes_from_another_document(who
 
 
 def test_half_of_the_pairs_are_random_and_all_of_those_with_one_sentence(whole):
-    batches = pairs.train(whole, L, B, 0, cls=CLS, sep=SEP)
+    batches = pairs.train(whole, L, B, 0, **DRAWN)
     chunks = pairs._chunks(whole, L, 0)
     sentences = np.diff(chunks.starts)
     found = []
@@ -138,6 +139,39 @@ def test_half_of_the_pairs_are_random_and_all_of_those_with_one_sentence(whole):
     single = (sentences == 1).mean()
     expected = single + (1 - single) / 2
     assert abs(np.mean(found) - expected) < 4 * np.sqrt(0.25 / len(found))
+
+
+def test_half_of_the_pairs_are_turned_round_and_no_text_but_that_of_the_chunk(whole):
+    batches = pairs.train(whole, L, B, 0, cls=CLS, sep=SEP, pair=pairs.sentence_order)
+    turned = []
+    for row in rows(batches, range(200)):
+        a, b = taken_apart(row)
+        if document_of(whole, a[0]) != document_of(whole, b[0]):
+            assert row["order"] == 1  # the chunk was a single sentence
+        else:
+            assert (a[0] > b[0]) == row["order"]
+            turned.append(int(row["order"]))
+    assert len(turned) > 500
+    assert abs(np.mean(turned) - 0.5) < 4 * np.sqrt(0.25 / len(turned))
+
+
+def test_a_following_segment_follows_and_some_rows_have_none(whole):
+    batches = pairs.train(whole, L, B, 0, cls=CLS, sep=SEP, pair=pairs.following)
+    chunks = pairs._chunks(whole, L, 0)
+    single, count = 0, 0
+    for row in rows(batches, range(200)):
+        assert set(row) == {"tokens", "segments", "mask", "words"}
+        count += 1
+        if (row["tokens"] == SEP).sum() == 1:
+            single += 1
+            assert not row["segments"].any()
+        else:
+            a, b = taken_apart(row)
+            assert document_of(whole, a[0]) == document_of(whole, b[0])
+            assert b[0] > a[-1]
+    one_sentence = (np.diff(chunks.starts) == 1).mean()
+    expected = one_sentence + (1 - one_sentence) * pairs.SINGLE
+    assert abs(single / count - expected) < 4 * np.sqrt(0.25 / count)
 
 
 def test_the_longer_segment_is_shortened_on_either_side(whole, train):
@@ -190,8 +224,8 @@ def test_every_epoch_is_drawn_anew(train):
 
 
 def test_a_batch_is_a_function_of_seed_and_step_for_any_number_of_processes(whole, train):
-    again = pairs.train(whole, L, B, 3, cls=CLS, sep=SEP)
-    other = pairs.train(whole, L, B, 4, cls=CLS, sep=SEP)
+    again = pairs.train(whole, L, B, 3, **DRAWN)
+    other = pairs.train(whole, L, B, 4, **DRAWN)
     for step in (500, 0, 500, 10**8):
         assert same(again(step), train(step))
         assert not same(other(step), train(step))
@@ -200,9 +234,7 @@ def test_a_batch_is_a_function_of_seed_and_step_for_any_number_of_processes(whol
         for i, batch in enumerate(itertools.islice(train.prefetched(77), 10))
     )
     for count in (2, 4):
-        made = [
-            pairs.train(whole, L, B, 3, cls=CLS, sep=SEP, process=(p, count)) for p in range(count)
-        ]
+        made = [pairs.train(whole, L, B, 3, **DRAWN, process=(p, count)) for p in range(count)]
         for step in (0, 9):
             parts = [process(step) for process in made]
             joined = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
@@ -215,10 +247,7 @@ def test_evaluation_has_every_chunk_once_in_order_and_never_changes(whole, count
     number = len(chunks) - 1
     for rows_each in (1, 5, 6, number, number + 1):
         batch = rows_each * count
-        made = [
-            pairs.evaluate(whole, L, batch, cls=CLS, sep=SEP, process=(p, count))
-            for p in range(count)
-        ]
+        made = [pairs.evaluate(whole, L, batch, **DRAWN, process=(p, count)) for p in range(count)]
         assert len(made[0]) == -(-number // batch)
         found = []
         for step in range(len(made[0])):
@@ -229,13 +258,13 @@ def test_evaluation_has_every_chunk_once_in_order_and_never_changes(whole, count
                     else:
                         assert not any(np.any(value) for value in row.values())
         assert [int(np.searchsorted(chunks, i, "right")) - 1 for i in found] == list(range(number))
-        again = pairs.evaluate(whole, L, batch, cls=CLS, sep=SEP, process=(0, count))
+        again = pairs.evaluate(whole, L, batch, **DRAWN, process=(0, count))
         assert same(again(0), made[0](0))
 
 
 def test_a_single_document_still_gives_pairs():
     whole = numbered(1, longest=40, seed=1)
-    batch = pairs.train(whole, L, B, 0, cls=CLS, sep=SEP)(0)
+    batch = pairs.train(whole, L, B, 0, **DRAWN)(0)
     assert set(batch["next"].tolist()) == {0, 1}
 
 
@@ -245,8 +274,8 @@ def test_it_works_on_a_real_corpus_and_its_parts(tmp_path):
     bound = int(held_out.sentences[0])
     text = made.tokens.tolist()
     for part, batches in (
-        (text[:bound], pairs.train(train, 64, B, 0, cls=2, sep=3)),
-        (text[bound:], pairs.evaluate(held_out, 64, B, cls=2, sep=3)),
+        (text[:bound], pairs.train(train, 64, B, 0, cls=2, sep=3, pair=pairs.next_segment)),
+        (text[bound:], pairs.evaluate(held_out, 64, B, cls=2, sep=3, pair=pairs.next_segment)),
     ):
         known = " ".join(map(str, part))
         for row in rows(batches, range(min(5, len(batches)))):
@@ -257,6 +286,6 @@ def test_it_works_on_a_real_corpus_and_its_parts(tmp_path):
 
 def test_what_cannot_be_is_refused(whole):
     with pytest.raises(ValueError, match=r"has \d+ tokens, a pair of length 9000 needs 8997"):
-        pairs.train(numbered(3), 9000, B, 0, cls=CLS, sep=SEP)
+        pairs.train(numbered(3), 9000, B, 0, **DRAWN)
     with pytest.raises(ValueError, match="length 4 has no room"):
-        pairs.train(whole, 4, B, 0, cls=CLS, sep=SEP)
+        pairs.train(whole, 4, B, 0, **DRAWN)

@@ -223,7 +223,9 @@ def test_words_are_hidden_whole(kind, tmp_path):
     size = words.get_vocab_size()
     # Ids past the vocabulary, since not every tokenizer has these special tokens.
     cls, sep, mask = size, size + 1, size + 2
-    batch = pairs.train(prepared(tmp_path, kind), 64, 32, seed=0, cls=cls, sep=sep)(0)
+    batch = pairs.train(
+        prepared(tmp_path, kind), 64, 32, seed=0, cls=cls, sep=sep, pair=pairs.next_segment
+    )(0)
     split = dict.fromkeys((MaskedPairs, WholeWordMaskedPairs), 0)
     together = 0
     for kind_of in split:

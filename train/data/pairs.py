@@ -1,8 +1,13 @@
-"""Pairs of segments `[CLS] A [SEP] B [SEP]`, for BERT (Devlin et al. 2018, appendix A.2).
+"""Pairs of segments `[CLS] A [SEP] B [SEP]`, as BERT, ALBERT and ELECTRA have them.
 
 A batch is {"tokens": int32 [B, L], "segments": int32 [B, L] (0 up to the first [SEP], then 1),
 "mask": bool [B, L] (False on padding), "words": bool [B, L] (True where a word starts; False on the
-special tokens), "next": int32 [B] (0: B follows A in the text; 1: B comes from elsewhere)}.
+special tokens)}, and what the way of pairing tells of each pair, int32 [B]:
+
+    next_segment      "next": 0 where B follows A in the text, 1 where it comes from elsewhere
+                      (Devlin et al. 2018, appendix A.2)
+    sentence_order    "order": 0 where B follows A, 1 where A follows B (Lan et al. 2019, 3.1)
+    following         nothing: B always follows A (Clark et al. 2020)
 
 A document is cut into chunks of whole sentences, once: each takes sentences until it has as many
 tokens as fit, or for one document in ten, as a length drawn for that document. Where A ends within
@@ -11,9 +16,11 @@ are drawn at every visit.
 
 Departures from `create_pretraining_data.py`, which writes ten fixed copies: the draws are new in
 every epoch; sentences of a chunk that a random B displaces wait for their next epoch instead of
-going back into the text; a document of more than 1024 sentences counts as several.
+going back into the text; a document of more than 1024 sentences counts as several. ELECTRA's
+segments are cut where BERT's are, and a chunk of a single sentence is a pair without B.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +30,7 @@ from train.data.corpus import Corpus, num_tokens, read, word_starts
 
 SPECIALS = 3  # [CLS], [SEP], [SEP]
 SHORT = 0.1  # of the documents have shorter chunks
+SINGLE = 0.1  # of ELECTRA's examples are a single segment
 MOST_SENTENCES = 1024  # of a section, which is a document or a part of a very long one
 
 
@@ -34,9 +42,10 @@ def train(
     *,
     cls: int,
     sep: int,
+    pair: Callable,
     process: tuple[int, int] = (0, 1),
 ) -> Batches:
-    """Every chunk once an epoch, shuffled and drawn anew.
+    """Every chunk once an epoch, shuffled and drawn anew, paired by one of the three ways.
 
     Raises ValueError where the text is shorter than one pair, or where a pair could hold nothing.
     """
@@ -46,7 +55,9 @@ def train(
             f"{length - SPECIALS}: give more text, or a shorter length"
         )
     chunks = _chunks(corpus, length, seed)
-    example = lambda number, random: _pair(corpus, chunks, number, length, cls, sep, random)
+    example = lambda number, random: _row(
+        corpus, *pair(corpus, chunks, number, random), length, cls, sep, random
+    )
     return shuffled(example, len(chunks.starts) - 1, batch, seed, process)
 
 
@@ -57,11 +68,14 @@ def evaluate(
     *,
     cls: int,
     sep: int,
+    pair: Callable,
     process: tuple[int, int] = (0, 1),
 ) -> Batches:
     """Every chunk exactly once, in order, always drawn alike."""
     chunks = _chunks(corpus, length, 0)
-    example = lambda number, random: _pair(corpus, chunks, number, length, cls, sep, random)
+    example = lambda number, random: _row(
+        corpus, *pair(corpus, chunks, number, random), length, cls, sep, random
+    )
     return once(example, len(chunks.starts) - 1, batch, process)
 
 
@@ -102,26 +116,47 @@ def _sections(documents: np.ndarray) -> np.ndarray:
     return np.append(np.repeat(documents[:-1], parts) + part * MOST_SENTENCES, documents[-1])
 
 
-def _pair(corpus, chunks: _Chunks, number: int, length: int, cls: int, sep: int, random) -> Batch:
+def next_segment(corpus: Corpus, chunks: _Chunks, number: int, random):
+    """A, and half of the time what follows it; else what stands elsewhere."""
+    start, middle, stop = _halves(corpus, chunks, number, random)
+    elsewhere = middle == stop or random.random() < 0.5
+    a = slice(start, middle)
+    b = _elsewhere(corpus, chunks, number, a, random) if elsewhere else slice(middle, stop)
+    return (a, b), {"next": np.int32(elsewhere)}
+
+
+def sentence_order(corpus: Corpus, chunks: _Chunks, number: int, random):
+    """What follows each other, half of the time turned round.
+
+    A chunk of a single sentence is paired with what stands elsewhere, and counts as turned round.
+    """
+    start, middle, stop = _halves(corpus, chunks, number, random)
+    a, b = slice(start, middle), slice(middle, stop)
+    if middle == stop:
+        return (a, _elsewhere(corpus, chunks, number, a, random)), {"order": np.int32(1)}
+    turned = random.random() < 0.5
+    return ((b, a) if turned else (a, b)), {"order": np.int32(turned)}
+
+
+def following(corpus: Corpus, chunks: _Chunks, number: int, random):
+    """What follows each other, or one time in ten the whole chunk as a single segment."""
+    start, middle, stop = _halves(corpus, chunks, number, random)
+    if middle == stop or random.random() < SINGLE:
+        return (slice(start, stop),), {}
+    return (slice(start, middle), slice(middle, stop)), {}
+
+
+def _halves(corpus: Corpus, chunks: _Chunks, number: int, random) -> tuple[int, int, int]:
+    """Where a chunk starts, where its first half ends with a sentence, where the chunk stops."""
     first, end = (int(sentence) for sentence in chunks.starts[number : number + 2])
-    section = int(np.searchsorted(chunks.sections, first, "right")) - 1
     middle = first + (int(random.integers(1, end - first)) if end - first > 1 else 1)
-    a_start, a_stop = (int(corpus.sentences[sentence]) for sentence in (first, middle))
-    elsewhere = middle == end or random.random() < 0.5
-    if elsewhere:
-        wanted = int(chunks.targets[section]) - (a_stop - a_start)
-        b_start, b_stop = _elsewhere(corpus, chunks, section, wanted, random)
-    else:
-        b_start, b_stop = a_stop, int(corpus.sentences[end])
-    a_drop, b_drop = drops(a_stop - a_start, b_stop - b_start, length - SPECIALS)
-    a_front, b_front = random.binomial(a_drop, 0.5), random.binomial(b_drop, 0.5)
-    a = slice(a_start + a_front, a_stop - a_drop + a_front)
-    b = slice(b_start + b_front, b_stop - b_drop + b_front)
-    return _row(corpus, a, b, length, cls, sep) | {"next": np.int32(elsewhere)}
+    return tuple(int(corpus.sentences[sentence]) for sentence in (first, middle, end))
 
 
-def _elsewhere(corpus, chunks: _Chunks, section: int, wanted: int, random) -> tuple[int, int]:
-    """Whole sentences of another section, of any if there is but one, that have `wanted` tokens."""
+def _elsewhere(corpus: Corpus, chunks: _Chunks, number: int, a: slice, random) -> slice:
+    """Whole sentences of another section, or of any if there is but one, that fill the chunk."""
+    section = int(np.searchsorted(chunks.sections, chunks.starts[number], "right")) - 1
+    wanted = int(chunks.targets[section]) - (a.stop - a.start)
     count = len(chunks.sections) - 1
     if count > 1:
         other = int(random.integers(count - 1))
@@ -131,7 +166,7 @@ def _elsewhere(corpus, chunks: _Chunks, section: int, wanted: int, random) -> tu
     start = int(corpus.sentences[first])
     bounds = corpus.sentences[first + 1 : end + 1]
     last = min(int(np.searchsorted(bounds, start + wanted)), len(bounds) - 1)
-    return start, int(bounds[last])
+    return slice(start, int(bounds[last]))
 
 
 def drops(a: int, b: int, room: int) -> tuple[int, int]:
@@ -142,18 +177,24 @@ def drops(a: int, b: int, room: int) -> tuple[int, int]:
     return from_a, over - from_a
 
 
-def _row(corpus: Corpus, a: slice, b: slice, length: int, cls: int, sep: int) -> Batch:
+def _row(corpus: Corpus, parts, labels: Batch, length: int, cls: int, sep: int, random) -> Batch:
+    """One or two parts of the text, shortened to fit, with what is told of them."""
+    sizes = [part.stop - part.start for part in parts]
+    over = drops(*sizes, length - SPECIALS) if len(parts) == 2 else (max(0, sizes[0] + 2 - length),)
     tokens = np.zeros(length, np.int32)
     segments = np.zeros(length, np.int32)
     words = np.zeros(length, bool)
     tokens[0] = cls
     at = 1
-    for segment, part in enumerate((a, b)):
-        stop = at + part.stop - part.start
-        tokens[at:stop] = read(corpus, part.start, part.stop)
-        words[at:stop] = word_starts(corpus, part.start, part.stop)
+    fronts = [int(random.binomial(drop, 0.5)) for drop in over]
+    for segment, (part, drop, front) in enumerate(zip(parts, over, fronts, strict=True)):
+        start, end = part.start + front, part.stop - drop + front
+        stop = at + end - start
+        tokens[at:stop] = read(corpus, start, end)
+        words[at:stop] = word_starts(corpus, start, end)
         words[at] = True  # a word whose beginning was cut off begins here
         tokens[stop] = sep
         segments[at : stop + 1] = segment
         at = stop + 1
-    return {"tokens": tokens, "segments": segments, "mask": np.arange(length) < at, "words": words}
+    mask = np.arange(length) < at
+    return {"tokens": tokens, "segments": segments, "mask": mask, "words": words} | labels

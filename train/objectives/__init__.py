@@ -40,10 +40,13 @@ def arrays():
 
 
 class Term(NamedTuple):
-    """One term of a loss, summed with the weights of its predictions: nats, and how many right."""
+    """One term of a loss, summed with the weights of its predictions: nats, and how many right.
+
+    None are right where nothing is predicted.
+    """
 
     loss: jax.Array
-    right: jax.Array
+    right: jax.Array | None
 
 
 def rngs(key):

@@ -32,6 +32,44 @@ def classify(logits_BC, targets_B, weights_B) -> Term:
     return Term((weights_B * losses_B).sum(), (weights_B * right_B).sum())
 
 
+def divergence(student: Scores, teacher: Scores, weights_BL, temperature: float) -> Term:
+    """Sums weight times KL(teacher || student) at a temperature T, times T ** 2.
+
+    Hinton et al. 2015, section 2: the square keeps the gradient's size whatever the temperature.
+    Right is where both find the same word likeliest. The teacher gets no gradient.
+    """
+
+    def term(student_BLV, teacher_BLV):
+        student_BLV = jax.nn.log_softmax(student_BLV / temperature)
+        teacher_BLV = jax.nn.log_softmax(teacher_BLV / temperature)
+        return temperature**2 * (jnp.exp(teacher_BLV) * (teacher_BLV - student_BLV)).sum(-1)
+
+    return _compared(term, student, teacher, weights_BL)
+
+
+def squared_error(student: Scores, teacher: Scores, weights_BL) -> Term:
+    """Sums weight times the mean square difference of the logits; the rest as `divergence`."""
+    term = lambda student_BLV, teacher_BLV: jnp.square(student_BLV - teacher_BLV).mean(-1)
+    return _compared(term, student, teacher, weights_BL)
+
+
+def _compared(term, student: Scores, teacher: Scores, weights_BL) -> Term:
+    teacher = jax.lax.stop_gradient(teacher)
+
+    # Made again in the backward pass, so that no logits are kept.
+    @jax.checkpoint
+    def chunk(sums, inputs):
+        student_BLD, teacher_BLD, weights_BL = inputs
+        student_BLV = student._replace(x_BLD=student_BLD).logits()
+        teacher_BLV = teacher._replace(x_BLD=teacher_BLD).logits()
+        loss = (weights_BL * term(student_BLV, teacher_BLV)).sum()
+        right_BL = student_BLV.argmax(-1) == teacher_BLV.argmax(-1)
+        return Term(sums.loss + loss, sums.right + (weights_BL * right_BL).sum()), None
+
+    chunks = _cut(student.x_BLD, teacher.x_BLD, weights_BL)
+    return jax.lax.scan(chunk, Term(jnp.float32(0), jnp.float32(0)), chunks)[0]
+
+
 @jax.custom_vjp
 def _summed(x_BLD, table_VD, bias_V, targets_BL, weights_BL):
     def chunk(sums, inputs):
@@ -82,13 +120,13 @@ def _summed_backward(saved, arriving):
 _summed.defvjp(_summed_forward, _summed_backward)
 
 
-def _cut(x_BLD, targets_BL, weights_BL):
+def _cut(*arrays):
     """Cuts along the length, so that rows stay on their devices: [chunks, B, L / chunks, ...]."""
-    B, L, _ = x_BLD.shape
+    B, L, _ = arrays[0].shape
     enough = range(1, L + 1)
     chunks = next(n for n in enough if L % n == 0 and (n * TOKENS_A_CHUNK >= B * L or n == L))
     cut = lambda array: jnp.moveaxis(array.reshape(B, chunks, L // chunks, *array.shape[2:]), 1, 0)
-    return cut(x_BLD), cut(targets_BL), cut(weights_BL)
+    return tuple(cut(array) for array in arrays)
 
 
 def _chunk(table_VD, bias_V, inputs):

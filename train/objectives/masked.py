@@ -7,7 +7,7 @@ the first release of BERT wrote ten fixed copies.
 Departures: `fairseq` may hide <s> and </s> too and rounds 15 % of a row up or down by chance; here
 special tokens are never hidden and 15 % are rounded as BERT rounds them.
 
-L length  P predictions  W words
+B batch  L length  D width  P predictions  W words
 """
 
 import jax
@@ -43,19 +43,24 @@ class Masked:
         return ()
 
     def loss(self, model, params, batch, carry, key, *, train: bool):
-        """Cross-entropy of the hidden tokens: {"masked": Term}."""
-        scores = model.apply(
-            {"params": params},
-            batch["tokens"],
-            batch["documents"],
-            batch["predictions"],
-            train=train,
-            rngs=rngs(key),
-            method="scores",
-        )
-        return {
-            "masked": cross_entropy(scores, batch["targets"], batch["weights"]["masked"])
-        }, carry
+        """Cross-entropy of the hidden tokens: {"masked": Term}.
+
+        The model is any that has a `trunk` and `masked_scores`.
+        """
+
+        def scores(model, tokens_BL, documents_BL, predictions_BP):
+            x_BLD = model.trunk(tokens_BL, documents_BL=documents_BL, train=train)
+            return model.masked_scores(at(x_BLD, predictions_BP))
+
+        inputs = batch["tokens"], batch["documents"], batch["predictions"]
+        scores = model.apply({"params": params}, *inputs, rngs=rngs(key), method=scores)
+        term = cross_entropy(scores, batch["targets"], batch["weights"]["masked"])
+        return {"masked": term}, carry
+
+
+def at(x_BLD, places_BP):
+    """The states at some places: x_BPD."""
+    return jnp.take_along_axis(x_BLD, places_BP[..., None], axis=1)
 
 
 def hide(objective, key, example, word_L):

@@ -3,9 +3,10 @@
 import difflib
 
 from train.recipe import Recipe
-from train.recipes import bert, gpt2, xlnet
+from train.recipes import albert, bert, distilbert, electra, gpt2, roberta, t5, xlnet
 
-RECIPES = {**gpt2.RECIPES, **bert.RECIPES, **xlnet.RECIPES}
+FAMILIES = (gpt2, bert, xlnet, roberta, albert, electra, distilbert, t5)
+RECIPES = {name: make for family in FAMILIES for name, make in family.RECIPES.items()}
 
 
 def recipe(name: str) -> Recipe:

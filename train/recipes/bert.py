@@ -19,7 +19,8 @@ from zoo import bert
 
 def task(objective, tokenizer, config, length) -> Task:
     """Pairs of segments, of which 15 % of the tokens are to be predicted: 20 at 128, 77 at 512."""
-    cls, sep, mask = map(tokenizer.token_to_id, ("[CLS]", "[SEP]", "[MASK]"))
+    cls, sep, mask = tokenizers.special(tokenizer)
+    drawn = {"cls": cls, "sep": sep, "pair": pairs.next_segment}
     return Task(
         objective(
             vocab_size=tokenizer.get_vocab_size(),
@@ -27,8 +28,8 @@ def task(objective, tokenizer, config, length) -> Task:
             specials=(cls, sep),
             num_predictions=math.ceil(0.15 * length),
         ),
-        partial(pairs.train, cls=cls, sep=sep),
-        partial(pairs.evaluate, cls=cls, sep=sep),
+        partial(pairs.train, **drawn),
+        partial(pairs.evaluate, **drawn),
         words="masked",
         predicts_all=False,
     )

@@ -1,0 +1,91 @@
+"""ELECTRA: a small generator puts words into a text, the discriminator finds them.
+
+Clark et al. 2020, appendix A and table 6, and the released code: AdamW without bias correction,
+epsilon 1e-6, decay 0.01, clipping at 1, 10,000 updates of warm-up, linear to zero. Small: 5e-4, a
+million updates of 128 rows of 128. Base: 2e-4, 766,000 of 256 rows of 512. Large: 2e-4, 400,000 of
+2048 rows of 512, and a quarter of the tokens instead of 15 %.
+"""
+
+from functools import partial
+
+from train import optimizers, tokenizers
+from train.data import pairs
+from train.objectives.replaced import Replaced
+from train.optimizers import BIASES_AND_NORMS
+from train.recipe import Recipe, Task
+from zoo import electra
+
+
+def task(rate: float, tokenizer, config, length) -> Task:
+    """Pairs that follow each other: 19 predictions at 128, 79 at 512, as in the released code."""
+    cls, sep, mask = tokenizers.special(tokenizer)
+    drawn = {"cls": cls, "sep": sep, "pair": pairs.following}
+    return Task(
+        Replaced(
+            vocab_size=tokenizer.get_vocab_size(),
+            mask=mask,
+            specials=(cls, sep),
+            num_predictions=int((rate + 0.005) * length),
+            rate=rate,
+        ),
+        partial(pairs.train, **drawn),
+        partial(pairs.evaluate, **drawn),
+        words="masked",
+        predicts_all=False,
+    )
+
+
+def electra_tiny() -> Recipe:
+    """Four layers and a generator of a quarter of their width, on the built-in corpus.
+
+    `zoo pretrain electra-tiny`
+    """
+    return _recipe(
+        "electra-tiny",
+        0.15,
+        schedule=lambda steps: optimizers.linear(1e-3, min(100, steps // 10), steps),
+        steps=600,
+        batch=8,
+        length=128,
+        evaluate_every=200,
+        save_every=200,
+    )
+
+
+def published(name: str, rate: float, peak: float, **fields) -> Recipe:
+    """A published size with the paper's recipe, on lower-cased text."""
+    return _recipe(
+        name,
+        rate,
+        schedule=lambda steps: optimizers.linear(peak, min(10_000, steps // 10), steps),
+        dtype="bfloat16",
+        **fields,
+    )
+
+
+def _recipe(name, rate: float, **fields) -> Recipe:
+    return Recipe(
+        name=name,
+        architecture="electra",
+        config=electra.SIZES[name],
+        make_tokenizer=partial(tokenizers.wordpiece, lowercase=True),
+        end_of_document=None,
+        task=partial(task, rate),
+        optimizer=partial(optimizers.adamw_bert, eps=1e-6, decay=0.01, clip=1.0),
+        undecayed=BIASES_AND_NORMS,
+        **fields,
+    )
+
+
+RECIPES = {
+    "electra-tiny": electra_tiny,
+    "electra-small": partial(
+        published, "electra-small", 0.15, 5e-4, steps=1_000_000, batch=128, length=128
+    ),
+    "electra-base": partial(
+        published, "electra-base", 0.15, 2e-4, steps=766_000, batch=256, length=512
+    ),
+    "electra-large": partial(
+        published, "electra-large", 0.25, 2e-4, steps=400_000, batch=2048, length=512
+    ),
+}

@@ -1,0 +1,78 @@
+"""RoBERTa: words hidden anew at every visit, in rows of whole sentences.
+
+Liu et al. 2019, sections 2.3 and 5 and table 9: Adam 0.9 / 0.98, epsilon 1e-6, 500,000 updates of
+8192 rows of 512, decay 0.01, no clipping; 6e-4 after 24,000 updates for the base size, 4e-4 after
+30,000 for the large one, then linear to zero. The released code decays every parameter.
+"""
+
+import math
+from functools import partial
+
+from train import optimizers, tokenizers
+from train.data import sentences
+from train.objectives.masked import Masked
+from train.recipe import Recipe, Task
+from zoo import roberta
+
+
+def task(tokenizer, config, length) -> Task:
+    """Whole sentences, of whose tokens 15 % are to be predicted: 77 at 512."""
+    cls, sep, mask = tokenizers.special(tokenizer)
+    return Task(
+        Masked(
+            vocab_size=tokenizer.get_vocab_size(),
+            mask=mask,
+            specials=(cls, sep),
+            num_predictions=math.ceil(0.15 * length),
+        ),
+        partial(sentences.train, cls=cls, sep=sep),
+        partial(sentences.evaluate, cls=cls, sep=sep),
+        words="masked",
+        predicts_all=False,
+    )
+
+
+def roberta_tiny() -> Recipe:
+    """Four layers on the built-in corpus: `zoo pretrain roberta-tiny`."""
+    return _recipe(
+        "roberta-tiny",
+        schedule=lambda steps: optimizers.linear(1e-3, min(100, steps // 10), steps),
+        steps=600,
+        batch=8,
+        length=128,
+        evaluate_every=200,
+        save_every=200,
+    )
+
+
+def published(name: str, peak: float, warmup: int) -> Recipe:
+    """A published size with the paper's recipe."""
+    return _recipe(
+        name,
+        schedule=lambda steps: optimizers.linear(peak, min(warmup, steps // 10), steps),
+        steps=500_000,
+        batch=8192,
+        length=512,
+        dtype="bfloat16",
+    )
+
+
+def _recipe(name, **fields) -> Recipe:
+    return Recipe(
+        name=name,
+        architecture="roberta",
+        config=roberta.SIZES[name],
+        make_tokenizer=tokenizers.roberta,
+        end_of_document=None,
+        task=task,
+        optimizer=partial(optimizers.adamw, b1=0.9, b2=0.98, eps=1e-6, decay=0.01, clip=None),
+        undecayed=(),
+        **fields,
+    )
+
+
+RECIPES = {
+    "roberta-tiny": roberta_tiny,
+    "roberta-base": partial(published, "roberta-base", 6e-4, 24_000),
+    "roberta-large": partial(published, "roberta-large", 4e-4, 30_000),
+}

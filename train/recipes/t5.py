@@ -1,0 +1,79 @@
+"""T5: spans cut out of a text, and written again.
+
+Raffel et al. 2020, section 3.1, and the released models: Adafactor without momentum or decay, a
+rate of 1 / sqrt(step), 0.01 at most, a million updates of 2048 rows of 512 (568 tokens before spans
+are cut out). Version 1.1 was trained without dropout, with the same recipe.
+"""
+
+from functools import partial
+
+from train import optimizers, tokenizers
+from train.data import windows
+from train.objectives import spans
+from train.objectives.spans import Spans
+from train.recipe import Recipe, Task
+from zoo import t5
+
+
+def task(tokenizer, config, length) -> Task:
+    """Windows of so many tokens that `length` are left when spans are cut out."""
+    sentinel, end = map(tokenizer.token_to_id, ("<extra_id_0>", "</s>"))
+    raw = spans.raw_length(length)
+    # The length of a recipe is that of the inputs; a window has the raw one.
+    cut = lambda make: (
+        lambda corpus, length, *rest, **more: make(corpus, raw, *rest, overlap=0, **more)
+    )
+    return Task(
+        Spans(sentinel, end),
+        cut(windows.train),
+        cut(windows.evaluate),
+        words="token",
+        predicts_all=False,
+        level=lambda words: spans.unigram_level(words, raw),
+    )
+
+
+def t5_tiny() -> Recipe:
+    """Four layers and four, on the built-in corpus: `zoo pretrain t5-tiny`."""
+    return _recipe(
+        "t5-tiny",
+        schedule=lambda steps: optimizers.linear(1e-2, min(50, steps // 10), steps),
+        steps=600,
+        batch=8,
+        length=128,
+        evaluate_every=200,
+        save_every=200,
+    )
+
+
+def published(name: str) -> Recipe:
+    """A published size with the paper's recipe."""
+    return _recipe(
+        name,
+        schedule=lambda steps: optimizers.inverse_square_root(0.01, 10_000),
+        steps=1_000_000,
+        batch=2048,
+        length=512,
+        dtype="bfloat16",
+    )
+
+
+def _recipe(name, **fields) -> Recipe:
+    return Recipe(
+        name=name,
+        architecture="t5",
+        config=t5.SIZES[name],
+        make_tokenizer=tokenizers.t5,
+        end_of_document=None,
+        task=task,
+        optimizer=lambda schedule, decay_mask: optimizers.adafactor(schedule),
+        undecayed=(),
+        reserved=r"<extra_id_\d+>",
+        **fields,
+    )
+
+
+RECIPES = {
+    "t5-tiny": t5_tiny,
+    **{size: partial(published, size) for size in t5.SIZES if size != "t5-tiny"},
+}
