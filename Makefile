@@ -12,7 +12,7 @@ demo: .venv/ready
 	$(BIN)/zoo pretrain gpt2-tiny --resume
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

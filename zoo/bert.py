@@ -45,7 +45,7 @@ MINIATURES = {
     for width in (128, 256, 512, 768)
 }
 SIZES = {
-    "bert-tiny": Config(4096, 128, 4, 4, 256, 1024),  # 4,378,114
+    "bert-tiny": Config(4096, 128, 4, 4, 256, 1024, dropout=0.0),  # 4,378,114
     "bert-base-uncased": Config(),  # 110,106,428
     "bert-base-cased": Config(28996),  # 108,932,934
     "bert-base-chinese": Config(21128),  # 102,882,442

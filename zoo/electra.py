@@ -146,6 +146,8 @@ class ElectraDiscriminator(nn.Module):
         """Was each token replaced? logits_BL, above 0 for yes."""
         return self.replaced_head(self.trunk(tokens_BL, segments_BL, documents_BL, train=train))
 
+    detect = __call__
+
 
 class ElectraGenerator(nn.Module):
     """The trunk and the head for masked tokens."""

@@ -42,7 +42,7 @@ class Config:
 
 
 SIZES = {
-    "xlnet-tiny": Config(4096, 512, 4, 4, 256, 1024),  # 4,475,136
+    "xlnet-tiny": Config(4096, 512, 4, 4, 256, 1024, dropout=0.0),  # 4,475,136
     "xlnet-base-cased": Config(),  # 116,750,336
     "xlnet-large-cased": Config(32000, 512, 24, 16, 1024, 4096),  # 360,300,800
 }

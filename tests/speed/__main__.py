@@ -3,8 +3,10 @@
     python -m tests.speed gpt2 bert decode --rounds 9     race, append to results.jsonl, print
     python -m tests.speed --table                         print the tables of the last results
 
-transformers takes part where the extra `parity` is installed; KerasHub in an environment that the
-first run makes, in the folder that ZOO_CACHE names or in ~/.cache/zoo.
+RoBERTa, ALBERT, ELECTRA, DistilBERT and T5 step by those names: roberta, albert, electra,
+distilbert, t5. transformers takes part where the extra `parity` is installed; KerasHub, where
+it has the same step, in an environment that the first run makes, in the folder that ZOO_CACHE names
+or in ~/.cache/zoo.
 """
 
 import argparse
@@ -22,7 +24,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("works", nargs="*", choices=WORKS, metavar="gpt2|bert|decode")
+    parser.add_argument("works", nargs="*", choices=WORKS, metavar="|".join(WORKS))
     parser.add_argument("--rounds", type=int, default=9, help="turns of each competitor")
     parser.add_argument("--only", default="", help="competitors whose names contain this")
     parser.add_argument("--table", action="store_true", help="print, do not race")
@@ -31,7 +33,7 @@ def main() -> None:
         print(tables())
         return
     if not arguments.works:
-        parser.error("name what to race: gpt2, bert, decode")
+        parser.error(f"name what to race: {', '.join(WORKS)}")
     if hasattr(os, "sched_setaffinity"):  # JAX takes as many threads as it may use cores
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
     say = lambda line: print(line, file=sys.stderr, flush=True)

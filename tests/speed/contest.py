@@ -39,6 +39,13 @@ ENTRIES = {
         Entry("KerasHub", "keras_step", python=theirs),
         Entry("zoo", "zoo_step"),
     ],
+    "pretrain": [
+        Entry("transformers", "torch_pretrain", "shipped"),
+        Entry("transformers, compiled", "torch_pretrain", "compiled"),
+        Entry("transformers, tuned", "torch_pretrain", "tuned"),
+        Entry("transformers, tuned and compiled", "torch_pretrain", "tuned compiled"),
+        Entry("zoo", "zoo_pretrain"),
+    ],
     "decode": [
         Entry("transformers", "torch_decode", "shipped"),
         Entry("transformers, compiled", "torch_decode", "compiled"),
@@ -50,8 +57,9 @@ ENTRIES = {
 
 def entries(work: Work) -> list[Entry]:
     """Who takes part in a work. Steps in bfloat16 are measured against one in float32 too."""
-    plain = [Entry("transformers, float32", "torch_step", "shipped float32")]
-    return (plain if work.dtype == "bfloat16" else []) + ENTRIES[work.kind]
+    found = ENTRIES[work.kind]
+    plain = Entry("transformers, float32", found[0].module, "shipped float32")
+    return ([plain] if work.dtype == "bfloat16" else []) + found
 
 
 # Equal weights, so equal losses: relative difference from the first competitor's.
@@ -117,12 +125,22 @@ def check(facts: dict, expected: dict, tolerance: float) -> None:
         raise ValueError(f"loss {facts['loss']} before training, not {expected['loss']}")
 
 
+def prepare(work: Work, folder: Path) -> Path:
+    """The folder of the weights to start from. Zoo's own are drawn in a process that has JAX."""
+    if work.kind != "pretrain":
+        return write_model(work, folder)
+    arguments = [json.dumps(dataclasses.asdict(work)), str(folder)]
+    command = [sys.executable, "-m", "tests.speed.zoo_weights", *arguments]
+    subprocess.run(command, check=True, cwd=ROOT, env=os.environ | SETTINGS)
+    return folder
+
+
 def race(work: Work, entries: list[Entry], rounds: int, say: Callable[[str], None]) -> dict:
     """One record: what each competitor is, and what each of its turns took, in seconds a step."""
     racers, rows = [], []
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        model = write_model(work, scratch / "model")
+        model = prepare(work, scratch / "model")
         try:
             yardstick = Competitor(YARDSTICK, work, model, scratch)
             racers.append(yardstick)

@@ -37,7 +37,7 @@ def tuned_bert_loss(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.T
 def tensors(batch: dict) -> dict[str, torch.Tensor]:
     batch = {name: torch.from_numpy(array).long() for name, array in batch.items()}
     batch["labels"] = batch["tokens"]
-    if "targets" in batch:
+    if "positions" in batch:
         ignored = torch.full_like(batch["tokens"], -100)
         batch["labels"] = ignored.scatter(1, batch["positions"], batch["targets"])
     return batch
@@ -48,8 +48,15 @@ def build(work: Work, folder: Path, variant: str) -> tuple[dict, Run]:
     model = MODELS[work.model].from_pretrained(folder)
     tuned = {"gpt2": tuned_gpt2_loss, "bert": tuned_bert_loss}[work.model]
     loss_of = tuned if "tuned" in variant else shipped_loss
+    data = [tensors(batch) for batch in batches(work)]
+    return stepped(work, variant, model, loss_of, data, data[0])
+
+
+def stepped(work: Work, variant: str, model: nn.Module, loss_of, data, first) -> tuple[dict, Run]:
+    """Steps over the batches of `data`; the loss before training is that of the batch `first`."""
+    learned = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
-        model.parameters(),
+        learned,
         LEARNING_RATE,
         BETAS,
         EPSILON,
@@ -58,11 +65,10 @@ def build(work: Work, folder: Path, variant: str) -> tuple[dict, Run]:
     )
     half = work.dtype == "bfloat16" and "float32" not in variant
     precision = torch.autocast("cpu", torch.bfloat16, enabled=half)
-    data = [tensors(batch) for batch in batches(work)]
 
     model.eval()
     with torch.no_grad(), precision:
-        loss = loss_of(model, data[0]).item()
+        loss = loss_of(model, first).item()
     model.train()
 
     if "compiled" in variant:
@@ -77,7 +83,7 @@ def build(work: Work, folder: Path, variant: str) -> tuple[dict, Run]:
             optimizer.step()
             optimizer.zero_grad()
 
-    parameters = sum(p.numel() for p in model.parameters())
+    parameters = sum(p.numel() for p in learned)
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     return {"loss": loss, "parameters": parameters, "versions": versions}, run
 

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.speed import flops
+
+END = 1  # of a text, where a model has one
 MASK = 4
 FIRST_WORD = 5  # smaller ids are special tokens and never drawn
 PRODUCT = (2048, 1024, 1024)  # rows, inner, columns of the product that gives the matrix rate
@@ -17,7 +20,10 @@ LEARNING_RATE, BETAS, EPSILON, WEIGHT_DECAY, DROPOUT = 1e-4, (0.9, 0.999), 1e-8,
 
 @dataclass(frozen=True)
 class Work:
-    """One race: a training step ("step") or greedy decoding ("decode") of one model."""
+    """One race: a training step or greedy decoding ("decode") of one model.
+
+    A step is that of a model whose weights are drawn here ("step"), or by zoo ("pretrain").
+    """
 
     title: str
     kind: str
@@ -33,29 +39,46 @@ class Work:
     predictions: int = 20  # of a masked sequence
     prompt: int = 32
     new_tokens: int = 64
+    student_layers: int = 2  # of distillation
+    spans: int = 7  # cut out of a text, which are `cut` tokens
+    cut: int = 21
+
+    @property
+    def targets(self) -> int:
+        """What is written for the spans: each behind a sentinel, and the end."""
+        return self.cut + self.spans + 1
 
     @property
     def turn(self) -> int:
         """How many steps, or whole decodings, make one turn."""
-        return 3 if self.kind == "step" else 1
+        return 1 if self.kind == "decode" else 3
 
     def flops(self) -> float:
-        """Products of one training step, 2 FLOP a multiply-add, embeddings not counted."""
-        d, length, head = self.width, self.max_length, self.vocab_size * self.width
-        blocks = 6 * self.num_layers * (4 * d * d + 2 * d * self.mlp_width)
-        attention = 12 * self.num_layers * d * length
-        scored = self.predictions / length if self.model == "bert" else 1
-        return self.rows * length * (blocks + attention + 6 * head * scored)
+        """Products of one training step, embeddings not counted."""
+        return flops.step(self)
 
 
 STEP = "{} 4 x 256, one training step, batch 16 x 128, vocabulary 8192, {}"
 GPT2_BASE = dict(
     vocab_size=50257, max_length=1024, num_layers=12, num_heads=12, width=768, mlp_width=3072
 )
+DISTILLED = "DistilBERT 2 x 256 of BERT 4 x 256"
+SPANS = "T5 4 + 4 x 256, one training step, batch 16 x 128 in, 29 out, vocabulary 8192, {}"
 DECODE = "greedy decoding, {}, {}, 64 tokens after 32"
+
+
+def _pretrain(title: str, model: str) -> list[Work]:
+    return [Work(title.format(t), "pretrain", model, t, 16) for t in ("float32", "bfloat16")]
+
+
 WORKS = {
     "gpt2": [Work(STEP.format("GPT-2", t), "step", "gpt2", t, 16) for t in ("float32", "bfloat16")],
     "bert": [Work(STEP.format("BERT", t), "step", "bert", t, 16) for t in ("float32", "bfloat16")],
+    "roberta": _pretrain(STEP.format("RoBERTa", "{}"), "roberta"),
+    "albert": _pretrain(STEP.format("ALBERT", "{}"), "albert"),
+    "electra": _pretrain(STEP.format("ELECTRA", "{}"), "electra"),
+    "distilbert": _pretrain(STEP.format(DISTILLED, "{}"), "distilbert"),
+    "t5": _pretrain(SPANS, "t5"),
     "decode": [
         Work(DECODE.format("GPT-2 4 x 256", "8 rows"), "decode", "gpt2", "float32", 8),
         Work(DECODE.format("GPT-2 base", "1 row"), "decode", "gpt2", "float32", 1, **GPT2_BASE),
@@ -78,11 +101,46 @@ def batches(work: Work, count: int = 8) -> list[dict[str, np.ndarray]]:
 
     "tokens" is what the network reads. A masked batch has the hidden "positions", in order, and
     their "targets" too: 80 % of them read as the mask, 10 % as another word, 10 % as themselves.
+    ALBERT's has "segments" and their "order"; T5's the whole "text", "decoder_inputs" and
+    "targets".
     """
-    drawn = [tokens(work, work.max_length, seed) for seed in range(count)]
+    # So that as many are left where each span becomes one sentinel, and the end is written.
+    length = work.max_length + (work.cut - work.spans - 1 if work.model == "t5" else 0)
+    drawn = [tokens(work, length, seed) for seed in range(count)]
     if work.model == "gpt2":
         return [{"tokens": words} for words in drawn]
-    return [_mask(work, words, seed) for seed, words in enumerate(drawn)]
+    corrupt = {"t5": _cut, "albert": _pair}.get(work.model, _mask)
+    return [corrupt(work, words, seed) for seed, words in enumerate(drawn)]
+
+
+def _cut(work: Work, words: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Cuts spans out: text begins with a piece that stays and ends with one that is cut."""
+    random = np.random.default_rng([seed, 1])
+    part = lambda items: np.diff(
+        np.sort(random.choice(items - 1, work.spans - 1, replace=False)) + 1,
+        prepend=0,
+        append=items,
+    )
+    rows = {"text": [], "tokens": [], "targets": []}
+    for text in words:
+        sizes = np.stack([part(len(text) - work.cut), part(work.cut)], 1).ravel()
+        pieces = np.split(text, np.cumsum(sizes)[:-1])
+        marks = [[work.vocab_size - 1 - i] for i in range(work.spans)]
+        weave = lambda first, second: [x for pair in zip(first, second, strict=True) for x in pair]
+        rows["text"].append(text)
+        rows["tokens"].append(np.concatenate([*weave(pieces[::2], marks), [END]]))
+        rows["targets"].append(np.concatenate([*weave(marks, pieces[1::2]), [END]]))
+    batch = {name: np.stack(found).astype(np.int32) for name, found in rows.items()}
+    shifted = np.pad(batch["targets"], ((0, 0), (1, 0)))[:, :-1]
+    return batch | {"decoder_inputs": shifted}
+
+
+def _pair(work: Work, words: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Hides words of two segments of equal length, in order or not."""
+    order = np.random.default_rng([seed, 2]).integers(0, 2, len(words)).astype(np.int32)
+    second = np.arange(words.shape[1]) >= words.shape[1] // 2
+    segments = np.broadcast_to(second, words.shape).astype(np.int32)
+    return _mask(work, words, seed) | {"segments": segments, "order": order}
 
 
 def _mask(work: Work, words: np.ndarray, seed: int) -> dict[str, np.ndarray]:

@@ -57,10 +57,22 @@ def first_loss(work: Work, model, params, batch: dict) -> float:
 def build(work: Work, folder: Path, _: str) -> tuple[dict, Run]:
     new = NEXT_SENTENCE if work.model == "bert" else ()
     model, params, _ = zoo.load(folder, new=new, key=jax.random.key(0))
+    data = shared.batches(work)
+    loss = first_loss(work, model, params, data[0])
+    run = stepped(work, model, params, objective(work), [examples(work, x) for x in data])
+    compared = {name: tree for name, tree in params.items() if name not in NEXT_SENTENCE}
+    facts = {"loss": loss, "parameters": sum(x.size for x in jax.tree.leaves(compared))}
+    if work.model == "bert":
+        facts["note"] = "next sentences too"
+    return facts | {"versions": {"zoo": zoo.__version__, "jax": jax.__version__}}, run
+
+
+def stepped(work: Work, model, params, goal, data: list[dict]) -> Run:
+    """Steps over examples by the trainer's own step."""
     schedule = optimizers.constant(shared.LEARNING_RATE)
     place = parallel.on_mesh(
         model,
-        objective(work),
+        goal,
         optimizers.adamw(schedule, *shared.BETAS, shared.EPSILON, shared.WEIGHT_DECAY, clip=None),
         schedule,
         zoo.ARCHITECTURES[work.model].AXES,
@@ -70,11 +82,9 @@ def build(work: Work, folder: Path, _: str) -> tuple[dict, Run]:
         accumulate=1,
         mesh=(-1, 1, 1),
     )
-    data = shared.batches(work)
-    loss = first_loss(work, model, params, data[0])
     lies = jax.tree.map(lambda leaf: leaf.sharding, place.abstract.params)
     state = place.init()._replace(params=jax.device_put(params, lies))
-    feed = itertools.cycle([place.put(examples(work, batch)) for batch in data])
+    feed = itertools.cycle([place.put(batch) for batch in data])
 
     def run(steps: int) -> None:
         nonlocal state
@@ -82,11 +92,7 @@ def build(work: Work, folder: Path, _: str) -> tuple[dict, Run]:
             state, _metrics = place.step(state, next(feed))
         jax.block_until_ready(state)
 
-    compared = {name: tree for name, tree in params.items() if name not in NEXT_SENTENCE}
-    facts = {"loss": loss, "parameters": sum(x.size for x in jax.tree.leaves(compared))}
-    if work.model == "bert":
-        facts["note"] = "next sentences too"
-    return facts | {"versions": {"zoo": zoo.__version__, "jax": jax.__version__}}, run
+    return run
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ class Replaced:
         return ()
 
     def loss(self, model, params, batch, carry, key, *, train: bool):
-        """The generator's cross-entropy and the discriminator's, {"masked": Term, "replaced": Term}.
+        """Cross-entropy of generator and discriminator: {"masked": Term, "replaced": Term}.
 
         And "original", which costs nothing: how often that answer would be right.
         """

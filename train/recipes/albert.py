@@ -38,7 +38,7 @@ def albert_tiny() -> Recipe:
     """One block called four times, on the built-in corpus: `zoo pretrain albert-tiny`."""
     return _recipe(
         "albert-tiny",
-        schedule=lambda steps: optimizers.linear(1e-3, min(100, steps // 10), steps),
+        schedule=lambda steps: optimizers.linear(5e-4, min(100, steps // 10), steps),
         optimizer=partial(optimizers.adamw, eps=1e-6, decay=0.01, clip=1.0),
         steps=600,
         batch=8,

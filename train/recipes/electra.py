@@ -43,7 +43,7 @@ def electra_tiny() -> Recipe:
     return _recipe(
         "electra-tiny",
         0.15,
-        schedule=lambda steps: optimizers.linear(1e-3, min(100, steps // 10), steps),
+        schedule=lambda steps: optimizers.linear(3e-4, min(100, steps // 10), steps),
         steps=600,
         batch=8,
         length=128,

@@ -36,7 +36,7 @@ def roberta_tiny() -> Recipe:
     """Four layers on the built-in corpus: `zoo pretrain roberta-tiny`."""
     return _recipe(
         "roberta-tiny",
-        schedule=lambda steps: optimizers.linear(1e-3, min(100, steps // 10), steps),
+        schedule=lambda steps: optimizers.linear(5e-4, min(100, steps // 10), steps),
         steps=600,
         batch=8,
         length=128,

@@ -1,0 +1,38 @@
+"""Products of one training step, 2 FLOP a multiply-add; embeddings are not counted.
+
+A forward pass counts once and its backward pass twice; a teacher has no backward pass.
+"""
+
+TRAINED, READ = 3, 1  # passes
+NARROW = 64  # width of ALBERT's tokens, and of ELECTRA's generator
+MIDDLE = 128  # width of ELECTRA's tokens
+
+
+def step(work) -> float:
+    """What the sizes of a work come to."""
+    d, length, told = work.width, work.max_length, work.predictions
+    encoder = _blocks(work, length, work.num_layers, d, work.mlp_width)
+    head = lambda tokens, width: 2 * tokens * work.vocab_size * width
+    if work.model == "distilbert":
+        student = _blocks(work, length, work.student_layers, d, work.mlp_width)
+        texts = TRAINED * (student + head(length, d)) + READ * (encoder + head(length, d))
+    elif work.model == "electra":
+        generator = _blocks(work, length, work.num_layers, NARROW, work.mlp_width // 4)
+        texts = TRAINED * (encoder + generator + head(told, MIDDLE))
+    elif work.model == "t5":
+        targets = work.targets
+        decoder = _blocks(work, targets, work.num_layers, d, work.mlp_width)
+        # The decoder asks with its own states and looks at those of the source.
+        source = 4 * work.num_layers * d * d * (targets + length)
+        source += 4 * work.num_layers * targets * length * d
+        texts = TRAINED * (encoder + decoder + source + head(targets, d))
+    else:
+        width = NARROW if work.model == "albert" else d
+        texts = TRAINED * (encoder + head(length if work.model == "gpt2" else told, width))
+    return work.rows * texts
+
+
+def _blocks(work, length: int, layers: int, width: int, mlp_width: int) -> float:
+    """Forward through the blocks for one text: the maps, then scores and mix."""
+    maps = 2 * (4 * width * width + 2 * width * mlp_width)
+    return layers * length * (maps + 4 * length * width)

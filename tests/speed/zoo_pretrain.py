@@ -1,0 +1,91 @@
+"""Zoo, one training step of a model that learns otherwise than GPT-2 and BERT: the trainer's own.
+
+What is hidden or cut out is drawn inside the step, which the others do not do.
+"""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import zoo
+from tests.speed import work as shared
+from tests.speed import zoo_weights
+from tests.speed.competitor import Run, serve
+from tests.speed.work import Work
+from tests.speed.zoo_step import stepped
+from train.objectives.distilled import Distilled
+from train.objectives.masked import Masked
+from train.objectives.ordered_pairs import OrderedPairs
+from train.objectives.replaced import Replaced, detection
+from train.objectives.spans import Spans
+from train.step import cast, corrupt, total
+
+NOTES = {"albert": "one dropout a block more", "distilbert": "one dropout a block more"}
+
+
+def objective(work: Work):
+    """What is learned; nothing that is drawn is a special token."""
+    if work.model == "t5":
+        return Spans(work.vocab_size - 1, shared.END)
+    kinds = {"albert": OrderedPairs, "electra": Replaced}
+    rate = work.predictions / work.max_length
+    goal = kinds.get(work.model, Masked)(work.vocab_size, shared.MASK, (0,), work.predictions, rate)
+    if work.model != "distilbert":
+        return goal
+    model, params = zoo_weights.teacher(work)
+    return Distilled(goal, model, cast(params, work.dtype))
+
+
+def examples(work: Work, batch: dict) -> dict[str, np.ndarray]:
+    """A batch before the objective's corruption: whole texts, and what else some of them have."""
+    if work.model == "t5":
+        return {"tokens": batch["text"], "mask": np.ones(batch["text"].shape, bool)}
+    words, nothing = batch["tokens"].copy(), np.zeros_like(batch["tokens"])
+    np.put_along_axis(words, batch["positions"], batch["targets"], axis=1)
+    return {
+        "tokens": words,
+        "mask": np.ones(words.shape, bool),
+        "words": np.ones_like(words),  # each token is a word
+        "segments": batch.get("segments", nothing),
+        "order": batch.get("order", nothing[:, 0]),
+    }
+
+
+def first_loss(work: Work, goal, model, params, batch: dict) -> float:
+    """The loss before training, of the words that the other competitors hide.
+
+    ELECTRA's discriminator reads those hidden words, as if its generator had guessed them.
+    """
+    whole, key = examples(work, batch), jax.random.key(0)
+    seen = corrupt(goal, key, whole)
+    seen |= {name: jnp.asarray(array) for name, array in batch.items() if name in seen}
+    if "positions" in batch:
+        seen["predictions"] = batch["positions"]
+        seen["weights"]["masked"] = jnp.ones(batch["positions"].shape)
+    if work.model == "electra":
+        seen |= {"hidden": jnp.asarray(batch["tokens"]), "tokens": jnp.asarray(whole["tokens"])}
+    params = cast(params, work.dtype)
+    terms, _ = goal.loss(model, params, seen, (), key, train=False)
+    if work.model == "electra":
+        inputs = seen["hidden"], seen["segments"], seen["documents"]
+        logits_BL = model.apply({"params": params}, *inputs, method="detect")
+        replaced_BL = seen["hidden"] != seen["tokens"]
+        terms["replaced"] = detection(logits_BL, replaced_BL, seen["weights"]["replaced"])
+    return float(total(goal, terms, jax.tree.map(jnp.sum, seen["weights"])))
+
+
+def build(work: Work, _folder: Path, _variant: str) -> tuple[dict, Run]:
+    model, params = zoo_weights.draw(work, work.model)
+    data, goal = shared.batches(work), objective(work)
+    loss = first_loss(work, goal, model, params, data[0])
+    run = stepped(work, model, params, goal, [examples(work, batch) for batch in data])
+    facts = {"loss": loss, "parameters": sum(x.size for x in jax.tree.leaves(params))}
+    if work.model in NOTES:
+        facts["note"] = NOTES[work.model]
+    return facts | {"versions": {"zoo": zoo.__version__, "jax": jax.__version__}}, run
+
+
+if __name__ == "__main__":
+    serve(build)

@@ -1,0 +1,65 @@
+"""The weights to start from, where zoo's own models say what there is to draw.
+
+    python -m tests.speed.zoo_weights WORK FOLDER       write them as Hugging Face folders
+
+A model of one network is the folder itself; ELECTRA's two lie in `generator` and `discriminator`,
+those of distillation in `student` and `teacher`.
+"""
+
+import json
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+import zoo
+from tests.speed.work import DROPOUT, Work
+from zoo import electra, huggingface
+
+
+def draw(work: Work, name: str, seed: int = 0):
+    """A model of the sizes of a work and random weights: wide, so that no part is idle."""
+    shared = ("vocab_size", "max_length", "num_heads", "width", "mlp_width")
+    sizes = {field: getattr(work, field) for field in shared}
+    architecture = zoo.ARCHITECTURES[name]
+    model = architecture.Model(
+        replace(architecture.SIZES[f"{name}-tiny"], dropout=DROPOUT, **sizes)
+    )
+    random, weights = np.random.default_rng(seed), {}
+    for path, leaf in huggingface.flatten(huggingface.abstract(model)).items():
+        spread = 0.1 if leaf.ndim == 1 or "bias" in path else 0.05
+        if re.search("token_embedding", path) and name == "t5":
+            spread = 1.0  # its head scales down
+        centre = 1.0 if path.endswith("scale") else 0.0
+        weights[path] = jnp.asarray(random.normal(centre, spread, leaf.shape), jnp.float32)
+    return model, huggingface.unflatten(weights)
+
+
+def teacher(work: Work):
+    """The teacher of a distillation: the BERT, and its weights."""
+    return draw(work, "bert", seed=1)
+
+
+def write(work: Work, folder: Path) -> None:
+    """Writes what transformers starts from."""
+    model, params = draw(work, work.model)
+    if work.model == "electra":
+        for name, cls in (
+            ("generator", electra.ElectraGenerator),
+            ("discriminator", electra.ElectraDiscriminator),
+        ):
+            config, part = electra.part(params, cls, model.config)
+            huggingface.write(folder / name, electra, config, part, cls=cls)
+    elif work.model == "distilbert":
+        huggingface.write(folder / "student", zoo.distilbert, model.config, params)
+        model, params = teacher(work)
+        huggingface.write(folder / "teacher", zoo.bert, model.config, params)
+    else:
+        huggingface.write(folder, zoo.ARCHITECTURES[work.model], model.config, params)
+
+
+if __name__ == "__main__":
+    write(Work(**json.loads(sys.argv[1])), Path(sys.argv[2]))
