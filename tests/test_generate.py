@@ -266,16 +266,22 @@ def test_transformers_generates_the_same(tmp_path):
 def test_transformers_finds_the_same_beams(tmp_path, penalty, early):
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
-    huggingface.write(tmp_path, gpt2, ROW.config, PARAMS)
+    end, draw = 1, np.random.default_rng(1)
+    prompts = [draw.integers(2, tiny.V, n).tolist() for n in draw.integers(1, 8, 8)]
+    # An end that is likely everywhere: with this penalty a search then stops too soon for some.
+    params = jax.tree.map(lambda x: x, PARAMS)
+    bias_D = params["trunk"]["norm"]["bias"]
+    table = params["trunk"]["token_embedding"]
+    table["embedding"] = table["embedding"].at[end].set(4 * bias_D / jnp.linalg.norm(bias_D))
+    huggingface.write(tmp_path, gpt2, ROW.config, params)
     theirs = transformers.GPT2LMHeadModel.from_pretrained(tmp_path).eval()
-    ids, real = np.zeros((2, len(PROMPTS), 6), int)
-    for row, prompt in enumerate(PROMPTS):
-        ids[row, 6 - len(prompt) :], real[row, 6 - len(prompt) :] = prompt, 1
-    end = beams(PROMPTS)[0][0][0][4]
+    ids, real = np.zeros((2, 8, 7), int)
+    for row, prompt in enumerate(prompts):
+        ids[row, 7 - len(prompt) :], real[row, 7 - len(prompt) :] = prompt, 1
     whole = theirs.generate(
         torch.from_numpy(ids),
         attention_mask=torch.from_numpy(real),
-        max_new_tokens=9,
+        max_new_tokens=15,
         do_sample=False,
         eos_token_id=end,
         pad_token_id=0,
@@ -286,9 +292,10 @@ def test_transformers_finds_the_same_beams(tmp_path, penalty, early):
         output_scores=True,
         return_dict_in_generate=True,
     )
-    found = beams(PROMPTS, end=end, penalty=penalty, early=early, best=3)
+    settings = {"length": 15, "end": end, "penalty": penalty, "early": early, "best": 3}
+    found = generate.beam(MODEL, params, prompts, **settings)
     texts = [text for row in found for text, _ in row]
-    expected = [row[6:].tolist() for row in whole.sequences]
+    expected = [row[7:].tolist() for row in whole.sequences]
     assert texts == [row[: row.index(end)] if end in row else row for row in expected]
     assert len({len(text) for text in texts}) > 1
     scores = [score for row in found for _, score in row]

@@ -7,7 +7,7 @@ import pytest
 
 from tests.speed.contest import check
 from tests.speed.table import ahead, append, leads, newest, speeds, summary, table
-from tests.speed.work import FIRST_WORD, MASK, WORKS, batches, published_shapes
+from tests.speed.work import END, FIRST_WORD, MASK, WORKS, batches, published_shapes
 
 
 def row(name, wall, cpu):
@@ -103,6 +103,28 @@ def test_hidden_words_can_be_put_back_and_frequent_words_are_frequent():
         assert words.min() >= FIRST_WORD
         # The first word of 8187 has a share of 1 / (1 + 1/2 + ... + 1/8187) = 0.104.
         assert 0.08 < (words == FIRST_WORD).mean() < 0.13
+
+
+def test_text_and_targets_of_spans_make_up_the_whole():
+    work = WORKS["t5"][0]
+    for batch in batches(work, count=2):
+        assert batch["tokens"].shape == (16, 128)
+        assert batch["targets"].shape == (16, work.targets) == (16, 29)
+        assert (batch["decoder_inputs"][:, 1:] == batch["targets"][:, :-1]).all()
+        assert (batch["decoder_inputs"][:, 0] == 0).all()
+        assert (batch["tokens"][:, -1] == END).all()
+        assert (batch["targets"][:, -1] == END).all()
+        marks = [work.vocab_size - 1 - i for i in range(work.spans)]
+        seen = np.concatenate([batch["tokens"], batch["targets"]], axis=1)
+        for row, text in zip(seen, batch["text"], strict=True):
+            assert sorted(row) == sorted([*text, *marks, *marks, END, END])
+
+
+def test_products_of_every_step_are_counted():
+    count = {name: WORKS[name][0].flops() / 1e9 for name in WORKS if name != "decode"}
+    assert count["roberta"] == count["bert"] == RECORD_FLOPS / 1e9
+    assert count["albert"] < count["bert"] < count["electra"] < count["distilbert"]
+    assert 1.3 < count["t5"] / count["bert"] < 1.8
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,9 @@ def _started(run: Run, state: State) -> State:
     if not given:
         return state
     whole = run.devices.saved(state)
-    put = lambda path, leaf: jax.device_put(given[path], leaf.sharding) if path in given else leaf
+    put = lambda path, leaf: (
+        jax.device_put(given[path], leaf.sharding, may_alias=False) if path in given else leaf
+    )
     params = unflatten({path: put(path, leaf) for path, leaf in flatten(whole.params).items()})
     return run.devices.placed(whole._replace(params=params))
 

@@ -16,7 +16,7 @@ from train import metrics
 
 
 class Task(NamedTuple):
-    """What a tokenizer and a length make of a recipe: the objective, and its examples."""
+    """What tokenizer, config and length make of a recipe: the objective, and its examples."""
 
     objective: Any
     train: Callable  # (corpus, length, batch, seed, process=) -> Batches

@@ -83,7 +83,7 @@ def make_step(
             "loss": total(objective, terms, weights),
             "gradient_norm": optax.tree.norm(gradient),
             "rate": schedule(state.step),
-            **means(terms, weights),
+            **means(objective, terms, weights),
         }
         return State(state.step + 1, params, opt_state, carry), metrics
 
@@ -123,14 +123,14 @@ def total(objective, terms, weights):
     )
 
 
-def means(terms, weights) -> dict:
-    """The accuracy of each term, and its loss where there are several."""
+def means(objective, terms, weights) -> dict:
+    """The accuracy of each term, and its loss where several count."""
     found = {}
     for name, term in terms.items():
         count = jnp.maximum(weights[name], 1)
         if term.right is not None:
             found[f"{name}_accuracy"] = term.right / count
-        if len(terms) > 1:
+        if len(terms) > 1 and objective.factors[name]:
             found[f"{name}_loss"] = term.loss / count
     return found
 
@@ -142,7 +142,7 @@ def add_up(objective, evaluate, params, batches, carry) -> dict:
         found, carry = evaluate(params, batches(number), carry, number)
         sums = found if sums is None else jax.tree.map(jnp.add, sums, found)
     terms, weights = jax.device_get(sums)
-    found = {"loss": total(objective, terms, weights), **means(terms, weights)}
+    found = {"loss": total(objective, terms, weights), **means(objective, terms, weights)}
     return {name: float(value) for name, value in found.items()}
 
 

@@ -24,12 +24,12 @@ from zoo.relative import Kernel
 def bucket(distance, num_buckets: int, max_distance: int):
     """The bucket of a distance from 0 on: the first half hold one each, the others ever more.
 
-    All from `max_distance` on are in the last. NumPy takes the logarithms, because those of an
-    accelerator are not exact, and of a hair more, because powers of two begin a bucket.
+    All from `max_distance` on are in the last. The logarithms are NumPy's, because powers of two
+    begin a bucket and those of an accelerator may miss it.
     """
     exact = num_buckets // 2
     near = np.arange(max_distance + 1)
-    share = np.log(np.maximum(near, 1) / exact + 1e-7) / np.log(max_distance / exact)
+    share = np.log(np.maximum(near, 1) / exact) / np.log(max_distance / exact)
     wide = np.minimum(exact + (share * (num_buckets - exact)).astype(np.int32), num_buckets - 1)
     return jnp.asarray(np.where(near < exact, near, wide))[jnp.minimum(distance, max_distance)]
 

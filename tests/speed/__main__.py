@@ -24,7 +24,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("works", nargs="*", choices=WORKS, metavar="|".join(WORKS))
+    parser.add_argument("works", nargs="*", metavar="|".join(WORKS))
     parser.add_argument("--rounds", type=int, default=9, help="turns of each competitor")
     parser.add_argument("--only", default="", help="competitors whose names contain this")
     parser.add_argument("--table", action="store_true", help="print, do not race")
@@ -32,7 +32,8 @@ def main() -> None:
     if arguments.table:
         print(tables())
         return
-    if not arguments.works:
+    # Not `choices`, which refuse that there is none, as with --table.
+    if not arguments.works or set(arguments.works) - set(WORKS):
         parser.error(f"name what to race: {', '.join(WORKS)}")
     if hasattr(os, "sched_setaffinity"):  # JAX takes as many threads as it may use cores
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
