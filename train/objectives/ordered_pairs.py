@@ -66,7 +66,12 @@ def choose(key, candidates_L, word_L, budget):
     draw_W = jax.random.uniform(length_key, (W,))
     chance_N = 1 / jnp.arange(1, LONGEST + 1)
 
-    def hide(taken_W, turn):
+    def unfinished(state):
+        taken_W, turn = state
+        return (turn < W) & (size_W.sum(where=taken_W) < budget)
+
+    def hide(state):
+        taken_W, turn = state
         first = order_W[turn]
         room = jnp.minimum(LONGEST, count - first)  # words from here to the end
         cumulative_N = jnp.cumsum(jnp.where(jnp.arange(LONGEST) < room, chance_N, 0))
@@ -79,7 +84,7 @@ def choose(key, candidates_L, word_L, budget):
         place_W = jnp.arange(W)
         gram_W = (first <= place_W) & (place_W < first + length)
         free = (first < count) & ~(gram_W & taken_W).any()
-        return taken_W | (gram_W & free), None
+        return taken_W | (gram_W & free), turn + 1
 
-    taken_W, _ = jax.lax.scan(hide, jnp.zeros(W, bool), jnp.arange(W))
+    taken_W, _ = jax.lax.while_loop(unfinished, hide, (jnp.zeros(W, bool), 0))
     return candidates_L & taken_W[number_W[word_L - 1]]
