@@ -268,7 +268,7 @@ def test_transformers_finds_the_same_beams(tmp_path, penalty, early):
     transformers = pytest.importorskip("transformers")
     end, draw = 1, np.random.default_rng(1)
     prompts = [draw.integers(2, tiny.V, n).tolist() for n in draw.integers(1, 8, 8)]
-    # An end that is likely everywhere: with this penalty a search then stops too soon for some.
+    # An end that is likely everywhere, so that a search with a penalty stops before it need.
     params = jax.tree.map(lambda x: x, PARAMS)
     bias_D = params["trunk"]["norm"]["bias"]
     table = params["trunk"]["token_embedding"]

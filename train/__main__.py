@@ -90,7 +90,7 @@ class Pretrain:
 
 @dataclass(frozen=True)
 class Generate:
-    """Continue a text with a causal model."""
+    """Continue a text, or turn it into another with an encoder-decoder."""
 
     folder: Annotated[Path, tyro.conf.Positional]
     """A model folder, ours or Hugging Face's."""
@@ -106,26 +106,20 @@ class Generate:
     """Choose among the likeliest that together have this probability."""
     seed: int = 0
     """Decides the draws."""
+    beams: int = 0
+    """Search with so many beams instead of drawing; 0: draw."""
 
     def run(self):
-        """Prints the prompt and its continuation."""
+        """Prints the prompt and its continuation; of an encoder-decoder, what it makes of it."""
         from zoo import generate, load
 
         model, params, tokenizer = load(self.folder)
-        print(
-            self.prompt
-            + generate.text(
-                model,
-                params,
-                tokenizer,
-                self.prompt,
-                length=self.tokens,
-                temperature=self.temperature,
-                top_k=self.top_k,
-                top_p=self.top_p,
-                seed=self.seed,
-            )
-        )
+        settings = {"beams": self.beams}
+        if not self.beams:
+            names = ("temperature", "top_k", "top_p", "seed")
+            settings = {name: getattr(self, name) for name in names}
+        new = generate.text(model, params, tokenizer, self.prompt, length=self.tokens, **settings)
+        print(new if hasattr(model, "encode") else self.prompt + new)
 
 
 @dataclass(frozen=True)

@@ -85,10 +85,10 @@ class UnscaledAttention(nn.Module):
         """What there is to look at: k_BHMK, v_BHMK."""
         return into_heads(memory_BMD, self.key()), into_heads(memory_BMD, self.value())
 
-    def look(self, x_BLD, k_BHMK, v_BHMK, bias, mask, *, train: bool = False):
-        """What x finds there: x_BLD. The bias and the mask broadcast to [B, H, L, M]."""
+    def look(self, x_BLD, k_BHMK, v_BHMK, bias_HLM, mask, *, train: bool = False):
+        """What x finds there: x_BLD. The bias may be 0; the mask broadcasts to [B, H, L, M]."""
         q_BHLK = into_heads(x_BLD, self.query())
-        score_BHLM = product("BHLK,BHMK->BHLM", q_BHLK, k_BHMK) + bias
+        score_BHLM = product("BHLK,BHMK->BHLM", q_BHLK, k_BHMK) + bias_HLM
         return out_of_heads(self.mix(score_BHLM, v_BHMK, mask, train=train), self.output())
 
 
@@ -127,10 +127,10 @@ class EncoderBlock(nn.Module):
         self.mlp = self.feed_forward(self.mlp_width, self.width, self.dropout)
         self.mlp_dropout = Dropout(self.dropout)
 
-    def __call__(self, x_BLD, bias, mask, *, train: bool = False):
+    def __call__(self, x_BLD, bias_HLL, mask, *, train: bool = False):
         normed_BLD = self.attention_norm(x_BLD)
         remembered = self.attention.remember(normed_BLD)
-        attended_BLD = self.attention.look(normed_BLD, *remembered, bias, mask, train=train)
+        attended_BLD = self.attention.look(normed_BLD, *remembered, bias_HLL, mask, train=train)
         x_BLD = x_BLD + self.attention_dropout(attended_BLD, train=train)
         return x_BLD + self.mlp_dropout(self.mlp(self.mlp_norm(x_BLD), train=train), train=train)
 
@@ -162,19 +162,19 @@ class DecoderBlock(nn.Module):
         """What there is to look at in the source: its keys and values."""
         return self.source_attention.remember(source_BLD)
 
-    def __call__(self, x_BTD, source, bias, mask, source_mask, *, train: bool = False):
+    def __call__(self, x_BTD, source, bias_HTT, mask, source_mask, *, train: bool = False):
         normed_BTD = self.attention_norm(x_BTD)
         remembered = self.attention.remember(normed_BTD)
-        attended_BTD = self.attention.look(normed_BTD, *remembered, bias, mask, train=train)
+        attended_BTD = self.attention.look(normed_BTD, *remembered, bias_HTT, mask, train=train)
         return self._after(x_BTD, attended_BTD, source, source_mask, train=train)
 
-    def extend(self, x_B1D, k_BHMK, v_BHMK, at, source, bias, mask, source_mask):
+    def extend(self, x_B1D, k_BHMK, v_BHMK, at, source, bias_H1M, mask, source_mask):
         """The same for one token behind a memory: x_B1D, and the memory with it at `at`."""
         normed_B1D = self.attention_norm(x_B1D)
         k_BH1K, v_BH1K = self.attention.remember(normed_B1D)
         k_BHMK = jax.lax.dynamic_update_slice_in_dim(k_BHMK, k_BH1K, at, 2)
         v_BHMK = jax.lax.dynamic_update_slice_in_dim(v_BHMK, v_BH1K, at, 2)
-        attended_B1D = self.attention.look(normed_B1D, k_BHMK, v_BHMK, bias, mask)
+        attended_B1D = self.attention.look(normed_B1D, k_BHMK, v_BHMK, bias_H1M, mask)
         return self._after(x_B1D, attended_B1D, source, source_mask, train=False), k_BHMK, v_BHMK
 
     def _after(self, x_BTD, attended_BTD, source, source_mask, *, train: bool):

@@ -201,10 +201,10 @@ def _take(x, at_BW):
     return jax.vmap(lambda row, at: row[at])(x, at_BW)
 
 
-def text(model, params, tokenizer, prompt: str, *, ends=ENDS, **settings) -> str:
+def text(model, params, tokenizer, prompt: str, *, ends=ENDS, beams: int = 0, **settings) -> str:
     """The continuation of a text, or what an encoder and a decoder make of it.
 
-    An empty prompt begins a new document. Whole texts are decoded at once: a character may be cut
+    `settings` are those of `generate`, or with `beams` those of `beam`. An empty prompt begins a new document. Whole texts are decoded at once: a character may be cut
     over several byte-level tokens.
     """
     if tokenizer is None:
@@ -217,7 +217,11 @@ def text(model, params, tokenizer, prompt: str, *, ends=ENDS, **settings) -> str
         ids = ordinary.encode(prompt, add_special_tokens=False).ids or known
     if not ids:
         raise ValueError("the prompt is empty, and the tokenizer has no token to begin a text with")
-    (new,) = generate(model, params, [ids], end=next(iter(known), None), **settings)
+    end = next(iter(known), None)
+    if beams:
+        (((new, _),),) = beam(model, params, [ids], end=end, width=beams, **settings)
+    else:
+        (new,) = generate(model, params, [ids], end=end, **settings)
     return tokenizer.decode(new, skip_special_tokens=False)
 
 

@@ -140,8 +140,8 @@ def into_heads(x_BLD, kernel_DHK, bias_HK=0.0):
 def out_of_heads(x_BHLK, kernel_HKD):
     """x_BHLK -> x_BLD."""
     B, H, L, K = x_BHLK.shape
-    x_BLD = x_BHLK.swapaxes(1, 2).reshape(B, L, H * K)
-    return affine(x_BLD, kernel_HKD.reshape(H * K, -1))
+    x_BLF = x_BHLK.swapaxes(1, 2).reshape(B, L, H * K)
+    return affine(x_BLF, kernel_HKD.reshape(H * K, -1))
 
 
 class Embedding(nn.Module):

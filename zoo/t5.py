@@ -7,8 +7,8 @@ positions; norms only scale and stand in front of each sub-layer, one more at th
 no biases; attention is not scaled, but the output is.
 
 Departures: dropout is drawn for every position, as in transformers; the released code draws it once
-for all positions of a text. Weights are drawn as in transformers, whose only difference is the
-table of distances. Several documents in one source do not see each other; the decoder sees all.
+for all positions of a text. Weights are drawn as there, but the table of distances as in
+transformers. Several documents in one source do not see each other; the decoder sees them all.
 
 B batch  L length of the source  T length of the target  D width  F feed-forward width  H heads
 M memory  K head width  V vocabulary
@@ -121,22 +121,22 @@ class T5(nn.Module):
     def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
         """Reads a source: x_BLD."""
         places_L = jnp.arange(tokens_BL.shape[1])
-        bias = self.encoder_bias(places_L, places_L)
+        bias_HLL = self.encoder_bias(places_L, places_L)
         mask = None if documents_BL is None else attention.same_document(documents_BL)
         x_BLD = self.embedding_dropout(self.token_embedding(tokens_BL), train=train)
         for block in self.encoder:
-            x_BLD = block(x_BLD, bias, mask, train=train)
+            x_BLD = block(x_BLD, bias_HLL, mask, train=train)
         return self.encoder_dropout(self.encoder_norm(x_BLD), train=train)
 
     def __call__(self, tokens_BL, targets_BT, documents_BL=None, *, train: bool = False):
         source_BLD = self.encode(tokens_BL, documents_BL, train=train)
         source_mask = None if documents_BL is None else (documents_BL > 0)[:, None, None]
         places_T = jnp.arange(targets_BT.shape[1])
-        bias, mask = self.decoder_bias(places_T, places_T), attention.causal(len(places_T))
+        bias_HTT, mask = self.decoder_bias(places_T, places_T), attention.causal(len(places_T))
         x_BTD = self.embedding_dropout(self.token_embedding(targets_BT), train=train)
         for block in self.decoder:
             source = block.remember(source_BLD)
-            x_BTD = block(x_BTD, source, bias, mask, source_mask, train=train)
+            x_BTD = block(x_BTD, source, bias_HTT, mask, source_mask, train=train)
         return self.decoder_dropout(self.decoder_norm(x_BTD), train=train)
 
     def start(self, tokens_BL, documents_BL, room: int):
@@ -151,14 +151,14 @@ class T5(nn.Module):
     def extend(self, token_B, cache: Cache):
         """Reads one token more of the target: x_B1D, and the new cache."""
         at, places_M = cache.length, jnp.arange(cache.keys[0].shape[2])
-        bias, mask = self.decoder_bias(at[None], places_M), places_M <= at
+        bias_H1M, mask = self.decoder_bias(at[None], places_M), places_M <= at
         x_B1D = self.token_embedding(token_B[:, None])
         keys, values = [], []
         for block, k_BHMK, v_BHMK, source in zip(
             self.decoder, cache.keys, cache.values, cache.sources, strict=True
         ):
             x_B1D, k_BHMK, v_BHMK = block.extend(
-                x_B1D, k_BHMK, v_BHMK, at, source, bias, mask, cache.mask_B11L
+                x_B1D, k_BHMK, v_BHMK, at, source, bias_H1M, mask, cache.mask_B11L
             )
             keys.append(k_BHMK)
             values.append(v_BHMK)
@@ -174,16 +174,13 @@ class T5LM(nn.Module):
     def setup(self):
         self.trunk = T5(self.config, FeedForward)
 
-    def _head(self, x_BTD):
-        return Scores(x_BTD * x_BTD.shape[-1] ** -0.5, self.trunk.token_embedding.embedding, 0.0)
-
     def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
         """The states of a source: x_BLD."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)
 
     def scores(self, tokens_BL, targets_BT, documents_BL=None, *, train: bool = False):
         """What each position believes of the next token, before the product with the vocabulary."""
-        return self._head(self.trunk(tokens_BL, targets_BT, documents_BL, train=train))
+        return self._scores(self.trunk(tokens_BL, targets_BT, documents_BL, train=train))
 
     def __call__(self, tokens_BL, targets_BT=None, documents_BL=None, *, train: bool = False):
         """logits_BTV of the next token; without targets, of the first alone."""
@@ -199,7 +196,10 @@ class T5LM(nn.Module):
     def step(self, token_B, cache: Cache):
         """Reads one token more of the target: logits_BV after it, and the cache with it."""
         x_B1D, cache = self.trunk.extend(token_B, cache)
-        return self._head(x_B1D).logits()[:, 0], cache
+        return self._scores(x_B1D).logits()[:, 0], cache
+
+    def _scores(self, x_BTD):
+        return Scores(x_BTD * x_BTD.shape[-1] ** -0.5, self.trunk.token_embedding.embedding, 0.0)
 
 
 Model = T5LM

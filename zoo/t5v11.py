@@ -70,9 +70,6 @@ class T5v11LM(nn.Module):
         self.trunk = T5(c, GatedFeedForward)
         self.head = Embedding(c.vocab_size, c.width, nn.initializers.normal(1.0))
 
-    def _scores(self, x_BTD):
-        return Scores(x_BTD, self.head.embedding, 0.0)
-
     def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
         """The states of a source: x_BLD."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)
@@ -96,6 +93,9 @@ class T5v11LM(nn.Module):
         """Reads one token more of the target: logits_BV after it, and the cache with it."""
         x_B1D, cache = self.trunk.extend(token_B, cache)
         return self._scores(x_B1D).logits()[:, 0], cache
+
+    def _scores(self, x_BTD):
+        return Scores(x_BTD, self.head.embedding, 0.0)
 
 
 Model = T5v11LM
