@@ -204,8 +204,9 @@ def _take(x, at_BW):
 def text(model, params, tokenizer, prompt: str, *, ends=ENDS, beams: int = 0, **settings) -> str:
     """The continuation of a text, or what an encoder and a decoder make of it.
 
-    `settings` are those of `generate`, or with `beams` those of `beam`. An empty prompt begins a new document. Whole texts are decoded at once: a character may be cut
-    over several byte-level tokens.
+    `settings` are those of `generate`, or with `beams` those of `beam`. An empty prompt begins a
+    new document. Whole texts are decoded at once: a character may be cut over several byte-level
+    tokens.
     """
     if tokenizer is None:
         raise ValueError("the model folder has no tokenizer, so it takes token ids only")

@@ -12,7 +12,7 @@ from train.data import windows
 from train.objectives import spans
 from train.objectives.spans import Spans
 from train.recipe import Recipe, Task
-from zoo import t5
+from zoo import t5, t5v11
 
 
 def task(tokenizer, config, length) -> Task:
@@ -37,6 +37,8 @@ def t5_tiny() -> Recipe:
     """Four layers and four, on the built-in corpus: `zoo pretrain t5-tiny`."""
     return _recipe(
         "t5-tiny",
+        "t5",
+        t5.SIZES["t5-tiny"],
         schedule=lambda steps: optimizers.linear(1e-2, min(50, steps // 10), steps),
         steps=600,
         batch=8,
@@ -46,10 +48,12 @@ def t5_tiny() -> Recipe:
     )
 
 
-def published(name: str) -> Recipe:
+def published(name: str, architecture: str, config) -> Recipe:
     """A published size with the paper's recipe."""
     return _recipe(
         name,
+        architecture,
+        config,
         schedule=lambda steps: optimizers.inverse_square_root(0.01, 10_000),
         steps=1_000_000,
         batch=2048,
@@ -58,11 +62,11 @@ def published(name: str) -> Recipe:
     )
 
 
-def _recipe(name, **fields) -> Recipe:
+def _recipe(name, architecture, config, **fields) -> Recipe:
     return Recipe(
         name=name,
-        architecture="t5",
-        config=t5.SIZES[name],
+        architecture=architecture,
+        config=config,
         make_tokenizer=tokenizers.t5,
         end_of_document=None,
         task=task,
@@ -75,5 +79,10 @@ def _recipe(name, **fields) -> Recipe:
 
 RECIPES = {
     "t5-tiny": t5_tiny,
-    **{size: partial(published, size) for size in t5.SIZES if size != "t5-tiny"},
+    **{
+        size: partial(published, size, architecture, config)
+        for architecture, release in (("t5", t5), ("t5v1_1", t5v11))
+        for size, config in release.SIZES.items()
+        if size != "t5-tiny"
+    },
 }
