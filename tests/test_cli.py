@@ -52,6 +52,13 @@ def test_an_empty_text_is_named(monkeypatch, capsys):
     assert line == "zoo: no text in empty.txt"
 
 
+def test_a_text_that_holds_what_a_recipe_puts_there_is_refused(monkeypatch, capsys):
+    Path("sentinels.txt").write_text("A text with <extra_id_3> in it.")
+    line = refusal(monkeypatch, capsys, "pretrain", "t5-tiny", "--text", "sentinels.txt")
+    assert "document 0 of the text holds '<extra_id_3>'" in line
+    assert "remove it" in line
+
+
 def test_a_text_too_short_for_its_vocabulary_says_so(monkeypatch, capsys):
     Path("short.txt").write_text("A short text.")
     line = refusal(monkeypatch, capsys, "pretrain", "gpt2-tiny", "--text", "short.txt")

@@ -20,6 +20,12 @@ def evaluate(folder, source, batch: int = 16, length: int | None = None, *, whol
     if tokenizer is None:
         raise ValueError(f"{folder} has no tokenizer to read a text with")
     name = zoo.architecture(model)
+    whole_model = zoo.ARCHITECTURES[name].Model
+    if not isinstance(model, whole_model):
+        raise ValueError(
+            f"{folder} holds a {type(model).__name__}, which pretraining does not train: it needs "
+            f"a {whole_model.__name__}"
+        )
     any_recipe = next(r for r in map(recipe, RECIPES) if r.architecture == name)
     chosen = replace(any_recipe, name=str(folder), config=model.config)
     length = length or min(128, model.config.max_length)
