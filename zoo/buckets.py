@@ -15,8 +15,7 @@ import numpy as np
 from flax import linen as nn
 
 from zoo.attention import Mix
-from zoo.layers import Dropout, into_heads, lookup, out_of_heads, product
-from zoo.relative import Kernel
+from zoo.layers import Dropout, Kernel, into_heads, lookup, out_of_heads, product
 
 # A distance is the position of the key less that of the query.
 

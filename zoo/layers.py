@@ -88,6 +88,17 @@ def _affine_backward(saved, gradient):
 affine.defvjp(partial(_product_forward, "...D,DF->...F"), _affine_backward)
 
 
+class Kernel(nn.Module):
+    """A map without a bias, for whoever multiplies with it."""
+
+    shape: tuple[int, ...]
+    kernel_init: Callable
+
+    @nn.compact
+    def __call__(self):
+        return self.param("kernel", self.kernel_init, self.shape)
+
+
 class Dense(nn.Module):
     """An affine map of the last axis: x_BLD -> x_BLF, or x_BD -> x_BF."""
 
@@ -200,9 +211,8 @@ class Scores(NamedTuple):
 def keep(key, rate: float, shape):
     """A mask of `shape`, True with probability 1 - rate, from a hash of (key, position).
 
-    A counter-based hash is several times cheaper than threefry on a CPU, and dropout asks for
-    nothing that it lacks; the tests hold its rate and its independence between positions, rows and
-    keys.
+    Several times cheaper than threefry on a CPU, and dropout asks for nothing that it lacks; the
+    tests hold its rate and its independence between positions, rows and keys.
     """
     words = jax.random.key_data(key).astype(jnp.uint32).reshape(-1)
     first = _scramble(words[0] ^ jnp.uint32(0x9E3779B9))

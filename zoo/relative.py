@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.attention import Mix
-from zoo.layers import into_heads, out_of_heads, product
+from zoo.layers import Kernel, into_heads, out_of_heads, product
 
 
 class Memory(NamedTuple):
@@ -95,17 +95,6 @@ def by_key(score_BHLR, at_BL, M: int):
         return flat.reshape(B, H, L, R - 1)[..., :M]
     window = lambda score_HR, i: jax.lax.dynamic_slice_in_dim(score_HR, R - M - i, M, 1)
     return jax.vmap(jax.vmap(window, (1, 0), 1))(score_BHLR, at_BL)
-
-
-class Kernel(nn.Module):
-    """A map without a bias, for whoever multiplies with it."""
-
-    shape: tuple[int, ...]
-    kernel_init: Callable
-
-    @nn.compact
-    def __call__(self):
-        return self.param("kernel", self.kernel_init, self.shape)
 
 
 class RelativeAttention(nn.Module):

@@ -24,8 +24,7 @@ from flax import linen as nn
 
 from zoo import attention, layers
 from zoo.buckets import DecoderBlock, DistanceBias, EncoderBlock, RMSNorm, either_side, the_past
-from zoo.layers import Dropout, Embedding, Scores, affine
-from zoo.relative import Kernel
+from zoo.layers import Dropout, Embedding, Kernel, Scores, affine
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo import layers, t5
-from zoo.layers import Dropout, Embedding, Scores, affine
-from zoo.relative import Kernel
+from zoo.layers import Dropout, Embedding, Kernel, Scores, affine
 from zoo.t5 import START, T5, Cache
 
 
