@@ -4,6 +4,7 @@ import io
 import json
 import math
 import re
+import shlex
 import struct
 import subprocess
 import sys
@@ -279,7 +280,7 @@ def test_a_manifest_tells_how_to_run_again(tmp_path):
     assert (written["recipe"], written["seed"], written["data"]) == ({"steps": 40}, 7, "a1b2")
     assert written["versions"]["jax"] == jax.__version__
     assert written["devices"]["count"] == jax.device_count()
-    assert "pytest" in written["command"]
+    assert shlex.split(written["command"]) == sys.orig_argv
 
 
 def test_the_revision_is_that_of_the_repository_which_tracks_the_code(tmp_path, monkeypatch):
