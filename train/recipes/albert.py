@@ -35,7 +35,7 @@ def task(tokenizer, config, length) -> Task:
 
 
 def albert_tiny() -> Recipe:
-    """One block called four times, on the built-in corpus, three minutes: `zoo pretrain albert-tiny`.
+    """One block called four times, on the built-in corpus: `zoo pretrain albert-tiny`.
 
     Held-out perplexity of the hidden words is about 680, where a unigram model has 796; 55 % of the
     orders are told right.
