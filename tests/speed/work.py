@@ -62,7 +62,7 @@ STEP = "{} 4 x 256, one training step, batch 16 x 128, vocabulary 8192, {}"
 GPT2_BASE = dict(
     vocab_size=50257, max_length=1024, num_layers=12, num_heads=12, width=768, mlp_width=3072
 )
-DISTILLED = "DistilBERT 2 x 256 of BERT 4 x 256"
+DISTILLED = "DistilBERT 2 x 256, taught by BERT"
 SPANS = "T5 4 + 4 x 256, one training step, batch 16 x 128 in, 29 out, vocabulary 8192, {}"
 DECODE = "greedy decoding, {}, {}, 64 tokens after 32"
 
