@@ -90,6 +90,19 @@ def test_schedules_take_python_integers_and_steps_beyond_float32(name):
     assert math.isfinite(float(schedule(jnp.int32(2**31 - 1))))
 
 
+def test_a_staircase_stands_and_then_falls_at_every_step_of_it():
+    schedule = optimizers.staircase(2.0, 30, 10, 4.0)
+    rates = [float(schedule(step)) for step in (0, 29, 30, 39, 40, 50)]
+    np.testing.assert_allclose(rates, [2.0, 2.0, 0.5, 0.5, 0.125, 0.03125], rtol=1e-6)
+
+
+def test_gradient_descent_goes_down_the_clipped_gradient():
+    optimizer = optimizers.sgd(optimizers.constant(0.5), clip=1.0)
+    gradient = {"a": jnp.array([3.0, 4.0])}
+    updates, _ = optimizer.update(gradient, optimizer.init(gradient), gradient)
+    np.testing.assert_allclose(updates["a"], [-0.3, -0.4], rtol=1e-6)
+
+
 def test_the_slanted_triangle_stays_above_its_end_where_the_papers_equation_does_not():
     schedule = optimizers.slanted_triangular(PEAK, 19)  # cut at int(1.9) = 1
     rates = [float(schedule(t)) for t in range(25)]

@@ -49,8 +49,8 @@ def test_shapes_are_what_names_say(name):
             params,
         )
         jax.eval_shape(jax.grad(lambda p: tiny.loss_like(row.model, p, row)), params)
-    assert any("Attention.look:x_BLD" in place for place in seen)
-    assert len(seen) > 40
+    assert any(place.endswith(":x_BLD") for place in seen)
+    assert len(seen) > 20
 
 
 def test_shapes_of_decoding_are_what_names_say():

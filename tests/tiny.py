@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zoo import albert, bert, distilbert, electra, gpt2, roberta, t5, t5v11, xlnet
+from zoo import albert, bert, distilbert, electra, gpt2, rnn, roberta, t5, t5v11, xlnet
 
 V, B, L = 61, 3, 12
 
@@ -51,6 +51,7 @@ def _guess_and_detect(model, tokens_BL, segments_BL, documents_BL, predictions_B
 TOKENS, SEGMENTS, DOCUMENTS, PREDICTIONS, BLOCKED = _draw()
 TARGETS = np.pad(TOKENS[:, 2:9], ((0, 0), (1, 0)))  # what a decoder reads: 0, then its own words
 TABLE = {
+    "rnn": Tiny(rnn, rnn.Config(V, 1 << 30, 2, 24, 0.1, 20), "past", {}, (TOKENS, DOCUMENTS)),
     "gpt2": Tiny(gpt2, gpt2.Config(V, 32, 2, 3, 24, 40, 8, 0.1), "past", {}, (TOKENS, DOCUMENTS)),
     "bert": Tiny(
         bert,

@@ -82,7 +82,7 @@ class Pretrain:
             return
         if self.teacher:
             print("\n".join(distillation.compare(out, self.teacher, chosen, source)))
-        if chosen.architecture == "gpt2":
+        if chosen.architecture in ("gpt2", "rnn"):
             print("a sample:")
             Generate(out, "The").run()
         print(f"model folder: {out}\ncurves: {out / 'curves.png'}")

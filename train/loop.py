@@ -243,12 +243,13 @@ def _introduction(run: Run) -> list[str]:
 def flops(params, recipe: Recipe) -> float:
     """FLOP of one update: 6 a kernel parameter and token, and attention's 12 L D a layer and token.
 
-    Embeddings are not counted; a tied head is, as if every position were predicted.
+    Embeddings are not counted; the head is, as if every position were predicted.
     """
     leaves = flatten(params).items()
     kernels = sum(math.prod(x.shape) for path, x in leaves if path.endswith("kernel"))
     c = recipe.config
-    a_token = 6 * (kernels + c.vocab_size * c.width) + 12 * c.num_layers * recipe.length * c.width
+    attention = c.num_layers * recipe.length * c.width if hasattr(c, "num_heads") else 0
+    a_token = 6 * (kernels + c.vocab_size * c.width) + 12 * attention
     return float(a_token * recipe.batch * recipe.length)
 
 

@@ -95,6 +95,15 @@ def one_cycle(peak: float, steps: int, rise: float = 0.25) -> optax.Schedule:
     return optax.cosine_onecycle_schedule(steps, peak, rise, div_factor=25.0, final_div_factor=4e3)
 
 
+def staircase(peak: float, hold: int, every: int, factor: float) -> optax.Schedule:
+    """Hold `peak` for `hold` steps, then divide it by `factor`, again after `every` steps more.
+
+    Zaremba et al. 2014, section 4, where `every` is an epoch.
+    """
+    falls = lambda step: jnp.maximum((step - hold) // every + 1, 0)
+    return lambda step: peak * jnp.float32(factor) ** -falls(step)
+
+
 def _after_warmup(peak, warmup, then):
     rise = optax.linear_schedule(0.0, peak, max(warmup, 1))
     return lambda step: jnp.where(step < warmup, rise(step), then(step))
@@ -252,6 +261,13 @@ def adafactor(
         scale,
         optax.scale_by_learning_rate(schedule),
     )
+
+
+def sgd(
+    schedule: optax.Schedule, decay_mask: Mask | None = None, clip: float | None = 5.0
+) -> optax.GradientTransformation:
+    """Stochastic gradient descent, without momentum and without decay."""
+    return _chain(clip, optax.scale_by_learning_rate(schedule))
 
 
 def scale_by_uncorrected_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:

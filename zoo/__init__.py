@@ -4,7 +4,8 @@ Array names end in their shape: x_BLD has the axes batch, length, width. The let
 
     B batch   L length   M memory (keys') length   D width   H heads   K head width
     F feed-forward width   V vocabulary   E embedding width   P predictions   C classes
-    S segments   N negatives   T target length       digits are literal: mask_B1LM, next_B2
+    S segments   N negatives   T target length   G gates
+    digits are literal: mask_B1LM, next_B2
 """
 
 import difflib
@@ -21,6 +22,7 @@ from zoo import (
     electra,
     gpt2,
     huggingface,
+    rnn,
     roberta,
     t5,
     t5v11,
@@ -32,6 +34,7 @@ __version__ = "0.1.0"
 
 # By the name that config.json and model.json know them by.
 ARCHITECTURES = {
+    "rnn": rnn,
     "bert": bert,
     "gpt2": gpt2,
     "xlnet": xlnet,

@@ -51,7 +51,7 @@ class Config:
 QUARTER = 12, 1, 64, 256  # the generator of the small model
 # Both networks and their heads; what they share is counted once.
 SIZES = {
-    "electra-tiny": Config(4096, 128, 4, 4, 256, 1024, 64, 0.0, 128, 4, 1, 64, 256),  # 4,020,161
+    "electra-tiny": Config(1024, 128, 3, 4, 128, 512, 32, 0.0, 128, 0, 1, 16, 64),  # 764,945
     "electra-small": Config(30522, 512, 12, 4, 256, 1024, 64, 0.1, 128, *QUARTER),  # 14,196,219
     "electra-base": Config(),  # 119,386,427
     "electra-large": Config(30522, 512, 24, 16, 1024, 4096, 64, 0.1, 1024, 24),  # 354,655,291

@@ -30,7 +30,7 @@ def train(
             f"the text has {num_tokens(corpus)} tokens, a window of length {length} needs "
             f"{length + overlap}: give more text, or a shorter length"
         )
-    example = lambda number, _: _window(corpus, number, length, overlap)
+    example = lambda number, _: window(corpus, number, length, overlap)
     return shuffled(example, count, batch, seed, process)
 
 
@@ -48,10 +48,11 @@ def evaluate(
     count = -(-(num_tokens(corpus) - overlap) // length)
     if count < 1:
         raise ValueError("the text has a single token, and nothing to predict it from")
-    return once(lambda number, _: _window(corpus, number, length, overlap), count, batch, process)
+    return once(lambda number, _: window(corpus, number, length, overlap), count, batch, process)
 
 
-def _window(corpus: Corpus, number: int, length: int, overlap: int) -> Batch:
+def window(corpus: Corpus, number: int, length: int, overlap: int) -> Batch:
+    """One row of a batch; behind the end of the text stands padding."""
     start, size = int(corpus.sentences[0]) + number * length, length + overlap
     found = read(corpus, start, min(start + size, int(corpus.sentences[-1])))
     tokens = np.zeros(size, np.int32)

@@ -36,19 +36,21 @@ def task(rate: float, tokenizer, config, length) -> Task:
 
 
 def electra_tiny() -> Recipe:
-    """Four layers and a generator of a quarter of their width, on the built-in corpus.
+    """Three layers on the built-in corpus, under three minutes: `zoo pretrain electra-tiny`
 
-    `zoo pretrain electra-tiny`
+    Its generator has no layers and guesses by frequency, the "unigram" of the paper's figure 3: in
+    so short a time one with layers learns as much as the discriminator, which then finds nothing.
     """
     return _recipe(
         "electra-tiny",
         0.15,
-        schedule=lambda steps: optimizers.linear(3e-4, min(100, steps // 10), steps),
-        steps=600,
-        batch=8,
-        length=128,
-        evaluate_every=200,
-        save_every=200,
+        schedule=lambda steps: optimizers.linear(1e-3, min(100, steps // 10), steps),
+        optimizer=partial(optimizers.adamw, b2=0.98, eps=1e-6, decay=0.01, clip=1.0),
+        steps=3600,
+        batch=16,
+        length=64,
+        evaluate_every=900,
+        save_every=900,
     )
 
 
@@ -58,6 +60,7 @@ def published(name: str, rate: float, peak: float, **fields) -> Recipe:
         name,
         rate,
         schedule=lambda steps: optimizers.linear(peak, min(10_000, steps // 10), steps),
+        optimizer=partial(optimizers.adamw_bert, eps=1e-6, decay=0.01, clip=1.0),
         dtype="bfloat16",
         **fields,
     )
@@ -71,7 +74,6 @@ def _recipe(name, rate: float, **fields) -> Recipe:
         make_tokenizer=partial(tokenizers.wordpiece, lowercase=True),
         end_of_document=None,
         task=partial(task, rate),
-        optimizer=partial(optimizers.adamw_bert, eps=1e-6, decay=0.01, clip=1.0),
         undecayed=BIASES_AND_NORMS,
         **fields,
     )

@@ -1,0 +1,79 @@
+"""Recurrent language models, trained window by window with the state carried on.
+
+Zaremba et al. 2014, section 4, and the released code: stochastic gradient descent at a rate of 1
+for some epochs, then less in each; the gradient, summed over the window and averaged over the rows,
+is clipped at 5 or 10. Ours is averaged over the window too, so the rate is times its length, and
+the clipping a part of it. An epoch is that of the Penn Treebank: 929,589 tokens.
+"""
+
+from functools import partial
+
+from train import optimizers, tokenizers
+from train.data import columns
+from train.objectives.carried import Carried
+from train.recipe import Recipe, Task
+from train.recipes.gpt2 import END
+from zoo import rnn
+
+EPOCH = 929_589  # tokens
+
+
+def task(tokenizer, config, length) -> Task:
+    """Columns of a stream in which every document opens with the end-of-text token."""
+    return Task(
+        Carried(tokenizer.token_to_id(END)),
+        columns.train,
+        columns.evaluate,
+        words="token",
+        predicts_all=True,
+    )
+
+
+def tiny(name: str) -> Recipe:
+    """Two layers of 256 on the built-in corpus: `zoo pretrain lstm-lm-tiny`, or gru-lm-tiny."""
+    return _recipe(
+        name,
+        schedule=lambda steps: optimizers.cosine(2e-3, min(50, steps // 10), steps, 2e-4),
+        optimizer=partial(optimizers.adamw, decay=0.01, clip=1.0),
+        steps=600,
+        batch=16,
+        length=64,
+        evaluate_every=200,
+        save_every=200,
+    )
+
+
+def published(name: str, hold: int, factor: float, epochs: int, clip: float, **fields) -> Recipe:
+    """A size of the paper: the rate stands for `hold` epochs, then falls by `factor` in each."""
+    batch, length = fields["batch"], fields["length"]
+    epoch = EPOCH // (batch * length)
+    return _recipe(
+        name,
+        schedule=lambda steps: optimizers.staircase(length, hold * epoch, epoch, factor),
+        optimizer=partial(optimizers.sgd, clip=clip / length),
+        steps=epochs * epoch,
+        **fields,
+    )
+
+
+def _recipe(name, **fields) -> Recipe:
+    return Recipe(
+        name=name,
+        architecture="rnn",
+        config=rnn.SIZES[name],
+        make_tokenizer=tokenizers.byte_level_bpe,
+        end_of_document=END,
+        task=task,
+        undecayed=(r"bias$",),
+        **fields,
+    )
+
+
+RECIPES = {
+    "rnn-lm-tiny": partial(tiny, "rnn-lm-tiny"),
+    "gru-lm-tiny": partial(tiny, "gru-lm-tiny"),
+    "lstm-lm-tiny": partial(tiny, "lstm-lm-tiny"),
+    "lstm-lm-small": partial(published, "lstm-lm-small", 4, 2.0, 13, 5.0, batch=20, length=20),
+    "lstm-lm-medium": partial(published, "lstm-lm-medium", 6, 1.2, 39, 5.0, batch=20, length=35),
+    "lstm-lm-large": partial(published, "lstm-lm-large", 14, 1.15, 55, 10.0, batch=20, length=35),
+}
