@@ -7,7 +7,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zoo import albert, bert, distilbert, electra, gpt2, rnn, roberta, t5, t5v11, xlnet
+from zoo import (
+    albert,
+    bahdanau,
+    bert,
+    distilbert,
+    electra,
+    gpt2,
+    luong,
+    rnn,
+    roberta,
+    seq2seq,
+    t5,
+    t5v11,
+    transformer,
+    xlnet,
+)
 
 V, B, L = 61, 3, 12
 
@@ -52,6 +67,34 @@ TOKENS, SEGMENTS, DOCUMENTS, PREDICTIONS, BLOCKED = _draw()
 TARGETS = np.pad(TOKENS[:, 2:9], ((0, 0), (1, 0)))  # what a decoder reads: 0, then its own words
 TABLE = {
     "rnn": Tiny(rnn, rnn.Config(V, 1 << 30, 2, 24, 0.1, 20), "past", {}, (TOKENS, DOCUMENTS)),
+    "seq2seq": Tiny(
+        seq2seq,
+        seq2seq.Config(V, 1 << 30, 2, 24, 0.1, 20),
+        "source",
+        {"targets_BT": TARGETS},
+        (TOKENS, TARGETS, DOCUMENTS),
+    ),
+    "bahdanau": Tiny(
+        bahdanau,
+        bahdanau.Config(V, 1 << 30, 1, 24, 0.1, 20, readout_width=14),
+        "source",
+        {"targets_BT": TARGETS},
+        (TOKENS, TARGETS, DOCUMENTS),
+    ),
+    "luong": Tiny(
+        luong,
+        luong.Config(V, 1 << 30, 2, 24, 0.1, 20, score="additive"),
+        "source",
+        {"targets_BT": TARGETS},
+        (TOKENS, TARGETS, DOCUMENTS),
+    ),
+    "marian": Tiny(
+        transformer,
+        transformer.Config(V, 32, 2, 3, 24, 40, 8, 0.1, 1, 0, "swish"),
+        "source",
+        {"targets_BT": TARGETS},
+        (TOKENS, TARGETS, DOCUMENTS),
+    ),
     "gpt2": Tiny(gpt2, gpt2.Config(V, 32, 2, 3, 24, 40, 8, 0.1), "past", {}, (TOKENS, DOCUMENTS)),
     "bert": Tiny(
         bert,

@@ -1,4 +1,4 @@
-"""From a source of text to what a run trains on: tokenizer, tokenised corpus, held-out part."""
+"""From a source of text to what a run trains on: the tokenizer and the tokenised corpus."""
 
 import hashlib
 import os
@@ -7,11 +7,9 @@ from itertools import islice
 from pathlib import Path
 
 from train.data import corpus as stored
-from train.data.corpus import Corpus, num_bytes, split
+from train.data.corpus import Corpus
 from train.recipe import Recipe
 from zoo import tokenizer as tokenizers
-
-__all__ = ["corpus", "num_bytes", "split", "tokenizer", "tokens"]
 
 # A tokenizer of some ten thousand words learns nothing from more.
 DOCUMENTS = 200_000
@@ -52,11 +50,6 @@ def corpus(recipe: Recipe, source, tokenizer) -> Corpus:
     cache = Path(os.environ.get("ZOO_CACHE", Path.home() / ".cache" / "zoo"))
     folder = cache / "corpora" / hashlib.sha256(name.encode()).hexdigest()[:16]
     return stored.prepare(_without_reserved(recipe, source), tokenizer, folder, end)
-
-
-def tokens(corpus: Corpus):
-    """The tokens of a part of a corpus, not copied."""
-    return corpus.tokens[int(corpus.sentences[0]) : int(corpus.sentences[-1])]
 
 
 def _without_reserved(recipe: Recipe, source):

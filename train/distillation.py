@@ -94,7 +94,7 @@ def compare(student, teacher, recipe: Recipe, source) -> list[str]:
     for name, folder in (("student", student), ("teacher", teacher)):
         model, params, tokenizer = zoo.load(folder)
         task = roberta.task(tokenizer, recipe.config, recipe.length)
-        _, held_out = corpora.split(corpora.corpus(recipe, source, tokenizer))
+        _, held_out = recipe.reading.split(corpora.corpus(recipe, source, tokenizer))
         batches = task.evaluate(held_out, recipe.length, recipe.batch)
         look = jax.jit(make_evaluate(model, task.objective, dtype="float32"))
         jax.block_until_ready(look(params, batches(0), (), 0))  # compiled

@@ -6,15 +6,17 @@ import jax
 
 import zoo
 from train import corpora
+from train.data.corpus import num_bytes
 from train.recipe import figures
 from train.recipes import RECIPES, recipe
 from train.step import add_up, make_evaluate
 
 
-def evaluate(folder, source, batch: int = 16, length: int | None = None, *, whole: bool) -> dict:
-    """Loss, perplexity and accuracy on a source, all of it or its held-out part; each token once.
+def evaluate(folder, source=None, batch: int = 16, length: int | None = None, kind=None) -> dict:
+    """Loss, perplexity and accuracy, each token counted once; a causal model's bits a byte too.
 
-    A causal model's bits a byte too. Raises ValueError where folder, text and length do not fit.
+    On a source of a `kind`, "text" or "pairs"; None: on the held-out part of what is built in.
+    Raises ValueError where folder, source and length do not fit.
     """
     model, params, tokenizer = zoo.load(folder)
     if tokenizer is None:
@@ -31,11 +33,15 @@ def evaluate(folder, source, batch: int = 16, length: int | None = None, *, whol
     length = length or min(128, model.config.max_length)
     if length > model.config.max_length:
         raise ValueError(f"--length {length} is over the {model.config.max_length} of {folder}")
-    text = corpora.corpus(chosen, source, tokenizer)
-    if not whole:
-        _, text = corpora.split(text)
+    if source and kind != chosen.reading.kind:
+        wanted = "--source" if chosen.reading.kind == "pairs" else "--text"
+        raise ValueError(f"a {name} is measured on {chosen.reading.kind}: give {wanted}")
+    text = corpora.corpus(chosen, source or chosen.reading.builtin(), tokenizer)
+    if source is None:
+        _, text = chosen.reading.split(text)
     task = chosen.task(tokenizer, model.config, length)
     batches = task.evaluate(text, length, batch)
     look = jax.jit(make_evaluate(model, task.objective, dtype="float32"))
     found = add_up(task.objective, look, params, batches, task.objective.carry(model, batch))
-    return figures(found, task, len(corpora.tokens(text)) / corpora.num_bytes(text))
+    predicted = chosen.reading.predicted(text, tokenizer)
+    return figures(found, task, len(predicted) / num_bytes(text))

@@ -14,8 +14,9 @@ import zoo
 from train import corpora, metrics, optimizers, parallel
 from train.checkpoint import Checkpoints
 from train.data.batches import Batches
+from train.data.corpus import num_bytes
 from train.manifest import write_manifest
-from train.recipe import Recipe, Task, figures
+from train.recipe import Recipe, Task, figures, flops
 from train.report import Report, Silence
 from train.step import State, add_up
 from zoo import checkpoint
@@ -40,7 +41,8 @@ class Run(NamedTuple):
     meta: dict  # what a checkpoint says of its run: it goes on only where this agrees
     levels: dict[str, float]  # losses to compare with
     tokens_a_byte: float
-    tokens: tuple[int, int]  # to train on, held out
+    tokens: tuple[int, int]  # to predict in training, held out
+    remarks: list[str]  # on the text, for whoever trains
 
 
 def pretrain(recipe: Recipe, source, out, *, resume=False, **choices) -> dict:
@@ -79,11 +81,20 @@ def pretrain(recipe: Recipe, source, out, *, resume=False, **choices) -> dict:
 
 
 def prepare(
-    recipe: Recipe, source, out, *, resume=False, tokenizer=None, way="mesh", mesh=(-1, 1, 1)
+    recipe: Recipe,
+    source,
+    out,
+    *,
+    dev=None,
+    resume=False,
+    tokenizer=None,
+    way="mesh",
+    mesh=(-1, 1, 1),
 ) -> Run:
     """Makes and checks everything: text, batches, model, devices.
 
-    `tokenizer` is a folder to take it from, `way` a key of parallel.WAYS, `mesh` its devices.
+    `dev` is a source to measure on, by default the last part of the other; `tokenizer` a folder to
+    take it from, `way` a key of parallel.WAYS, `mesh` its devices.
     """
     out = Path(out).absolute()
     saved = checkpoint.steps(out)
@@ -93,15 +104,21 @@ def prepare(
             "give --resume to go on with it, or another --out"
         )
     tokenizer = corpora.tokenizer(recipe, source, out if resume else None, tokenizer)
-    text, held_out = corpora.split(corpora.corpus(recipe, source, tokenizer))
-    tokens, held_out_tokens = corpora.tokens(text), corpora.tokens(held_out)
+    text = corpora.corpus(recipe, source, tokenizer)
+    remarks = recipe.reading.remarks(source, text, recipe.length)
+    if dev is None:
+        text, held_out = recipe.reading.split(text)
+    else:
+        held_out = corpora.corpus(recipe, dev, tokenizer)
+        remarks += recipe.reading.remarks(dev, held_out, recipe.length)
+    predicted = [recipe.reading.predicted(part, tokenizer) for part in (text, held_out)]
     task = recipe.task(tokenizer, recipe.config, recipe.length)
     architecture = zoo.ARCHITECTURES[recipe.architecture]
     schedule = recipe.schedule(recipe.steps)
     process = (jax.process_index(), jax.process_count())
     vocab_size = recipe.config.vocab_size
     meta = recipe.fields() | {
-        "data": source.fingerprint,
+        "data": source.fingerprint if dev is None else f"{source.fingerprint} {dev.fingerprint}",
         "tokenizer": tokenizers.fingerprint(tokenizer),
     }
     return Run(
@@ -126,10 +143,11 @@ def prepare(
         meta=json.loads(json.dumps(meta)),
         levels={
             "uniform, ln V": math.log(vocab_size),
-            "unigram": task.level(metrics.unigram_entropy(tokens, held_out_tokens, vocab_size)),
+            "unigram": task.level(metrics.unigram_entropy(*predicted, vocab_size)),
         },
-        tokens_a_byte=len(held_out_tokens) / corpora.num_bytes(held_out),
-        tokens=(len(tokens), len(held_out_tokens)),
+        tokens_a_byte=len(predicted[1]) / num_bytes(held_out),
+        tokens=tuple(map(len, predicted)),
+        remarks=remarks,
     )
 
 
@@ -234,23 +252,11 @@ def _report(run: Run, first_step: int):
 def _introduction(run: Run) -> list[str]:
     recipe, devices = run.recipe, jax.devices()
     return [
+        *run.remarks,
         f"{recipe.name}: {run.tokens[0]:,} tokens to train on, {run.tokens[1]:,} held out",
         f"batch {recipe.batch} ({recipe.batch // jax.process_count()} a process) of length "
         f"{recipe.length} on {len(devices)} {devices[0].platform} devices, {recipe.dtype}",
     ]
-
-
-def flops(params, recipe: Recipe) -> float:
-    """FLOP of one update: 6 a kernel parameter and token, and attention's 12 L D a layer and token.
-
-    Embeddings are not counted; the head is, as if every position were predicted.
-    """
-    leaves = flatten(params).items()
-    kernels = sum(math.prod(x.shape) for path, x in leaves if path.endswith("kernel"))
-    c = recipe.config
-    attention = c.num_layers * recipe.length * c.width if hasattr(c, "num_heads") else 0
-    a_token = 6 * (kernels + c.vocab_size * c.width) + 12 * attention
-    return float(a_token * recipe.batch * recipe.length)
 
 
 def _check_same_run(out, before, now) -> None:

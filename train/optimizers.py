@@ -270,6 +270,17 @@ def sgd(
     return _chain(clip, optax.scale_by_learning_rate(schedule))
 
 
+def adadelta(
+    schedule: optax.Schedule, decay_mask: Mask | None = None, clip: float | None = 1.0
+) -> optax.GradientTransformation:
+    """Adadelta (Zeiler 2012) as Bahdanau et al. 2014 have it: rho 0.95, epsilon 1e-6, no decay."""
+    return _chain(
+        clip,
+        optax.scale_by_adadelta(rho=0.95, eps=1e-6),
+        optax.scale_by_learning_rate(schedule),
+    )
+
+
 def scale_by_uncorrected_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
     """optax.scale_by_adam without its bias correction, which optax cannot leave out; same state."""
 

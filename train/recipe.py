@@ -13,6 +13,8 @@ import optax
 
 import zoo
 from train import metrics
+from train.reading import TEXT, Reading
+from zoo.huggingface import flatten
 
 
 class Task(NamedTuple):
@@ -57,6 +59,7 @@ class Recipe:
     evaluate_every: int = 1000
     save_every: int = 1000
     report_every: int = 10
+    reading: Reading = TEXT
     start: Callable[[dict], dict] = lambda shapes: {}  # of all parameters -> those not drawn
     reserved: str | None = None  # a pattern that no text may hold
     of_teacher: Callable | None = None  # the teacher's config -> that of a student made to fit
@@ -70,8 +73,13 @@ class Recipe:
         }
 
 
-def with_fields(recipe: Recipe, **fields) -> Recipe:
-    """The recipe with the fields that are not None in place of its own; ValueError if unfit."""
+def with_fields(recipe: Recipe, vocabulary: int | None = None, **fields) -> Recipe:
+    """The recipe with the fields that are not None in place of its own; ValueError if unfit.
+
+    `vocabulary` is that of its config.
+    """
+    if vocabulary is not None:
+        recipe = replace(recipe, config=replace(recipe.config, vocab_size=vocabulary))
     recipe = replace(recipe, **{k: v for k, v in fields.items() if v is not None})
     for name in ("steps", "batch", "length", "accumulate"):
         if getattr(recipe, name) < 1:
@@ -81,3 +89,16 @@ def with_fields(recipe: Recipe, **fields) -> Recipe:
             f"--length {recipe.length} is over the {recipe.config.max_length} of {recipe.name}"
         )
     return recipe
+
+
+def flops(params, recipe: Recipe) -> float:
+    """FLOP of one update: 6 a kernel parameter and token, and attention's 12 L D a layer and token.
+
+    Embeddings are not counted; the head is, as if every position were predicted.
+    """
+    leaves = flatten(params).items()
+    kernels = sum(math.prod(x.shape) for path, x in leaves if path.endswith("kernel"))
+    c = recipe.config
+    attention = c.num_layers * recipe.length * c.width if hasattr(c, "num_heads") else 0
+    a_token = 6 * (kernels + c.vocab_size * c.width) + 12 * attention
+    return float(a_token * recipe.batch * recipe.length)

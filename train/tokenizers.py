@@ -112,6 +112,14 @@ def t5(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
+def pairs(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """A translator's, for both sides: a cased unigram model; `<pad>` is 0, then `</s>`, `<unk>`.
+
+    Raises ValueError where the texts give fewer than `vocab_size` entries.
+    """
+    return _unigram(texts, vocab_size, published.T5_SPECIALS, [normalizers.NFKC()])
+
+
 def special(tokenizer: Tokenizer) -> tuple[int, int, int]:
     """The ids of what opens a text, what ends it, and what hides a word."""
     families = (("[CLS]", "[SEP]", "[MASK]"), ("<s>", "</s>", "<mask>"))

@@ -16,17 +16,21 @@ import jax.numpy as jnp
 
 from zoo import (
     albert,
+    bahdanau,
     bert,
     checkpoint,
     distilbert,
     electra,
     gpt2,
     huggingface,
+    luong,
     rnn,
     roberta,
+    seq2seq,
     t5,
     t5v11,
     tokenizer,
+    transformer,
     xlnet,
 )
 
@@ -35,6 +39,10 @@ __version__ = "0.1.0"
 # By the name that config.json and model.json know them by.
 ARCHITECTURES = {
     "rnn": rnn,
+    "seq2seq": seq2seq,
+    "bahdanau": bahdanau,
+    "luong": luong,
+    "marian": transformer,
     "bert": bert,
     "gpt2": gpt2,
     "xlnet": xlnet,

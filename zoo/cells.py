@@ -19,7 +19,15 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from zoo import layers
 from zoo.layers import Dropout, affine, product
+
+# `source`, `state` and the like are the maps of a decoder that looks at its source.
+AXES = (
+    *layers.AXES,
+    (r"(input|recurrent)/kernel$", ("fsdp", None, "tensor")),
+    (r"(source|state|combine|begin|readout)/kernel$", ("fsdp", "tensor")),
+)
 
 State = tuple[jax.Array, ...]  # arrays [B, D], of which the first is what a cell puts out
 
@@ -62,6 +70,16 @@ CELLS = {"rnn": Cell(1, 1, plain), "gru": Cell(3, 1, gru), "lstm": Cell(4, 2, ls
 def zeros(cell: str, width: int, batch: int) -> State:
     """The state that knows of nothing."""
     return (jnp.zeros((batch, width)),) * CELLS[cell].parts
+
+
+def published(ours: str, theirs: str, which: str) -> dict:
+    """The rows of a weight table for a layer: our path, torch's module and the suffix there."""
+    return {
+        f"{ours}/input/kernel": (f"{theirs}.weight_ih_{which}", "EGD -> (GD)E"),
+        f"{ours}/input/bias": (f"{theirs}.bias_ih_{which}", "GD -> (GD)"),
+        f"{ours}/recurrent/kernel": (f"{theirs}.weight_hh_{which}", "EGD -> (GD)E"),
+        f"{ours}/recurrent/bias": (f"{theirs}.bias_hh_{which}", "GD -> (GD)"),
+    }
 
 
 # Over time. Where documents are given (0 for padding, else from 1), a token that follows one of
@@ -227,6 +245,23 @@ class Stack(nn.Module):
             after.append(layer.step(x_BE, state))
             x_BE = after[-1][0]
         return tuple(after)
+
+
+def unroll(module, method: str, memory, y_BTE, source, *, train: bool = False):
+    """Runs a decoder that needs its last output over given words: what it puts out, [B, T, D].
+
+    `method` of the module takes (memory, y_BE, source) to (memory, x_BD). What it sows gets the
+    axis of time third, where attention has its queries.
+    """
+    over_time = nn.scan(
+        lambda module, memory, y_BE: getattr(module, method)(memory, y_BE, source, train=train),
+        variable_broadcast="params",
+        variable_axes={"intermediates": 2},
+        split_rngs={"params": False, "dropout": True},
+        in_axes=1,
+        out_axes=1,
+    )
+    return over_time(module, memory, y_BTE)[1]
 
 
 class Bidirectional(nn.Module):

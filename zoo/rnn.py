@@ -5,8 +5,8 @@ After Mikolov et al. 2010: a state is all that a token knows of those before it,
 the length of a text, and the state after one window goes into the next. New is where dropout
 stands: on what goes up, from the embedding to the head, never on what goes on in time.
 
-Departures: two biases a gate, as PyTorch and cuDNN have them; all weights are drawn within
-1 / sqrt(width), where the paper has a bound for each size.
+Departures: two biases a gate, as PyTorch and cuDNN have them; weights are drawn as PyTorch draws
+them, where the paper draws all evenly within a bound for each size.
 
 B batch  L length  D width  E embedding width  V vocabulary
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from flax import linen as nn
 
-from zoo import layers
+from zoo import cells
 from zoo.cells import Stack, uniform
 from zoo.layers import Dropout, Embedding, Scores
 
@@ -58,7 +58,7 @@ class RNN(nn.Module):
 
     def setup(self):
         c = self.config
-        self.token_embedding = Embedding(c.vocab_size, c.embed_width, uniform(c.width))
+        self.token_embedding = Embedding(c.vocab_size, c.embed_width, nn.initializers.normal(1.0))
         self.embedding_dropout = Dropout(c.dropout)
         self.stack = Stack(c.num_layers, c.cell, c.width, c.dropout)
         self.output_dropout = Dropout(c.dropout)
@@ -125,10 +125,7 @@ MODELS = {"RNNModel": RNNLM}
 PREFIX = ""
 WEIGHTS = {
     "trunk/token_embedding/embedding": "encoder.weight",
-    "trunk/stack/layers_{}/input/kernel": ("rnn.weight_ih_l{}", "EGD -> (GD)E"),
-    "trunk/stack/layers_{}/input/bias": ("rnn.bias_ih_l{}", "GD -> (GD)"),
-    "trunk/stack/layers_{}/recurrent/kernel": ("rnn.weight_hh_l{}", "EGD -> (GD)E"),
-    "trunk/stack/layers_{}/recurrent/bias": ("rnn.bias_hh_l{}", "GD -> (GD)"),
+    **cells.published("trunk/stack/layers_{}", "rnn", "l{}"),
     "head/embedding": "decoder.weight",
     "head/bias": "decoder.bias",
 }
@@ -139,7 +136,7 @@ TOKENIZER = {
     "bos_token": "<|endoftext|>",
     "eos_token": "<|endoftext|>",
 }
-AXES = (*layers.AXES, (r"(input|recurrent)/kernel$", ("fsdp", None, "tensor")))
+AXES = cells.AXES
 
 
 def published(c: Config) -> dict:

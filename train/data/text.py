@@ -56,7 +56,7 @@ def files(paths: Iterable, separator: str | None = None) -> Source:
     empty = True
     for path in paths:
         content = hashlib.sha256()
-        for block in _blocks(path):
+        for block in blocks(path):
             content.update(block.encode())
             empty = empty and not block.strip()
         digest.update(content.digest())
@@ -73,7 +73,7 @@ def files(paths: Iterable, separator: str | None = None) -> Source:
 
 def _documents(path: Path, separator: str | None) -> Iterator[str]:
     text, piece = "", str
-    for block in _blocks(path):
+    for block in blocks(path):
         text += block
         if separator:
             *whole, text = text.split(separator)
@@ -99,7 +99,7 @@ def _safe_cut(text: str, end: int) -> int:
     return end
 
 
-def _blocks(path: Path) -> Iterator[str]:
+def blocks(path: Path) -> Iterator[str]:
     """The text of a file, a block at a time, without a byte-order mark."""
     if not path.is_file():
         raise FileNotFoundError(f"no such text file: {path}")

@@ -19,6 +19,12 @@ def cross_entropy(scores: Scores, targets_BL, weights_BL) -> Term:
     return Term(*_summed(_surprise, scores, (targets_BL, weights_BL), ()))
 
 
+def smoothed_cross_entropy(scores: Scores, targets_BL, weights_BL, smoothing: float) -> Term:
+    """The same with the share `smoothing` of the truth spread evenly over the whole vocabulary."""
+    measure = partial(_smoothed_surprise, smoothing)
+    return Term(*_summed(measure, scores, (targets_BL, weights_BL), ()))
+
+
 def divergence(student: Scores, teacher: Scores, weights_BL, temperature: float) -> Term:
     """Sums weight times KL(teacher || student) at a temperature T, times T ** 2.
 
@@ -57,6 +63,16 @@ def _surprise(logits_BLV, inputs, _):
     gradient_BLV = jnp.exp(logits_BLV - highest_BL[..., None]) * (weights_BL / sum_BL)[..., None]
     hit_BLV = jnp.arange(logits_BLV.shape[-1]) == targets_BL[..., None]
     return loss, right, gradient_BLV - jnp.where(hit_BLV, weights_BL[..., None], 0)
+
+
+def _smoothed_surprise(smoothing, logits_BLV, inputs, shared):
+    (targets_BL, weights_BL), V = inputs, logits_BLV.shape[-1]
+    loss, right, gradient_BLV = _surprise(logits_BLV, inputs, shared)
+    # The target's logit counts less by the share, that of every word more by a part of it.
+    target_BL = jnp.take_along_axis(logits_BLV, targets_BL[..., None], -1)[..., 0]
+    loss += smoothing * (weights_BL * (target_BL - logits_BLV.mean(-1))).sum()
+    hit_BLV = jnp.arange(V) == targets_BL[..., None]
+    return loss, right, gradient_BLV + smoothing * weights_BL[..., None] * (hit_BLV - 1 / V)
 
 
 def _divergence(temperature, logits_BLV, inputs, teacher):

@@ -3,9 +3,20 @@
 import difflib
 
 from train.recipe import Recipe
-from train.recipes import albert, bert, distilbert, electra, gpt2, rnn, roberta, t5, xlnet
+from train.recipes import (
+    albert,
+    bert,
+    distilbert,
+    electra,
+    gpt2,
+    rnn,
+    roberta,
+    t5,
+    translators,
+    xlnet,
+)
 
-FAMILIES = (rnn, gpt2, bert, xlnet, roberta, albert, electra, distilbert, t5)
+FAMILIES = (rnn, translators, gpt2, bert, xlnet, roberta, albert, electra, distilbert, t5)
 RECIPES = {name: make for family in FAMILIES for name, make in family.RECIPES.items()}
 
 

@@ -26,7 +26,7 @@ def distilbert_tiny() -> Recipe:
         "distilbert",
         distilbert.SIZES["distilbert-tiny"],
         schedule=lambda steps: optimizers.linear(5e-4, steps // 20, steps),
-        steps=600,
+        steps=400,
         batch=8,
         length=128,
         evaluate_every=200,

@@ -46,11 +46,11 @@ def electra_tiny() -> Recipe:
         0.15,
         schedule=lambda steps: optimizers.linear(1e-3, min(100, steps // 10), steps),
         optimizer=partial(optimizers.adamw, b2=0.98, eps=1e-6, decay=0.01, clip=1.0),
-        steps=3600,
+        steps=2200,
         batch=16,
         length=64,
-        evaluate_every=900,
-        save_every=900,
+        evaluate_every=1100,
+        save_every=1100,
     )
 
 

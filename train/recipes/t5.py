@@ -43,11 +43,11 @@ def t5_tiny() -> Recipe:
         "t5",
         t5.SIZES["t5-tiny"],
         schedule=lambda steps: optimizers.linear(1e-2, min(50, steps // 10), steps),
-        steps=450,
+        steps=400,
         batch=8,
         length=128,
-        evaluate_every=150,
-        save_every=150,
+        evaluate_every=200,
+        save_every=200,
     )
 
 

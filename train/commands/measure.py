@@ -1,0 +1,94 @@
+"""How good models are and how large: `zoo evaluate` and `zoo list`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from train.commands.pairs import pairs
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a model by its own pretraining objective, a translator by what it writes."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """A model folder, ours or Hugging Face's."""
+    text: tuple[Path, ...] = ()
+    """Text files. None: the held-out part of what is built in."""
+    separator: str | None = None
+    """What separates documents within a file."""
+    source: Path | None = None
+    """For a translator: a file with a text a line, or a .tsv or .jsonl with pairs; .gz too."""
+    target: Path | None = None
+    """The file whose lines belong to those of --source."""
+    fields: tuple[str, str] | None = None
+    """Which fields of a .jsonl are source and target. None: those of that name."""
+    batch: int = 16
+    """Sequences at a time."""
+    length: int | None = None
+    """Tokens in a sequence. None: 128, or the most that the model takes."""
+    beams: int = 4
+    """Of a translator's search; 1 takes the likeliest word each time."""
+    penalty: float = 1.0
+    """What the number of words counts in that search."""
+    out: Path | None = None
+    """The file to write the translations to, one a line."""
+
+    def run(self):
+        """Prints loss, perplexity and accuracy; bits a byte of a causal model, BLEU and the like
+        of a translator.
+        """
+        from train import evaluation
+        from train.data import text
+
+        source, kind = None, "pairs" if self.source else "text"
+        if self.source:
+            source = pairs([self.source, *([self.target] if self.target else [])], self.fields)
+        elif self.text:
+            source = text.files(self.text, self.separator)
+        figures = evaluation.evaluate(self.folder, source, self.batch, self.length, kind)
+        for name, value in figures.items():
+            print(f"{name.replace('_', ' ')}: {value:.4f}")
+        if self.source:
+            self._translations(list(source.documents()))
+
+    def _translations(self, texts):
+        from train import translation
+        from zoo import load, translate
+
+        sources, references = texts[::2], texts[1::2]
+        settings = {"beams": self.beams, "penalty": self.penalty}
+        found = translate.translate(*load(self.folder), sources, **settings)
+        for name, value in translation.score(found, references).items():
+            print(f"{name.replace('_', ' ')}: {value:.2f}")
+        for least, most, count, bleu in translation.by_length(sources, found, references):
+            print(f"sources of {least} to {most} words ({count}): bleu {bleu:.2f}")
+        if self.out:
+            self.out.write_text("".join(f"{line}\n" for line in found))
+            print(f"translations: {self.out}")
+
+
+@dataclass(frozen=True)
+class List:
+    """Show every model: architecture, size, parameters."""
+
+    def run(self):
+        """Prints a line a recipe."""
+        import math
+
+        import jax
+
+        import zoo
+        from train.recipes import RECIPES, recipe
+        from zoo.huggingface import abstract
+
+        for name in RECIPES:
+            found = recipe(name)
+            model = zoo.ARCHITECTURES[found.architecture].Model(found.config)
+            count = sum(math.prod(x.shape) for x in jax.tree.leaves(abstract(model)))
+            print(
+                f"{name:28} {count:>14,} parameters  {found.steps:>9,} steps of "
+                f"{found.batch} x {found.length}"
+            )

@@ -1,0 +1,13 @@
+"""Pairs of texts in the forms that the commands take them."""
+
+from train.data import parallel
+
+
+def pairs(files, fields=None):
+    """Two line files, or one .tsv or .jsonl whose `fields` are source and target: a Source."""
+    if len(files) == 2:
+        if fields:
+            raise ValueError("--fields are for a .jsonl, which holds both sides")
+        return parallel.lines(*files)
+    (file,) = files
+    return parallel.table(file, fields)

@@ -1,0 +1,114 @@
+"""`zoo pretrain`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from train.commands.ask import Generate
+from train.commands.pairs import pairs
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Train a recipe on text and leave a model folder."""
+
+    recipe: Annotated[str, tyro.conf.Positional]
+    """Which one: `zoo list` shows them."""
+    text: tuple[Path, ...] = ()
+    """Text files, UTF-8, .gz too; each is one document. None: the built-in corpus."""
+    separator: str | None = None
+    """What separates documents within a file, such as a blank line, "\\n\\n"."""
+    tfds: str | None = None
+    """A dataset of TensorFlow Datasets by its name, or the folder where it is prepared."""
+    source: Path | None = None
+    """For a translator: a file with a text a line, or a .tsv or .jsonl with pairs; .gz too."""
+    target: Path | None = None
+    """The file whose lines belong to those of --source."""
+    fields: tuple[str, str] | None = None
+    """Which fields of a .jsonl are source and target. None: those of that name."""
+    dev: tuple[Path, ...] = ()
+    """What to measure on, in the form of the training text. None: the last part of that."""
+    tokenizer: Path | None = None
+    """A folder with a tokenizer to use. None: one is trained on the text."""
+    vocabulary: int | None = None
+    """Words of the tokenizer and the model. None: as many as the recipe has."""
+    teacher: Path | None = None
+    """A model folder to learn from: distillation."""
+    steps: int | None = None
+    """Updates in all. None, here and below: the recipe's own."""
+    batch: int | None = None
+    """Sequences in the batch of one update, over all devices."""
+    length: int | None = None
+    """Tokens in a sequence."""
+    seed: int | None = None
+    """Decides weights, order, masks and dropout."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """What matrix products compute in; parameters stay float32."""
+    accumulate: int | None = None
+    """Micro-batches that a batch is cut into, to save memory."""
+    parallel: Literal["mesh", "pmap"] = "mesh"
+    """How devices share the work."""
+    mesh: tuple[int, int, int] = (-1, 1, 1)
+    """Devices along data, fsdp and tensor; -1: all that are left."""
+    cluster: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Join the other processes of a TPU pod, or of a Slurm, Kubernetes or Open MPI job."""
+    out: Path | None = None
+    """The folder to leave. None: runs/RECIPE."""
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Go on with the run in that folder."""
+
+    def run(self):
+        """Pretrains, then shows a sample and where things are."""
+        import jax
+
+        from train import distillation, loop, parallel
+        from train.recipe import with_fields
+        from train.recipes import recipe
+
+        if self.cluster:
+            parallel.start()
+        plain = ("steps", "batch", "length", "seed", "dtype", "accumulate", "vocabulary")
+        chosen = with_fields(recipe(self.recipe), **{name: getattr(self, name) for name in plain})
+        if self.teacher:
+            chosen = distillation.distilled(chosen, self.teacher)
+        source, dev = self._sources(chosen.reading)
+        out = self.out or Path("runs") / self.recipe
+        figures = loop.pretrain(
+            chosen,
+            source,
+            out,
+            dev=dev,
+            resume=self.resume,
+            tokenizer=self.tokenizer,
+            way=self.parallel,
+            mesh=self.mesh,
+        )
+        if not figures or jax.process_index() > 0:
+            return
+        if self.teacher:
+            print("\n".join(distillation.compare(out, self.teacher, chosen, source)))
+        if chosen.architecture in ("gpt2", "rnn"):
+            print("a sample:")
+            Generate(out, "The").run()
+        print(f"model folder: {out}\ncurves: {out / 'curves.png'}")
+
+    def _sources(self, reading):
+        """What to train and what to measure on; the latter is None for a part of the former."""
+        from train.data import text, tfds
+
+        given = [name for name in ("text", "tfds", "source") if getattr(self, name)]
+        if len(given) > 1:
+            raise ValueError(f"--{given[0]} and --{given[1]} exclude each other")
+        if given and (given == ["source"]) != (reading.kind == "pairs"):
+            wanted = "--source" if reading.kind == "pairs" else "--text or --tfds"
+            raise ValueError(f"{self.recipe} learns from {reading.kind}: give {wanted}")
+        if self.source:
+            files = [self.source, *([self.target] if self.target else [])]
+            return pairs(files, self.fields), pairs(self.dev, self.fields) if self.dev else None
+        if self.tfds:
+            source = tfds.read(self.tfds)
+        else:
+            source = text.files(self.text, self.separator) if self.text else reading.builtin()
+        return source, text.files(self.dev, self.separator) if self.dev else None

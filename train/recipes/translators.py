@@ -1,0 +1,131 @@
+"""Translators: one text written for another, whatever the two are.
+
+The tiny ones learn to write dates in digits, or what `--source` and `--target` hold. The published
+recipes:
+
+- Sutskever et al. 2014, section 3.4: gradient descent at 0.7, halved every half epoch after five of
+  seven and a half, rows of 128, clipping of the gradient, a sum over the words of a row, at 5.
+- Bahdanau et al. 2014, appendix B: Adadelta with epsilon 1e-6 and rho 0.95, rows of 80, clipping
+  at 1, some five days.
+- Luong et al. 2015, section 4.1: gradient descent at 1, twelve epochs, halved in each after eight,
+  rows of 128, clipping at 5, sentences of up to 50 words.
+- Vaswani et al. 2017, section 5: Adam 0.9, 0.98, epsilon 1e-9, four thousand updates of warm-up and
+  then the inverse square root, label smoothing of 0.1, about 25,000 tokens a side.
+
+Ours is the mean over words, so a rate for sums over a row is times the mean length of a row, here
+taken as 25 words, and its clipping a part of it. An epoch is that of the English to French, 12
+million pairs, or English to German, 4.5 million, that the papers took.
+"""
+
+from functools import partial
+
+from train import optimizers, tokenizers
+from train.data import buckets
+from train.objectives.translated import Translated
+from train.reading import END, PAIRS
+from train.recipe import Recipe, Task
+from zoo import bahdanau, luong, seq2seq, transformer
+
+WORDS = 25  # of a sentence
+FRENCH, GERMAN = 12_000_000, 4_500_000  # pairs
+
+
+def task(smoothing: float, tokenizer, config, length) -> Task:
+    """Pairs of about one length; what is predicted is the target."""
+    return Task(
+        Translated(config.start, tokenizer.token_to_id(END), smoothing),
+        buckets.train,
+        buckets.evaluate,
+        words="token",
+        predicts_all=False,
+    )
+
+
+def tiny(name: str, architecture, rate: float = 2e-3) -> Recipe:
+    """Learns the built-in dates in two minutes: `zoo pretrain luong-tiny`, or another one."""
+    return _recipe(
+        name,
+        architecture,
+        schedule=lambda steps: optimizers.cosine(rate, min(100, steps // 10), steps, rate / 10),
+        optimizer=partial(optimizers.adamw, decay=0.0, clip=1.0),
+        steps=1500,
+        batch=16,
+        length=48,
+        evaluate_every=500,
+        save_every=500,
+    )
+
+
+def gradient_descent(
+    name: str, architecture, pairs: int, rate: float, hold: float, every: float, epochs: float
+) -> Recipe:
+    """A published size: the rate stands for `hold` epochs, then halves after `every`."""
+    batch = 128
+    steps = pairs // batch
+    return _recipe(
+        name,
+        architecture,
+        schedule=lambda _: optimizers.staircase(
+            rate * WORDS, int(hold * steps), int(every * steps), 2.0
+        ),
+        optimizer=partial(optimizers.sgd, clip=5.0 / WORDS),
+        steps=int(epochs * steps),
+        batch=batch,
+        length=64,
+    )
+
+
+def bahdanau_published() -> Recipe:
+    """RNNsearch-50: rows of 80, Adadelta; five days are taken as five epochs."""
+    return _recipe(
+        "bahdanau",
+        bahdanau,
+        schedule=lambda steps: optimizers.constant(1.0),
+        optimizer=optimizers.adadelta,
+        steps=5 * FRENCH // 80,
+        batch=80,
+        length=64,
+    )
+
+
+def transformer_published(name: str, steps: int) -> Recipe:
+    """A size of the paper: updates of about 25,000 tokens a side."""
+    config = transformer.SIZES[name]
+    return _recipe(
+        name,
+        transformer,
+        0.1,
+        schedule=lambda steps: optimizers.inverse_square_root((config.width * 4000) ** -0.5, 4000),
+        optimizer=partial(optimizers.adamw, b2=0.98, eps=1e-9, decay=0.0, clip=None),
+        steps=steps,
+        batch=96,
+        length=256,
+        dtype="bfloat16",
+    )
+
+
+def _recipe(name, architecture, smoothing: float = 0.0, **fields) -> Recipe:
+    return Recipe(
+        name=name,
+        architecture=architecture.published(architecture.Config())["model_type"],
+        config=architecture.SIZES[name],
+        make_tokenizer=tokenizers.pairs,
+        end_of_document=None,
+        task=partial(task, smoothing),
+        undecayed=(r"bias$",),
+        reading=PAIRS,
+        **fields,
+    )
+
+
+RECIPES = {
+    "seq2seq-tiny": partial(tiny, "seq2seq-tiny", seq2seq),
+    "bahdanau-tiny": partial(tiny, "bahdanau-tiny", bahdanau),
+    "luong-tiny": partial(tiny, "luong-tiny", luong),
+    "transformer-tiny": partial(tiny, "transformer-tiny", transformer),
+    "seq2seq": partial(gradient_descent, "seq2seq", seq2seq, FRENCH, 0.7, 5, 0.5, 7.5),
+    "bahdanau": bahdanau_published,
+    "luong": partial(gradient_descent, "luong", luong, GERMAN, 1.0, 8, 1, 12),
+    "transformer-base": partial(transformer_published, "transformer-base", 100_000),
+    "transformer-big": partial(transformer_published, "transformer-big", 300_000),
+}

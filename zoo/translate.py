@@ -1,0 +1,125 @@
+"""Translates texts with any model that has an encoder, and shows what each word looked at.
+
+B batch  L length of the source  T length of the target  H heads  M length of what is looked at
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from zoo import generate
+from zoo.generate import ENDS
+
+ROWS = 32  # texts translated at once
+MORE = 50  # a translation is at most so many tokens longer than its source (Vaswani et al. 2017)
+
+
+def translate(
+    model, params, tokenizer, texts, *, beams: int = 4, penalty: float = 1.0, rows: int = ROWS
+) -> list[str]:
+    """The translation of each text, in the order of the texts.
+
+    `beams` 1 takes the likeliest word each time; else as generate.beam, with its `penalty`. Texts
+    of about one length are translated together. Raises ValueError for an empty text.
+    """
+    end = end_of(model, tokenizer)
+    sources = [_ids(tokenizer, text, end) for text in texts]
+    order = sorted(range(len(texts)), key=lambda place: len(sources[place]))
+    found = {}
+    for start in range(0, len(order), rows):
+        places = order[start : start + rows]
+        prompts = [sources[place] for place in places]
+        # All batches have as many rows, so that they share their programs.
+        prompts += prompts[-1:] * (min(rows, len(texts)) - len(places))
+        length = max(map(len, prompts)) + MORE
+        if beams == 1:
+            new = generate.generate(model, params, prompts, length=length, end=end, temperature=0)
+        else:
+            best = generate.beam(
+                model, params, prompts, length=length, end=end, width=beams, penalty=penalty
+            )
+            new = [row[0][0] for row in best]
+        found |= dict(zip(places, new, strict=False))
+    return [
+        tokenizer.decode(found[place], skip_special_tokens=False) for place in range(len(texts))
+    ]
+
+
+class Attention(NamedTuple):
+    """Who looked at whom: weights [H, rows, columns], and the tokens of rows and columns."""
+
+    name: str
+    weights: np.ndarray
+    rows: list[str]
+    columns: list[str]
+
+
+def attention(model, params, tokenizer, source: str, target: str) -> list[Attention]:
+    """All attention of a model that reads a source and writes a target, layer by layer.
+
+    A row of the target is the word that is written from what is looked at. Raises ValueError where
+    the model has no attention.
+    """
+    end = end_of(model, tokenizer)
+    reads, writes = _ids(tokenizer, source, end), _ids(tokenizer, target, end)
+    start = getattr(model.config, "start", 0)  # T5 always begins with its padding
+    _, found = model.apply(
+        {"params": params},
+        jnp.array([reads]),
+        jnp.array([[start, *writes[:-1]]]),
+        mutable=["intermediates"],
+    )
+    if not found:
+        raise ValueError(
+            f"a {type(model).__name__} squeezes its source into one state: it has no attention"
+        )
+    read, before, written = (
+        [tokenizer.id_to_token(i) for i in ids] for ids in (reads, [start, *writes[:-1]], writes)
+    )
+    sides = {"encoder": (read, read), "decoder": (written, before), "source": (written, read)}
+    return [Attention(name, weights, *sides[_side(name)]) for name, weights in _sown(found)]
+
+
+def _side(name: str) -> str:
+    """Whose attention it is, by the names that the models give their parts."""
+    if "encoder" in name:
+        return "encoder"
+    return "decoder" if name.endswith("/attention") else "source"
+
+
+def _sown(tree, path=()):
+    """The weights that were sown, each with the path of its part: [H, T, M]."""
+    for name in sorted(tree, key=_by_number):
+        if isinstance(tree[name], dict):
+            yield from _sown(tree[name], (*path, name))
+        else:
+            (weights,) = tree[name]  # [1, H, T, M], of a recurrent decoder [1, 1, T, 1, M]
+            _, H, *_, M = weights.shape
+            part = "/".join(name for name in path if name not in ("intermediates", "trunk", "mix"))
+            yield part, np.asarray(weights).reshape(H, -1, M)
+
+
+def _by_number(name: str):
+    """Layers in the order of their numbers."""
+    stem, _, number = name.rpartition("_")
+    return (stem, int(number)) if number.isdigit() else (name, -1)
+
+
+def end_of(model, tokenizer) -> int:
+    """The token that ends a text; ValueError for a model that does not translate."""
+    if not hasattr(model, "encode"):
+        raise ValueError(f"a {type(model).__name__} has no encoder: it writes on, see zoo generate")
+    if tokenizer is None:
+        raise ValueError("the model folder has no tokenizer, so it takes token ids only")
+    known = [i for name in ENDS if (i := tokenizer.token_to_id(name)) is not None]
+    if not known:
+        raise ValueError(f"the tokenizer has no token that ends a text: none of {', '.join(ENDS)}")
+    return known[0]
+
+
+def _ids(tokenizer, text: str, end: int) -> list[int]:
+    ids = tokenizer.encode(text, add_special_tokens=False).ids
+    if not ids:
+        raise ValueError("there is nothing to translate in an empty text")
+    return [*ids, end]
