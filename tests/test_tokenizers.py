@@ -8,7 +8,7 @@ import pytest
 
 from train import tokenizers
 from train.data import builtin
-from zoo import tokenizer as published
+from zoo import published_tokenizers as published
 
 KINDS = ["byte_level_bpe", "roberta", "wordpiece", "unigram", "albert"]
 

@@ -31,6 +31,17 @@ def saved(folder, *steps, keep=9):
     return checkpoints
 
 
+def test_the_mean_is_that_of_the_newest_steps(tmp_path):
+    checkpoints = saved(tmp_path, 1, 2, 3)
+    params, _ = abstract(sample(0))
+    floats = lambda tree: flatten(jax.tree.map(lambda x: np.asarray(x, np.float32), tree))
+    found, two, three = map(
+        floats, (checkpoints.average(params, 2), *(sample(n)[0] for n in (2, 3)))
+    )
+    for path in found:
+        np.testing.assert_allclose(found[path], (two[path] + three[path]) / 2, rtol=1e-2)
+
+
 def restored(folder):
     return Checkpoints(folder).restore(*abstract(sample(0)))
 

@@ -116,6 +116,20 @@ class Checkpoints:
             raise Damaged(f"{self._folder} has no good step: " + "; ".join(skipped.values()))
         return None
 
+    def average(self, params, count: int):
+        """The mean of the parameters of the newest `count` saved steps, or of as many as there are.
+
+        `params` is as in `restore`. Raises Damaged where one of them cannot be read back.
+        """
+        self._settle()
+        target, steps = flatten(params), self.latest()[-count:]
+        mean = dict.fromkeys(target, 0.0)
+        for step in steps:
+            folder = self._folder / str(step)
+            found = load(folder / "params", read_record(folder)["params"], target)
+            mean = {path: mean[path] + found[path] / len(steps) for path in target}
+        return _like(params, mean)
+
     def meta(self) -> dict | None:
         """What the run said of itself in the newest step of which that can be read, or None."""
         for step in reversed(self.latest()):

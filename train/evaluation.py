@@ -7,7 +7,8 @@ import jax
 import zoo
 from train import corpora
 from train.data.corpus import num_bytes
-from train.recipe import figures
+from train.data.parallel import held_out
+from train.recipe import Recipe, figures
 from train.recipes import RECIPES, recipe
 from train.step import add_up, make_evaluate
 
@@ -28,8 +29,7 @@ def evaluate(folder, source=None, batch: int = 16, length: int | None = None, ki
             f"{folder} holds a {type(model).__name__}, which pretraining does not train: it needs "
             f"a {whole_model.__name__}"
         )
-    any_recipe = next(r for r in map(recipe, RECIPES) if r.architecture == name)
-    chosen = replace(any_recipe, name=str(folder), config=model.config)
+    chosen = replace(_recipe(name), name=str(folder), config=model.config)
     length = length or min(128, model.config.max_length)
     if length > model.config.max_length:
         raise ValueError(f"--length {length} is over the {model.config.max_length} of {folder}")
@@ -45,3 +45,17 @@ def evaluate(folder, source=None, batch: int = 16, length: int | None = None, ki
     found = add_up(task.objective, look, params, batches, task.objective.carry(model, batch))
     predicted = chosen.reading.predicted(text, tokenizer)
     return figures(found, task, len(predicted) / num_bytes(text))
+
+
+def pairs(architecture: str, source=None) -> list[str]:
+    """The pairs to translate, sources and targets in turn; of what does not translate, none."""
+    reading = _recipe(architecture).reading
+    if reading.kind != "pairs":
+        return []
+    texts = list((source or reading.builtin()).documents())
+    return texts if source else texts[-2 * held_out(len(texts) // 2) :]
+
+
+def _recipe(architecture: str) -> Recipe:
+    """Any recipe of an architecture: all of one have one objective."""
+    return next(made for made in map(recipe, RECIPES) if made.architecture == architecture)

@@ -55,7 +55,7 @@ def pretrain(recipe: Recipe, source, out, *, resume=False, **choices) -> dict:
     finite.
     """
     run = prepare(recipe, source, out, resume=resume, **choices)
-    checkpoints = Checkpoints(run.out)
+    checkpoints = Checkpoints(run.out, keep=max(2, recipe.average))
     state, first_step, news = begin(run, checkpoints)
     with _report(run, first_step) as report, _Signals() as signals:
         for line in news + _introduction(run):
@@ -71,6 +71,10 @@ def pretrain(recipe: Recipe, source, out, *, resume=False, **choices) -> dict:
         if step < recipe.steps:
             report.line(f"stopped and saved at step {step}; --resume goes on from there")
             return {}
+        if recipe.average > 1:
+            mean = checkpoints.average(run.devices.abstract.params, recipe.average)
+            state = run.devices.placed(run.devices.saved(state)._replace(params=mean))
+            found = None
         found = found or measure(run, state, step, report)
         params = run.devices.saved(state).params
         checkpoint.write(run.out, recipe.architecture, recipe.config, params, run.tokenizer)

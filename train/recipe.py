@@ -58,6 +58,8 @@ class Recipe:
     accumulate: int = 1
     evaluate_every: int = 1000
     save_every: int = 1000
+    separate: Callable | None = None  # as make_tokenizer, a vocabulary for each side of a pair
+    average: int = 1  # saved steps whose mean is the model; 1: the last
     report_every: int = 10
     reading: Reading = TEXT
     start: Callable[[dict], dict] = lambda shapes: {}  # of all parameters -> those not drawn
@@ -89,6 +91,13 @@ def with_fields(recipe: Recipe, vocabulary: int | None = None, **fields) -> Reci
             f"--length {recipe.length} is over the {recipe.config.max_length} of {recipe.name}"
         )
     return recipe
+
+
+def separate(recipe: Recipe) -> Recipe:
+    """A recipe with a vocabulary for each side of a pair; ValueError where they share a table."""
+    if recipe.separate is None:
+        raise ValueError(f"{recipe.name} has one table of words: it cannot take --separate")
+    return replace(recipe, make_tokenizer=recipe.separate)
 
 
 def flops(params, recipe: Recipe) -> float:

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from zoo import tokenizer as published
+from zoo import published_tokenizers as published
+from zoo.tokenizer import Sides
 
 # A rarer character is unknown; BERT's vocabularies hold about as many.
 ALPHABET = 1000
@@ -118,6 +119,12 @@ def pairs(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     Raises ValueError where the texts give fewer than `vocab_size` entries.
     """
     return _unigram(texts, vocab_size, published.T5_SPECIALS, [normalizers.NFKC()])
+
+
+def separate(texts: Iterable[str], vocab_size: int) -> Sides:
+    """One for the sources and one for the targets, which take turns in the texts; as `pairs`."""
+    texts = list(texts)
+    return Sides(pairs(texts[::2], vocab_size), pairs(texts[1::2], vocab_size))
 
 
 def special(tokenizer: Tokenizer) -> tuple[int, int, int]:

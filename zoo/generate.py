@@ -61,7 +61,7 @@ def generate(
     tokens_BN, count_B = decode(
         model,
         greedy if temperature == 0 else sample,
-        _rung(length),
+        rung(length),
         params,
         tokens_BL,
         documents_BL,
@@ -128,7 +128,7 @@ def beam(
     found = search(
         model,
         width,
-        _rung(length),
+        rung(length),
         params,
         tokens_BL,
         documents_BL,
@@ -152,7 +152,10 @@ def search(model, width, room, params, tokens_BL, documents_BL, penalty, early, 
     B, W, variables = len(tokens_BL), width, {"params": params}
     logits_BV, cache = model.apply(variables, tokens_BL, documents_BL, room, method="start")
     V = logits_BV.shape[-1]
-    by_row = lambda f, cache: jax.tree.map(lambda leaf: f(leaf) if leaf.ndim else leaf, cache)
+    cache = jax.tree.map(lambda leaf: jnp.repeat(leaf, W, 0) if leaf.ndim else leaf, cache)
+    # What a step hands on untouched is of the source, which all texts of a row share.
+    _, after = model.apply(variables, jnp.zeros(B * W, jnp.int32), cache, method="step")
+    moves = jax.tree.map(lambda new, old: new.ndim > 0 and new is not old, after, cache)
 
     def advance(state):
         n, logits_BWV, cache, opened, closed, going_B = state
@@ -175,7 +178,7 @@ def search(model, width, room, params, tokens_BL, documents_BL, penalty, early, 
 
         rows = (jnp.arange(B)[:, None] * W + _take(beam_BC, at_BW)).reshape(-1)
         token_BW = _take(token_BC, at_BW)
-        cache = by_row(lambda leaf: leaf[rows], cache)
+        cache = jax.tree.map(lambda leaf, moves: leaf[rows] if moves else leaf, cache, moves)
         logits, cache = model.apply(variables, token_BW.reshape(-1), cache, method="step")
         return n + 1, logits.reshape(B, W, V), cache, opened, closed, going_B
 
@@ -184,7 +187,6 @@ def search(model, width, room, params, tokens_BL, documents_BL, penalty, early, 
         jnp.zeros((B, W, room), jnp.int32), jnp.zeros((B, W), jnp.int32), jnp.full((B, W), -jnp.inf)
     )
     opened = none._replace(scores=none.scores.at[:, 0].set(0.0))  # all would extend the same text
-    cache = by_row(lambda leaf: jnp.repeat(leaf, W, 0), cache)
     logits_BWV = jnp.broadcast_to(logits_BV[:, None], (B, W, V))
     state = (0, logits_BWV, cache, opened, none, jnp.ones(B, bool))
     return jax.lax.while_loop(going, advance, state)[4]
@@ -220,10 +222,19 @@ def text(model, params, tokenizer, prompt: str, *, ends=ENDS, beams: int = 0, **
         raise ValueError("the prompt is empty, and the tokenizer has no token to begin a text with")
     end = next(iter(known), None)
     if beams:
+        check_width(model, beams)
         (((new, _),),) = beam(model, params, [ids], end=end, width=beams, **settings)
     else:
         (new,) = generate(model, params, [ids], end=end, **settings)
     return tokenizer.decode(new, skip_special_tokens=False)
+
+
+def check_width(model, width: int) -> None:
+    """ValueError for a beam that nobody wants: wider than the vocabulary of its model."""
+    if width > model.config.vocab_size:
+        raise ValueError(
+            f"a beam of {width} is wider than the vocabulary of {model.config.vocab_size}"
+        )
 
 
 def _padded(model, prompts, length: int):
@@ -239,7 +250,7 @@ def _padded(model, prompts, length: int):
     wrong = [i for prompt in prompts for i in prompt if not 0 <= i < c.vocab_size]
     if wrong:
         raise ValueError(f"token id {wrong[0]} is not in 0 to {c.vocab_size - 1}")
-    L = _rung(longest)
+    L = rung(longest)
     tokens_BL, documents_BL = np.zeros((2, len(prompts), L), np.int32)
     for row, prompt in enumerate(prompts):
         tokens_BL[row, L - len(prompt) :] = prompt
@@ -247,6 +258,6 @@ def _padded(model, prompts, length: int):
     return tokens_BL, documents_BL
 
 
-def _rung(length: int) -> int:
-    """The next power of two, from 16 on."""
+def rung(length: int) -> int:
+    """The length that so many tokens are padded to: the next power of two, from 16 on."""
     return max(16, 1 << (length - 1).bit_length())

@@ -10,6 +10,7 @@ import numpy as np
 
 from zoo import generate
 from zoo.generate import ENDS
+from zoo.tokenizer import sides
 
 ROWS = 32  # texts translated at once
 MORE = 50  # a translation is at most so many tokens longer than its source (Vaswani et al. 2017)
@@ -21,18 +22,18 @@ def translate(
     """The translation of each text, in the order of the texts.
 
     `beams` 1 takes the likeliest word each time; else as generate.beam, with its `penalty`. Texts
-    of about one length are translated together. Raises ValueError for an empty text.
+    on one rung of lengths are translated together. Raises ValueError for an empty text.
     """
     end = end_of(model, tokenizer)
+    generate.check_width(model, beams)
     sources = [_ids(tokenizer, text, end) for text in texts]
-    order = sorted(range(len(texts)), key=lambda place: len(sources[place]))
+    rungs = [generate.rung(len(source)) for source in sources]
     found = {}
-    for start in range(0, len(order), rows):
-        places = order[start : start + rows]
+    for places in _batches(rungs, rows):
         prompts = [sources[place] for place in places]
         # All batches have as many rows, so that they share their programs.
         prompts += prompts[-1:] * (min(rows, len(texts)) - len(places))
-        length = max(map(len, prompts)) + MORE
+        length = rungs[places[0]] + MORE
         if beams == 1:
             new = generate.generate(model, params, prompts, length=length, end=end, temperature=0)
         else:
@@ -44,6 +45,14 @@ def translate(
     return [
         tokenizer.decode(found[place], skip_special_tokens=False) for place in range(len(texts))
     ]
+
+
+def _batches(rungs, rows: int):
+    """The places that stand on one rung, at most so many at a time."""
+    for rung in sorted(set(rungs)):
+        places = [place for place, found in enumerate(rungs) if found == rung]
+        for start in range(0, len(places), rows):
+            yield places[start : start + rows]
 
 
 class Attention(NamedTuple):
@@ -61,8 +70,8 @@ def attention(model, params, tokenizer, source: str, target: str) -> list[Attent
     A row of the target is the word that is written from what is looked at. Raises ValueError where
     the model has no attention.
     """
-    end = end_of(model, tokenizer)
-    reads, writes = _ids(tokenizer, source, end), _ids(tokenizer, target, end)
+    end, both = end_of(model, tokenizer), sides(tokenizer)
+    reads, writes = _ids(both.source, source, end), _ids(both.target, target, end)
     start = getattr(model.config, "start", 0)  # T5 always begins with its padding
     _, found = model.apply(
         {"params": params},
@@ -74,11 +83,11 @@ def attention(model, params, tokenizer, source: str, target: str) -> list[Attent
         raise ValueError(
             f"a {type(model).__name__} squeezes its source into one state: it has no attention"
         )
-    read, before, written = (
-        [tokenizer.id_to_token(i) for i in ids] for ids in (reads, [start, *writes[:-1]], writes)
-    )
-    sides = {"encoder": (read, read), "decoder": (written, before), "source": (written, read)}
-    return [Attention(name, weights, *sides[_side(name)]) for name, weights in _sown(found)]
+    read = [both.source.id_to_token(i) for i in reads]
+    start, *written = (both.target.id_to_token(i) for i in (start, *writes))
+    before = [start, *written[:-1]]
+    who = {"encoder": (read, read), "decoder": (written, before), "source": (written, read)}
+    return [Attention(name, weights, *who[_side(name)]) for name, weights in _sown(found)]
 
 
 def _side(name: str) -> str:

@@ -40,6 +40,7 @@ class Evaluate:
         """Prints loss, perplexity and accuracy; bits a byte of a causal model, BLEU and the like
         of a translator.
         """
+        import zoo
         from train import evaluation
         from train.data import text
 
@@ -51,16 +52,18 @@ class Evaluate:
         figures = evaluation.evaluate(self.folder, source, self.batch, self.length, kind)
         for name, value in figures.items():
             print(f"{name.replace('_', ' ')}: {value:.4f}")
-        if self.source:
-            self._translations(list(source.documents()))
+        model = zoo.load(self.folder)
+        texts = evaluation.pairs(zoo.architecture(model[0]), source)
+        if texts:
+            self._translations(model, texts)
 
-    def _translations(self, texts):
+    def _translations(self, model, texts):
         from train import translation
-        from zoo import load, translate
+        from zoo import translate
 
         sources, references = texts[::2], texts[1::2]
         settings = {"beams": self.beams, "penalty": self.penalty}
-        found = translate.translate(*load(self.folder), sources, **settings)
+        found = translate.translate(*model, sources, **settings)
         for name, value in translation.score(found, references).items():
             print(f"{name.replace('_', ' ')}: {value:.2f}")
         for least, most, count, bleu in translation.by_length(sources, found, references):

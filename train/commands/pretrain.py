@@ -34,6 +34,8 @@ class Pretrain:
     """A folder with a tokenizer to use. None: one is trained on the text."""
     vocabulary: int | None = None
     """Words of the tokenizer and the model. None: as many as the recipe has."""
+    separate: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """For a translator: a vocabulary for each side, not one for both."""
     teacher: Path | None = None
     """A model folder to learn from: distillation."""
     steps: int | None = None
@@ -64,13 +66,15 @@ class Pretrain:
         import jax
 
         from train import distillation, loop, parallel
-        from train.recipe import with_fields
+        from train.recipe import separate, with_fields
         from train.recipes import recipe
 
         if self.cluster:
             parallel.start()
         plain = ("steps", "batch", "length", "seed", "dtype", "accumulate", "vocabulary")
         chosen = with_fields(recipe(self.recipe), **{name: getattr(self, name) for name in plain})
+        if self.separate:
+            chosen = separate(chosen)
         if self.teacher:
             chosen = distillation.distilled(chosen, self.teacher)
         source, dev = self._sources(chosen.reading)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from train.data import journal
 from train.data.text import Continuation, Source
@@ -75,13 +74,14 @@ def word_starts(corpus: Corpus, start: int, stop: int) -> np.ndarray:
     return bits[start % 8 :][: stop - start].astype(bool)
 
 
-def prepare(source: Source, tokenizer: Tokenizer, folder, end_of_document: int | None) -> Corpus:
+def prepare(source: Source, tokenizer, folder, end_of_document: int | None) -> Corpus:
     """Tokenises a source into `folder`, or opens what is there.
 
     With `end_of_document`, that id stands before every document and after the last, so that every
     token of the text has something to be predicted from. Names of special tokens in the text are
     ordinary text. A call that was killed is continued by the next; calls at the same time wait for
-    the one that works. Memory is bounded, and threads are those of the tokenizer.
+    the one that works. Memory is bounded, and threads are those of the tokenizer. Of the two sides
+    of a translator's, one reads the even documents and one the odd.
 
     Raises ValueError where the folder holds other data, or where the source gives no tokens;
     OSError where the disk is full.
@@ -104,8 +104,9 @@ def prepare(source: Source, tokenizer: Tokenizer, folder, end_of_document: int |
         fcntl.flock(lock, fcntl.LOCK_EX)
         entry = journal.resume(folder, types, header)
         if not (entry and entry.whole):
-            ordinary = tokenizers.ordinary(tokenizer)
-            _write(source, ordinary, end_of_document, folder, types, entry)
+            sides = tokenizers.sides(tokenizer)
+            turns = [tokenizers.ordinary(side) for side in (sides.source, sides.target)]
+            _write(source, turns, end_of_document, folder, types, entry)
     return open(folder)
 
 
@@ -185,13 +186,13 @@ def _types(vocab_size: int) -> dict[str, str]:
     return {"tokens": ids, "words": journal.BITS, **offsets}
 
 
-def _write(source, tokenizer, end_of_document, folder, types, entry) -> None:
+def _write(source, turns, end_of_document, folder, types, entry) -> None:
     """Tokenises what the journal does not have yet, and closes the corpus."""
     state = entry.state if entry else {"pieces": 0, "num_bytes": 0, "pending": False}
     pieces = itertools.islice(source.documents(), state["pieces"], None)
     while taken := _take(pieces):
         start = entry.lengths["tokens"] if entry else 0
-        arrays, num_bytes, pending = _tokenise(taken, tokenizer, end_of_document, state["pending"])
+        arrays, num_bytes, pending = _tokenise(taken, turns, end_of_document, state)
         arrays["sentences"] += start
         arrays["documents"] += start
         arrays["bytes"] += state["num_bytes"]
@@ -219,18 +220,19 @@ def _take(pieces: Iterator[str]) -> list[str]:
     return taken
 
 
-def _tokenise(pieces: list[str], tokenizer, end_of_document: int | None, pending: bool):
+def _tokenise(pieces: list[str], turns: list, end_of_document: int | None, state: dict):
     """A shard: its arrays, offsets from its own beginning; its bytes; whether it is pending.
 
     Pending is a document that has no token yet, as a line of control characters has none.
     """
-    texts, starts = [], []
-    for piece in pieces:
+    texts, starts, places = [], [], []
+    for place, piece in enumerate(pieces, state["pieces"]):
         bounds = [0, *sentence_ends(piece)]
         texts += [piece[a:b] for a, b in itertools.pairwise(bounds)]
+        places += [place] * (len(bounds) - 1)
         starts += [not isinstance(piece, Continuation), *[False] * (len(bounds) - 2)]
     starts = np.array(starts)
-    encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+    encodings = _encode(texts, np.array(places) % len(turns), turns)
     lengths = np.array([len(encoding) for encoding in encodings])
     offsets = np.cumsum(lengths) - lengths
     tokens = _concatenate(encoding.ids for encoding in encodings)
@@ -247,7 +249,7 @@ def _tokenise(pieces: list[str], tokenizer, end_of_document: int | None, pending
     # begins with its first token, which may come in a later shard.
     kept = lengths > 0
     document = np.cumsum(starts)
-    known = np.concatenate([[-1 if pending else 0], document[kept]])
+    known = np.concatenate([[-1 if state["pending"] else 0], document[kept]])
     arrays = {
         "tokens": tokens,
         "words": words,
@@ -256,6 +258,16 @@ def _tokenise(pieces: list[str], tokenizer, end_of_document: int | None, pending
         "bytes": (np.cumsum(sizes) - sizes)[kept],
     }
     return arrays, int(sizes.sum()), bool(known[-1] != document[-1])
+
+
+def _encode(texts: list[str], turn, turns: list) -> list:
+    """What each text becomes, by the tokenizer whose turn it is."""
+    encodings = np.empty(len(texts), object)
+    for number, tokenizer in enumerate(turns):
+        mine = np.flatnonzero(turn == number)
+        found = tokenizer.encode_batch([texts[i] for i in mine], add_special_tokens=False)
+        encodings[mine] = found
+    return list(encodings)
 
 
 def _concatenate(lists) -> np.ndarray:

@@ -116,29 +116,32 @@ def num_pairs(corpus: Corpus) -> int:
     return count // 2
 
 
+def held_out(count: int) -> int:
+    """How many of so many pairs are held out: a twentieth, at least 1 and at most 2000."""
+    return min(max(count // HELD_OUT, 1), MOST_HELD_OUT)
+
+
 def split(corpus: Corpus) -> tuple[Corpus, Corpus]:
     """The corpus without its last pairs, and these: (train, held_out). Nothing is copied.
-
-    They are a twentieth of the pairs, at least 1 and at most 2000.
 
     Raises ValueError where there are fewer than two pairs.
     """
     count = num_pairs(corpus)
     if count < 2:
         raise ValueError(f"{count} pair cannot be split into two parts: give more pairs")
-    document = 2 * (count - min(max(count // HELD_OUT, 1), MOST_HELD_OUT))
+    document = 2 * (count - held_out(count))
     sentence = int(np.searchsorted(corpus.sentences, corpus.documents[document]))
     train = corpus._replace(
         sentences=corpus.sentences[: sentence + 1],
         bytes=corpus.bytes[: sentence + 1],
         documents=corpus.documents[: document + 1],
     )
-    held_out = corpus._replace(
+    last = corpus._replace(
         sentences=corpus.sentences[sentence:],
         bytes=corpus.bytes[sentence:],
         documents=corpus.documents[document:],
     )
-    return train, held_out
+    return train, last
 
 
 def targets(corpus: Corpus) -> np.ndarray:

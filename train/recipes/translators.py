@@ -42,7 +42,7 @@ def task(smoothing: float, tokenizer, config, length) -> Task:
 
 
 def tiny(name: str, architecture, rate: float = 2e-3) -> Recipe:
-    """Learns the built-in dates in two minutes: `zoo pretrain luong-tiny`, or another one."""
+    """Learns the built-in dates in three minutes: `zoo pretrain luong-tiny`, or another one."""
     return _recipe(
         name,
         architecture,
@@ -88,8 +88,8 @@ def bahdanau_published() -> Recipe:
     )
 
 
-def transformer_published(name: str, steps: int) -> Recipe:
-    """A size of the paper: updates of about 25,000 tokens a side."""
+def transformer_published(name: str, steps: int, average: int) -> Recipe:
+    """A size of the paper: updates of about 25,000 tokens a side, the mean of the last models."""
     config = transformer.SIZES[name]
     return _recipe(
         name,
@@ -98,6 +98,7 @@ def transformer_published(name: str, steps: int) -> Recipe:
         schedule=lambda steps: optimizers.inverse_square_root((config.width * 4000) ** -0.5, 4000),
         optimizer=partial(optimizers.adamw, b2=0.98, eps=1e-9, decay=0.0, clip=None),
         steps=steps,
+        average=average,
         batch=96,
         length=256,
         dtype="bfloat16",
@@ -114,6 +115,7 @@ def _recipe(name, architecture, smoothing: float = 0.0, **fields) -> Recipe:
         task=partial(task, smoothing),
         undecayed=(r"bias$",),
         reading=PAIRS,
+        separate=None if architecture is transformer else tokenizers.separate,
         **fields,
     )
 
@@ -126,6 +128,6 @@ RECIPES = {
     "seq2seq": partial(gradient_descent, "seq2seq", seq2seq, FRENCH, 0.7, 5, 0.5, 7.5),
     "bahdanau": bahdanau_published,
     "luong": partial(gradient_descent, "luong", luong, GERMAN, 1.0, 8, 1, 12),
-    "transformer-base": partial(transformer_published, "transformer-base", 100_000),
-    "transformer-big": partial(transformer_published, "transformer-big", 300_000),
+    "transformer-base": partial(transformer_published, "transformer-base", 100_000, 5),
+    "transformer-big": partial(transformer_published, "transformer-big", 300_000, 20),
 }
