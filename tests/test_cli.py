@@ -10,7 +10,7 @@ import pytest
 
 from tests import tiny_run
 from train import __main__ as cli
-from zoo import checkpoint
+from zoo import checkpoint, published_tokenizers
 from zoo import tokenizer as tokenizers
 
 ROOT = Path(__file__).parents[1]
@@ -106,7 +106,7 @@ def test_a_tokenizer_with_more_words_than_the_model_is_refused(monkeypatch, caps
 
 def test_a_tokenizer_without_the_end_of_a_document_is_refused(monkeypatch, capsys):
     Path("text.txt").write_text("a text")
-    wordless = tokenizers.wordpiece(tiny_run.tokenizer().model, lowercase=True)
+    wordless = published_tokenizers.wordpiece(tiny_run.tokenizer().model, lowercase=True)
     tokenizers.save(wordless, "wordless")
     line = refusal(
         monkeypatch, capsys, "pretrain", "gpt2-tiny", "--text", "text.txt", "--tokenizer",
