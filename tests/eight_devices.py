@@ -55,7 +55,7 @@ def parts(recipe):
     """(model, objective, optimizer, schedule), (batches to train on, batches held out)."""
     source = tiny_run.source()
     words = recipe.make_tokenizer()
-    text, held_out = corpora.split(corpora.corpus(recipe, source, words))
+    text, held_out = recipe.reading.split(corpora.corpus(recipe, source, words))
     task = recipe.task(words, recipe.config, recipe.length)
     schedule = recipe.schedule(recipe.steps)
     optimizer = recipe.optimizer(schedule, decay_mask=undecayed(recipe.undecayed))
