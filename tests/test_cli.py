@@ -181,3 +181,16 @@ def test_a_refused_program_exits_with_2_and_one_line():
     assert done.returncode == 2
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_a_translator_reads_is_checked_before_it_is_read(monkeypatch, capsys):
+    for name, lines in (("a", "one\ntwo\n"), ("b", "eins\nzwei\n"), ("c", "eins\n")):
+        Path(name).write_text(lines)
+    said = lambda *flags: refusal(monkeypatch, capsys, "pretrain", *flags)
+    assert "give --source" in said("luong-tiny", "--text", "a")
+    assert "give --text or --tfds" in said("gpt2-tiny", "--source", "a", "--target", "b")
+    assert "give both" in said("luong-tiny", "--target", "b")
+    assert "has 2 lines" in said("luong-tiny", "--source", "a", "--target", "c")
+    assert "has 2 lines" in said("luong-tiny", "--dev", "a", "c")
+    assert "not in 3" in said("luong-tiny", "--dev", "a", "b", "c")
+    assert "cannot take --separate" in said("transformer-tiny", "--separate")

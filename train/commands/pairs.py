@@ -5,6 +5,8 @@ from train.data import parallel
 
 def pairs(files, fields=None):
     """Two line files, or one .tsv or .jsonl whose `fields` are source and target: a Source."""
+    if len(files) > 2:
+        raise ValueError(f"pairs stand in two files of lines or in one table, not in {len(files)}")
     if len(files) == 2:
         if fields:
             raise ValueError("--fields are for a .jsonl, which holds both sides")

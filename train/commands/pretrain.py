@@ -108,11 +108,18 @@ class Pretrain:
         if given and (given == ["source"]) != (reading.kind == "pairs"):
             wanted = "--source" if reading.kind == "pairs" else "--text or --tfds"
             raise ValueError(f"{self.recipe} learns from {reading.kind}: give {wanted}")
-        if self.source:
-            files = [self.source, *([self.target] if self.target else [])]
-            return pairs(files, self.fields), pairs(self.dev, self.fields) if self.dev else None
+        if self.target and not self.source:
+            raise ValueError("--target is the other side of a --source: give both")
+
+        def files(paths):
+            if reading.kind == "pairs":
+                return pairs(paths, self.fields)
+            return text.files(paths, self.separator)
+
         if self.tfds:
             source = tfds.read(self.tfds)
+        elif given:
+            source = files(self.text or [side for side in (self.source, self.target) if side])
         else:
-            source = text.files(self.text, self.separator) if self.text else reading.builtin()
-        return source, text.files(self.dev, self.separator) if self.dev else None
+            source = reading.builtin()
+        return source, files(self.dev) if self.dev else None
