@@ -19,6 +19,7 @@ import numpy as np
 
 from zoo import checkpoint
 from zoo.huggingface import flatten
+from zoo.store import read_record
 
 PROGRAM = """
 import sys
@@ -77,6 +78,9 @@ def compare(name, times, numbers, folder) -> str:
     same = ours.keys() == theirs.keys() and all(
         np.array_equal(ours[path], theirs[path]) for path in ours
     )
+    # The rest of the state too, such as what a recurrent model carries: by its fingerprints.
+    last = [read_record(run / "checkpoints" / str(numbers[0])) for run in (killed, alone)]
+    same &= last[0] == last[1]
     return f"{name}: {times} kills, {'bit for bit the same' if same else 'DIFFERENT'}"
 
 

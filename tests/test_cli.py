@@ -1,15 +1,19 @@
 """The command line: what the user can mend is one line that says how, and no traceback."""
 
+import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests import tiny_run
+import zoo
+from tests import tiny, tiny_run
 from train import __main__ as cli
+from train.data import dates
 from zoo import checkpoint, published_tokenizers
 from zoo import tokenizer as tokenizers
 
@@ -33,6 +37,13 @@ def refusal(monkeypatch, capsys, *arguments) -> str:
     assert said.err.startswith("zoo: ")
     assert said.err.count("\n") == 1
     return said.err.strip()
+
+
+def run(monkeypatch, *arguments, read=None) -> str | None:
+    """What a command prints, where `read` is capsys."""
+    monkeypatch.setattr(sys, "argv", ["zoo", *map(str, arguments)])
+    cli.main()
+    return read and read.readouterr().out
 
 
 def test_a_recipe_that_does_not_exist_is_answered_with_the_nearest(monkeypatch, capsys):
@@ -194,3 +205,82 @@ def test_what_a_translator_reads_is_checked_before_it_is_read(monkeypatch, capsy
     assert "has 2 lines" in said("luong-tiny", "--dev", "a", "c")
     assert "not in 3" in said("luong-tiny", "--dev", "a", "b", "c")
     assert "cannot take --separate" in said("transformer-tiny", "--separate")
+    Path("d").write_text("eins\n\n")
+    assert "line 2 of d is empty: leave out the pair" in said(
+        "luong-tiny", "--source", "a", "--target", "d"
+    )
+
+
+def test_sizes_are_checked_by_name_and_value(monkeypatch, capsys):
+    said = lambda setting: refusal(
+        monkeypatch, capsys, "pretrain", "luong-tiny", "--config", setting
+    )
+    assert "widht=3: give NAME=VALUE, of vocab_size, max_length, num_layers, width" in said(
+        "widht=3"
+    )
+    assert said("width=wide") == "zoo: --config width=wide: give a value like 256"
+    assert said("score=cosine").endswith("take one of dot, scaled_dot, general, additive")
+    assert said("cell=elman").endswith("take one of rnn, gru, lstm")
+
+
+SECRET = str.maketrans("0123456789", "абвгдежзик")  # digits in letters that no source has
+
+
+def pairs(count: int) -> list[tuple[str, str]]:
+    texts = list(dates.read(count).documents())
+    return [(a, b.translate(SECRET)) for a, b in zip(texts[::2], texts[1::2], strict=True)]
+
+
+def lines(name: str, texts) -> None:
+    Path(name).write_text("".join(f"{text}\n" for text in texts), "utf-8")
+
+
+def test_every_form_of_pairs_is_the_same_to_a_run(monkeypatch):
+    sides = list(zip(*pairs(20), strict=True))
+    lines("a", sides[0])
+    lines("b", sides[1])
+    lines("c.tsv", map("\t".join, pairs(20)))
+    lines("d.jsonl", (json.dumps({"text": a, "id": 1, "summary": b}) for a, b in pairs(20)))
+    given = []
+    keep = lambda recipe, source, out, *, dev, **choices: given.append((source, dev))
+    monkeypatch.setattr("train.loop.pretrain", keep)
+    table = ["--source", "d.jsonl", "--dev", "d.jsonl", "--fields", "text", "summary"]
+    run(monkeypatch, "pretrain", "seq2seq-tiny", *table)
+    run(monkeypatch, "pretrain", "seq2seq-tiny", "--source", "c.tsv", "--dev", "c.tsv")
+    sides = ["--source", "a", "--target", "b", "--dev", "a", "b"]
+    run(monkeypatch, "pretrain", "seq2seq-tiny", *sides)
+    assert len({source.fingerprint for pair in given for source in pair}) == 1
+    assert len(given) == 3
+
+
+def test_a_translator_is_trained_measured_and_used(monkeypatch, capsys):
+    # All about equally long: few lengths of batches, few programs.
+    found = [pair for pair in pairs(1500) if len(pair[0]) in (18, 19, 20)]
+    for name, place, some in (("a", 0, 100), ("b", 1, 100), ("c", 0, -7), ("d", 1, -7)):
+        lines(name, [pair[place] for pair in (found[:some] if some > 0 else found[some:])])
+    flags = ["--steps", "2", "--batch", "4", "--length", "16", "--vocabulary", "90"]
+    files = ["--source", "a", "--target", "b", "--dev", "c", "d"]
+    said = run(monkeypatch, "pretrain", "seq2seq-tiny", *files, *flags, "--out", "run", read=capsys)
+    assert "the two sides share no letters: a joint vocabulary is divided" in said
+    assert re.search("left out [1-9][0-9]? of 100 pairs", said)
+    assert "step 2 held out:" in said
+
+    # Two steps write one translation for all; wide weights tell every source from the others.
+    model, _, words = zoo.load("run")
+    checkpoint.write("wide", "seq2seq", model.config, tiny.wide(model), words)
+    lines("e.jsonl", (json.dumps({"text": a, "summary": b}) for a, b in found[-7:]))
+    test = ["--source", "e.jsonl", "--fields", "text", "summary", "--length", "16"]
+    said = run(monkeypatch, "evaluate", "wide", *test, "--beams", "2", "--out", "f", read=capsys)
+    assert {"loss", "bleu", "rouge1", "exact match"} <= {x.split(":")[0] for x in said.splitlines()}
+    *written, rest = Path("f").read_text("utf-8").split("\n")
+    assert (len(written), len(set(written)), rest) == (7, 7, "")
+    for place in (-7, -1):
+        said = run(monkeypatch, "translate", "wide", found[place][0], "--beams", "2", read=capsys)
+        assert said == f"{written[place]}\n"
+    source = found[-1][0]
+    said = run(monkeypatch, "translate", "wide", source, "--beams", "2", "--best", "2", read=capsys)
+    (score, best), (less, other) = (line.split("  ", 1) for line in said.splitlines())
+    assert best == written[-1] != other
+    assert float(score) >= float(less)
+    line = refusal(monkeypatch, capsys, "translate", "run", "1 May 2020", "--beams", "91")
+    assert line == "zoo: a beam of 91 is wider than the vocabulary of 90"

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from tests import tiny
 from tests.wide import relative
-from zoo import generate, gpt2, huggingface
+from zoo import decoding, generate, gpt2, huggingface
 
 ROW = tiny.TABLE["gpt2"]
 MODEL = ROW.model
@@ -101,7 +101,8 @@ def shares(temperature=1.0, top_k=5, top_p=1.0):
     """How often each token is drawn, from the likeliest on."""
     logits_BV = jnp.broadcast_to(jnp.asarray(LOGITS[np.argsort(ORDER)]), (COUNT, 5))
     settings = (jnp.float32(temperature), jnp.int32(top_k), jnp.float32(top_p))
-    token_B = np.asarray(generate.sample(jax.random.key(0), logits_BV, settings))
+    keys_B = jax.random.split(jax.random.key(0), COUNT)
+    token_B = np.asarray(generate.sample(keys_B, logits_BV, settings))
     return np.bincount(token_B, minlength=5)[ORDER] / COUNT
 
 
@@ -300,3 +301,19 @@ def test_transformers_finds_the_same_beams(tmp_path, penalty, early):
     assert len({len(text) for text in texts}) > 1
     scores = [score for row in found for _, score in row]
     assert relative(scores, whole.sequences_scores.numpy()) < 1e-5
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"seed": 5, "top_k": 3}])
+def test_rows_that_end_leave_the_batch_and_change_nothing(settings, monkeypatch):
+    prompts = [[1 + row, 2 * row] for row in range(12)]
+    settings |= {"length": 25, "end": run(prompts, **settings)[0][2]}
+    sizes, only = [], decoding._only
+    monkeypatch.setattr(decoding, "_only", lambda *a: sizes.append(len(a[1])) or only(*a))
+    found = run(prompts, **settings)
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] == decoding.FEW
+    generate.decode.clear_cache()
+    generate.resume.clear_cache()
+    monkeypatch.setattr(decoding, "FEW", 12)  # none leaves
+    assert found == run(prompts, **settings)
+    assert len(sizes) < 3

@@ -12,12 +12,15 @@ import numpy as np
 import optax
 import pytest
 
+import zoo
 from tests import tiny_run
 from tests.eight_devices import Compilations
 from train import loop
-from train.report import TIMES, read_log
-from zoo import checkpoint
+from train.recipes import rnn as recurrent
+from train.report import TIMES, Report, read_log
+from zoo import checkpoint, rnn
 from zoo.huggingface import flatten
+from zoo.store import load, read_record
 
 ROOT = Path(__file__).parents[1]
 
@@ -182,3 +185,38 @@ def test_under_pmap_nothing_more_is_compiled(tmp_path):
     with Compilations() as compilations:
         pretrain(tmp_path / "run", way="pmap")
     assert compilations.of("_fun") == 3  # to lay out the state, to step, to evaluate
+
+
+def stopped_and_resumed(folder, monkeypatch, at, **fields):
+    """A run that is asked to stop at a step, and goes on."""
+    ask = lambda report, step, metrics: signal.raise_signal(signal.SIGTERM) if step == at else None
+    with monkeypatch.context() as patch:
+        patch.setattr(Report, "step", ask)
+        assert pretrain(folder, report_every=at, **fields) == {}
+    assert checkpoint.steps(folder)[-1] == at
+    return pretrain(folder, resume=True, **fields)
+
+
+def test_a_run_may_end_in_the_mean_of_its_last_saved_models(tmp_path, monkeypatch):
+    figures = stopped_and_resumed(tmp_path, monkeypatch, 12, average=3)
+    # The model that was saved because the run was stopped has no part in the mean.
+    steps = [tmp_path / "checkpoints" / number for number in ("10", "15", "20")]
+    saved = [load(step / "params", read_record(step)["params"]) for step in steps]
+    mean = flatten(zoo.load(tmp_path)[1])
+    for path, array in mean.items():
+        wanted = np.mean([params[path] for params in saved], 0)
+        np.testing.assert_allclose(array, wanted, rtol=1e-6, atol=1e-7)
+    measured = [event for event in read_log(tmp_path) if event["kind"] == "held_out"]
+    assert measured[-1]["loss"] == figures["loss"] != measured[-2]["loss"]
+
+
+def test_a_state_that_is_carried_goes_on_where_it_was(tmp_path, monkeypatch):
+    config = rnn.Config(64, 32, 1, 24, 0.1, 16)
+    fields = {"architecture": "rnn", "config": config, "task": recurrent.task}
+    fields |= {"undecayed": (r"bias$",), "save_every": 10}
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert pretrain(whole, **fields) == stopped_and_resumed(stopped, monkeypatch, 7, **fields)
+    one, other = (read_record(folder / "checkpoints" / "20") for folder in (whole, stopped))
+    carried = [path for path in one["state"] if path.startswith("carry")]
+    assert len(carried) == 2  # of an LSTM
+    assert one == other  # with a fingerprint of every array

@@ -120,11 +120,26 @@ def test_text_and_targets_of_spans_make_up_the_whole():
             assert sorted(row) == sorted([*text, *marks, *marks, END, END])
 
 
+def test_recurrent_and_translated_texts_tell_the_next_word_and_end():
+    batch = batches(WORKS["lstm"][0], count=1)[0]
+    assert batch["tokens"].shape == batch["targets"].shape == (32, 64)
+    assert (batch["tokens"][:, 1:] == batch["targets"][:, :-1]).all()
+    batch = batches(WORKS["marian"][0], count=1)[0]
+    for side in ("tokens", "targets"):
+        assert batch[side].shape == (16, 128)
+        assert (batch[side][:, -1] == END).all()
+    assert (batch["tokens"] != batch["targets"]).any()
+
+
 def test_products_of_every_step_are_counted():
     count = {name: WORKS[name][0].flops() / 1e9 for name in WORKS if name != "decode"}
     assert count["roberta"] == count["bert"] == RECORD_FLOPS / 1e9
     assert count["albert"] < count["bert"] < count["electra"] < count["distilbert"]
     assert 1.3 < count["t5"] / count["bert"] < 1.8
+    # Two layers of four gates read 512 and have 512, and the head tells 10,000.
+    assert count["recurrence"] * 1e9 == 2048 * 6 * 2 * 4 * 512 * (512 + 512)
+    assert count["lstm"] - count["recurrence"] == 2048 * 6 * 10_000 * 512 / 1e9
+    assert 2 < count["marian"] / count["gpt2"] < 2.5  # an encoder more, and looks at it
 
 
 @pytest.mark.parametrize(

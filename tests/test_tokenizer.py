@@ -248,6 +248,55 @@ def test_t5s_model_gives_the_published_ids(data, tmp_path):
     assert tokenizer.token_to_id("<extra_id_99>") == 32000
 
 
+@pytest.fixture(scope="module")
+def marian(texts, tmp_path_factory):
+    """A folder as those of Marian are published, and texts for each side."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    folder = tmp_path_factory.mktemp("marian")
+    lines = [line for text in texts[:30] for line in text.split("\n")]
+    lines = [line for line in lines if not re.search(r"(\W)\1\1", line)]  # cut in equal ways
+    sides = {"source": lines[::2], "target": [*lines[1::2], *["Mädchen und Straße"] * 9]}
+    vocabulary = {"</s>": 0, "<unk>": 1}
+    for size, (side, given) in zip((500, 400), sides.items(), strict=True):
+        with (folder / f"{side}.spm").open("wb") as file:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(given),
+                model_writer=file,
+                vocab_size=size,
+                character_coverage=1.0,
+                num_threads=1,
+                minloglevel=2,
+            )
+        trained = sentencepiece.SentencePieceProcessor(model_file=str(folder / f"{side}.spm"))
+        for number in range(3, size):  # behind <unk>, <s>, </s>
+            vocabulary.setdefault(trained.id_to_piece(number), len(vocabulary))
+    for name in (">>deu<<", "<pad>"):
+        vocabulary[name] = len(vocabulary)
+    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), "utf-8")
+    (folder / "tokenizer_config.json").write_text('{"source_lang": "en", "target_lang": "de"}')
+    return folder, [*sides["source"][:200], *TRICKY], [*sides["target"][-200:], *TRICKY]
+
+
+@pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
+def test_marians_folder_gives_the_ids_and_texts_of_transformers(marian):
+    transformers = pytest.importorskip("transformers")
+    folder, sources, targets = marian
+    theirs = transformers.MarianTokenizer.from_pretrained(folder)
+    ours = tokenizers.load(folder)
+    # A letter of the other side alone; letters that neither knows, with and without the end.
+    sources = [*sources, "eine Straße", ">>deu<< one two", "☃", "5 日本 6"]
+    end = ours.token_to_id("</s>")
+    assert [[*row, end] for row in ids(ours.source, sources)] == theirs(sources).input_ids
+    wanted = theirs(text_target=targets, add_special_tokens=False).input_ids
+    assert ids(ours.target, targets) == wanted
+    unknown = ours.token_to_id("<unk>")
+    for row in (row for row in [*wanted, *ids(ours.source, sources)] if unknown not in row):
+        assert ours.decode(row, skip_special_tokens=False) == theirs.decode(row)
+    pieces = [[number] for number in range(ours.get_vocab_size()) if number != unknown]
+    found = [ours.decode(piece, skip_special_tokens=False).strip() for piece in pieces]
+    assert found == [theirs.decode(piece) for piece in pieces]
+
+
 @pytest.mark.parametrize(
     ("model", "reason"),
     [

@@ -42,6 +42,21 @@ def test_the_mean_is_that_of_the_newest_steps(tmp_path):
         np.testing.assert_allclose(found[path], (two[path] + three[path]) / 2, rtol=1e-2)
 
 
+def test_a_step_at_which_a_run_was_stopped_goes_with_the_next_and_is_in_no_mean(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2, every=5)
+    for step, loss in ((5, 4), (10, 3), (12, 1), (15, 3), (19, 2)):
+        checkpoints.save(step, *sample(step), {}, {"loss": loss})
+    checkpoints.close()
+    assert checkpoints.latest() == [12, 15, 19]  # 12 is the best, 19 the last
+    params, _ = abstract(sample(0))
+    wanted = [np.asarray(sample(step)[0]["temperature"]) for step in (15, 19)]
+    found = checkpoints.average(params, 3)["temperature"]
+    np.testing.assert_allclose(found, np.mean(wanted), rtol=1e-6)
+    checkpoints.save(20, *sample(20), {}, {"loss": 0})
+    checkpoints.close()
+    assert checkpoints.latest() == [15, 20]
+
+
 def restored(folder):
     return Checkpoints(folder).restore(*abstract(sample(0)))
 

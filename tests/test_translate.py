@@ -1,14 +1,16 @@
 """Translating texts, what was looked at, and how translations are measured."""
 
 import jax
+import matplotlib.image
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+import zoo
 from tests import tiny
 from train import pictures, tokenizers, translation
 from train.data import corpus, dates
-from zoo import alignment, translate
+from zoo import alignment, checkpoint, seq2seq, translate
 from zoo import tokenizer as published
 
 WORDS = ["<pad>", "</s>", "<unk>", *(f"w{number}" for number in range(tiny.V - 3))]
@@ -63,9 +65,21 @@ def test_attention_is_a_share_for_every_word_that_was_looked_at(name, tmp_path):
     assert all(one.columns == ["w1", "w2", "w3", "</s>"] for one in crossing)
     files = pictures.attention(found, tmp_path / "out.png")
     assert [file.name for file in files] == (
-        ["out.png"] if name in ("luong", "bahdanau") else ["out.png", "out_encoder.png"]
+        ["out.png"]
+        if name in ("luong", "bahdanau")
+        else ["out.png", "out_encoder.png", "out_decoder.png"]
     )
     assert all(file.stat().st_size > 1000 for file in files)
+
+
+def test_words_are_drawn_as_they_are_and_a_picture_has_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "MOST", 200)
+    words = ["$a$", "$\\frac$", "_^{", "$"]  # which are no mathematics
+    found = [translate.Attention("look", np.ones((2, 4, 4)) / 4, words, words)]
+    (file,) = pictures.attention(found, tmp_path / "out")
+    assert file == tmp_path / "out.png"
+    height, width, _ = matplotlib.image.imread(file).shape
+    assert height < width < 220
 
 
 def test_the_future_of_the_target_is_not_looked_at():
@@ -127,6 +141,17 @@ def test_two_vocabularies_are_saved_and_read_as_one_file(both, tmp_path):
     assert again.decode(ids, skip_special_tokens=False) == "1920-07-17"
     turned = published.Sides(both.target, both.source)
     assert published.fingerprint(both) != published.fingerprint(turned)
+
+
+def test_a_model_with_two_vocabularies_is_exported_and_read_again(both, tmp_path):
+    network = seq2seq.Model(seq2seq.Config(100, 1 << 30, 1, 8, 0.0, 8))
+    checkpoint.write(tmp_path / "a", "seq2seq", network.config, tiny.wide(network), both)
+    zoo.export(tmp_path / "a", tmp_path / "b")
+    one, other = (zoo.load(tmp_path / name) for name in "ab")
+    assert published.fingerprint(one[2]) == published.fingerprint(other[2])
+    assert translate.translate(*one, ["17 July 1920"]) == translate.translate(
+        *other, ["17 July 1920"]
+    )
 
 
 def test_each_side_of_a_pair_is_read_with_its_own_vocabulary(both, tmp_path):

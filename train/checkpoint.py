@@ -31,14 +31,18 @@ class Restored(NamedTuple):
 
 
 class Checkpoints:
-    """The saved steps of one run: the latest `keep` and the one with the least metrics["loss"]."""
+    """The saved steps of one run: the latest `keep` and the one with the least metrics["loss"].
 
-    def __init__(self, folder, keep: int = 2):
+    A step that is no multiple of `every` is that of a run which was stopped, or the last of all. It
+    goes with the next, so that what is kept does not tell whether a run was ever stopped.
+    """
+
+    def __init__(self, folder, keep: int = 2, every: int = 1):
         if keep < 1:
             raise ValueError(f"keep must be at least 1, not {keep}")
         self._run = Path(folder).absolute()
         self._folder = self._run / "checkpoints"
-        self._keep = keep
+        self._keep, self._every = keep, every
         self._saving: tuple[int, Saving] | None = None  # the step now being saved
         self._newest: int | None = None  # the step this run stands on: the last restored or saved
         self._bad: set[int] = set()
@@ -122,7 +126,7 @@ class Checkpoints:
         `params` is as in `restore`. Raises Damaged where one of them cannot be read back.
         """
         self._settle()
-        target, steps = flatten(params), self.latest()[-count:]
+        target, steps = flatten(params), self._regular(self.latest())[-count:]
         mean = dict.fromkeys(target, 0.0)
         for step in steps:
             folder = self._folder / str(step)
@@ -157,11 +161,15 @@ class Checkpoints:
         good = [s for s in self.latest() if s <= self._newest and s not in self._bad]
         best = min(reversed(good), key=self._loss_of)  # the newest of equals, or where none has one
         for step in self.latest():
-            if step not in (best, *good[-self._keep :]):
+            if step not in (best, *self._regular(good)[-self._keep :]):
                 # Under another name first: half a step must never look like one.
                 gone = self._folder / f"{step}.removed"
                 (self._folder / str(step)).rename(gone)
                 shutil.rmtree(gone)
+
+    def _regular(self, steps: list[int]) -> list[int]:
+        """Those of the steps that count, the newest among them."""
+        return [step for step in steps if step % self._every == 0 or step == steps[-1]]
 
     def _clear(self) -> None:
         """Removes what a killed process left half written or half removed."""

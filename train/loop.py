@@ -55,7 +55,7 @@ def pretrain(recipe: Recipe, source, out, *, resume=False, **choices) -> dict:
     finite.
     """
     run = prepare(recipe, source, out, resume=resume, **choices)
-    checkpoints = Checkpoints(run.out, keep=max(2, recipe.average))
+    checkpoints = Checkpoints(run.out, max(2, recipe.average), recipe.save_every)
     state, first_step, news = begin(run, checkpoints)
     with _report(run, first_step) as report, _Signals() as signals:
         for line in news + _introduction(run):
@@ -109,12 +109,12 @@ def prepare(
         )
     tokenizer = corpora.tokenizer(recipe, source, out if resume else None, tokenizer)
     text = corpora.corpus(recipe, source, tokenizer)
-    remarks = recipe.reading.remarks(source, text, recipe.length)
+    remarks = recipe.reading.remarks(source, text, tokenizer, recipe.length)
     if dev is None:
         text, held_out = recipe.reading.split(text)
     else:
         held_out = corpora.corpus(recipe, dev, tokenizer)
-        remarks += recipe.reading.remarks(dev, held_out, recipe.length)
+        remarks += recipe.reading.remarks(dev, held_out, tokenizer, recipe.length)
     predicted = [recipe.reading.predicted(part, tokenizer) for part in (text, held_out)]
     task = recipe.task(tokenizer, recipe.config, recipe.length)
     architecture = zoo.ARCHITECTURES[recipe.architecture]

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 INCH = 0.28  # of a word
+DOTS = 120  # of an inch
+MOST = 8000  # dots of a side: more than Agg draws, or memory holds, is drawn smaller
 
 
 def attention(found, out) -> list[Path]:
@@ -11,14 +13,24 @@ def attention(found, out) -> list[Path]:
     What the words of each side see of their own side goes to files beside it, named after the side.
     """
     out = Path(out)
+    out = out if out.suffix else out.with_suffix(".png")
     files = {
-        out: [one for one in found if "encoder" not in one.name],
-        out.with_stem(f"{out.stem}_encoder"): [one for one in found if "encoder" in one.name],
+        "source": out,
+        "encoder": out.with_stem(f"{out.stem}_encoder"),
+        "decoder": out.with_stem(f"{out.stem}_decoder"),
     }
-    for file, layers in files.items():
-        if layers:
-            _draw(layers, file)
-    return [file for file, layers in files.items() if layers]
+    layers = {side: [one for one in found if _side(one.name) == side] for side in files}
+    drawn = [side for side in files if layers[side]]
+    for side in drawn:
+        _draw(layers[side], files[side])
+    return [files[side] for side in drawn]
+
+
+def _side(name: str) -> str:
+    """Whose words look: those of the encoder or the decoder at their own, or at the source."""
+    if "encoder" in name:
+        return "encoder"
+    return "decoder" if name.endswith("/attention") else "source"
 
 
 def _draw(layers, file: Path) -> None:
@@ -30,14 +42,15 @@ def _draw(layers, file: Path) -> None:
     width = max(len(one.columns) for one in layers) * INCH + 1.2
     height = max(len(one.rows) for one in layers) * INCH + 1.2
     size = (width * heads, height * len(layers))
-    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    figure = Figure(figsize=size, dpi=min(DOTS, MOST / max(size)), layout="compressed")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(layers), heads, squeeze=False)
+    word = {"fontsize": 8, "parse_math": False}  # a word may have dollars
     for row, one in zip(axes, layers, strict=True):
         for number, (axis, weights) in enumerate(zip(row, one.weights, strict=True)):
-            axis.imshow(weights, cmap="Greys", vmin=0, vmax=1, aspect="auto")
-            axis.set_xticks(range(len(one.columns)), one.columns, rotation=90, fontsize=8)
-            axis.set_yticks(range(len(one.rows)), one.rows, fontsize=8)
+            axis.imshow(weights, cmap="Greys", vmin=0, vmax=1)
+            axis.set_xticks(range(len(one.columns)), one.columns, rotation=90, **word)
+            axis.set_yticks(range(len(one.rows)), one.rows, **word)
             title = one.name if len(one.weights) == 1 else f"{one.name}, head {number + 1}"
             axis.set_title(title, fontsize=8)
-    figure.savefig(file)
+    figure.savefig(file, bbox_inches="tight")

@@ -8,6 +8,7 @@ import numpy as np
 from train.data import buckets, builtin, corpus, dates, parallel
 from train.data.corpus import Corpus
 from train.data.text import Source
+from zoo.tokenizer import Sides
 
 END = "</s>"  # what an objective ends both texts of a pair with
 
@@ -19,7 +20,7 @@ class Reading(NamedTuple):
     builtin: Callable  # () -> the Source there always is
     split: Callable  # corpus -> (train, held_out)
     predicted: Callable  # (corpus, tokenizer) -> the tokens that a model predicts
-    remarks: Callable  # (source, its corpus, length) -> lines to tell; ValueError if it is unfit
+    remarks: Callable  # (source, its corpus, tokenizer, length) -> lines to tell
 
 
 def tokens(corpus: Corpus, tokenizer=None) -> np.ndarray:
@@ -33,14 +34,16 @@ def ended_targets(corpus: Corpus, tokenizer) -> np.ndarray:
     return np.concatenate([parallel.targets(corpus), ends])
 
 
-def _remarks(source: Source, corpus: Corpus, length: int) -> list[str]:
+def _remarks(source: Source, corpus: Corpus, tokenizer, length: int) -> list[str]:
+    """Raises ValueError where pairs came apart."""
     texts = sum(1 for _ in source.documents())
     if texts != 2 * parallel.num_pairs(corpus):
         raise ValueError(
             f"of {texts:,} texts the tokenizer makes nothing of some, and pairs would come apart: "
             "take another --tokenizer"
         )
-    return [line for line in (parallel.unlike(source), buckets.lengthy(corpus, length)) if line]
+    divided = None if isinstance(tokenizer, Sides) else parallel.unlike(source)
+    return [line for line in (divided, buckets.lengthy(corpus, length)) if line]
 
 
 TEXT = Reading("text", builtin.read, corpus.split, tokens, lambda *_: [])

@@ -5,7 +5,7 @@ the plain fields; everything else is Python.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -91,6 +91,24 @@ def with_fields(recipe: Recipe, vocabulary: int | None = None, **fields) -> Reci
             f"--length {recipe.length} is over the {recipe.config.max_length} of {recipe.name}"
         )
     return recipe
+
+
+def with_config(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """The recipe with fields of its config, each NAME=VALUE, in place of its own.
+
+    Raises ValueError for a name that the config does not have, or a value of another type.
+    """
+    config = recipe.config
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        if name not in vars(config):
+            raise ValueError(f"--config {setting}: give NAME=VALUE, of {', '.join(vars(config))}")
+        was = getattr(config, name)
+        try:
+            config = replace(config, **{name: type(was)(value)})
+        except (TypeError, ValueError):
+            raise ValueError(f"--config {setting}: give a value like {was!r}") from None
+    return replace(recipe, config=config)
 
 
 def separate(recipe: Recipe) -> Recipe:

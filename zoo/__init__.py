@@ -132,8 +132,9 @@ def export(folder, out, cls=None) -> None:
     fields = {}
     if words is not None:
         tokenizer.save(words, out)
-        if hasattr(words.normalizer, "lowercase"):  # else transformers would lower-case by itself
-            fields["do_lower_case"] = words.normalizer.lowercase
+        normalizer = tokenizer.sides(words).source.normalizer
+        if hasattr(normalizer, "lowercase"):  # else transformers would lower-case by itself
+            fields["do_lower_case"] = normalizer.lowercase
     huggingface.write(out, held, model.config, params, fields, type(model))
 
 

@@ -117,6 +117,8 @@ class Look(nn.Module):
     source_width: int
 
     def setup(self):
+        if self.score not in SCORES:
+            raise ValueError(f"there is no score {self.score!r}: take one of {', '.join(SCORES)}")
         self.scores = SCORES[self.score](self.width, self.source_width)
         self.mix = Mix(0.0)
 

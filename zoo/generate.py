@@ -3,9 +3,10 @@
 One that has `encode` too, an encoder and a decoder, writes another text instead: then the prompt
 may have any length, and `text` ends it as training did. All else is the same.
 
-The whole decoding is one compiled loop over a static cache. Prompts and room are padded to a ladder
-of lengths, so a thousand requests compile a handful of times; temperature, top_k, top_p and the
-penalty of a beam are arguments of the compiled loop and compile nothing.
+The whole decoding is one compiled loop over a static cache, and once more for the rest where half
+of the rows have ended. Prompts and room are padded to a ladder of lengths, so a thousand requests
+compile a handful of times; temperature, top_k, top_p and the penalty of a beam are arguments of the
+compiled loop and compile nothing.
 
 B batch  L length  N new tokens  V vocabulary  W width of a beam  C candidates, twice as many
 """
@@ -17,19 +18,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zoo import decoding
 from zoo import tokenizer as tokenizers
+from zoo.decoding import State
 
 NEVER = -1e30
 ENDS = ("<|endoftext|>", "</s>")  # the names of the token that ends a text
 
 
-def greedy(key, logits_BV, settings):
+def greedy(keys_B, logits_BV, settings):
     """The likeliest token."""
     return logits_BV.argmax(-1).astype(jnp.int32)
 
 
-def sample(key, logits_BV, settings):
-    """A draw at a temperature among the `top_k` likeliest and the nucleus of `top_p`.
+def sample(keys_B, logits_BV, settings):
+    """A draw of each row at a temperature among the `top_k` likeliest and the nucleus of `top_p`.
 
     The nucleus is the smallest set of the likeliest tokens that has at least the probability top_p
     (Holtzman et al. 2020), taken after the temperature and the top_k.
@@ -43,7 +46,7 @@ def sample(key, logits_BV, settings):
     count_B1 = (in_top_BV & (before_BV < top_p)).sum(-1, keepdims=True)
     least_B1 = jnp.take_along_axis(sorted_BV, jnp.maximum(count_B1 - 1, 0), -1)
     logits_BV = jnp.where(logits_BV >= least_B1, logits_BV, NEVER)
-    return jax.random.categorical(key, logits_BV).astype(jnp.int32)
+    return jax.vmap(jax.random.categorical)(keys_B, logits_BV).astype(jnp.int32)
 
 
 def generate(
@@ -58,45 +61,47 @@ def generate(
     if temperature < 0 or top_k < 0 or not 0 < top_p <= 1:
         raise ValueError("temperature and top_k must not be negative, top_p must be in (0, 1]")
     tokens_BL, documents_BL = _padded(model, prompts, length)
-    tokens_BN, count_B = decode(
-        model,
-        greedy if temperature == 0 else sample,
-        rung(length),
-        params,
-        tokens_BL,
-        documents_BL,
-        (jnp.float32(temperature), jnp.int32(top_k or model.config.vocab_size), jnp.float32(top_p)),
+    choose = greedy if temperature == 0 else sample
+    settings = jnp.float32(temperature), jnp.int32(top_k or model.config.vocab_size)
+    rest = (
+        (*settings, jnp.float32(top_p)),
         jax.random.key(seed),
         length,
         -1 if end is None else end,
     )
-    rows = zip(np.asarray(tokens_BN), np.asarray(count_B), strict=True)
-    return [row[:count].tolist() for row, count in rows]
+    state = decode(model, choose, rung(length), params, tokens_BL, documents_BL, *rest)
+    go_on = lambda state: resume(model, choose, params, state, *rest)
+    tokens_BN, count_B = decoding.finish(state, go_on, length)
+    return [row[:count].tolist() for row, count in zip(tokens_BN, count_B, strict=True)]
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def decode(model, choose, room, params, tokens_BL, documents_BL, settings, key, length, end):
-    """The compiled loop: new tokens_BN (N = room) and how many of each row count.
+    """The compiled loop: its texts are new tokens_BN (N = room) and how many of each row count.
 
-    It stops when every row has ended or has `length` tokens.
+    It stops where half of the rows have ended, of few rows all, or at `length` tokens.
     """
-    B = tokens_BL.shape[0]
-    variables = {"params": params}
-    logits_BV, cache = model.apply(variables, tokens_BL, documents_BL, room, method="start")
+    B = len(tokens_BL)
+    begun = model.apply({"params": params}, tokens_BL, documents_BL, room, method="start")
+    texts = jnp.zeros((B, room), jnp.int32), jnp.zeros(B, jnp.int32)
+    state = State(0, *begun, texts, jnp.ones(B, bool), jnp.arange(B))
+    return resume(model, choose, params, state, settings, key, length, end)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def resume(model, choose, params, state, settings, key, length, end):
+    """The loop of `decode` from a state on."""
 
     def advance(state):
-        n, logits_BV, cache, tokens_BN, count_B, going_B = state
-        token_B = choose(jax.random.fold_in(key, n), logits_BV, settings)
+        n, logits_BV, cache, (tokens_BN, count_B), going_B, row_B = state
+        keys_B = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, n), row_B)
+        token_B = choose(keys_B, logits_BV, settings)
         going_B &= token_B != end
-        tokens_BN = tokens_BN.at[:, n].set(token_B)
-        logits_BV, cache = model.apply(variables, token_B, cache, method="step")
-        return n + 1, logits_BV, cache, tokens_BN, count_B + going_B, going_B
+        texts = tokens_BN.at[:, n].set(token_B), count_B + going_B
+        after = model.apply({"params": params}, token_B, cache, method="step")
+        return State(n + 1, *after, texts, going_B, row_B)
 
-    going = lambda state: (state[0] < length) & state[-1].any()
-    tokens_BN, count_B = jnp.zeros((B, room), jnp.int32), jnp.zeros(B, jnp.int32)
-    state = (0, logits_BV, cache, tokens_BN, count_B, jnp.ones(B, bool))
-    state = jax.lax.while_loop(going, advance, state)
-    return state[3], state[4]
+    return decoding.loop(advance, state, length)
 
 
 class Texts(NamedTuple):
@@ -125,40 +130,47 @@ def beam(
     if not 1 <= best <= width:
         raise ValueError(f"best is {best}, but must be from 1 to the width of the beam, {width}")
     tokens_BL, documents_BL = _padded(model, prompts, length)
-    found = search(
-        model,
-        width,
-        rung(length),
-        params,
-        tokens_BL,
-        documents_BL,
-        jnp.float32(penalty),
-        early,
-        length,
-        -1 if end is None else end,
-    )
+    rest = (jnp.float32(penalty), early, length, -1 if end is None else end)
+    state = search(model, width, rung(length), params, tokens_BL, documents_BL, *rest)
+    go_on = lambda state: resume_search(model, params, state, *rest)
+    _, found = decoding.finish(state, go_on, length)
     return [
         [(t[:n].tolist(), float(s)) for t, n, s in zip(*row, strict=True) if s > -np.inf][:best]
-        for row in zip(*map(np.asarray, found), strict=True)
+        for row in zip(*found, strict=True)
     ]
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def search(model, width, room, params, tokens_BL, documents_BL, penalty, early, length, end):
-    """The compiled loop of `beam`: Texts.
+    """The compiled loop of `beam`: its texts are those that are open, and those that are closed.
 
-    It stops when no row looks for a better one, or at `length` tokens.
+    A row goes on while it looks for a better text; the loop stops as that of `decode`.
     """
-    B, W, variables = len(tokens_BL), width, {"params": params}
-    logits_BV, cache = model.apply(variables, tokens_BL, documents_BL, room, method="start")
-    V = logits_BV.shape[-1]
+    B, W = len(tokens_BL), width
+    logits_BV, cache = model.apply(
+        {"params": params}, tokens_BL, documents_BL, room, method="start"
+    )
     cache = jax.tree.map(lambda leaf: jnp.repeat(leaf, W, 0) if leaf.ndim else leaf, cache)
+    logits_BWV = jnp.broadcast_to(logits_BV[:, None], (B, W, logits_BV.shape[-1]))
+    none = Texts(
+        jnp.zeros((B, W, room), jnp.int32), jnp.zeros((B, W), jnp.int32), jnp.full((B, W), -jnp.inf)
+    )
+    opened = none._replace(scores=none.scores.at[:, 0].set(0.0))  # all would extend the same text
+    state = State(0, logits_BWV, cache, (opened, none), jnp.ones(B, bool), jnp.arange(B))
+    return resume_search(model, params, state, penalty, early, length, end)
+
+
+@partial(jax.jit, static_argnums=0)
+def resume_search(model, params, state, penalty, early, length, end):
+    """The loop of `search` from a state on."""
+    B, W, V = state.logits.shape
+    step = partial(model.apply, {"params": params}, method="step")
     # What a step hands on untouched is of the source, which all texts of a row share.
-    _, after = model.apply(variables, jnp.zeros(B * W, jnp.int32), cache, method="step")
-    moves = jax.tree.map(lambda new, old: new.ndim > 0 and new is not old, after, cache)
+    _, after = step(jnp.zeros(B * W, jnp.int32), state.cache)
+    moves = jax.tree.map(lambda new, old: new.ndim > 0 and new is not old, after, state.cache)
 
     def advance(state):
-        n, logits_BWV, cache, opened, closed, going_B = state
+        n, logits_BWV, cache, (opened, closed), going_B, row_B = state
         score_BWV = opened.scores[..., None] + jax.nn.log_softmax(logits_BWV)
         score_BC, at_BC = jax.lax.top_k(score_BWV.reshape(B, W * V), 2 * W)
         beam_BC, token_BC = at_BC // V, at_BC % V
@@ -177,19 +189,11 @@ def search(model, width, room, params, tokens_BL, documents_BL, penalty, early, 
         going_B &= (worst_B == -jnp.inf) | (hopes_B & ~early)
 
         rows = (jnp.arange(B)[:, None] * W + _take(beam_BC, at_BW)).reshape(-1)
-        token_BW = _take(token_BC, at_BW)
         cache = jax.tree.map(lambda leaf, moves: leaf[rows] if moves else leaf, cache, moves)
-        logits, cache = model.apply(variables, token_BW.reshape(-1), cache, method="step")
-        return n + 1, logits.reshape(B, W, V), cache, opened, closed, going_B
+        logits, cache = step(_take(token_BC, at_BW).reshape(-1), cache)
+        return State(n + 1, logits.reshape(B, W, V), cache, (opened, closed), going_B, row_B)
 
-    going = lambda state: (state[0] < length) & state[-1].any()
-    none = Texts(
-        jnp.zeros((B, W, room), jnp.int32), jnp.zeros((B, W), jnp.int32), jnp.full((B, W), -jnp.inf)
-    )
-    opened = none._replace(scores=none.scores.at[:, 0].set(0.0))  # all would extend the same text
-    logits_BWV = jnp.broadcast_to(logits_BV[:, None], (B, W, V))
-    state = (0, logits_BWV, cache, opened, none, jnp.ones(B, bool))
-    return jax.lax.while_loop(going, advance, state)[4]
+    return decoding.loop(advance, state, length)
 
 
 def _best(texts: Texts, width: int):

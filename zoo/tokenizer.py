@@ -11,12 +11,18 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+)
 
 from zoo import published_tokenizers as published
 from zoo import sentencepiece
-
-NEVER = -1e4  # the score of a piece that no text is cut into
 
 
 @dataclass(frozen=True)
@@ -133,20 +139,31 @@ def _read_json(file: Path, config: dict) -> Tokenizer | Sides:
 
 
 def _read_marian(source: Path, target: Path, vocabulary: Path, config: dict) -> Sides:
-    """Marian's: a SentencePiece model a side, whose pieces have their ids in one vocabulary."""
+    """Marian's: a SentencePiece model a side, whose pieces have their ids in one vocabulary.
+
+    Letters that a side does not know are read as pieces of the other side. transformers does so
+    only where a whole run of them is one piece, and else takes the run as unknown.
+    """
     ids = json.loads(vocabulary.read_text("utf-8"))
     if sorted(ids.values()) != list(range(len(ids))):
         raise ValueError(f"the ids of {vocabulary.name} are not 0 to {len(ids) - 1}")
+    codes = [text for text in ids if re.fullmatch(">>.+<<", text)]  # of languages to translate to
     found = []
     for file in (source, target):
         model = sentencepiece.read(file.read_bytes())
         scores = dict(zip((p.text for p in model.pieces), sentencepiece.scores(model), strict=True))
-        # A piece of the other side alone is never worth taking.
-        pieces = [(text, scores.get(text, NEVER)) for text in sorted(ids, key=ids.get)]
+        letters, least = {text for text in scores if len(text) == 1}, min(scores.values())
+        kept, pieces = {*scores, *published.T5_SPECIALS, *codes}, []
+        for text in sorted(ids, key=ids.get):
+            # No word has a space, so with one before it a piece is never found in a text.
+            hidden = text not in kept and not letters.isdisjoint(text)
+            pieces.append((f" {text}" if hidden else text, scores.get(text, least)))
         charsmap = [normalizers.Precompiled(model.charsmap)] if model.charsmap else []
         side = models.Unigram(pieces, unk_id=ids["<unk>"], byte_fallback=False)
         found.append(published.unigram(side, normalizers.Sequence(charsmap)))
-        published.add_specials(found[-1], ("</s>", "<unk>", "<pad>"))
+        found[-1].decoder = decoders.Sequence([decoders.Strip(" ", 1, 0), found[-1].decoder])
+        published.add_specials(found[-1], published.T5_SPECIALS)
+        found[-1].add_tokens([AddedToken(code, normalized=False) for code in codes])
     return Sides(*found)
 
 

@@ -8,8 +8,7 @@ tell places, every sum is normalised; source, target and output share one table.
 Departures, for Marian's published weights (Junczys-Dowmunt et al. 2018): biases in attention and
 on the output, all from zero; the sines first, then the cosines, which only renames axes; the norms'
 epsilon; activations other than relu; no target has the start twice. Dropout on attention's weights
-too, as in tensor2tensor 2. Several documents in one source do not see each other; the decoder sees
-them all.
+too, as in tensor2tensor 2. Documents of one source do not see each other; the decoder sees them.
 
 B batch  L source length  T target length  D width  H heads  M memory  K head width  V vocabulary
 """
@@ -47,6 +46,7 @@ class Config:
 
 SIZES = {
     "transformer-tiny": Config(256, 128, 2, 4, 128, 512, 32, 0.1, 2),  # 958,720
+    "transformer-small": Config(4096, 128, 4, 4, 192, 768, 48, 0.3, 3),  # 4,350,400
     "transformer-base": Config(),  # 63,119,496
     "transformer-big": Config(37000, 512, 6, 16, 1024, 4096, 64, 0.3, 6),  # 214,282,376
 }

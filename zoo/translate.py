@@ -55,6 +55,19 @@ def _batches(rungs, rows: int):
             yield places[start : start + rows]
 
 
+def candidates(
+    model, params, tokenizer, text: str, best: int, *, beams: int = 4, penalty: float = 1.0
+) -> list[tuple[str, float]]:
+    """The `best` translations of one text that a beam finds, with their scores, the best first."""
+    end = end_of(model, tokenizer)
+    generate.check_width(model, beams)
+    source = _ids(tokenizer, text, end)
+    settings = {"end": end, "width": beams, "penalty": penalty, "best": best}
+    length = generate.rung(len(source)) + MORE
+    (found,) = generate.beam(model, params, [source], length=length, **settings)
+    return [(tokenizer.decode(ids, skip_special_tokens=False), score) for ids, score in found]
+
+
 class Attention(NamedTuple):
     """Who looked at whom: weights [H, rows, columns], and the tokens of rows and columns."""
 

@@ -46,6 +46,23 @@ ENTRIES = {
         Entry("transformers, tuned and compiled", "torch_pretrain", "tuned compiled"),
         Entry("zoo", "zoo_pretrain"),
     ],
+    "recurrent": [
+        Entry("torch.nn.LSTM", "torch_pretrain", "shipped"),
+        Entry("torch.nn.LSTM, compiled", "torch_pretrain", "compiled"),
+        Entry("torch.nn.LSTM, fused AdamW", "torch_pretrain", "tuned"),
+        Entry("Keras", "keras_step", python=theirs),
+        Entry("zoo", "zoo_pretrain"),
+    ],
+    "recurrence": [
+        Entry("torch.nn.LSTM", "torch_recurrence"),
+        Entry("Keras", "keras_recurrence", python=theirs),
+        Entry("zoo", "zoo_recurrence"),
+    ],
+    "translate": [
+        Entry("transformers", "torch_translate", "shipped"),
+        Entry("transformers, compiled", "torch_translate", "compiled"),
+        Entry("zoo", "zoo_translate"),
+    ],
     "decode": [
         Entry("transformers", "torch_decode", "shipped"),
         Entry("transformers, compiled", "torch_decode", "compiled"),
@@ -127,7 +144,7 @@ def check(facts: dict, expected: dict, tolerance: float) -> None:
 
 def prepare(work: Work, folder: Path) -> Path:
     """The folder of the weights to start from. Zoo's own are drawn in a process that has JAX."""
-    if work.kind != "pretrain":
+    if work.kind in ("step", "decode"):
         return write_model(work, folder)
     arguments = [json.dumps(dataclasses.asdict(work)), str(folder)]
     command = [sys.executable, "-m", "tests.speed.zoo_weights", *arguments]

@@ -19,8 +19,12 @@ def step(work) -> float:
     elif work.model == "electra":
         generator = _blocks(work, length, work.num_layers, NARROW, work.mlp_width // 4)
         texts = TRAINED * (encoder + generator + head(told, MIDDLE))
-    elif work.model == "t5":
-        targets = work.targets
+    elif work.model == "rnn":
+        # Four gates read the layer below and the state; alone there is no head.
+        gates = 2 * length * work.num_layers * 4 * 2 * d * d
+        texts = TRAINED * (gates + (head(length, d) if work.kind == "recurrent" else 0))
+    elif work.model in ("t5", "marian"):
+        targets = work.targets if work.model == "t5" else length
         decoder = _blocks(work, targets, work.num_layers, d, work.mlp_width)
         # The decoder asks with its own states and looks at those of the source.
         source = 4 * work.num_layers * d * d * (targets + length)

@@ -1,4 +1,4 @@
-"""KerasHub's models with the weights of a Hugging Face folder."""
+"""Models of Keras and KerasHub with the weights of a folder."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import keras_hub
 from keras_hub.src.utils.transformers import convert_bert, convert_gpt2
 from safetensors.numpy import load_file
 
-from tests.speed.work import Work
+from tests.speed.work import DROPOUT, Work
 
 
 class Loader:
@@ -47,6 +47,38 @@ def gpt2(work: Work, folder: Path) -> keras.Model:
     config = json.loads((folder / "config.json").read_text())
     convert_gpt2.convert_weights(backbone, Loader(folder), config)
     return keras_hub.models.GPT2CausalLM(backbone)
+
+
+def lstms(work: Work, folder: Path, **options) -> list[keras.layers.LSTM]:
+    """The layers of a recurrent model, built; the two biases that others have are added up."""
+    tensors, layers = load_file(folder / "model.safetensors"), []
+    for number in range(work.num_layers):
+        layer = keras.layers.LSTM(work.width, return_sequences=True, **options)
+        layer.build((work.rows, work.max_length, work.width))
+        of = lambda name, at=number: tensors[f"rnn.{name}_l{at}"].T
+        layer.set_weights([of("weight_ih"), of("weight_hh"), of("bias_ih") + of("bias_hh")])
+        layers.append(layer)
+    return layers
+
+
+def second_biases(work: Work) -> int:
+    """How many parameters fewer Keras has, which adds up the two biases of a gate."""
+    return work.num_layers * 4 * work.width
+
+
+def rnn(work: Work, folder: Path) -> keras.Model:
+    """A recurrent language model whose state goes on from batch to batch."""
+    tensors = load_file(folder / "model.safetensors")
+    words = keras.Input(batch_shape=(work.rows, work.max_length), dtype="int32")
+    embedding = keras.layers.Embedding(work.vocab_size, work.width)
+    x = embedding(words)
+    for layer in lstms(work, folder, stateful=True):
+        x = layer(keras.layers.Dropout(DROPOUT)(x))
+    head = keras.layers.Dense(work.vocab_size)
+    model = keras.Model(words, head(keras.layers.Dropout(DROPOUT)(x)))
+    embedding.set_weights([tensors["encoder.weight"]])
+    head.set_weights([tensors["decoder.weight"].T, tensors["decoder.bias"]])
+    return model
 
 
 def bert(work: Work, folder: Path) -> keras.Model:

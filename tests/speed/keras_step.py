@@ -1,5 +1,5 @@
-"""KerasHub on JAX, one training step: Keras's own layers, loss and AdamW in one jitted step with
-donated state, as its guide to custom training loops has it."""
+"""Keras and KerasHub on JAX, one training step: their own layers, loss and AdamW in one jitted step
+with donated state, as its guide to custom training loops has it."""
 
 import itertools
 from functools import partial
@@ -15,9 +15,11 @@ from tests.speed.competitor import Run, serve
 from tests.speed.work import BETAS, EPSILON, LEARNING_RATE, WEIGHT_DECAY, Work, batches
 
 
-def features(batch: dict, model: str) -> tuple[dict, np.ndarray, np.ndarray]:
+def features(batch: dict, model: str) -> tuple[dict | np.ndarray, np.ndarray, np.ndarray]:
     """What the model reads, the targets, and how much each of them counts."""
     words = batch["tokens"]
+    if model == "rnn":
+        return words, batch["targets"], np.ones(words.shape, np.float32)
     inputs = {"token_ids": words, "padding_mask": np.ones_like(words)}
     if model == "gpt2":
         counts = np.ones(words.shape, np.float32)
@@ -94,6 +96,9 @@ def build(work: Work, folder: Path, _: str) -> tuple[dict, Run]:
     facts = {"loss": loss, "parameters": parameters, "versions": versions}
     if work.model == "bert":
         facts["note"] = "tanh GELU"
+    if work.model == "rnn":
+        facts["parameters"] += keras_model.second_biases(work)
+        facts["note"] = "one bias a gate"
     return facts, run
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 import transformers
+from safetensors.torch import load_file
 from torch import nn
 
 from tests.speed.competitor import Run, serve
 from tests.speed.torch_step import shipped_loss, stepped, tensors
-from tests.speed.work import Work, batches
+from tests.speed.work import DROPOUT, Work, batches
 
 WEIGHT = 50  # of ELECTRA's discriminator
 TEMPERATURE, SOFT, HARD, STATES = 2, 5, 2, 1  # of DistilBERT
@@ -155,6 +156,36 @@ def tuned_t5_loss(model: nn.Module, batch: dict) -> torch.Tensor:
     return model(input_ids=batch["tokens"], labels=batch["targets"], use_cache=False).loss
 
 
+class LanguageModel(nn.Module):
+    """What PyTorch's own example has: an LSTM between two tables, and dropout on what goes up.
+
+    The state goes on from batch to batch. Time is the first axis, as nn.LSTM likes it.
+    """
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        weights = load_file(folder / "model.safetensors")
+        (vocab_size, width), layers = weights["encoder.weight"].shape, len(weights) // 4
+        self.encoder = nn.Embedding(vocab_size, width)
+        self.rnn = nn.LSTM(width, width, layers, dropout=DROPOUT)
+        self.decoder = nn.Linear(width, vocab_size)
+        self.dropout = nn.Dropout(DROPOUT)
+        self.states = None
+        self.load_state_dict(weights)
+
+    def forward(self, tokens_LB: torch.Tensor, states):
+        x_LBD, states = self.rnn(self.dropout(self.encoder(tokens_LB)), states)
+        return self.decoder(self.dropout(x_LBD)), states
+
+
+def language_loss(model: LanguageModel, batch: dict) -> torch.Tensor:
+    """Every word counts; the gradient ends where the window begins."""
+    scores, states = model(batch["tokens"].T, model.states)
+    if model.training:
+        model.states = tuple(x.detach() for x in states)
+    return F.cross_entropy(scores.flatten(0, 1), batch["targets"].T.flatten())
+
+
 # How a model is made of its folder, and its loss as shipped and tuned.
 MODELS = {
     "roberta": (
@@ -174,6 +205,8 @@ MODELS = {
         shipped_t5_loss,
         tuned_t5_loss,
     ),
+    "marian": (transformers.MarianMTModel.from_pretrained, shipped_t5_loss, tuned_t5_loss),
+    "rnn": (LanguageModel, language_loss, language_loss),
 }
 
 

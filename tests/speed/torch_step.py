@@ -83,9 +83,15 @@ def stepped(work: Work, variant: str, model: nn.Module, loss_of, data, first) ->
             optimizer.step()
             optimizer.zero_grad()
 
-    parameters = sum(p.numel() for p in learned)
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    return {"loss": loss, "parameters": parameters, "versions": versions}, run
+    return {"loss": loss, "parameters": weights(model), "versions": versions}, run
+
+
+def weights(model: nn.Module) -> int:
+    """How many numbers a model learns: Marian's bias, a buffer, is one, its waves are not."""
+    named = [*model.named_parameters(), *model.named_buffers()]
+    learned = lambda name, x: x.requires_grad or name == "final_logits_bias"
+    return sum(x.numel() for name, x in named if learned(name, x) and "positions" not in name)
 
 
 if __name__ == "__main__":

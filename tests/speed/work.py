@@ -18,11 +18,15 @@ PRODUCT = (2048, 1024, 1024)  # rows, inner, columns of the product that gives t
 LEARNING_RATE, BETAS, EPSILON, WEIGHT_DECAY, DROPOUT = 1e-4, (0.9, 0.999), 1e-8, 0.01, 0.1
 
 
+WRITING = ("decode", "translate")
+
+
 @dataclass(frozen=True)
 class Work:
-    """One race: a training step or greedy decoding ("decode") of one model.
+    """One race: a training step of one model, or what it writes.
 
-    A step is that of a model whose weights are drawn here ("step"), or by zoo ("pretrain").
+    Kinds: "step"; where zoo draws the weights "pretrain", and with Keras beside it "recurrent"; a
+    "recurrence" alone, forward and backward; greedy decoding, "decode"; "translate".
     """
 
     title: str
@@ -42,6 +46,7 @@ class Work:
     student_layers: int = 2  # of distillation
     spans: int = 7  # cut out of a text, which are `cut` tokens
     cut: int = 21
+    beams: int = 1  # of a translation
 
     @property
     def targets(self) -> int:
@@ -51,7 +56,7 @@ class Work:
     @property
     def turn(self) -> int:
         """How many steps, or whole decodings, make one turn."""
-        return 1 if self.kind == "decode" else 3
+        return 1 if self.kind in WRITING else 3
 
     def flops(self) -> float:
         """Products of one training step, embeddings not counted."""
@@ -64,6 +69,10 @@ GPT2_BASE = dict(
 )
 DISTILLED = "DistilBERT 2 x 256, taught by BERT"
 SPANS = "T5 4 + 4 x 256, one training step, batch 16 x 128 in, 29 out, vocabulary 8192, {}"
+LSTM = dict(vocab_size=10000, max_length=64, num_layers=2, width=512)
+LSTM_STEP = "LSTM language model 2 x 512, one training step, batch 32 x 64, vocabulary 10,000, {}"
+PAIRS = "Transformer 4 + 4 x 256, one training step, batch 16 x 128 in and out, vocabulary 8192, {}"
+TRANSLATE = "{}, Transformer 4 + 4 x 256, 8 rows of 32, 64 tokens"
 DECODE = "greedy decoding, {}, {}, 64 tokens after 32"
 
 
@@ -79,6 +88,17 @@ WORKS = {
     "electra": _pretrain(STEP.format("ELECTRA", "{}"), "electra"),
     "distilbert": _pretrain(STEP.format(DISTILLED, "{}"), "distilbert"),
     "t5": _pretrain(SPANS, "t5"),
+    "lstm": [Work(LSTM_STEP.format("float32"), "recurrent", "rnn", "float32", 32, **LSTM)],
+    "recurrence": [
+        Work(
+            "LSTM 2 x 512 alone, 32 x 64, its gradients", "recurrence", "rnn", "float32", 32, **LSTM
+        )
+    ],
+    "marian": _pretrain(PAIRS, "marian"),
+    "translate": [
+        Work(TRANSLATE.format(how), "translate", "marian", "float32", 8, beams=beams)
+        for how, beams in (("greedy decoding", 1), ("a beam of 4", 4))
+    ],
     "decode": [
         Work(DECODE.format("GPT-2 4 x 256", "8 rows"), "decode", "gpt2", "float32", 8),
         Work(DECODE.format("GPT-2 base", "1 row"), "decode", "gpt2", "float32", 1, **GPT2_BASE),
@@ -96,20 +116,28 @@ def tokens(work: Work, length: int, seed: int) -> np.ndarray:
     return (words + FIRST_WORD).astype(np.int32)
 
 
+def waves(work: Work) -> np.ndarray:
+    """What a recurrence reads: [rows, length, width], float32."""
+    shape = (work.rows, work.max_length, work.width)
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
 def batches(work: Work, count: int = 8) -> list[dict[str, np.ndarray]]:
     """`count` training batches.
 
     "tokens" is what the network reads. A masked batch has the hidden "positions", in order, and
     their "targets" too: 80 % of them read as the mask, 10 % as another word, 10 % as themselves.
     ALBERT's has "segments" and their "order"; T5's the whole "text", "decoder_inputs" and
-    "targets".
+    "targets". A translator's has "targets", a recurrent one's the whole "text" and "targets".
     """
     # So that as many are left where each span becomes one sentinel, and the end is written.
-    length = work.max_length + (work.cut - work.spans - 1 if work.model == "t5" else 0)
+    more = {"t5": work.cut - work.spans - 1, "rnn": 1}
+    length = work.max_length + more.get(work.model, 0)
     drawn = [tokens(work, length, seed) for seed in range(count)]
     if work.model == "gpt2":
         return [{"tokens": words} for words in drawn]
-    corrupt = {"t5": _cut, "albert": _pair}.get(work.model, _mask)
+    corrupts = {"t5": _cut, "albert": _pair, "marian": _translate, "rnn": _window}
+    corrupt = corrupts.get(work.model, _mask)
     return [corrupt(work, words, seed) for seed, words in enumerate(drawn)]
 
 
@@ -133,6 +161,19 @@ def _cut(work: Work, words: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     batch = {name: np.stack(found).astype(np.int32) for name, found in rows.items()}
     shifted = np.pad(batch["targets"], ((0, 0), (1, 0)))[:, :-1]
     return batch | {"decoder_inputs": shifted}
+
+
+def _window(work: Work, words: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Each word is told from those before it, all but the first."""
+    return {"text": words, "tokens": words[:, :-1], "targets": words[:, 1:]}
+
+
+def _translate(work: Work, words: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Another text for each, and both end."""
+    others = tokens(work, work.max_length, seed + 1000)
+    for side in (words, others):
+        side[:, -1] = END
+    return {"tokens": words, "targets": others}
 
 
 def _pair(work: Work, words: np.ndarray, seed: int) -> dict[str, np.ndarray]:

@@ -15,11 +15,13 @@ from tests.speed import zoo_weights
 from tests.speed.competitor import Run, serve
 from tests.speed.work import Work
 from tests.speed.zoo_step import stepped
+from train.objectives.carried import Carried
 from train.objectives.distilled import Distilled
 from train.objectives.masked import Masked
 from train.objectives.ordered_pairs import OrderedPairs
 from train.objectives.replaced import Replaced, detection
 from train.objectives.spans import Spans
+from train.objectives.translated import Translated
 from train.step import cast, corrupt, total
 
 NOTES = {"albert": "one dropout a block more", "distilbert": "one dropout a block more"}
@@ -29,6 +31,10 @@ def objective(work: Work):
     """What is learned; nothing that is drawn is a special token."""
     if work.model == "t5":
         return Spans(work.vocab_size - 1, shared.END)
+    if work.model == "rnn":
+        return Carried(end_of_document=0)
+    if work.model == "marian":
+        return Translated(start=0, end=shared.END)
     kinds = {"albert": OrderedPairs, "electra": Replaced}
     rate = work.predictions / work.max_length
     goal = kinds.get(work.model, Masked)(work.vocab_size, shared.MASK, (0,), work.predictions, rate)
@@ -42,6 +48,13 @@ def examples(work: Work, batch: dict) -> dict[str, np.ndarray]:
     """A batch before the objective's corruption: whole texts, and what else some of them have."""
     if work.model == "t5":
         return {"tokens": batch["text"], "mask": np.ones(batch["text"].shape, bool)}
+    if work.model == "rnn":
+        whole = {"tokens": batch["text"], "mask": np.ones(batch["text"].shape, bool)}
+        return whole | {"fresh": np.zeros(work.rows, bool)}
+    if work.model == "marian":
+        length = np.full(work.rows, work.max_length - 1, np.int32)
+        lengths = {"source_length": length, "target_length": length}
+        return {"source": batch["tokens"], "target": batch["targets"], **lengths}
     words, nothing = batch["tokens"].copy(), np.zeros_like(batch["tokens"])
     np.put_along_axis(words, batch["positions"], batch["targets"], axis=1)
     return {
@@ -67,7 +80,8 @@ def first_loss(work: Work, goal, model, params, batch: dict) -> float:
     if work.model == "electra":
         seen |= {"hidden": jnp.asarray(batch["tokens"]), "tokens": jnp.asarray(whole["tokens"])}
     params = cast(params, work.dtype)
-    terms, _ = goal.loss(model, params, seen, (), key, train=False)
+    carry = goal.carry(model, work.rows)
+    terms, _ = goal.loss(model, params, seen, carry, key, train=False)
     if work.model == "electra":
         inputs = seen["hidden"], seen["segments"], seen["documents"]
         logits_BL = model.apply({"params": params}, *inputs, method="detect")

@@ -31,13 +31,26 @@ ELECTRA = electra.Config(
 )
 
 
+NAMES = {"rnn": "lstm-lm-tiny", "marian": "transformer-tiny"}
+
+
+def sizes(work: Work, name: str, config) -> dict:
+    """The fields of a config that a work decides."""
+    shared = ("vocab_size", "max_length", "num_heads", "width", "mlp_width")
+    found = {field: getattr(work, field) for field in shared if hasattr(config, field)}
+    if name == "rnn":
+        return found | {"num_layers": work.num_layers, "embed_width": work.width}
+    if name == "marian":
+        layers = {"num_layers": work.num_layers, "num_decoder_layers": work.num_layers}
+        return found | layers | {"head_width": work.width // work.num_heads}
+    return found
+
+
 def draw(work: Work, name: str, seed: int = 0):
     """A model of the sizes of a work and random weights: wide, so that no part is idle."""
-    shared = ("vocab_size", "max_length", "num_heads", "width", "mlp_width")
-    sizes = {field: getattr(work, field) for field in shared}
     architecture = zoo.ARCHITECTURES[name]
-    config = ELECTRA if name == "electra" else architecture.SIZES[f"{name}-tiny"]
-    model = architecture.Model(replace(config, dropout=DROPOUT, **sizes))
+    config = ELECTRA if name == "electra" else architecture.SIZES[NAMES.get(name, f"{name}-tiny")]
+    model = architecture.Model(replace(config, dropout=DROPOUT, **sizes(work, name, config)))
     random, weights = np.random.default_rng(seed), {}
     for path, leaf in huggingface.flatten(huggingface.abstract(model)).items():
         spread = 0.1 if leaf.ndim == 1 or "bias" in path else 0.05

@@ -53,18 +53,25 @@ class Translate:
     """Search with so many beams; 1 takes the likeliest word each time."""
     penalty: float = 1.0
     """What the number of words counts: above 1 for longer translations, below for shorter."""
+    best: int = 1
+    """How many translations to print, the best first; with more than one, their scores too."""
     attention: Path | None = None
     """A picture to draw, such as out.png: what every word of the translation looked at."""
 
     def run(self):
-        """Prints the translation."""
+        """Prints the translation, or the best of those that were found."""
         from train import pictures
         from zoo import load, translate
 
         model = load(self.folder)
         settings = {"beams": self.beams, "penalty": self.penalty}
-        (found,) = translate.translate(*model, [self.text], **settings)
-        print(found)
+        if self.best == 1:
+            (found,) = translate.translate(*model, [self.text], **settings)
+            print(found)
+        else:
+            scored = translate.candidates(*model, self.text, self.best, **settings)
+            found, _ = scored[0]
+            print("\n".join(f"{score:.3f}  {text}" for text, score in scored))
         if self.attention:
             for file in pictures.attention(
                 translate.attention(*model, self.text, found), self.attention

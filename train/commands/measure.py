@@ -69,7 +69,7 @@ class Evaluate:
         for least, most, count, bleu in translation.by_length(sources, found, references):
             print(f"sources of {least} to {most} words ({count}): bleu {bleu:.2f}")
         if self.out:
-            self.out.write_text("".join(f"{line}\n" for line in found))
+            self.out.write_text("".join(f"{line}\n" for line in found), "utf-8")
             print(f"translations: {self.out}")
 
 

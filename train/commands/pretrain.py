@@ -34,6 +34,8 @@ class Pretrain:
     """A folder with a tokenizer to use. None: one is trained on the text."""
     vocabulary: int | None = None
     """Words of the tokenizer and the model. None: as many as the recipe has."""
+    config: tuple[str, ...] = ()
+    """Sizes of the model in place of the recipe's own, such as width=512 dropout=0.1."""
     separate: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """For a translator: a vocabulary for each side, not one for both."""
     teacher: Path | None = None
@@ -66,13 +68,14 @@ class Pretrain:
         import jax
 
         from train import distillation, loop, parallel
-        from train.recipe import separate, with_fields
+        from train.recipe import separate, with_config, with_fields
         from train.recipes import recipe
 
         if self.cluster:
             parallel.start()
         plain = ("steps", "batch", "length", "seed", "dtype", "accumulate", "vocabulary")
-        chosen = with_fields(recipe(self.recipe), **{name: getattr(self, name) for name in plain})
+        chosen = with_config(recipe(self.recipe), self.config)
+        chosen = with_fields(chosen, **{name: getattr(self, name) for name in plain})
         if self.separate:
             chosen = separate(chosen)
         if self.teacher:
