@@ -139,7 +139,11 @@ def test_products_of_every_step_are_counted():
     # Two layers of four gates read 512 and have 512, and the head tells 10,000.
     assert count["recurrence"] * 1e9 == 2048 * 6 * 2 * 4 * 512 * (512 + 512)
     assert count["lstm"] - count["recurrence"] == 2048 * 6 * 10_000 * 512 / 1e9
-    assert 2 < count["marian"] / count["gpt2"] < 2.5  # an encoder more, and looks at it
+    # An encoder more, and four maps and a mix in each layer that looks at it.
+    encoder = 6 * 4 * (4 * 256**2 + 2 * 256 * 1024) + 12 * 4 * 256 * 128
+    source = 6 * 4 * 4 * 256**2 + 12 * 4 * 256 * 128
+    more = count["marian"] - count["gpt2"]
+    assert more == pytest.approx(2048 * (encoder + source) / 1e9)
 
 
 @pytest.mark.parametrize(
