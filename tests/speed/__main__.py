@@ -3,10 +3,11 @@
     python -m tests.speed gpt2 bert decode --rounds 9     race, append to results.jsonl, print
     python -m tests.speed --table                         print the tables of the last results
 
-RoBERTa, ALBERT, ELECTRA, DistilBERT and T5 step by those names: roberta, albert, electra,
-distilbert, t5. transformers takes part where the extra `parity` is installed; KerasHub, where
-it has the same step, in an environment that the first run makes, in the folder that ZOO_CACHE names
-or in ~/.cache/zoo.
+RoBERTa, ALBERT, ELECTRA, DistilBERT, T5 and Marian's Transformer step by those names: roberta,
+albert, electra, distilbert, t5, marian; an LSTM as a language model by lstm, and alone by
+recurrence; translate has the Transformer write. transformers and PyTorch take part where the extra
+`parity` is installed; KerasHub, where it has the same work, in an environment that the first run
+makes, in the folder that ZOO_CACHE names or in ~/.cache/zoo.
 """
 
 import argparse
