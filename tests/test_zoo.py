@@ -34,7 +34,8 @@ def segments(name, segments_BL):
 
 
 def test_the_table_has_every_architecture():
-    assert set(zoo.ARCHITECTURES) <= set(tiny.TABLE)
+    pictures = {"resnet"}  # its facts stand in test_resnet_parity.py
+    assert set(zoo.ARCHITECTURES) - pictures <= set(tiny.TABLE)
 
 
 @models

@@ -24,6 +24,7 @@ from zoo import (
     gpt2,
     huggingface,
     luong,
+    resnet,
     rnn,
     roberta,
     seq2seq,
@@ -52,6 +53,7 @@ ARCHITECTURES = {
     "electra": electra,
     "t5": t5,
     "t5v1_1": t5v11,
+    "resnet": resnet,
 }
 
 

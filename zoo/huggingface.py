@@ -11,6 +11,7 @@ A model's file says all there is to say of its published form:
     TIED                    name of a copy -> name of the original: checked, never loaded twice
     IGNORED                 patterns of names that hold no weight (buffers of old versions)
     TOKENIZER               the fields of tokenizer_config.json
+    counters(tensors)       what to write beside the tensors though it holds no weight; mostly none
 
 A layout reads "ours -> theirs" in the letters of the axes: "DHK -> (HK)D" is a torch.nn.Linear of
 width D into H heads of K, stored outputs first. A name that ends in "[1/3]" means the first of
@@ -120,6 +121,8 @@ def write(folder, architecture, config, params, tokenizer_fields=None, cls=None)
         else np.ascontiguousarray(parts[0])
         for name, parts in tensors.items()
     }
+    if hasattr(architecture, "counters"):
+        whole |= architecture.counters(whole)
     save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
     held = [name for name, found in architecture.MODELS.items() if cls in (None, found)]
     for name, fields in (
