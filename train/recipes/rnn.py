@@ -32,7 +32,8 @@ def task(tokenizer, config, length) -> Task:
 def tiny(name: str) -> Recipe:
     """Two layers of 256 on the built-in corpus: `zoo pretrain lstm-lm-tiny`, or gru-lm-tiny.
 
-    In two minutes the LSTM has a held-out perplexity of 268.5, where a unigram model has 773.3.
+    In a minute or two their held-out perplexity is 189.9 (rnn), 179.6 (gru) and 268.5 (lstm), where
+    a unigram model has 773.3.
     """
     return _recipe(
         name,

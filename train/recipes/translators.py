@@ -44,7 +44,8 @@ def task(smoothing: float, tokenizer, config, length) -> Task:
 def tiny(name: str, architecture, rate: float = 2e-3) -> Recipe:
     """Learns the built-in dates in three minutes: `zoo pretrain luong-tiny`, or another one.
 
-    With Luong's attention 99.35 % of the held-out dates are right, to the last token.
+    Held-out dates that are right to the last token: 92.70 % with one vector, 99.35 % with Luong's
+    attention, all with Bahdanau's, 74.80 % with the Transformer.
     """
     return _recipe(
         name,
