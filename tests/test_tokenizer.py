@@ -151,7 +151,8 @@ def xlnet_pieces(texts) -> list[tuple]:
     marks = [".", "(", ")", '"', "-", "\u2013", "£", "€"]
     types = {"<unk>": 2, "<eop>": 4}
     specials = [(name, 0.0, types.get(name, 3)) for name in published_tokenizers.XLNET_SPECIALS]
-    learned = [(text, score, 1) for text, score in learned if text not in marks]
+    # Where a user has defined a mark, no other piece that is learned holds it.
+    learned = [(text, score, 1) for text, score in learned if not set(marks) & set(text)]
     return [*specials, *((mark, 0.0, 4) for mark in marks), *learned, ("▁1,", -3.0, 1)]
 
 
