@@ -41,18 +41,18 @@ def task(smoothing: float, tokenizer, config, length) -> Task:
     )
 
 
-def tiny(name: str, architecture, rate: float = 2e-3) -> Recipe:
+def tiny(name: str, architecture, steps: int = 1500) -> Recipe:
     """Learns the built-in dates in three minutes: `zoo pretrain luong-tiny`, or another one.
 
     Held-out dates that are right to the last token: 92.70 % with one vector, 99.35 % with Luong's
-    attention, all with Bahdanau's, 74.80 % with the Transformer.
+    attention, all with Bahdanau's, 96.35 % with the Transformer, which has more steps.
     """
     return _recipe(
         name,
         architecture,
-        schedule=lambda steps: optimizers.cosine(rate, min(100, steps // 10), steps, rate / 10),
+        schedule=lambda steps: optimizers.cosine(2e-3, min(100, steps // 10), steps, 2e-4),
         optimizer=partial(optimizers.adamw, decay=0.0, clip=1.0),
-        steps=1500,
+        steps=steps,
         batch=16,
         length=48,
         evaluate_every=500,
@@ -147,7 +147,7 @@ RECIPES = {
     "seq2seq-tiny": partial(tiny, "seq2seq-tiny", seq2seq),
     "bahdanau-tiny": partial(tiny, "bahdanau-tiny", bahdanau),
     "luong-tiny": partial(tiny, "luong-tiny", luong),
-    "transformer-tiny": partial(tiny, "transformer-tiny", transformer),
+    "transformer-tiny": partial(tiny, "transformer-tiny", transformer, 2400),
     "seq2seq-small": partial(small, "seq2seq-small", seq2seq, 2e-3),
     "bahdanau-small": partial(small, "bahdanau-small", bahdanau, 2e-3),
     "luong-small": partial(small, "luong-small", luong, 2e-3),
