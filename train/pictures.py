@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from zoo.translate import side
+
 INCH = 0.28  # of a word
 DOTS = 120  # of an inch
 MOST = 8000  # dots of a side: more than Agg draws, or memory holds, is drawn smaller
@@ -19,18 +21,11 @@ def attention(found, out) -> list[Path]:
         "encoder": out.with_stem(f"{out.stem}_encoder"),
         "decoder": out.with_stem(f"{out.stem}_decoder"),
     }
-    layers = {side: [one for one in found if _side(one.name) == side] for side in files}
-    drawn = [side for side in files if layers[side]]
-    for side in drawn:
-        _draw(layers[side], files[side])
-    return [files[side] for side in drawn]
-
-
-def _side(name: str) -> str:
-    """Whose words look: those of the encoder or the decoder at their own, or at the source."""
-    if "encoder" in name:
-        return "encoder"
-    return "decoder" if name.endswith("/attention") else "source"
+    layers = {name: [one for one in found if side(one.name) == name] for name in files}
+    drawn = [name for name in files if layers[name]]
+    for name in drawn:
+        _draw(layers[name], files[name])
+    return [files[name] for name in drawn]
 
 
 def _draw(layers, file: Path) -> None:

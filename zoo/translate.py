@@ -100,11 +100,14 @@ def attention(model, params, tokenizer, source: str, target: str) -> list[Attent
     start, *written = (both.target.id_to_token(i) for i in (start, *writes))
     before = [start, *written[:-1]]
     who = {"encoder": (read, read), "decoder": (written, before), "source": (written, read)}
-    return [Attention(name, weights, *who[_side(name)]) for name, weights in _sown(found)]
+    return [Attention(name, weights, *who[side(name)]) for name, weights in _sown(found)]
 
 
-def _side(name: str) -> str:
-    """Whose attention it is, by the names that the models give their parts."""
+def side(name: str) -> str:
+    """Who looks, by the names that the models give their parts.
+
+    The words of the encoder or the decoder look at their own side, else the decoder at the source.
+    """
     if "encoder" in name:
         return "encoder"
     return "decoder" if name.endswith("/attention") else "source"
