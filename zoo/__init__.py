@@ -102,7 +102,7 @@ def load(folder, *, cls=None, new=(), ignore=(), key=None):
     else:
         manifest = checkpoint.manifest(folder)
         architecture = _architecture(folder, manifest["architecture"])
-        config = architecture.Config(**manifest["config"])
+        config = architecture.Config(**tupled(manifest["config"]))
         held = _cls(architecture, manifest["class"]) or architecture.Model
         made = _cls(architecture, cls) or held
         params = checkpoint.read(folder)
@@ -144,6 +144,11 @@ def architecture(model) -> str:
     """The name of a model's architecture."""
     classes = {name: (a.Model, *a.MODELS.values()) for name, a in ARCHITECTURES.items()}
     return next(name for name, held in classes.items() if isinstance(model, held))
+
+
+def tupled(fields: dict) -> dict:
+    """Fields of a config as they were before JSON made lists of their tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
 
 
 def _architecture(folder, name):

@@ -19,8 +19,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo import attention, layers
+from zoo import attention, bert, heads, layers
 from zoo.attention import PostNormBlock
+from zoo.huggingface import LINEAR, nested
 from zoo.layers import Dense, Dropout, Embedding, Norm, Scores
 
 
@@ -39,6 +40,7 @@ class Config:
     num_segments: int = 2
     embed_width: int = 128
     num_groups: int = 1  # of layers that share their weights
+    labels: tuple[str, ...] = heads.LABELS
 
 
 SIZES = {
@@ -54,6 +56,7 @@ SIZES = {
 }
 
 EPSILON = 1e-12
+CLASS_DROPOUT = 0.1  # in every release, whatever the dropout of the trunk
 STD = 0.02  # before the tails beyond two of it are cut off
 
 
@@ -62,17 +65,6 @@ class Output(NamedTuple):
 
     logits_BLV: jax.Array
     order_B2: jax.Array
-
-
-class Pooler(nn.Module):
-    """One vector a text, from that of its first token: x_BLD -> x_BD."""
-
-    width: int
-
-    @nn.compact
-    def __call__(self, x_BLD):
-        init = nn.initializers.truncated_normal(STD)
-        return jnp.tanh(Dense(self.width, init, name="dense")(x_BLD[:, 0]))
 
 
 class MaskedHead(nn.Module):
@@ -107,18 +99,9 @@ class Albert(nn.Module):
         self.embedding_norm = Norm(EPSILON)
         self.embedding_dropout = Dropout(c.dropout)
         self.project = Dense(c.width, init)
+        sizes = c.num_heads, c.head_width, c.width, c.mlp_width, c.dropout
         self.blocks = [
-            PostNormBlock(
-                num_heads=c.num_heads,
-                head_width=c.head_width,
-                width=c.width,
-                mlp_width=c.mlp_width,
-                dropout=c.dropout,
-                activation=layers.gelu_tanh,
-                epsilon=EPSILON,
-                kernel_init=init,
-            )
-            for _ in range(c.num_groups)
+            PostNormBlock(*sizes, layers.gelu_tanh, EPSILON, init) for _ in range(c.num_groups)
         ]
 
     def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
@@ -135,6 +118,24 @@ class Albert(nn.Module):
         for i in range(c.num_layers):
             x_BLD = self.blocks[i * c.num_groups // c.num_layers](x_BLD, mask, train=train)
         return x_BLD
+
+    read = __call__
+
+
+class AlbertClassifier(heads.OnTrunk):
+    """The trunk and the classes of a text or of a pair, from its pooled [CLS]."""
+
+    trunk_class = Albert
+    pool = staticmethod(heads.first)
+
+    def setup(self):
+        super().setup()
+        self.pooler, self.dropout = bert.Pooler(self.config.width), Dropout(CLASS_DROPOUT)
+        self.classes = Dense(len(self.config.labels), heads.INIT)
+
+    def head(self, x_BD, *, train: bool = False):
+        """The scores of the classes: logits_BC."""
+        return self.classes(self.dropout(self.pooler(x_BD), train=train))
 
 
 class AlbertLM(nn.Module):
@@ -173,7 +174,7 @@ class AlbertPretraining(nn.Module):
     def setup(self):
         c = self.config
         self.trunk = Albert(c)
-        self.pooler = Pooler(c.width)
+        self.pooler = bert.Pooler(c.width)
         self.masked_head = MaskedHead(c.embed_width, c.vocab_size)
         self.order_head = Dense(2, nn.initializers.truncated_normal(STD))
 
@@ -198,46 +199,50 @@ class AlbertPretraining(nn.Module):
         return self.scores(tokens_BL, segments_BL, None, gaps_BP)[0].logits()
 
     def _heads(self, x_BPD, x_BLD):
-        return self.masked_scores(x_BPD), self.order_head(self.pooler(x_BLD))
+        return self.masked_scores(x_BPD), self.order_head(self.pooler(x_BLD[:, 0]))
 
 
 Model = AlbertPretraining
-MODELS = {"AlbertForPreTraining": AlbertPretraining, "AlbertForMaskedLM": AlbertLM}
+AlbertTagger, AlbertQuestion = heads.tagger(Albert), heads.question(Albert)
+TASKS = {"text": AlbertClassifier, "token": AlbertTagger, "span": AlbertQuestion}
+MODELS = {
+    "AlbertForPreTraining": AlbertPretraining,
+    "AlbertForMaskedLM": AlbertLM,
+    "AlbertForSequenceClassification": AlbertClassifier,
+    "AlbertForTokenClassification": AlbertTagger,
+    "AlbertForQuestionAnswering": AlbertQuestion,
+}
+GROUPS = (r"trunk/(\w*embedding|project)", r"trunk/blocks_(\d+)/", "")
 PREFIX = "albert."
-LAYER = "albert.encoder.albert_layer_groups.{}.albert_layers.0"
+LAYER = {
+    "attention/query/kernel": ("attention.query.weight", "DHK -> (HK)D"),
+    "attention/query/bias": ("attention.query.bias", "HK -> (HK)"),
+    "attention/key/kernel": ("attention.key.weight", "DHK -> (HK)D"),
+    "attention/key/bias": ("attention.key.bias", "HK -> (HK)"),
+    "attention/value/kernel": ("attention.value.weight", "DHK -> (HK)D"),
+    "attention/value/bias": ("attention.value.bias", "HK -> (HK)"),
+    "attention/output/kernel": ("attention.dense.weight", "HKD -> D(HK)"),
+    "attention/output/bias": "attention.dense.bias",
+    "attention_norm/scale": "attention.LayerNorm.weight",
+    "attention_norm/bias": "attention.LayerNorm.bias",
+    "mlp/up/kernel": ("ffn.weight", "DF -> FD"),
+    "mlp/up/bias": "ffn.bias",
+    "mlp/down/kernel": ("ffn_output.weight", "FD -> DF"),
+    "mlp/down/bias": "ffn_output.bias",
+    "mlp_norm/scale": "full_layer_layer_norm.weight",
+    "mlp_norm/bias": "full_layer_layer_norm.bias",
+}
 WEIGHTS = {
-    "trunk/token_embedding/embedding": "albert.embeddings.word_embeddings.weight",
-    "trunk/position_embedding/embedding": "albert.embeddings.position_embeddings.weight",
-    "trunk/segment_embedding/embedding": "albert.embeddings.token_type_embeddings.weight",
-    "trunk/embedding_norm/scale": "albert.embeddings.LayerNorm.weight",
-    "trunk/embedding_norm/bias": "albert.embeddings.LayerNorm.bias",
-    "trunk/project/kernel": ("albert.encoder.embedding_hidden_mapping_in.weight", "ED -> DE"),
-    "trunk/project/bias": "albert.encoder.embedding_hidden_mapping_in.bias",
-    "trunk/blocks_{}/attention/query/kernel": (f"{LAYER}.attention.query.weight", "DHK -> (HK)D"),
-    "trunk/blocks_{}/attention/query/bias": (f"{LAYER}.attention.query.bias", "HK -> (HK)"),
-    "trunk/blocks_{}/attention/key/kernel": (f"{LAYER}.attention.key.weight", "DHK -> (HK)D"),
-    "trunk/blocks_{}/attention/key/bias": (f"{LAYER}.attention.key.bias", "HK -> (HK)"),
-    "trunk/blocks_{}/attention/value/kernel": (f"{LAYER}.attention.value.weight", "DHK -> (HK)D"),
-    "trunk/blocks_{}/attention/value/bias": (f"{LAYER}.attention.value.bias", "HK -> (HK)"),
-    "trunk/blocks_{}/attention/output/kernel": (f"{LAYER}.attention.dense.weight", "HKD -> D(HK)"),
-    "trunk/blocks_{}/attention/output/bias": f"{LAYER}.attention.dense.bias",
-    "trunk/blocks_{}/attention_norm/scale": f"{LAYER}.attention.LayerNorm.weight",
-    "trunk/blocks_{}/attention_norm/bias": f"{LAYER}.attention.LayerNorm.bias",
-    "trunk/blocks_{}/mlp/up/kernel": (f"{LAYER}.ffn.weight", "DF -> FD"),
-    "trunk/blocks_{}/mlp/up/bias": f"{LAYER}.ffn.bias",
-    "trunk/blocks_{}/mlp/down/kernel": (f"{LAYER}.ffn_output.weight", "FD -> DF"),
-    "trunk/blocks_{}/mlp/down/bias": f"{LAYER}.ffn_output.bias",
-    "trunk/blocks_{}/mlp_norm/scale": f"{LAYER}.full_layer_layer_norm.weight",
-    "trunk/blocks_{}/mlp_norm/bias": f"{LAYER}.full_layer_layer_norm.bias",
-    "pooler/dense/kernel": ("albert.pooler.weight", "DE -> ED"),
-    "pooler/dense/bias": "albert.pooler.bias",
-    "masked_head/dense/kernel": ("predictions.dense.weight", "DE -> ED"),
-    "masked_head/dense/bias": "predictions.dense.bias",
+    **nested(bert.EMBEDDINGS, "trunk", "albert.embeddings"),
+    **nested(LINEAR, "trunk/project", "albert.encoder.embedding_hidden_mapping_in"),
+    **nested(LAYER, "trunk/blocks_{}", "albert.encoder.albert_layer_groups.{}.albert_layers.0"),
+    **nested(LINEAR, "pooler/dense", "albert.pooler"),
+    **nested(LINEAR, "masked_head/dense", "predictions.dense"),
     "masked_head/norm/scale": "predictions.LayerNorm.weight",
     "masked_head/norm/bias": "predictions.LayerNorm.bias",
     "masked_head/bias": "predictions.bias",
-    "order_head/kernel": ("sop_classifier.classifier.weight", "DC -> CD"),
-    "order_head/bias": "sop_classifier.classifier.bias",
+    **nested(LINEAR, "order_head", "sop_classifier.classifier"),
+    **heads.WEIGHTS,
 }
 TIED = {
     "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
@@ -258,42 +263,23 @@ AXES = ((r"project/kernel$", (None, "fsdp")), *layers.AXES)
 
 
 def published(c: Config) -> dict:
-    """The fields of config.json."""
-    return {
+    """The fields of config.json: BERT's, and these."""
+    return bert.published(c) | {
         "model_type": "albert",
-        "vocab_size": c.vocab_size,
-        "max_position_embeddings": c.max_length,
-        "num_hidden_layers": c.num_layers,
         "num_hidden_groups": c.num_groups,
         "inner_group_num": 1,
-        "num_attention_heads": c.num_heads,
         "embedding_size": c.embed_width,
-        "hidden_size": c.width,
-        "intermediate_size": c.mlp_width,
-        "type_vocab_size": c.num_segments,
-        "hidden_dropout_prob": c.dropout,
-        "attention_probs_dropout_prob": c.dropout,
-        "classifier_dropout_prob": 0.1,  # in every release, whatever the dropout of the trunk
+        "classifier_dropout_prob": CLASS_DROPOUT,
         "hidden_act": "gelu_new",
-        "layer_norm_eps": EPSILON,
-        "position_embedding_type": "absolute",
-        "tie_word_embeddings": True,
     }
 
 
 def from_published(fields: dict) -> Config:
     """The config of a config.json, whose absent fields mean xxlarge of version 2."""
-    width, num_heads = fields.get("hidden_size", 4096), fields.get("num_attention_heads", 64)
+    largest = {"vocab_size": 30000, "hidden_size": 4096, "num_attention_heads": 64}
+    largest |= {"intermediate_size": 16384, "hidden_dropout_prob": 0.0}
     return Config(
-        vocab_size=fields.get("vocab_size", 30000),
-        max_length=fields.get("max_position_embeddings", 512),
-        num_layers=fields.get("num_hidden_layers", 12),
-        num_heads=num_heads,
-        width=width,
-        mlp_width=fields.get("intermediate_size", 16384),
-        head_width=width // num_heads,
-        dropout=fields.get("hidden_dropout_prob", 0.0),
-        num_segments=fields.get("type_vocab_size", 2),
+        **vars(bert.from_published(largest | fields)),
         embed_width=fields.get("embedding_size", 128),
         num_groups=fields.get("num_hidden_groups", 1),
     )

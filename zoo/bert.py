@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo import attention, layers
+from zoo import attention, heads, layers
 from zoo.attention import PostNormBlock
+from zoo.huggingface import LINEAR, nested
 from zoo.layers import Dense, Dropout, Embedding, Norm, Scores
 
 
@@ -36,6 +37,7 @@ class Config:
     head_width: int = 64
     dropout: float = 0.1
     num_segments: int = 2
+    labels: tuple[str, ...] = heads.LABELS
 
 
 # The miniatures of Turc et al. (2019), https://arxiv.org/abs/1908.08962, differ only in these two.
@@ -67,14 +69,14 @@ class Output(NamedTuple):
 
 
 class Pooler(nn.Module):
-    """One vector a text, from that of its first token: x_BLD -> x_BD."""
+    """One vector a text, from that of its first token: x_BD -> x_BD."""
 
     width: int
 
     @nn.compact
-    def __call__(self, x_BLD):
+    def __call__(self, x_BD):
         init = nn.initializers.truncated_normal(STD)
-        return jnp.tanh(Dense(self.width, init, name="dense")(x_BLD[:, 0]))
+        return jnp.tanh(Dense(self.width, init, name="dense")(x_BD))
 
 
 class MaskedHead(nn.Module):
@@ -136,6 +138,24 @@ class Bert(nn.Module):
             x_BLD = block(x_BLD, mask, train=train)
         return x_BLD
 
+    read = __call__
+
+
+class BertClassifier(heads.OnTrunk):
+    """The trunk and the classes of a text or of a pair, from its pooled [CLS] (section 4.1)."""
+
+    trunk_class = Bert
+    pool = staticmethod(heads.first)
+
+    def setup(self):
+        super().setup()
+        self.pooler, self.dropout = Pooler(self.config.width), Dropout(self.config.dropout)
+        self.classes = Dense(len(self.config.labels), heads.INIT)
+
+    def head(self, x_BD, *, train: bool = False):
+        """The scores of the classes: logits_BC."""
+        return self.classes(self.dropout(self.pooler(x_BD), train=train))
+
 
 class BertPretraining(nn.Module):
     """The trunk and the two heads of pretraining."""
@@ -170,53 +190,55 @@ class BertPretraining(nn.Module):
         return self.scores(tokens_BL, segments_BL, None, gaps_BP)[0].logits()
 
     def _heads(self, x_BPD, x_BLD):
-        return self.masked_scores(x_BPD), self.next_head(self.pooler(x_BLD))
+        return self.masked_scores(x_BPD), self.next_head(self.pooler(x_BLD[:, 0]))
 
 
 Model = BertPretraining
-MODELS = {"BertForPreTraining": BertPretraining}
+BertTagger, BertQuestion = heads.tagger(Bert), heads.question(Bert)
+TASKS = {"text": BertClassifier, "token": BertTagger, "span": BertQuestion}
+MODELS = {
+    "BertForPreTraining": BertPretraining,
+    "BertForSequenceClassification": BertClassifier,
+    "BertForTokenClassification": BertTagger,
+    "BertForQuestionAnswering": BertQuestion,
+}
+GROUPS = (r"trunk/\w*embedding", r"trunk/blocks_(\d+)/", "")
 PREFIX = "bert."
-LAYER = "bert.encoder.layer.{}"
+LAYER = {
+    "attention/query/kernel": ("attention.self.query.weight", "DHK -> (HK)D"),
+    "attention/query/bias": ("attention.self.query.bias", "HK -> (HK)"),
+    "attention/key/kernel": ("attention.self.key.weight", "DHK -> (HK)D"),
+    "attention/key/bias": ("attention.self.key.bias", "HK -> (HK)"),
+    "attention/value/kernel": ("attention.self.value.weight", "DHK -> (HK)D"),
+    "attention/value/bias": ("attention.self.value.bias", "HK -> (HK)"),
+    "attention/output/kernel": ("attention.output.dense.weight", "HKD -> D(HK)"),
+    "attention/output/bias": "attention.output.dense.bias",
+    "attention_norm/scale": "attention.output.LayerNorm.weight",
+    "attention_norm/bias": "attention.output.LayerNorm.bias",
+    "mlp/up/kernel": ("intermediate.dense.weight", "DF -> FD"),
+    "mlp/up/bias": "intermediate.dense.bias",
+    "mlp/down/kernel": ("output.dense.weight", "FD -> DF"),
+    "mlp/down/bias": "output.dense.bias",
+    "mlp_norm/scale": "output.LayerNorm.weight",
+    "mlp_norm/bias": "output.LayerNorm.bias",
+}
+EMBEDDINGS = {
+    "token_embedding/embedding": "word_embeddings.weight",
+    "position_embedding/embedding": "position_embeddings.weight",
+    "segment_embedding/embedding": "token_type_embeddings.weight",
+    "embedding_norm/scale": "LayerNorm.weight",
+    "embedding_norm/bias": "LayerNorm.bias",
+}
 WEIGHTS = {
-    "trunk/token_embedding/embedding": "bert.embeddings.word_embeddings.weight",
-    "trunk/position_embedding/embedding": "bert.embeddings.position_embeddings.weight",
-    "trunk/segment_embedding/embedding": "bert.embeddings.token_type_embeddings.weight",
-    "trunk/embedding_norm/scale": "bert.embeddings.LayerNorm.weight",
-    "trunk/embedding_norm/bias": "bert.embeddings.LayerNorm.bias",
-    "trunk/blocks_{}/attention/query/kernel": (
-        f"{LAYER}.attention.self.query.weight",
-        "DHK -> (HK)D",
-    ),
-    "trunk/blocks_{}/attention/query/bias": (f"{LAYER}.attention.self.query.bias", "HK -> (HK)"),
-    "trunk/blocks_{}/attention/key/kernel": (f"{LAYER}.attention.self.key.weight", "DHK -> (HK)D"),
-    "trunk/blocks_{}/attention/key/bias": (f"{LAYER}.attention.self.key.bias", "HK -> (HK)"),
-    "trunk/blocks_{}/attention/value/kernel": (
-        f"{LAYER}.attention.self.value.weight",
-        "DHK -> (HK)D",
-    ),
-    "trunk/blocks_{}/attention/value/bias": (f"{LAYER}.attention.self.value.bias", "HK -> (HK)"),
-    "trunk/blocks_{}/attention/output/kernel": (
-        f"{LAYER}.attention.output.dense.weight",
-        "HKD -> D(HK)",
-    ),
-    "trunk/blocks_{}/attention/output/bias": f"{LAYER}.attention.output.dense.bias",
-    "trunk/blocks_{}/attention_norm/scale": f"{LAYER}.attention.output.LayerNorm.weight",
-    "trunk/blocks_{}/attention_norm/bias": f"{LAYER}.attention.output.LayerNorm.bias",
-    "trunk/blocks_{}/mlp/up/kernel": (f"{LAYER}.intermediate.dense.weight", "DF -> FD"),
-    "trunk/blocks_{}/mlp/up/bias": f"{LAYER}.intermediate.dense.bias",
-    "trunk/blocks_{}/mlp/down/kernel": (f"{LAYER}.output.dense.weight", "FD -> DF"),
-    "trunk/blocks_{}/mlp/down/bias": f"{LAYER}.output.dense.bias",
-    "trunk/blocks_{}/mlp_norm/scale": f"{LAYER}.output.LayerNorm.weight",
-    "trunk/blocks_{}/mlp_norm/bias": f"{LAYER}.output.LayerNorm.bias",
-    "pooler/dense/kernel": ("bert.pooler.dense.weight", "DE -> ED"),
-    "pooler/dense/bias": "bert.pooler.dense.bias",
-    "masked_head/dense/kernel": ("cls.predictions.transform.dense.weight", "DE -> ED"),
-    "masked_head/dense/bias": "cls.predictions.transform.dense.bias",
+    **nested(EMBEDDINGS, "trunk", "bert.embeddings"),
+    **nested(LAYER, "trunk/blocks_{}", "bert.encoder.layer.{}"),
+    **nested(LINEAR, "pooler/dense", "bert.pooler.dense"),
+    **nested(LINEAR, "masked_head/dense", "cls.predictions.transform.dense"),
     "masked_head/norm/scale": "cls.predictions.transform.LayerNorm.weight",
     "masked_head/norm/bias": "cls.predictions.transform.LayerNorm.bias",
     "masked_head/bias": "cls.predictions.bias",
-    "next_head/kernel": ("cls.seq_relationship.weight", "DC -> CD"),
-    "next_head/bias": "cls.seq_relationship.bias",
+    **nested(LINEAR, "next_head", "cls.seq_relationship"),
+    **heads.WEIGHTS,
 }
 TIED = {
     "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",

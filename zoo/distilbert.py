@@ -7,7 +7,7 @@ what that one believes. New against BERT: neither segments nor a pooler, hence n
 Departures: training drops out the output of attention, as BERT's does; the released code keeps it.
 Dropout is all that differs, so the block is BERT's.
 
-B batch  L length  D width  V vocabulary  P predictions  C classes
+B batch  L length  D width  V vocabulary  P predictions
 """
 
 from dataclasses import dataclass
@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo import attention, layers
+from zoo import attention, heads, layers
 from zoo.attention import PostNormBlock
+from zoo.huggingface import LINEAR, nested
 from zoo.layers import Dense, Dropout, Embedding, Norm, Scores
 
 
@@ -32,7 +33,7 @@ class Config:
     mlp_width: int = 3072
     head_width: int = 64
     dropout: float = 0.1
-    num_classes: int = 2
+    labels: tuple[str, ...] = heads.LABELS
 
 
 SIZES = {
@@ -59,20 +60,6 @@ class MaskedHead(nn.Module):
         x_BPD = layers.gelu(Dense(self.width, init, name="dense")(x_BPD))
         bias_V = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
         return Scores(Norm(EPSILON, name="norm")(x_BPD), table_VD, bias_V)
-
-
-class ClassHead(nn.Module):
-    """The class of a text, from its first token, [CLS]: x_BLD -> logits_BC."""
-
-    width: int
-    num_classes: int
-
-    @nn.compact
-    def __call__(self, x_BLD, *, train: bool = False):
-        init = nn.initializers.normal(STD)
-        x_BD = nn.relu(Dense(self.width, init, name="dense")(x_BLD[:, 0]))
-        x_BD = Dropout(CLASS_DROPOUT)(x_BD, train=train)
-        return Dense(self.num_classes, init, name="classes")(x_BD)
 
 
 class DistilBert(nn.Module):
@@ -117,37 +104,43 @@ class DistilBert(nn.Module):
             x_BLD = block(x_BLD, mask, train=train)
         return x_BLD
 
-
-class DistilBertClassifier(nn.Module):
-    """The trunk and a head for classes."""
-
-    config: Config
-
-    def setup(self):
-        c = self.config
-        self.trunk = DistilBert(c)
-        self.classifier = ClassHead(c.width, c.num_classes)
-
-    def __call__(self, tokens_BL, documents_BL=None, *, train: bool = False):
-        """The scores of the classes, logits_BC, of one text a row that begins with [CLS]."""
-        return self.classifier(self.trunk(tokens_BL, documents_BL, train=train), train=train)
+    def read(self, tokens_BL, segments_BL, documents_BL, *, train: bool = False):
+        """The same for a head, whose segments it does not know."""
+        return self(tokens_BL, documents_BL, train=train)
 
 
-class DistilBertQuestion(nn.Module):
-    """The trunk and a head that finds the answer to a question in the text behind it."""
+class DistilBertClassifier(heads.OnTrunk):
+    """The trunk and the classes of a text or of a pair, from its [CLS]."""
 
-    config: Config
+    trunk_class = DistilBert
+    pool = staticmethod(heads.first)
 
     def setup(self):
-        c = self.config
-        self.trunk = DistilBert(c)
-        self.dropout = Dropout(c.dropout)
-        self.span = Dense(2, nn.initializers.normal(STD))
+        super().setup()
+        self.pre_classifier, self.dropout = (
+            Dense(self.config.width, heads.INIT),
+            Dropout(CLASS_DROPOUT),
+        )
+        self.classes = Dense(len(self.config.labels), heads.INIT)
 
-    def __call__(self, tokens_BL, documents_BL=None, *, train: bool = False):
+    def head(self, x_BD, *, train: bool = False):
+        """The scores of the classes: logits_BC."""
+        x_BD = nn.relu(self.pre_classifier(x_BD))
+        return self.classes(self.dropout(x_BD, train=train))
+
+
+class DistilBertQuestion(heads.Question):
+    """The trunk and the span of an answer, whose input it drops out."""
+
+    trunk_class = DistilBert
+
+    def setup(self):
+        super().setup()
+        self.dropout = Dropout(self.config.dropout)
+
+    def head(self, x_BLD, *, train: bool = False):
         """How well the answer starts at each token, and ends there: logits_BL2."""
-        x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
-        return self.span(self.dropout(x_BLD, train=train))
+        return super().head(self.dropout(x_BLD, train=train))
 
 
 class DistilBertLM(nn.Module):
@@ -181,11 +174,15 @@ class DistilBertLM(nn.Module):
 
 
 Model = DistilBertLM
+DistilBertTagger = heads.tagger(DistilBert)
+TASKS = {"text": DistilBertClassifier, "token": DistilBertTagger, "span": DistilBertQuestion}
 MODELS = {
     "DistilBertForMaskedLM": DistilBertLM,
     "DistilBertForSequenceClassification": DistilBertClassifier,
+    "DistilBertForTokenClassification": DistilBertTagger,
     "DistilBertForQuestionAnswering": DistilBertQuestion,
 }
+GROUPS = (r"trunk/\w*embedding", r"trunk/blocks_(\d+)/", "")
 PREFIX = "distilbert."
 LAYER = "distilbert.transformer.layer.{}"
 WEIGHTS = {
@@ -212,17 +209,12 @@ WEIGHTS = {
     "trunk/blocks_{}/mlp/down/bias": f"{LAYER}.ffn.lin2.bias",
     "trunk/blocks_{}/mlp_norm/scale": f"{LAYER}.output_layer_norm.weight",
     "trunk/blocks_{}/mlp_norm/bias": f"{LAYER}.output_layer_norm.bias",
-    "masked_head/dense/kernel": ("vocab_transform.weight", "DE -> ED"),
-    "masked_head/dense/bias": "vocab_transform.bias",
+    **nested(LINEAR, "masked_head/dense", "vocab_transform"),
     "masked_head/norm/scale": "vocab_layer_norm.weight",
     "masked_head/norm/bias": "vocab_layer_norm.bias",
     "masked_head/bias": "vocab_projector.bias",
-    "classifier/dense/kernel": ("pre_classifier.weight", "DE -> ED"),
-    "classifier/dense/bias": "pre_classifier.bias",
-    "classifier/classes/kernel": ("classifier.weight", "DC -> CD"),
-    "classifier/classes/bias": "classifier.bias",
-    "span/kernel": ("qa_outputs.weight", "DC -> CD"),
-    "span/bias": "qa_outputs.bias",
+    **nested(LINEAR, "pre_classifier", "pre_classifier"),
+    **heads.WEIGHTS,
 }
 TIED = {"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"}
 IGNORED = (r"embeddings\.position_ids$",)  # a counter, kept as a buffer by old versions
@@ -254,7 +246,6 @@ def published(c: Config) -> dict:
         "seq_classif_dropout": CLASS_DROPOUT,
         "activation": "gelu",
         "tie_word_embeddings": True,
-        "num_labels": c.num_classes,
     }
 
 
@@ -270,5 +261,4 @@ def from_published(fields: dict) -> Config:
         mlp_width=fields.get("hidden_dim", 3072),
         head_width=width // num_heads,
         dropout=fields.get("dropout", 0.1),
-        num_classes=len(fields.get("id2label", ())) or fields.get("num_labels", 2),
     )

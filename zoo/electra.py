@@ -20,8 +20,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo import attention, bert, layers
+from zoo import attention, bert, heads, layers
 from zoo.attention import PostNormBlock
+from zoo.huggingface import LINEAR, nested
 from zoo.layers import Dense, Dropout, Embedding, Norm
 
 
@@ -46,6 +47,7 @@ class Config:
     generator_width: int = 256
     generator_mlp_width: int = 1024
     num_segments: int = 2
+    labels: tuple[str, ...] = heads.LABELS
 
 
 QUARTER = 12, 1, 64, 256  # the generator of the small model
@@ -124,6 +126,8 @@ class Electra(nn.Module):
         x_BLE = self.embeddings(tokens_BL, segments_BL, documents_BL, train=train)
         return self.encode(x_BLE, documents_BL, train=train)
 
+    read = __call__
+
     def encode(self, x_BLE, documents_BL, *, train: bool = False):
         """The same from embeddings that another has made: x_BLD."""
         mask = None if documents_BL is None else attention.same_document(documents_BL)
@@ -131,6 +135,13 @@ class Electra(nn.Module):
         for block in self.blocks:
             x_BLD = block(x_BLD, mask, train=train)
         return x_BLD
+
+
+class ElectraClassifier(heads.TwoLayers):
+    """The trunk and the classes of a text or of a pair, from its [CLS]."""
+
+    trunk_class = Electra
+    activation = staticmethod(layers.gelu)
 
 
 class ElectraDiscriminator(nn.Module):
@@ -218,42 +229,29 @@ class ElectraPretraining(nn.Module):
 
 
 Model = ElectraPretraining
-MODELS = {"ElectraForPreTraining": ElectraDiscriminator, "ElectraForMaskedLM": ElectraGenerator}
+ElectraTagger, ElectraQuestion = heads.tagger(Electra), heads.question(Electra)
+TASKS = {"text": ElectraClassifier, "token": ElectraTagger, "span": ElectraQuestion}
+MODELS = {
+    "ElectraForPreTraining": ElectraDiscriminator,
+    "ElectraForMaskedLM": ElectraGenerator,
+    "ElectraForSequenceClassification": ElectraClassifier,
+    "ElectraForTokenClassification": ElectraTagger,
+    "ElectraForQuestionAnswering": ElectraQuestion,
+}
+GROUPS = ("trunk/(embeddings|project)/", r"trunk/blocks_(\d+)/", "")
 PREFIX = "electra."
-TABLES, BLOCK, LAYER = "electra.embeddings", "trunk/blocks_{}", "electra.encoder.layer.{}"
 WEIGHTS = {
-    "trunk/embeddings/token_embedding/embedding": f"{TABLES}.word_embeddings.weight",
-    "trunk/embeddings/position_embedding/embedding": f"{TABLES}.position_embeddings.weight",
-    "trunk/embeddings/segment_embedding/embedding": f"{TABLES}.token_type_embeddings.weight",
-    "trunk/embeddings/embedding_norm/scale": f"{TABLES}.LayerNorm.weight",
-    "trunk/embeddings/embedding_norm/bias": f"{TABLES}.LayerNorm.bias",
-    "trunk/project/kernel": ("electra.embeddings_project.weight", "ED -> DE"),
-    "trunk/project/bias": "electra.embeddings_project.bias",
-    f"{BLOCK}/attention/query/kernel": (f"{LAYER}.attention.self.query.weight", "DHK -> (HK)D"),
-    f"{BLOCK}/attention/query/bias": (f"{LAYER}.attention.self.query.bias", "HK -> (HK)"),
-    f"{BLOCK}/attention/key/kernel": (f"{LAYER}.attention.self.key.weight", "DHK -> (HK)D"),
-    f"{BLOCK}/attention/key/bias": (f"{LAYER}.attention.self.key.bias", "HK -> (HK)"),
-    f"{BLOCK}/attention/value/kernel": (f"{LAYER}.attention.self.value.weight", "DHK -> (HK)D"),
-    f"{BLOCK}/attention/value/bias": (f"{LAYER}.attention.self.value.bias", "HK -> (HK)"),
-    f"{BLOCK}/attention/output/kernel": (f"{LAYER}.attention.output.dense.weight", "HKD -> D(HK)"),
-    f"{BLOCK}/attention/output/bias": f"{LAYER}.attention.output.dense.bias",
-    f"{BLOCK}/attention_norm/scale": f"{LAYER}.attention.output.LayerNorm.weight",
-    f"{BLOCK}/attention_norm/bias": f"{LAYER}.attention.output.LayerNorm.bias",
-    f"{BLOCK}/mlp/up/kernel": (f"{LAYER}.intermediate.dense.weight", "DF -> FD"),
-    f"{BLOCK}/mlp/up/bias": f"{LAYER}.intermediate.dense.bias",
-    f"{BLOCK}/mlp/down/kernel": (f"{LAYER}.output.dense.weight", "FD -> DF"),
-    f"{BLOCK}/mlp/down/bias": f"{LAYER}.output.dense.bias",
-    f"{BLOCK}/mlp_norm/scale": f"{LAYER}.output.LayerNorm.weight",
-    f"{BLOCK}/mlp_norm/bias": f"{LAYER}.output.LayerNorm.bias",
-    "masked_head/dense/kernel": ("generator_predictions.dense.weight", "DE -> ED"),
-    "masked_head/dense/bias": "generator_predictions.dense.bias",
+    **nested(bert.EMBEDDINGS, "trunk/embeddings", "electra.embeddings"),
+    **nested(bert.LAYER, "trunk/blocks_{}", "electra.encoder.layer.{}"),
+    **nested(LINEAR, "trunk/project", "electra.embeddings_project"),
+    **nested(LINEAR, "masked_head/dense", "generator_predictions.dense"),
     "masked_head/norm/scale": "generator_predictions.LayerNorm.weight",
     "masked_head/norm/bias": "generator_predictions.LayerNorm.bias",
     "masked_head/bias": "generator_lm_head.bias",
-    "replaced_head/dense/kernel": ("discriminator_predictions.dense.weight", "DE -> ED"),
-    "replaced_head/dense/bias": "discriminator_predictions.dense.bias",
-    "replaced_head/score/kernel": ("discriminator_predictions.dense_prediction.weight", "DC -> CD"),
-    "replaced_head/score/bias": "discriminator_predictions.dense_prediction.bias",
+    **nested(LINEAR, "replaced_head/dense", "discriminator_predictions.dense"),
+    **nested(LINEAR, "replaced_head/score", "discriminator_predictions.dense_prediction"),
+    **heads.TWO_LAYERS,
+    **heads.WEIGHTS,
 }
 TIED = {"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"}
 IGNORED = bert.IGNORED
@@ -278,10 +276,9 @@ def from_published(fields: dict) -> Config:
 
 def generator(c: Config) -> Config:
     """The generator's own config."""
-    depth, heads, width, mlp = (getattr(c, name) for name in GENERATOR)
-    return replace(
-        c, num_layers=depth, num_heads=heads, width=width, mlp_width=mlp, head_width=width // heads
-    )
+    names = ("num_layers", "num_heads", "width", "mlp_width")
+    sizes = {ours: getattr(c, field) for ours, field in zip(names, GENERATOR, strict=True)}
+    return replace(c, **sizes, head_width=c.generator_width // c.generator_heads)
 
 
 def part(params: dict, cls, config: Config):

@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo import attention, layers
+from zoo import attention, heads, layers
 from zoo.attention import PreNormBlock
-from zoo.layers import Dropout, Embedding, Norm, Scores, product
+from zoo.layers import Dropout, Embedding, Kernel, Norm, Scores, product
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Config:
     mlp_width: int = 3072
     head_width: int = 64
     dropout: float = 0.1
+    labels: tuple[str, ...] = heads.LABELS
 
 
 SIZES = {
@@ -110,6 +111,10 @@ class GPT2(nn.Module):
             x_BLD = block(x_BLD, mask, train=train)
         return self.norm(x_BLD)
 
+    def read(self, tokens_BL, segments_BL, documents_BL, *, train: bool = False):
+        """The same for a head, whose segments it does not know."""
+        return self(tokens_BL, documents_BL, train=train)
+
     def extend(self, tokens_BL, documents_BL, cache: Cache):
         """Reads tokens behind those of the cache (0 marks padding): x_BLD, and the new cache."""
         L = tokens_BL.shape[1]
@@ -125,6 +130,21 @@ class GPT2(nn.Module):
             keys.append(k_BHMK)
             values.append(v_BHMK)
         return self.norm(x_BLD), Cache(tuple(keys), tuple(values), documents_BM, at + L)
+
+
+class GPT2Classifier(heads.OnTrunk):
+    """The trunk and the classes of a text or of a pair, from its last token, without a bias."""
+
+    trunk_class = GPT2
+    pool = staticmethod(heads.last)
+
+    def setup(self):
+        super().setup()
+        self.score = Kernel((self.config.width, len(self.config.labels)), heads.INIT)
+
+    def head(self, x_BD, *, train: bool = False):
+        """The scores of the classes: logits_BC."""
+        return layers.affine(x_BD, self.score())
 
 
 class GPT2LM(nn.Module):
@@ -163,7 +183,15 @@ class GPT2LM(nn.Module):
 
 
 Model = GPT2LM
-MODELS = {"GPT2LMHeadModel": GPT2LM}
+GPT2Tagger, GPT2Question = heads.tagger(GPT2), heads.question(GPT2)
+TASKS = {"text": GPT2Classifier, "token": GPT2Tagger, "span": GPT2Question}
+MODELS = {
+    "GPT2LMHeadModel": GPT2LM,
+    "GPT2ForSequenceClassification": GPT2Classifier,
+    "GPT2ForTokenClassification": GPT2Tagger,
+    "GPT2ForQuestionAnswering": GPT2Question,
+}
+GROUPS = (r"trunk/\w*embedding", r"trunk/blocks_(\d+)/", "")
 PREFIX = "transformer."
 LAYER = "transformer.h.{}"
 WEIGHTS = {
@@ -188,6 +216,8 @@ WEIGHTS = {
     "trunk/blocks_{}/mlp/down/bias": f"{LAYER}.mlp.c_proj.bias",
     "trunk/norm/scale": "transformer.ln_f.weight",
     "trunk/norm/bias": "transformer.ln_f.bias",
+    "score/kernel": ("score.weight", "DC -> CD"),
+    **heads.WEIGHTS,
 }
 TIED = {"lm_head.weight": "transformer.wte.weight"}
 IGNORED = (r"\.attn\.(masked_)?bias$",)  # the causal mask, kept as a buffer by old versions

@@ -10,6 +10,7 @@ A model's file says all there is to say of its published form:
     WEIGHTS                 our path -> (published name, layout), a row a parameter; {} is the layer
     TIED                    name of a copy -> name of the original: checked, never loaded twice
     IGNORED                 patterns of names that hold no weight (buffers of old versions)
+    TASKS                   what it can be fine-tuned to -> our class, see zoo/heads.py
     TOKENIZER               the fields of tokenizer_config.json
     counters(tensors)       what to write beside the tensors though it holds no weight; mostly none
 
@@ -23,6 +24,7 @@ the ignore list, each with its shape. All that is wrong is said at once.
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -30,6 +32,8 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+
+LINEAR = {"kernel": ("weight", "DE -> ED"), "bias": "bias"}  # the rows of a torch.nn.Linear
 
 
 def read_config(folder) -> dict:
@@ -43,15 +47,18 @@ def read_config(folder) -> dict:
         raise ValueError(f"{path} is not valid JSON: {error}") from None
 
 
-def read(folder, architecture, cls=None, *, new=(), ignore=(), key=None):
+def read(folder, architecture, cls=None, *, labels=None, new=(), ignore=(), key=None):
     """Reads the weights of a folder into a model of a class, or of `Model`: (config, params).
 
-    `new` names parameters, by the beginning of their path, that the folder may lack and that are
-    then drawn from `key`; `ignore` names published tensors, by the beginning of their name, to
-    leave out. Raises ValueError that lists every missing, surplus or misshapen tensor.
+    `labels` are those of its classes, None: what the folder says. `new` names parameters, by the
+    beginning of their path, that the folder may lack and that are then drawn from `key`; `ignore`
+    names published tensors, by the beginning of their name, to leave out. Raises ValueError that
+    lists every missing, surplus or misshapen tensor.
     """
     fields = read_config(folder)
     config = architecture.from_published(fields)
+    if hasattr(config, "labels"):
+        config = replace(config, labels=tuple(labels or _labels(fields)))
     for name, value in architecture.published(config).items():
         if name != "model_type" and "drop" not in name:
             found = fields.get(name)
@@ -125,8 +132,14 @@ def write(folder, architecture, config, params, tokenizer_fields=None, cls=None)
         whole |= architecture.counters(whole)
     save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
     held = [name for name, found in architecture.MODELS.items() if cls in (None, found)]
+    described = {"architectures": held[:1], **architecture.published(config)}
+    if cls in getattr(architecture, "TASKS", {}).values():
+        described["id2label"] = {str(i): label for i, label in enumerate(config.labels)}
+        described["label2id"] = {label: i for i, label in enumerate(config.labels)}
+        if len(config.labels) == 1:
+            described["problem_type"] = "regression"
     for name, fields in (
-        ("config.json", {"architectures": held[:1], **architecture.published(config)}),
+        ("config.json", described),
         ("tokenizer_config.json", architecture.TOKENIZER | (tokenizer_fields or {})),
     ):
         (folder / name).write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
@@ -136,6 +149,15 @@ def abstract(model):
     """A model's parameters as a nested dict of jax.ShapeDtypeStruct; nothing is computed."""
     tokens = jax.ShapeDtypeStruct((1, 8), jnp.int32)
     return jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
+
+
+def nested(rows: dict, ours: str, theirs: str) -> dict:
+    """Rows of a weight table, those of one layer say, each under a path and a name."""
+    found = {}
+    for path, row in rows.items():
+        name, *layout = (row,) if isinstance(row, str) else row
+        found[f"{ours}/{path}"] = (f"{theirs}.{name}", *(layout or [None]))
+    return found
 
 
 def flatten(tree) -> dict:
@@ -198,6 +220,12 @@ class _Tensors:
     def __getitem__(self, name) -> np.ndarray:
         opened, published = self._where[name]
         return np.asarray(opened.get_tensor(published))
+
+
+def _labels(fields: dict) -> list[str]:
+    count = fields.get("num_labels", 2)
+    names = fields.get("id2label") or {str(i): f"LABEL_{i}" for i in range(count)}
+    return [names[number] for number in sorted(names, key=int)]
 
 
 def _row(weights: dict, path: str) -> tuple[str, str | None]:

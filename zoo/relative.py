@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.attention import Mix
-from zoo.layers import Kernel, into_heads, out_of_heads, product
+from zoo.layers import Dense, Dropout, Kernel, Norm, gelu, into_heads, out_of_heads, product
 
 
 class Memory(NamedTuple):
@@ -142,3 +142,51 @@ class RelativeAttention(nn.Module):
             score_BHLM += jnp.where(view.other_B1LM, score_BHL2[..., 1:], score_BHL2[..., :1])
         x_BHLK = self.mix(score_BHLM, v_BHMK, view.mask_B1LM, train=train)
         return out_of_heads(x_BHLK, self.output())
+
+
+class DroppingFeedForward(nn.Module):
+    """Two maps, and dropout behind the bend between them too: x_BLD -> x_BLD."""
+
+    mlp_width: int
+    width: int
+    dropout: float
+    kernel_init: Callable
+
+    def setup(self):
+        self.up = Dense(self.mlp_width, self.kernel_init)
+        self.inner_dropout = Dropout(self.dropout)
+        self.down = Dense(self.width, self.kernel_init)
+
+    def __call__(self, x_BLD, *, train: bool = False):
+        return self.down(self.inner_dropout(gelu(self.up(x_BLD)), train=train))
+
+
+class RelativeBlock(nn.Module):
+    """Attend, add, normalise; feed forward, add, normalise: one set of weights for both streams."""
+
+    num_heads: int
+    head_width: int
+    width: int
+    mlp_width: int
+    dropout: float
+    epsilon: float
+    kernel_init: Callable
+
+    def setup(self):
+        self.attention = RelativeAttention(
+            self.num_heads, self.head_width, self.width, self.dropout, self.kernel_init
+        )
+        self.attention_dropout = Dropout(self.dropout)
+        self.attention_norm = Norm(self.epsilon)
+        self.mlp = DroppingFeedForward(self.mlp_width, self.width, self.dropout, self.kernel_init)
+        self.mlp_dropout = Dropout(self.dropout)
+        self.mlp_norm = Norm(self.epsilon)
+
+    def remember(self, memory_BMD, table_RD):
+        """What both streams look at."""
+        return self.attention.remember(memory_BMD, table_RD)
+
+    def __call__(self, x_BLD, remembered, view: View, *, train: bool = False):
+        attended_BLD = self.attention.look(x_BLD, *remembered, view, train=train)
+        x_BLD = self.attention_norm(x_BLD + self.attention_dropout(attended_BLD, train=train))
+        return self.mlp_norm(x_BLD + self.mlp_dropout(self.mlp(x_BLD, train=train), train=train))

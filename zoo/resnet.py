@@ -39,10 +39,6 @@ class Config:
     block: str = "basic"
     num_classes: int = 1000
 
-    def __post_init__(self):
-        for name in ("depths", "widths"):  # JSON has lists alone
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-
 
 WIDE = {"widths": (256, 512, 1024, 2048), "block": "bottleneck"}
 SIZES = {  # the statistics are not counted
@@ -256,8 +252,8 @@ def from_published(fields: dict) -> Config:
     config = Config(
         num_channels=fields.get("num_channels", 3),
         stem_width=fields.get("embedding_size", 64),
-        depths=fields.get("depths", (3, 4, 6, 3)),
-        widths=fields.get("hidden_sizes", WIDE["widths"]),
+        depths=tuple(fields.get("depths", (3, 4, 6, 3))),
+        widths=tuple(fields.get("hidden_sizes", WIDE["widths"])),
         block=fields.get("layer_type", "bottleneck"),
         num_classes=len(fields.get("id2label", ())) or fields.get("num_labels", 2),
     )

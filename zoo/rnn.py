@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 from flax import linen as nn
 
-from zoo import cells
+from zoo import cells, heads
 from zoo.cells import Stack, uniform
-from zoo.layers import Dropout, Embedding, Scores
+from zoo.huggingface import LINEAR, nested
+from zoo.layers import Dense, Dropout, Embedding, Scores
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Config:
     dropout: float = 0.5
     embed_width: int = 650
     cell: str = "lstm"
+    labels: tuple[str, ...] = heads.LABELS
+    pooling: str = "concatenation"  # of heads.POOLS: what stands for a whole text
 
 
 TINY = {"num_layers": 2, "width": 256, "dropout": 0.0, "embed_width": 256}
@@ -71,6 +74,30 @@ class RNN(nn.Module):
     def step(self, token_B, states):
         """The states after one token more; what they put out is states[-1][0]."""
         return self.stack.step(self.token_embedding(token_B), states)
+
+    def read(self, tokens_BL, segments_BL, documents_BL, *, train: bool = False):
+        """x_BLD for a head, whose segments it does not know."""
+        return self(tokens_BL, documents_BL, train=train)[0]
+
+
+class RNNClassifier(heads.OnTrunk):
+    """The trunk and the classes of a text, from all that it put out (Howard and Ruder 2018)."""
+
+    trunk_class = RNN
+
+    def setup(self):
+        super().setup()
+        self.hidden, self.dropout = Dense(50, heads.INIT), Dropout(0.1)
+        self.classes = Dense(len(self.config.labels), heads.INIT)
+
+    def pool(self, x_BLD, documents_BL):
+        """Last, mean or largest state, or the three of them, as the config has it: x_BD."""
+        return heads.POOLS[self.config.pooling](x_BLD, documents_BL)
+
+    def head(self, x_BD, *, train: bool = False):
+        """The scores of the classes: logits_BC."""
+        x_BD = nn.relu(self.hidden(x_BD))
+        return self.classes(self.dropout(x_BD, train=train))
 
 
 class Head(nn.Module):
@@ -121,13 +148,18 @@ class RNNLM(nn.Module):
 
 
 Model = RNNLM
-MODELS = {"RNNModel": RNNLM}
+RNNTagger = heads.tagger(RNN)
+TASKS = {"text": RNNClassifier, "token": RNNTagger}
+MODELS = {"RNNModel": RNNLM, "RNNClassifier": RNNClassifier, "RNNTagger": RNNTagger}
+GROUPS = ("trunk/token_embedding", r"trunk/stack/layers_(\d+)/", "")
 PREFIX = ""
 WEIGHTS = {
     "trunk/token_embedding/embedding": "encoder.weight",
     **cells.published("trunk/stack/layers_{}", "rnn", "l{}"),
     "head/embedding": "decoder.weight",
     "head/bias": "decoder.bias",
+    **nested(LINEAR, "hidden", "hidden"),
+    **heads.WEIGHTS,
 }
 TIED = {}
 IGNORED = ()
@@ -149,6 +181,7 @@ def published(c: Config) -> dict:
         "num_layers": c.num_layers,
         "dropout": c.dropout,
         "mode": c.cell,
+        "pooling": c.pooling,
     }
 
 
@@ -162,4 +195,5 @@ def from_published(fields: dict) -> Config:
         dropout=fields.get("dropout", 0.0),
         embed_width=fields.get("embedding_size", width),
         cell=fields["mode"],
+        pooling=fields.get("pooling", "concatenation"),
     )

@@ -8,7 +8,7 @@ byte-level pairs of GPT-2. DistilRoBERTa (Sanh et al. 2019) is one of its sizes.
 Departures: the head for classes drops out its input and its hidden layer, as in transformers; in
 `fairseq` the second rate is zero.
 
-B batch  L length  D width  V vocabulary  P predictions  C classes
+B batch  L length  D width  V vocabulary  P predictions
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo import attention, layers
+from zoo import attention, bert, heads, layers
 from zoo.attention import PostNormBlock
+from zoo.huggingface import LINEAR, nested
 from zoo.layers import Dense, Dropout, Embedding, Norm, Scores
 
 
@@ -33,7 +34,7 @@ class Config:
     mlp_width: int = 3072
     head_width: int = 64
     dropout: float = 0.1
-    num_classes: int = 2
+    labels: tuple[str, ...] = heads.LABELS
 
 
 SIZES = {
@@ -60,22 +61,6 @@ class MaskedHead(nn.Module):
         x_BPD = layers.gelu(Dense(self.width, init, name="dense")(x_BPD))
         bias_V = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
         return Scores(Norm(EPSILON, name="norm")(x_BPD), table_VD, bias_V)
-
-
-class ClassHead(nn.Module):
-    """The class of a text, from its first token, <s>: x_BLD -> logits_BC."""
-
-    width: int
-    num_classes: int
-    dropout: float
-
-    @nn.compact
-    def __call__(self, x_BLD, *, train: bool = False):
-        init = nn.initializers.normal(STD)
-        x_BD = Dropout(self.dropout)(x_BLD[:, 0], train=train)
-        x_BD = jnp.tanh(Dense(self.width, init, name="dense")(x_BD))
-        x_BD = Dropout(self.dropout)(x_BD, train=train)
-        return Dense(self.num_classes, init, name="classes")(x_BD)
 
 
 class Roberta(nn.Module):
@@ -123,20 +108,16 @@ class Roberta(nn.Module):
             x_BLD = block(x_BLD, mask, train=train)
         return x_BLD
 
+    def read(self, tokens_BL, segments_BL, documents_BL, *, train: bool = False):
+        """The same for a head, whose segments it does not know."""
+        return self(tokens_BL, documents_BL, train=train)
 
-class RobertaClassifier(nn.Module):
-    """The trunk and a head for classes."""
 
-    config: Config
+class RobertaClassifier(heads.TwoLayers):
+    """The trunk and the classes of a text or of a pair, from its <s>."""
 
-    def setup(self):
-        c = self.config
-        self.trunk = Roberta(c)
-        self.classifier = ClassHead(c.width, c.num_classes, c.dropout)
-
-    def __call__(self, tokens_BL, documents_BL=None, *, train: bool = False):
-        """The scores of the classes, logits_BC, of one text a row that begins with <s>."""
-        return self.classifier(self.trunk(tokens_BL, documents_BL, train=train), train=train)
+    trunk_class = Roberta
+    activation = staticmethod(jnp.tanh)
 
 
 class RobertaLM(nn.Module):
@@ -170,52 +151,25 @@ class RobertaLM(nn.Module):
 
 
 Model = RobertaLM
+RobertaTagger, RobertaQuestion = heads.tagger(Roberta), heads.question(Roberta)
+TASKS = {"text": RobertaClassifier, "token": RobertaTagger, "span": RobertaQuestion}
 MODELS = {
     "RobertaForMaskedLM": RobertaLM,
     "RobertaForSequenceClassification": RobertaClassifier,
+    "RobertaForTokenClassification": RobertaTagger,
+    "RobertaForQuestionAnswering": RobertaQuestion,
 }
+GROUPS = (r"trunk/\w*embedding", r"trunk/blocks_(\d+)/", "")
 PREFIX = "roberta."
-LAYER = "roberta.encoder.layer.{}"
 WEIGHTS = {
-    "trunk/token_embedding/embedding": "roberta.embeddings.word_embeddings.weight",
-    "trunk/position_embedding/embedding": "roberta.embeddings.position_embeddings.weight",
-    "trunk/segment_embedding/embedding": "roberta.embeddings.token_type_embeddings.weight",
-    "trunk/embedding_norm/scale": "roberta.embeddings.LayerNorm.weight",
-    "trunk/embedding_norm/bias": "roberta.embeddings.LayerNorm.bias",
-    "trunk/blocks_{}/attention/query/kernel": (
-        f"{LAYER}.attention.self.query.weight",
-        "DHK -> (HK)D",
-    ),
-    "trunk/blocks_{}/attention/query/bias": (f"{LAYER}.attention.self.query.bias", "HK -> (HK)"),
-    "trunk/blocks_{}/attention/key/kernel": (f"{LAYER}.attention.self.key.weight", "DHK -> (HK)D"),
-    "trunk/blocks_{}/attention/key/bias": (f"{LAYER}.attention.self.key.bias", "HK -> (HK)"),
-    "trunk/blocks_{}/attention/value/kernel": (
-        f"{LAYER}.attention.self.value.weight",
-        "DHK -> (HK)D",
-    ),
-    "trunk/blocks_{}/attention/value/bias": (f"{LAYER}.attention.self.value.bias", "HK -> (HK)"),
-    "trunk/blocks_{}/attention/output/kernel": (
-        f"{LAYER}.attention.output.dense.weight",
-        "HKD -> D(HK)",
-    ),
-    "trunk/blocks_{}/attention/output/bias": f"{LAYER}.attention.output.dense.bias",
-    "trunk/blocks_{}/attention_norm/scale": f"{LAYER}.attention.output.LayerNorm.weight",
-    "trunk/blocks_{}/attention_norm/bias": f"{LAYER}.attention.output.LayerNorm.bias",
-    "trunk/blocks_{}/mlp/up/kernel": (f"{LAYER}.intermediate.dense.weight", "DF -> FD"),
-    "trunk/blocks_{}/mlp/up/bias": f"{LAYER}.intermediate.dense.bias",
-    "trunk/blocks_{}/mlp/down/kernel": (f"{LAYER}.output.dense.weight", "FD -> DF"),
-    "trunk/blocks_{}/mlp/down/bias": f"{LAYER}.output.dense.bias",
-    "trunk/blocks_{}/mlp_norm/scale": f"{LAYER}.output.LayerNorm.weight",
-    "trunk/blocks_{}/mlp_norm/bias": f"{LAYER}.output.LayerNorm.bias",
-    "masked_head/dense/kernel": ("lm_head.dense.weight", "DE -> ED"),
-    "masked_head/dense/bias": "lm_head.dense.bias",
+    **nested(bert.EMBEDDINGS, "trunk", "roberta.embeddings"),
+    **nested(bert.LAYER, "trunk/blocks_{}", "roberta.encoder.layer.{}"),
+    **nested(LINEAR, "masked_head/dense", "lm_head.dense"),
     "masked_head/norm/scale": "lm_head.layer_norm.weight",
     "masked_head/norm/bias": "lm_head.layer_norm.bias",
     "masked_head/bias": "lm_head.bias",
-    "classifier/dense/kernel": ("classifier.dense.weight", "DE -> ED"),
-    "classifier/dense/bias": "classifier.dense.bias",
-    "classifier/classes/kernel": ("classifier.out_proj.weight", "DC -> CD"),
-    "classifier/classes/bias": "classifier.out_proj.bias",
+    **heads.TWO_LAYERS,
+    **heads.WEIGHTS,
 }
 TIED = {
     "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
@@ -259,7 +213,6 @@ def published(c: Config) -> dict:
         "bos_token_id": 0,
         "pad_token_id": PADDING,
         "eos_token_id": 2,
-        "num_labels": c.num_classes,
     }
 
 
@@ -275,5 +228,4 @@ def from_published(fields: dict) -> Config:
         mlp_width=fields.get("intermediate_size", 3072),
         head_width=width // num_heads,
         dropout=fields.get("hidden_dropout_prob", 0.1),
-        num_classes=len(fields.get("id2label", ())) or fields.get("num_labels", 2),
     )

@@ -13,15 +13,15 @@ see each other.
 B batch  L length  M memory and length  D width  R distances  V vocabulary  P predictions
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo import layers
-from zoo.layers import Dense, Dropout, Embedding, Norm, Scores
-from zoo.relative import Memory, RelativeAttention, View, distances, views
+from zoo import heads, layers
+from zoo.huggingface import LINEAR, nested
+from zoo.layers import Dense, Dropout, Embedding, Scores
+from zoo.relative import Memory, RelativeBlock, distances, views
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Config:
     mlp_width: int = 3072
     head_width: int = 64
     dropout: float = 0.1
+    labels: tuple[str, ...] = heads.LABELS
 
 
 SIZES = {
@@ -48,54 +49,8 @@ SIZES = {
 }
 
 EPSILON = 1e-12
+CLASS_DROPOUT = 0.1  # in front of the classes, whatever the rate elsewhere
 STD = 0.02  # of every weight; the biases of the attention too
-
-
-class FeedForward(nn.Module):
-    """Two maps, and dropout behind the bend between them too: x_BLD -> x_BLD."""
-
-    mlp_width: int
-    width: int
-    dropout: float
-    kernel_init: Callable
-
-    def setup(self):
-        self.up = Dense(self.mlp_width, self.kernel_init)
-        self.inner_dropout = Dropout(self.dropout)
-        self.down = Dense(self.width, self.kernel_init)
-
-    def __call__(self, x_BLD, *, train: bool = False):
-        return self.down(self.inner_dropout(layers.gelu(self.up(x_BLD)), train=train))
-
-
-class Block(nn.Module):
-    """Attend, add, normalise; feed forward, add, normalise: one set of weights for both streams."""
-
-    num_heads: int
-    head_width: int
-    width: int
-    mlp_width: int
-    dropout: float
-    kernel_init: Callable
-
-    def setup(self):
-        self.attention = RelativeAttention(
-            self.num_heads, self.head_width, self.width, self.dropout, self.kernel_init
-        )
-        self.attention_dropout = Dropout(self.dropout)
-        self.attention_norm = Norm(EPSILON)
-        self.mlp = FeedForward(self.mlp_width, self.width, self.dropout, self.kernel_init)
-        self.mlp_dropout = Dropout(self.dropout)
-        self.mlp_norm = Norm(EPSILON)
-
-    def remember(self, memory_BMD, table_RD):
-        """What both streams look at."""
-        return self.attention.remember(memory_BMD, table_RD)
-
-    def __call__(self, x_BLD, remembered, view: View, *, train: bool = False):
-        attended_BLD = self.attention.look(x_BLD, *remembered, view, train=train)
-        x_BLD = self.attention_norm(x_BLD + self.attention_dropout(attended_BLD, train=train))
-        return self.mlp_norm(x_BLD + self.mlp_dropout(self.mlp(x_BLD, train=train), train=train))
 
 
 class XLNet(nn.Module):
@@ -110,10 +65,8 @@ class XLNet(nn.Module):
         self.query_start = self.param("query_start", init, (1, 1, c.width))
         self.embedding_dropout = Dropout(c.dropout)
         self.distance_dropout = Dropout(c.dropout)
-        self.blocks = [
-            Block(c.num_heads, c.head_width, c.width, c.mlp_width, c.dropout, init)
-            for _ in range(c.num_layers)
-        ]
+        sizes = c.num_heads, c.head_width, c.width, c.mlp_width
+        self.blocks = [RelativeBlock(*sizes, c.dropout, EPSILON, init) for _ in range(c.num_layers)]
         self.output_dropout = Dropout(c.dropout)
 
     def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
@@ -183,6 +136,25 @@ class XLNet(nn.Module):
                 query_BPD = block(query_BPD, remembered, query, train=train)
         return x_BLD, query_BPD, Memory(tuple(inputs), documents_BL)
 
+    read = __call__
+
+
+class XLNetClassifier(heads.OnTrunk):
+    """The trunk and the classes of a text or of a pair, from its last token, <cls>."""
+
+    trunk_class = XLNet
+    pool = staticmethod(heads.last)
+
+    def setup(self):
+        super().setup()
+        self.summary, self.dropout = Dense(self.config.width, heads.INIT), Dropout(CLASS_DROPOUT)
+        self.projection = Dense(len(self.config.labels), heads.INIT)
+
+    def head(self, x_BD, *, train: bool = False):
+        """The scores of the classes: logits_BC."""
+        x_BD = jnp.tanh(self.summary(x_BD))
+        return self.projection(self.dropout(x_BD, train=train))
+
 
 class XLNetLM(nn.Module):
     """The trunk and its language-model head: the token table again, and a bias."""
@@ -217,7 +189,15 @@ class XLNetLM(nn.Module):
 
 
 Model = XLNetLM
-MODELS = {"XLNetLMHeadModel": XLNetLM}
+XLNetTagger, XLNetQuestion = heads.tagger(XLNet), heads.question(XLNet)
+TASKS = {"text": XLNetClassifier, "token": XLNetTagger, "span": XLNetQuestion}
+MODELS = {
+    "XLNetLMHeadModel": XLNetLM,
+    "XLNetForSequenceClassification": XLNetClassifier,
+    "XLNetForTokenClassification": XLNetTagger,
+    "XLNetForQuestionAnsweringSimple": XLNetQuestion,
+}
+GROUPS = ("trunk/(token_embedding|query_start)", r"trunk/blocks_(\d+)/", "")
 PREFIX = "transformer."
 LAYER = "transformer.layer.{}"
 WEIGHTS = {
@@ -241,6 +221,9 @@ WEIGHTS = {
     "trunk/blocks_{}/mlp_norm/scale": f"{LAYER}.ff.layer_norm.weight",
     "trunk/blocks_{}/mlp_norm/bias": f"{LAYER}.ff.layer_norm.bias",
     "head_bias": "lm_loss.bias",
+    **nested(LINEAR, "summary", "sequence_summary.summary"),
+    **nested(LINEAR, "projection", "logits_proj"),
+    **heads.WEIGHTS,
 }
 TIED = {"lm_loss.weight": "transformer.word_embedding.weight"}
 IGNORED = ()
@@ -275,6 +258,9 @@ def published(c: Config) -> dict:
         "d_head": c.head_width,
         "d_inner": c.mlp_width,
         "dropout": c.dropout,
+        "summary_type": "last",
+        "summary_activation": "tanh",
+        "summary_last_dropout": CLASS_DROPOUT,
         "ff_activation": "gelu",
         "layer_norm_eps": EPSILON,
         "untie_r": True,

@@ -151,7 +151,7 @@ RECIPES = {
     "seq2seq-small": partial(small, "seq2seq-small", seq2seq, 2e-3),
     "bahdanau-small": partial(small, "bahdanau-small", bahdanau, 2e-3),
     "luong-small": partial(small, "luong-small", luong, 2e-3),
-    "transformer-small": partial(small, "transformer-small", transformer, 1e-3),
+    "transformer-small": partial(small, "transformer-small", transformer, 1.5e-3),
     "seq2seq": partial(gradient_descent, "seq2seq", seq2seq, FRENCH, 0.7, 5, 0.5, 7.5),
     "bahdanau": bahdanau_published,
     "luong": partial(gradient_descent, "luong", luong, GERMAN, 1.0, 8, 1, 12),
