@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from train.data import text
 
 
@@ -27,16 +29,8 @@ def read(
     """
     builder = _builder(name, data_dir)
     field = _field(name, builder.info.features, text_field)
-    if not builder.is_prepared() and os.environ.get("ZOO_OFFLINE"):
-        raise FileNotFoundError(
-            f"{name} is not prepared in {builder.data_path}, and ZOO_OFFLINE is set"
-        )
-    try:
-        builder.download_and_prepare()
-        examples = builder.as_data_source(split=split)
-        count = len(examples)
-    except Exception as error:
-        raise ValueError(f"{name} cannot be read without TensorFlow: {_line(error)}") from error
+    examples = _prepared(name, builder, split)
+    count = len(examples)
 
     def documents() -> Iterator[str]:
         for index in range(count):
@@ -46,6 +40,48 @@ def read(
     ends = [str(examples[index][field]) for index in (0, count - 1)] if count else []
     identity = json.dumps([builder.info.full_name, split, field, count, ends])
     return text.Source(documents, hashlib.sha256(identity.encode()).hexdigest())
+
+
+def rows(name: str, split: str = "train", data_dir=None) -> Iterator[dict]:
+    """The examples of a dataset as plain values: a text is a str, a class its name, or None for -1.
+
+    It is found and prepared as in `read`, which says what is raised.
+    """
+    builder = _builder(name, data_dir)
+    features = builder.info.features
+    return (_plain(features, example) for example in _prepared(name, builder, split))
+
+
+def _plain(feature, value):
+    import tensorflow_datasets as tfds
+
+    if isinstance(feature, tfds.features.Sequence) and isinstance(value, dict):
+        inner = feature.feature  # a list of dicts comes as a dict of lists
+        return {key: [_plain(inner[key], one) for one in value[key]] for key in value}
+    if isinstance(feature, tfds.features.Sequence):
+        return [_plain(feature.feature, one) for one in value]
+    if isinstance(value, dict):
+        return {key: _plain(feature[key], one) for key, one in value.items()}
+    if isinstance(feature, tfds.features.ClassLabel):
+        return feature.int2str(int(value)) if value >= 0 else None
+    if isinstance(value, bytes):
+        return value.decode()
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+
+
+def _prepared(name: str, builder, split: str):
+    """What is prepared of a split, or is now: a sequence of examples."""
+    if not builder.is_prepared() and os.environ.get("ZOO_OFFLINE"):
+        raise FileNotFoundError(
+            f"{name} is not prepared in {builder.data_path}, and ZOO_OFFLINE is set"
+        )
+    try:
+        builder.download_and_prepare()
+        examples = builder.as_data_source(split=split)
+        len(examples)  # some fail only here
+    except Exception as error:
+        raise ValueError(f"{name} cannot be read without TensorFlow: {_line(error)}") from error
+    return examples
 
 
 def _builder(name: str, data_dir):
