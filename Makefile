@@ -1,12 +1,13 @@
 # make demo    pretrain a small GPT-2 on the built-in corpus
 # make test    every test
 # make lint    what ruff finds
+# make notebooks    the .ipynb of notebooks/, from their sources
 # Each sets up .venv first where there is none.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint
+.PHONY: demo test lint notebooks
 
 demo: .venv/ready
 	$(BIN)/zoo pretrain gpt2-tiny --resume
@@ -16,6 +17,10 @@ test: .venv/ready
 
 lint: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+notebooks: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[notebooks]'
+	$(BIN)/jupytext --to ipynb notebooks/*.py
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -1,5 +1,6 @@
 """The gradient step: what must change nothing, changes nothing."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ from train.objectives.causal import Causal
 from train.step import State, add_up, corrupt, cut, join, make_evaluate, make_init, make_step
 from zoo import gpt2
 
-MODEL = gpt2.Model(gpt2.Config(*list(vars(CONFIG).values())[:-1], dropout=0.0))
+MODEL = gpt2.Model(replace(CONFIG, dropout=0.0))
 OBJECTIVE = Causal(63)
 PLAIN = optax.sgd(1.0)  # the parameters move by exactly the gradient
 

@@ -7,17 +7,23 @@ import sys
 
 import tyro
 
-from train.commands.ask import Detect, Fill, Generate, Translate
+from train.commands.ask import Answer, Classify, Detect, Fill, Generate, Tag, Translate
+from train.commands.finetune import FindRate, Finetune
 from train.commands.folders import Export, Import
 from train.commands.measure import Evaluate, List
 from train.commands.pretrain import Pretrain
 
 COMMANDS = {
     "pretrain": Pretrain,
+    "finetune": Finetune,
+    "find-rate": FindRate,
     "generate": Generate,
     "translate": Translate,
     "fill": Fill,
     "detect": Detect,
+    "classify": Classify,
+    "tag": Tag,
+    "answer": Answer,
     "evaluate": Evaluate,
     "list": List,
     "import": Import,

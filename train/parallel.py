@@ -5,6 +5,7 @@ fsdp and tensor, over arrays that are global; `on_pmap` maps the same step over 
 device. Both agree with one device.
 """
 
+import os
 import re
 from collections.abc import Callable
 from functools import partial
@@ -163,6 +164,35 @@ def on_pmap(model, objective, optimizer, schedule, axes, *, batch, seed, dtype, 
         saved=saved,
         placed=placed,
     )
+
+
+def over_runs(runs: int, rows: int):
+    """Where several runs lie that are trained at once: arrays [runs, ...], batches, what all share.
+
+    The devices part the runs among them, and the rows of every run's batch if some are left.
+    """
+    devices = jax.devices()
+    first = _divisor(runs, len(devices))
+    sizes = first, _divisor(rows, len(devices) // first)
+    mesh = jax.make_mesh(
+        sizes,
+        ("runs", "rows"),
+        axis_types=(AxisType.Auto,) * 2,
+        devices=devices[: sizes[0] * sizes[1]],
+    )
+    return tuple(NamedSharding(mesh, spec) for spec in (P("runs"), P("runs", "rows"), P()))
+
+
+def memory() -> float:
+    """Bytes that every device has for arrays; CPUs share those of the machine."""
+    devices = jax.devices()
+    known = (devices[0].memory_stats() or {}).get("bytes_limit")
+    return known or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / len(devices)
+
+
+def _divisor(count: int, most: int) -> int:
+    """The largest number up to `most` by which a count can be divided."""
+    return max(n for n in range(1, min(count, most) + 1) if count % n == 0)
 
 
 WAYS = {"mesh": on_mesh, "pmap": on_pmap}

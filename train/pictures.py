@@ -1,5 +1,6 @@
 """Pictures of what a model does."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from zoo.translate import side
@@ -26,6 +27,22 @@ def attention(found, out) -> list[Path]:
     for name in drawn:
         _draw(layers[name], files[name])
     return [files[name] for name in drawn]
+
+
+def confusion(gold: Sequence[str], found: Sequence[str], labels: Sequence[str], out) -> None:
+    """Draws how often each label was told for each, a row a true label."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
+
+    size = 2.5 + 0.45 * len(labels)
+    figure = Figure(figsize=(size, size), dpi=DOTS, layout="compressed")
+    FigureCanvasAgg(figure)
+    counts = confusion_matrix(gold, found, labels=list(labels))
+    ConfusionMatrixDisplay(counts, display_labels=list(labels)).plot(
+        ax=figure.subplots(), cmap="Greys", colorbar=False, xticks_rotation="vertical"
+    )
+    figure.savefig(out)
 
 
 def _draw(layers, file: Path) -> None:

@@ -86,29 +86,46 @@ def load(folder, *, cls=None, new=(), ignore=(), key=None):
     leave out. The tokenizer is None where the folder has none. Nothing is downloaded.
     """
     folder = Path(folder)
+    architecture, held = held_in(folder)
+    made = _cls(architecture, cls) or held
     if (folder / "config.json").exists():
-        fields = huggingface.read_config(folder)
-        architecture = _architecture(folder, fields.get("model_type"))
-        if hasattr(architecture, "variant"):  # of several releases under one model_type
-            architecture = ARCHITECTURES[architecture.variant(fields)]
-        held = next(iter(fields.get("architectures", ())), None)
-        first = next(iter(architecture.MODELS.values()))
-        made = _cls(architecture, cls) or architecture.MODELS.get(held, first)
         if made not in architecture.MODELS.values():
             raise ValueError(f"{folder}: no published folder holds a whole {made.__name__}")
         config, params = huggingface.read(
             folder, architecture, made, new=new, ignore=ignore, key=key
         )
     else:
-        manifest = checkpoint.manifest(folder)
-        architecture = _architecture(folder, manifest["architecture"])
-        config = architecture.Config(**tupled(manifest["config"]))
-        held = _cls(architecture, manifest["class"]) or architecture.Model
-        made = _cls(architecture, cls) or held
-        params = checkpoint.read(folder)
+        config, params = architecture.Config(**own_config(folder)), checkpoint.read(folder)
         if made is not held and hasattr(architecture, "part"):
             config, params = architecture.part(params, made, config)
         _check_shapes(folder, made(config), params)
+    return made(config), jax.tree.map(jnp.asarray, params), words_of(folder, config)
+
+
+def held_in(folder):
+    """The architecture of a model folder, and the class that it holds."""
+    if (folder / "config.json").exists():
+        fields = huggingface.read_config(folder)
+        architecture = _architecture(folder, fields.get("model_type"))
+        if hasattr(architecture, "variant"):  # of several releases under one model_type
+            architecture = ARCHITECTURES[architecture.variant(fields)]
+        named = next(iter(fields.get("architectures", ())), None)
+        return architecture, architecture.MODELS.get(
+            named, next(iter(architecture.MODELS.values()))
+        )
+    manifest = checkpoint.manifest(folder)
+    architecture = _architecture(folder, manifest["architecture"])
+    return architecture, _cls(architecture, manifest["class"]) or architecture.Model
+
+
+def own_config(folder) -> dict:
+    """The fields of the config in model.json, as they were before JSON made lists of tuples."""
+    fields = checkpoint.manifest(folder)["config"]
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+
+
+def words_of(folder, config):
+    """The tokenizer of a folder, or None; ValueError where it has more words than the model."""
     try:
         words = tokenizer.load(folder)
     except FileNotFoundError:
@@ -118,7 +135,7 @@ def load(folder, *, cls=None, new=(), ignore=(), key=None):
         raise ValueError(
             f"{folder}: the tokenizer has {count} words, the model {config.vocab_size}"
         )
-    return made(config), jax.tree.map(jnp.asarray, params), words
+    return words
 
 
 def export(folder, out, cls=None) -> None:
@@ -144,11 +161,6 @@ def architecture(model) -> str:
     """The name of a model's architecture."""
     classes = {name: (a.Model, *a.MODELS.values()) for name, a in ARCHITECTURES.items()}
     return next(name for name, held in classes.items() if isinstance(model, held))
-
-
-def tupled(fields: dict) -> dict:
-    """Fields of a config as they were before JSON made lists of their tuples."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
 
 
 def _architecture(folder, name):

@@ -212,7 +212,7 @@ MODELS = {
     "AlbertForTokenClassification": AlbertTagger,
     "AlbertForQuestionAnswering": AlbertQuestion,
 }
-GROUPS = (r"trunk/(\w*embedding|project)", r"trunk/blocks_(\d+)/", "")
+GROUPS = (r"trunk/(?:\w*embedding|project)", r"trunk/blocks_(\d+)/", "")
 PREFIX = "albert."
 LAYER = {
     "attention/query/kernel": ("attention.query.weight", "DHK -> (HK)D"),

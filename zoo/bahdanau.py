@@ -139,6 +139,8 @@ class BahdanauLM(nn.Module):
 
 Model = BahdanauLM
 MODELS = {"BahdanauModel": BahdanauLM}
+TASKS = {"rewrite": BahdanauLM}
+GROUPS = (r"_embedding/", r"trunk/encoder/\w+_(\d+)/", "trunk/(?:begin|look|decoder)/", "")
 PREFIX = ""
 WEIGHTS = {
     "trunk/source_embedding/embedding": "encoder.embedding.weight",

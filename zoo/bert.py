@@ -48,6 +48,7 @@ MINIATURES = {
 }
 SIZES = {
     "bert-tiny": Config(4096, 128, 4, 4, 256, 1024, dropout=0.0),  # 4,378,114
+    "bert-shallow": Config(8192, 128, 2, 2, 128, 512, dropout=0.0),  # 1,503,746
     "bert-base-uncased": Config(),  # 110,106,428
     "bert-base-cased": Config(28996),  # 108,932,934
     "bert-base-chinese": Config(21128),  # 102,882,442

@@ -238,7 +238,7 @@ MODELS = {
     "ElectraForTokenClassification": ElectraTagger,
     "ElectraForQuestionAnswering": ElectraQuestion,
 }
-GROUPS = ("trunk/(embeddings|project)/", r"trunk/blocks_(\d+)/", "")
+GROUPS = ("trunk/(?:embeddings|project)/", r"trunk/blocks_(\d+)/", "")
 PREFIX = "electra."
 WEIGHTS = {
     **nested(bert.EMBEDDINGS, "trunk/embeddings", "electra.embeddings"),

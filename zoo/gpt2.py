@@ -146,6 +146,12 @@ class GPT2Classifier(heads.OnTrunk):
         """The scores of the classes: logits_BC."""
         return layers.affine(x_BD, self.score())
 
+    def with_words(self, tokens_BL, segments_BL, documents_BL, *, train: bool = False):
+        """The classes and the Scores of the next words, for GPT's auxiliary loss."""
+        x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
+        words = Scores(x_BLD, self.trunk.token_embedding.embedding, 0.0)
+        return self.head(self.pool(x_BLD, documents_BL), train=train), words
+
 
 class GPT2LM(nn.Module):
     """The trunk and its language-model head, the token table again, without a bias."""
@@ -191,7 +197,7 @@ MODELS = {
     "GPT2ForTokenClassification": GPT2Tagger,
     "GPT2ForQuestionAnswering": GPT2Question,
 }
-GROUPS = (r"trunk/\w*embedding", r"trunk/blocks_(\d+)/", "")
+GROUPS = (r"trunk/\w*embedding", r"trunk/blocks_(\d+)/", "trunk/norm/", "")
 PREFIX = "transformer."
 LAYER = "transformer.h.{}"
 WEIGHTS = {

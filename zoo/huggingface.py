@@ -11,6 +11,7 @@ A model's file says all there is to say of its published form:
     TIED                    name of a copy -> name of the original: checked, never loaded twice
     IGNORED                 patterns of names that hold no weight (buffers of old versions)
     TASKS                   what it can be fine-tuned to -> our class, see zoo/heads.py
+    GROUPS                  patterns of its paths from the input to the output, see train/ways.py
     TOKENIZER               the fields of tokenizer_config.json
     counters(tensors)       what to write beside the tensors though it holds no weight; mostly none
 
@@ -58,7 +59,7 @@ def read(folder, architecture, cls=None, *, labels=None, new=(), ignore=(), key=
     fields = read_config(folder)
     config = architecture.from_published(fields)
     if hasattr(config, "labels"):
-        config = replace(config, labels=tuple(labels or _labels(fields)))
+        config = replace(config, labels=tuple(labels or published_labels(fields)))
     for name, value in architecture.published(config).items():
         if name != "model_type" and "drop" not in name:
             found = fields.get(name)
@@ -109,6 +110,19 @@ def read(folder, architecture, cls=None, *, labels=None, new=(), ignore=(), key=
     return config, unflatten(params)
 
 
+def other_heads(folder, architecture, cls, labels) -> tuple[list[str], list[str]]:
+    """What to tell `read` for a class whose head the folder may lack: `new` and `ignore`."""
+    tensors = _Tensors(folder, architecture.PREFIX)
+    config = architecture.from_published(read_config(folder))
+    wanted = flatten(abstract(cls(replace(config, labels=labels))))
+    names = {path: _slice(_row(architecture.WEIGHTS, path)[0])[0] for path in wanted}
+    new = [path for path, name in names.items() if name not in tensors]
+    heads = [path for path in architecture.WEIGHTS if not path.startswith("trunk/")]
+    known = {_row(architecture.WEIGHTS, path)[0] for path in heads} | architecture.TIED.keys()
+    ignore = [name for name in tensors if name in known - set(names.values())]
+    return [path for path in new if not path.startswith("trunk/")], ignore
+
+
 def write(folder, architecture, config, params, tokenizer_fields=None, cls=None) -> None:
     """Writes config.json, model.safetensors and tokenizer_config.json for transformers.
 
@@ -133,7 +147,7 @@ def write(folder, architecture, config, params, tokenizer_fields=None, cls=None)
     save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
     held = [name for name, found in architecture.MODELS.items() if cls in (None, found)]
     described = {"architectures": held[:1], **architecture.published(config)}
-    if cls in getattr(architecture, "TASKS", {}).values():
+    if hasattr(config, "labels") and cls in architecture.TASKS.values():
         described["id2label"] = {str(i): label for i, label in enumerate(config.labels)}
         described["label2id"] = {label: i for i, label in enumerate(config.labels)}
         if len(config.labels) == 1:
@@ -222,7 +236,8 @@ class _Tensors:
         return np.asarray(opened.get_tensor(published))
 
 
-def _labels(fields: dict) -> list[str]:
+def published_labels(fields: dict) -> list[str]:
+    """The names of the classes in a config.json."""
     count = fields.get("num_labels", 2)
     names = fields.get("id2label") or {str(i): f"LABEL_{i}" for i in range(count)}
     return [names[number] for number in sorted(names, key=int)]

@@ -136,6 +136,8 @@ class LuongLM(nn.Module):
 
 Model = LuongLM
 MODELS = {"LuongModel": LuongLM}
+TASKS = {"rewrite": LuongLM}
+GROUPS = (r"_embedding/", r"trunk/encoder/layers_(\d+)/", r"trunk/decoder/layers_(\d+)/", "")
 PREFIX = ""
 WEIGHTS = {
     "trunk/source_embedding/embedding": "encoder.embedding.weight",

@@ -159,7 +159,7 @@ WEIGHTS = {
     "head/embedding": "decoder.weight",
     "head/bias": "decoder.bias",
     **nested(LINEAR, "hidden", "hidden"),
-    **heads.WEIGHTS,
+    **nested(LINEAR, "classes", "classifier"),
 }
 TIED = {}
 IGNORED = ()

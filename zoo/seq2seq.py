@@ -120,6 +120,8 @@ class Seq2SeqLM(nn.Module):
 
 Model = Seq2SeqLM
 MODELS = {"Seq2SeqModel": Seq2SeqLM}
+TASKS = {"rewrite": Seq2SeqLM}
+GROUPS = (r"_embedding/", r"trunk/encoder/layers_(\d+)/", r"trunk/decoder/layers_(\d+)/", "")
 PREFIX = ""
 WEIGHTS = {
     "trunk/source_embedding/embedding": "encoder.embedding.weight",

@@ -203,6 +203,8 @@ class T5LM(nn.Module):
 
 Model = T5LM
 MODELS = {"T5ForConditionalGeneration": T5LM}
+TASKS = {"rewrite": T5LM}
+GROUPS = ("embedding|_bias", r"trunk/encoder_(\d+)/", "encoder_norm", r"trunk/decoder_(\d+)/", "")
 PREFIX = ""
 ENCODER, DECODER = "encoder.block.{}.layer", "decoder.block.{}.layer"
 READ, WRITE = f"{ENCODER}.0.SelfAttention", f"{DECODER}.0.SelfAttention"
@@ -242,13 +244,8 @@ TIED = {
     "lm_head.weight": "shared.weight",
 }
 IGNORED = (r"EncDecAttention\.relative_attention_bias\.weight$",)  # of the release, never used
-TOKENIZER = {
-    "tokenizer_class": "T5Tokenizer",
-    "unk_token": "<unk>",
-    "eos_token": "</s>",
-    "pad_token": "<pad>",
-    "extra_ids": 100,
-}
+TOKENIZER = {"tokenizer_class": "T5Tokenizer", "extra_ids": 100}
+TOKENIZER |= {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
 AXES = layers.AXES
 
 

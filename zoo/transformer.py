@@ -212,6 +212,8 @@ class TransformerLM(nn.Module):
 
 Model = TransformerLM
 MODELS = {"MarianMTModel": TransformerLM}
+TASKS = {"rewrite": TransformerLM}
+GROUPS = ("trunk/token_embedding", r"trunk/encoder_(\d+)/", r"trunk/decoder_(\d+)/", "")
 PREFIX = "model."
 LAYER = {
     "attention/query/kernel": ("self_attn.q_proj.weight", "DHK -> (HK)D"),
@@ -247,12 +249,8 @@ TIED = dict.fromkeys(
     "model.shared.weight",
 )
 IGNORED = (r"embed_positions\.weight$",)  # the waves, in folders of old versions
-TOKENIZER = {
-    "tokenizer_class": "PreTrainedTokenizerFast",
-    "eos_token": "</s>",
-    "pad_token": "<pad>",
-    "unk_token": "<unk>",
-}
+TOKENIZER = {"tokenizer_class": "PreTrainedTokenizerFast"}
+TOKENIZER |= {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
 AXES = layers.AXES
 
 

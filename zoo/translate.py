@@ -26,7 +26,7 @@ def translate(
     """
     end = end_of(model, tokenizer)
     generate.check_width(model, beams)
-    sources = [_ids(tokenizer, text, end) for text in texts]
+    sources = [encode(tokenizer, text, end) for text in texts]
     rungs = [generate.rung(len(source)) for source in sources]
     found = {}
     for places in _batches(rungs, rows):
@@ -61,7 +61,7 @@ def candidates(
     """The `best` translations of one text that a beam finds, with their scores, the best first."""
     end = end_of(model, tokenizer)
     generate.check_width(model, beams)
-    source = _ids(tokenizer, text, end)
+    source = encode(tokenizer, text, end)
     settings = {"end": end, "width": beams, "penalty": penalty, "best": best}
     length = generate.rung(len(source)) + MORE
     (found,) = generate.beam(model, params, [source], length=length, **settings)
@@ -84,8 +84,8 @@ def attention(model, params, tokenizer, source: str, target: str) -> list[Attent
     the model has no attention.
     """
     end, both = end_of(model, tokenizer), sides(tokenizer)
-    reads, writes = _ids(both.source, source, end), _ids(both.target, target, end)
-    start = getattr(model.config, "start", 0)  # T5 always begins with its padding
+    reads, writes = encode(both.source, source, end), encode(both.target, target, end)
+    start = start_of(model)
     _, found = model.apply(
         {"params": params},
         jnp.array([reads]),
@@ -137,14 +137,25 @@ def end_of(model, tokenizer) -> int:
         raise ValueError(f"a {type(model).__name__} has no encoder: it writes on, see zoo generate")
     if tokenizer is None:
         raise ValueError("the model folder has no tokenizer, so it takes token ids only")
+    return end_id(tokenizer)
+
+
+def start_of(model) -> int:
+    """The token that stands before every target; T5 always takes its padding, 0."""
+    return getattr(model.config, "start", 0)
+
+
+def end_id(tokenizer) -> int:
+    """The token that ends a text; ValueError where the tokenizer has none."""
     known = [i for name in ENDS if (i := tokenizer.token_to_id(name)) is not None]
     if not known:
         raise ValueError(f"the tokenizer has no token that ends a text: none of {', '.join(ENDS)}")
     return known[0]
 
 
-def _ids(tokenizer, text: str, end: int) -> list[int]:
-    ids = tokenizer.encode(text, add_special_tokens=False).ids
-    if not ids:
+def encode(tokenizer, text: str, end: int) -> list[int]:
+    """The tokens of a text, and its end; ValueError for an empty one."""
+    found = tokenizer.encode(text, add_special_tokens=False).ids
+    if not found:
         raise ValueError("there is nothing to translate in an empty text")
-    return [*ids, end]
+    return [*found, end]

@@ -197,7 +197,7 @@ MODELS = {
     "XLNetForTokenClassification": XLNetTagger,
     "XLNetForQuestionAnsweringSimple": XLNetQuestion,
 }
-GROUPS = ("trunk/(token_embedding|query_start)", r"trunk/blocks_(\d+)/", "")
+GROUPS = ("trunk/(?:token_embedding|query_start)", r"trunk/blocks_(\d+)/", "")
 PREFIX = "transformer."
 LAYER = "transformer.layer.{}"
 WEIGHTS = {

@@ -58,6 +58,13 @@ ENTRIES = {
         Entry("Keras", "keras_recurrence", python=theirs),
         Entry("zoo", "zoo_recurrence"),
     ],
+    "finetune": [
+        Entry("transformers", "torch_finetune", "shipped"),
+        Entry("transformers, compiled", "torch_finetune", "compiled"),
+        Entry("transformers, tuned", "torch_finetune", "tuned"),
+        Entry("zoo, one run after another", "zoo_finetune", "alone"),
+        Entry("zoo", "zoo_finetune"),
+    ],
     "translate": [
         Entry("transformers", "torch_translate", "shipped"),
         Entry("transformers, compiled", "torch_translate", "compiled"),
@@ -74,7 +81,7 @@ ENTRIES = {
 
 def entries(work: Work) -> list[Entry]:
     """Who takes part in a work. Steps in bfloat16 are measured against one in float32 too."""
-    found = ENTRIES[work.kind]
+    found = [e for e in ENTRIES[work.kind] if e.variant != "alone" or work.runs > 1]
     plain = Entry("transformers, float32", found[0].module, "shipped float32")
     return ([plain] if work.dtype == "bfloat16" else []) + found
 

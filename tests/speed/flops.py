@@ -13,6 +13,8 @@ def step(work) -> float:
     d, length, told = work.width, work.max_length, work.predictions
     encoder = _blocks(work, length, work.num_layers, d, work.mlp_width)
     head = lambda tokens, width: 2 * tokens * work.vocab_size * width
+    if work.kind == "finetune":
+        return _finetune(work)
     if work.model == "distilbert":
         student = _blocks(work, length, work.student_layers, d, work.mlp_width)
         texts = TRAINED * (student + head(length, d)) + READ * (encoder + head(length, d))
@@ -34,6 +36,16 @@ def step(work) -> float:
         width = NARROW if work.model == "albert" else d
         texts = TRAINED * (encoder + head(length if work.model == "gpt2" else told, width))
     return work.rows * texts
+
+
+def _finetune(work) -> float:
+    """All blocks are read, and those that learn have a backward pass, to the lowest of them."""
+    from tests.speed.work import labelled
+
+    lengths = labelled(work)[1] if work.texts else [work.max_length] * work.rows
+    learning = min(work.trained - 1, work.num_layers) if work.trained else work.num_layers
+    layers = READ * work.num_layers + (TRAINED - READ) * learning
+    return work.runs * sum(_blocks(work, n, layers, work.width, work.mlp_width) for n in lengths)
 
 
 def _blocks(work, length: int, layers: int, width: int, mlp_width: int) -> float:

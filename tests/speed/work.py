@@ -26,7 +26,8 @@ class Work:
     """One race: a training step of one model, or what it writes.
 
     Kinds: "step"; where zoo draws the weights "pretrain", and with Keras beside it "recurrent"; a
-    "recurrence" alone, forward and backward; greedy decoding, "decode"; "translate".
+    "recurrence" alone, forward and backward; "finetune", where a step is one of each of the `runs`,
+    or with `texts` a whole epoch of them; greedy decoding, "decode"; "translate".
     """
 
     title: str
@@ -47,6 +48,9 @@ class Work:
     spans: int = 7  # cut out of a text, which are `cut` tokens
     cut: int = 21
     beams: int = 1  # of a translation
+    runs: int = 1  # of a fine-tuning, each with its own weights
+    trained: int = 0  # groups that learn, counted from the head; 0: all
+    texts: int = 0  # of a task, as long as they come; 0: batches of the full length
 
     @property
     def targets(self) -> int:
@@ -56,7 +60,7 @@ class Work:
     @property
     def turn(self) -> int:
         """How many steps, or whole decodings, make one turn."""
-        return 1 if self.kind in WRITING else 3
+        return 1 if self.kind in WRITING or self.texts else 3
 
     def flops(self) -> float:
         """Products of one training step, embeddings not counted."""
@@ -73,6 +77,7 @@ LSTM = dict(vocab_size=10000, max_length=64, num_layers=2, width=512)
 LSTM_STEP = "LSTM language model 2 x 512, one training step, batch 32 x 64, vocabulary 10,000, {}"
 PAIRS = "Transformer 4 + 4 x 256, one training step, batch 16 x 128 in and out, vocabulary 8192, {}"
 TRANSLATE = "{}, Transformer 4 + 4 x 256, 8 rows of 32, 64 tokens"
+FINETUNE = "BERT 4 x 256 learns two classes, {}"
 DECODE = "greedy decoding, {}, {}, 64 tokens after 32"
 
 
@@ -95,6 +100,15 @@ WORKS = {
         )
     ],
     "marian": _pretrain(PAIRS, "marian"),
+    "finetune": [
+        Work(FINETUNE.format(what), "finetune", "bert", "float32", 16, **more)
+        for what, more in (
+            ("one step, batch 16 x 128", {}),
+            ("one step, batch 16 x 128, the head and the last block alone", {"trained": 2}),
+            ("an epoch of 512 texts of 8 to 128 tokens, batch 16", {"texts": 512}),
+            ("one step of five runs, batch 16 x 32 each", {"runs": 5, "max_length": 32}),
+        )
+    ],
     "translate": [
         Work(TRANSLATE.format(how), "translate", "marian", "float32", 8, beams=beams)
         for how, beams in (("greedy decoding", 1), ("a beam of 4", 4))
@@ -114,6 +128,19 @@ def tokens(work: Work, length: int, seed: int) -> np.ndarray:
         len(share), (work.rows, length), p=share / share.sum()
     )
     return (words + FIRST_WORD).astype(np.int32)
+
+
+def labelled(work: Work) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Texts to fine-tune to: words [N, length], the length of each, its class.
+
+    The lengths are those of sentences and reviews: most are short, some long.
+    """
+    count, random = work.texts or 8 * work.rows, np.random.default_rng(7)
+    drawn = [tokens(work, work.max_length, seed) for seed in range(-(-count // work.rows))]
+    lengths = np.full(count, work.max_length)
+    if work.texts:
+        lengths = np.clip(random.lognormal(3.3, 0.7, count), 8, work.max_length).astype(int)
+    return np.concatenate(drawn)[:count], lengths, random.integers(0, 2, count)
 
 
 def waves(work: Work) -> np.ndarray:

@@ -50,7 +50,8 @@ def draw(work: Work, name: str, seed: int = 0):
     """A model of the sizes of a work and random weights: wide, so that no part is idle."""
     architecture = zoo.ARCHITECTURES[name]
     config = ELECTRA if name == "electra" else architecture.SIZES[NAMES.get(name, f"{name}-tiny")]
-    model = architecture.Model(replace(config, dropout=DROPOUT, **sizes(work, name, config)))
+    cls = architecture.TASKS["text"] if work.kind == "finetune" else architecture.Model
+    model = cls(replace(config, dropout=DROPOUT, **sizes(work, name, config)))
     random, weights = np.random.default_rng(seed), {}
     for path, leaf in huggingface.flatten(huggingface.abstract(model)).items():
         spread = 0.1 if leaf.ndim == 1 or "bias" in path else 0.05
@@ -81,7 +82,8 @@ def write(work: Work, folder: Path) -> None:
         model, params = teacher(work)
         huggingface.write(folder / "teacher", zoo.bert, model.config, params)
     else:
-        huggingface.write(folder, zoo.ARCHITECTURES[work.model], model.config, params)
+        architecture = zoo.ARCHITECTURES[work.model]
+        huggingface.write(folder, architecture, model.config, params, cls=type(model))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a model makes of a text: `zoo generate`, `translate`, `fill` and `detect`."""
+"""What a model makes of a text: `zoo generate`, `translate`, `classify` and others."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,3 +113,61 @@ class Detect:
 
         for piece, chance in detect.detect(*load(self.folder), self.text):
             print(f"{chance:.3f} {'*' if chance > 0.5 else ' '} {piece}")
+
+
+@dataclass(frozen=True)
+class Classify:
+    """Tell the class of a text or of a pair, or how similar a pair is."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """A fine-tuned model folder, ours or Hugging Face's."""
+    text: Annotated[str, tyro.conf.Positional]
+    """The text."""
+    pair: Annotated[str | None, tyro.conf.Positional] = None
+    """The other text of a pair."""
+
+    def run(self):
+        """Prints every label with its probability, the likeliest first; or the number."""
+        from zoo import classify, load
+
+        pairs = None if self.pair is None else [self.pair]
+        (found,) = classify.classify(*load(self.folder), [self.text], pairs)
+        for label, value in found.items():
+            print(f"{value:.3f} {label}")
+
+
+@dataclass(frozen=True)
+class Tag:
+    """Tell the tag of every word of a text."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """A fine-tuned model folder, ours or Hugging Face's."""
+    text: Annotated[str, tyro.conf.Positional]
+    """The text, which is split at blanks and around punctuation."""
+
+    def run(self):
+        """Prints a line a word: the tag's probability, the word, the tag."""
+        from zoo import load, tag
+
+        for found in tag.tag(*load(self.folder), self.text):
+            print(f"{found.probability:.3f} {found.word} {found.label}")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Find the answer to a question in a text."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """A fine-tuned model folder, ours or Hugging Face's."""
+    question: Annotated[str, tyro.conf.Positional]
+    """What to answer."""
+    context: Annotated[str, tyro.conf.Positional]
+    """The text that has the answer, or the name of a file with it."""
+
+    def run(self):
+        """Prints the answer."""
+        from zoo import answer, load
+
+        file = Path(self.context) if len(self.context) < 256 else None
+        context = file.read_text("utf-8") if file and file.is_file() else self.context
+        print(answer.answer(*load(self.folder), self.question, context).text)

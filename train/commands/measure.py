@@ -6,12 +6,13 @@ from typing import Annotated
 
 import tyro
 
+from train.commands.finetune import Tasks
 from train.commands.pairs import pairs
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure a model by its own pretraining objective, a translator by what it writes."""
+    """Measure a model by its pretraining objective, or by its task: what it says, writes, tags."""
 
     folder: Annotated[Path, tyro.conf.Positional]
     """A model folder, ours or Hugging Face's."""
@@ -33,8 +34,16 @@ class Evaluate:
     """Of a translator's search; 1 takes the likeliest word each time."""
     penalty: float = 1.0
     """What the number of words counts in that search."""
+    data: Path | None = None
+    """For a fine-tuned model: a file with examples, as `zoo finetune` reads it."""
+    task: Tasks | None = None
+    """What it was fine-tuned to. None: as the class of the model and the data say."""
+    columns: tuple[str, ...] = ()
+    """Which columns of the data to read, such as text=sentence1 pair=sentence2 label=3."""
+    confusion: Path | None = None
+    """A picture to draw, such as out.png: which classes are taken for which."""
     out: Path | None = None
-    """The file to write the translations to, one a line."""
+    """The file to write translations to, one a line, or predictions as JSON lines."""
 
     def run(self):
         """Prints loss, perplexity and accuracy; bits a byte of a causal model, BLEU and the like
@@ -44,6 +53,8 @@ class Evaluate:
         from train import evaluation
         from train.data import text
 
+        if self.data:
+            return self._task()
         source, kind = None, "pairs" if self.source else "text"
         if self.source:
             source = pairs([self.source, *([self.target] if self.target else [])], self.fields)
@@ -56,6 +67,21 @@ class Evaluate:
         texts = evaluation.pairs(zoo.architecture(model[0]), source)
         if texts:
             self._translations(model, texts)
+
+    def _task(self):
+        from train import judging, pictures
+
+        found = judging.judge(self.folder, self.data, self.task, self.columns, self.batch)
+        for line in found.remarks:
+            print(line)
+        for name, value in found.figures.items():
+            print(f"{name.replace('_', ' ')}: {value:.4f}")
+        if self.confusion:
+            pictures.confusion(*found.classes, self.confusion)
+            print(f"picture: {self.confusion}")
+        if self.out:
+            self.out.write_text("".join(f"{line}\n" for line in found.lines), "utf-8")
+            print(f"predictions: {self.out}")
 
     def _translations(self, model, texts):
         from train import translation

@@ -52,6 +52,11 @@ def rows(name: str, split: str = "train", data_dir=None) -> Iterator[dict]:
     return (_plain(features, example) for example in _prepared(name, builder, split))
 
 
+def splits(name: str, data_dir=None) -> list[str]:
+    """The names of the splits of a dataset."""
+    return list(_builder(name, data_dir).info.splits)
+
+
 def _plain(feature, value):
     import tensorflow_datasets as tfds
 

@@ -53,6 +53,22 @@ def bert_tiny(objective=MaskedPairs) -> Recipe:
     )
 
 
+def bert_shallow(objective=MaskedPairs) -> Recipe:
+    """Two layers for a text of ten megabytes, such as WikiText-2, and tasks to fine-tune to:
+    `zoo pretrain bert-shallow --text wiki.train.tokens.gz --separator "\\n \\n = "`.
+    """
+    return _recipe(
+        "bert-shallow",
+        objective,
+        schedule=lambda steps: optimizers.linear(1e-3, min(500, steps // 10), steps),
+        steps=9000,
+        batch=16,
+        length=128,
+        evaluate_every=9000,
+        save_every=3000,
+    )
+
+
 def published(size: str, objective=MaskedPairs) -> Recipe:
     """A published size with the paper's recipe, on lower-cased text where its name says uncased."""
     return _recipe(
@@ -67,7 +83,7 @@ def published(size: str, objective=MaskedPairs) -> Recipe:
 
 
 def _recipe(size, objective, **fields) -> Recipe:
-    lowercase = size == "bert-tiny" or size.endswith("uncased")
+    lowercase = size in SMALL or size.endswith("uncased")
     return Recipe(
         name=size if objective is MaskedPairs else size + WHOLE_WORD,
         architecture="bert",
@@ -81,11 +97,13 @@ def _recipe(size, objective, **fields) -> Recipe:
     )
 
 
+SMALL = ("bert-tiny", "bert-shallow")
 WHOLE_WORD = "-whole-word-masking"
 RECIPES = {
     "bert-tiny": bert_tiny,
     "bert-tiny" + WHOLE_WORD: partial(bert_tiny, WholeWordMaskedPairs),
-    **{size: partial(published, size) for size in bert.SIZES if size != "bert-tiny"},
+    "bert-shallow": bert_shallow,
+    **{size: partial(published, size) for size in bert.SIZES if size not in SMALL},
     **{
         size + WHOLE_WORD: partial(published, size, WholeWordMaskedPairs)
         for size in ("bert-large-uncased", "bert-large-cased")

@@ -1,0 +1,64 @@
+"""Zoo, fine-tuning: the trainer's own step and order; all runs are one program.
+
+The variant "alone" trains the same runs one after another.
+"""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import zoo
+from tests.speed import work as shared
+from tests.speed.competitor import Run, serve
+from tests.speed.work import Work, labelled
+from train import finetuning, optimizers, replicas, tasks, ways
+from train.data.epochs import epochs
+from train.tasks import Made
+from zoo import bert
+from zoo.rows import Row, pad
+
+TASK = tasks.named("sentence")
+
+
+def build(work: Work, folder: Path, variant: str) -> tuple[dict, Run]:
+    model, params, _ = zoo.load(folder)
+    tokens, lengths, classes = labelled(work)
+    rows = [Row(list(map(int, t[:n])), [0] * int(n)) for t, n in zip(tokens, lengths, strict=True)]
+    made = [Made(row, int(label)) for row, label in zip(rows, classes, strict=True)]
+
+    first = pad(rows[: work.rows], work.rows, int(lengths[: work.rows].max()))
+    logits_BC = model.apply({"params": params}, *first)
+    total, weight = TASK.loss(logits_BC, jnp.array(classes[: work.rows]), first.documents)
+
+    schedule = optimizers.constant(1.0)
+    paths = list(zoo.huggingface.flatten(params))
+    groups = ways.groups(paths, bert.GROUPS)
+    trained = [path for group in groups[-work.trained :] for path in group]
+    rates = dict.fromkeys(paths, shared.LEARNING_RATE)
+    optimizer = ways.optimizer(schedule, rates, shared.WEIGHT_DECAY)
+    parts = [range(work.runs)] if variant != "alone" else [[run] for run in range(work.runs)]
+    feeds = []
+    for seeds in parts:
+        learner = replicas.begin(model, params, [], seeds)
+        learner = replicas.opened(learner, trained, len(seeds))
+        order = epochs(lengths, work.max_length, work.rows, seeds)
+        arrays = replicas.table(TASK, made, max(order.rungs))
+        endless = range(1_000_000)
+        feeds.append(finetuning.updates(learner, TASK, optimizer, order, arrays, endless, 0.0))
+
+    def run(turns: int) -> None:
+        for _ in range(turns * (order.steps if work.texts else 1)):
+            losses = [next(feed)[2] for feed in feeds]
+        jax.block_until_ready(losses)
+
+    facts = {
+        "loss": float(total / weight),
+        "parameters": sum(map(np.size, jax.tree.leaves(params))),
+    }
+    return facts | {"versions": {"zoo": zoo.__version__, "jax": jax.__version__}}, run
+
+
+if __name__ == "__main__":
+    serve(build)
