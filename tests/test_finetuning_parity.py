@@ -4,11 +4,15 @@ once: the losses of transformers and torch.optim."""
 import jax
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from tests.wide import widen
+import zoo
+from tests.wide import relative, widen
 from train import replicas, tasks, ways
+from train.data.examples import Text
+from train.finetuning import Choices, finetune
 from train.tasks import PADDING
-from zoo import transfer
+from zoo import bert, checkpoint, transfer
 from zoo.huggingface import flatten
 
 torch = pytest.importorskip("torch")
@@ -78,6 +82,30 @@ def their_loss(task, model, batch):
     if task == "similarity":
         return model(**inputs, labels=targets).loss
     return model(**inputs, labels=torch.where(targets == PADDING, -100, targets).long()).loss
+
+
+def test_a_fine_tuned_folder_goes_to_transformers_with_its_head_and_labels(tmp_path):
+    config = bert.Config(90, 32, 2, 2, 16, 32, 8, 0.0)
+    model = bert.Model(config)
+    params = model.init(jax.random.key(0), np.zeros((1, 8), np.int32))["params"]
+    words = Tokenizer(models.WordLevel({f"w{number}": number for number in range(90)}, "w0"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    words.post_processor = processors.TemplateProcessing(
+        single="w1 $A w2", pair="w1 $A w2 $B:1 w2:1", special_tokens=[("w1", 1), ("w2", 2)]
+    )
+    checkpoint.write(tmp_path / "pretrained", "bert", config, params, words)
+    texts = [Text(f"w{5 + n % 7} w{3 + n % 2}", None, ("no", "yes")[n % 2]) for n in range(64)]
+    choices = Choices(rate="1e-2", epochs=2.0, batch=16, length=8)
+    data = {"train": texts, "dev": texts[:8]}
+    finetune(tmp_path / "pretrained", tasks.named("sentence"), data, tmp_path / "ours", choices)
+    zoo.export(tmp_path / "ours", tmp_path / "theirs")
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "theirs")
+    assert theirs.config.id2label == {0: "no", 1: "yes"}
+    model, params, words = zoo.load(tmp_path / "ours")
+    ours = model.apply({"params": params}, np.array([words.encode("w6 w4").ids]))
+    with torch.no_grad():
+        found = theirs.eval()(torch.tensor([words.encode("w6 w4").ids])).logits.numpy()
+    assert relative(ours, found) < 1e-5
 
 
 @pytest.mark.parametrize("task", NAMES)

@@ -175,6 +175,15 @@ def test_prepared_datasets_hold_the_same_values_as_files(prepared):
     assert found.examples == (Asked("1", "Who?", "The é sat.", (("é", 4), ("sat", 6))),)
 
 
+def test_the_splits_of_a_prepared_dataset_are_examples_of_a_task(prepared):
+    from train import tasks
+
+    found = tasks.prepared(tasks.named("pair"), prepared["pairs"], {})
+    assert {name: x.examples for name, x in found.items()} == {
+        "train": from_tfds(prepared["pairs"], "train", "pairs").examples
+    }
+
+
 def test_what_is_wrong_with_prepared_datasets_is_one_line(prepared):
     name = prepared["pairs"]
     assert refused(from_tfds, name, "train", "images").endswith("questions, not images")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from train import scores
 from train.data.tagged import tagged
 from train.tasks import PADDING, Made, Task
-from zoo.tag import best, pieces
+from zoo.tag import Tag, best, pieces
 
 
 def _labels(examples) -> tuple[str, ...]:
@@ -40,20 +40,26 @@ def _loss(logits_BLC, targets_BL, documents_BL):
     return -(weights_BL * logs_BL).sum(), weights_BL.sum()
 
 
-def _answer(example, made, said, labels) -> list[str]:
-    found = best(labels, list(example.words), [each.part for each in made], said)
-    return [tag.label for tag in found]
+def _answer(example, made, said, labels) -> list[Tag]:
+    return best(labels, list(example.words), [each.part for each in made], said)
+
+
+def _labels_of(prediction) -> list[str]:
+    return [tag.label for tag in prediction]
 
 
 def _score(examples, predictions, labels) -> dict:
     if examples[0].labels is None:
         return {}
-    return scores.tags([list(example.labels) for example in examples], predictions)
+    gold = [list(example.labels) for example in examples]
+    return scores.tags(gold, [_labels_of(prediction) for prediction in predictions])
 
 
 def _written(example, prediction) -> dict:
     gold = {} if example.labels is None else {"labels": list(example.labels)}
-    return {"words": list(example.words)} | gold | {"prediction": prediction}
+    chances = [tag.probability for tag in prediction]
+    told = {"prediction": _labels_of(prediction), "probabilities": chances}
+    return {"words": list(example.words)} | gold | told
 
 
 TAG = Task(
