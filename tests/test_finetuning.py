@@ -145,6 +145,13 @@ def test_features_move_the_head_alone_by_not_one_bit_more(tmp_path):
     assert all(path.startswith("trunk/") for path in learner.shared)
 
 
+def test_features_of_texts_are_never_cut_as_their_tokens_are(tmp_path):
+    longer = [text._replace(text=text.text + " a" * 4) for text in DATA["train"]]
+    data = {"train": longer, "dev": DATA["dev"]}  # the longest has 16 tokens, as the model is wide
+    before, learner = learnt(tmp_path, CHOICES._replace(way="features", batch=4, epochs=1.0), data)
+    assert all(path.startswith("trunk/") for path in before.keys() - moved(before, learner))
+
+
 def test_all_moves_everything_that_has_a_gradient(tmp_path):
     before, learner = learnt(tmp_path, CHOICES)
     still = before.keys() - moved(before, learner)

@@ -99,10 +99,15 @@ def features(learner: Learner, rows: Sequence[Made], longest: int, a_batch: int 
 
 
 def take(arrays: dict, length: int, numbers: np.ndarray) -> dict[str, np.ndarray]:
-    """The rows of these numbers, [S, B, ...], cut to a length where they have one."""
+    """The rows of these numbers, [S, B, ...], cut to a length where they have one.
+
+    Features of a whole text are [N, D], and D may be what the longest row has.
+    """
     longest = arrays["tokens"].shape[1]
-    cut = lambda x: x[:, :length] if x.ndim > 1 and x.shape[1] == longest else x
-    return {name: cut(x)[numbers] for name, x in arrays.items()}
+    by_token = lambda name, x: x.ndim > 1 + (name == "features") and x.shape[1] == longest
+    return {
+        name: (x[:, :length] if by_token(name, x) else x)[numbers] for name, x in arrays.items()
+    }
 
 
 def make_step(model, task: Task, optimizer, auxiliary: float = 0.0):
