@@ -176,7 +176,7 @@ def test_what_is_no_text_to_classify_is_an_error(wordpiece):
     [
         (lambda *model: classify.classify(*model, ["a"]), "sentence"),
         (lambda *model: tag.tag(*model, "a"), "tag"),
-        (lambda *model: answer.answer(*model, "a", "b"), "answer"),
+        (lambda *model: answer.answer(*model, "a", "b"), "question"),
     ],
 )
 def test_a_model_that_was_not_made_for_it_says_how_to_make_one(wordpiece, ask, task):

@@ -208,10 +208,16 @@ def test_runs_at_once_equal_runs_one_after_another(tmp_path):
 def test_runs_differ_and_the_best_is_kept(tmp_path):
     result = tune(tmp_path, CHOICES._replace(seeds=3, epochs=1.0))
     figures = [run["accuracy"] for run in result.figures["dev"]]
-    assert result.best == int(np.argmax(figures))
+    assert result.best == finetuning.best(SENTENCE, result.figures["dev"])
     found = judging.judge(*saved(tmp_path))
     assert found.figures["accuracy"] == pytest.approx(figures[result.best])
     assert any("3 runs" in line for line in finetuning.lines(result, SENTENCE))
+
+
+def test_a_run_that_has_collapsed_is_the_best_only_among_its_like():
+    runs = [{"accuracy": 0.7, "collapsed": 1.0}, {"accuracy": 0.6}, {"accuracy": 0.65}]
+    assert finetuning.best(SENTENCE, runs) == 2
+    assert finetuning.best(SENTENCE, runs[:1]) == 0
 
 
 def saved(tmp_path):

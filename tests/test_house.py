@@ -176,6 +176,6 @@ def test_the_commands_of_the_readme_exist():
 
     text = (ROOT / "README.md").read_text()
     blocks = [block for block in text.split("```")[1::2] if not block.startswith("python")]
-    used = {name for block in blocks for name in re.findall(r"(?m)^(?:\$ )?zoo (\w+)", block)}
+    used = {name for block in blocks for name in re.findall(r"(?m)^(?:\$ )?zoo ([\w-]+)", block)}
     assert used
     assert used <= set(COMMANDS)

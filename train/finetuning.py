@@ -69,12 +69,12 @@ def finetune(folder, task: Task, data: dict, out, choices: Choices, labels=None)
         for name in data
         if name != "train"
     }
-    best = int(np.argmax([chosen(task, found) for found in figures["dev"]]))
-    _write(out, start, learnt[best])
+    kept = best(task, figures["dev"])
+    _write(out, start, learnt[kept])
     Path(out, "results.json").write_text(
-        json.dumps({"choices": choices._asdict(), "best": best, "figures": figures}, indent=2)
+        json.dumps({"choices": choices._asdict(), "best": kept, "figures": figures}, indent=2)
     )
-    return Result(figures, best, _remarks(made, length, len(rounds)))
+    return Result(figures, kept, _remarks(made, length, len(rounds)))
 
 
 def _rounds(start, choices: Choices, length: int) -> list[Choices]:
@@ -140,6 +140,11 @@ def answers(start, task: Task, examples, made, batch: int = 32) -> list:
 def chosen(task: Task, figures: dict) -> float:
     """The figure by which runs are compared."""
     return figures.get(task.chosen, figures.get("accuracy", 0.0))
+
+
+def best(task: Task, runs: list[dict]) -> int:
+    """The number of the run to keep: of those that have not collapsed, if there are any."""
+    return max(range(len(runs)), key=lambda n: ("collapsed" not in runs[n], chosen(task, runs[n])))
 
 
 def learn(start, task: Task, made, out, choices: Choices, part=(0, 1)) -> replicas.Learner:
