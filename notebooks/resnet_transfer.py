@@ -16,7 +16,7 @@
 # The first layers of a deep network see what any picture has, the last ones what its task asks
 # for. So a network that has learned one task can begin another with all but its head. ResNet-34
 # (He et al. 2015) learns to read the digits 0 to 4 here, and is then given fifty examples of 5 to
-# 9. Two minutes on two CPU cores; the digits come with scikit-learn.
+# 9. The digits come with scikit-learn.
 
 # %%
 import os
@@ -34,7 +34,7 @@ from train import ways
 from zoo import resnet
 from zoo.huggingface import flatten, unflatten
 
-SIZE = os.environ.get("ZOO_SIZE", "resnet-34")  # resnet-tiny takes a fifth of the time
+SIZE = os.environ.get("ZOO_SIZE", "resnet-34")  # resnet-tiny is done in two minutes
 print("jax", jax.__version__, "zoo", zoo.__version__)
 
 # %% [markdown]
