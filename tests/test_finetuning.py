@@ -13,7 +13,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import zoo
-from train import finetuning, judging, parallel, replicas, tasks, ways
+from train import finetuning, judging, parallel, rates, replicas, tasks, ways
 from train.data.epochs import epochs
 from train.data.examples import Text
 from train.data.questions import Asked
@@ -331,6 +331,16 @@ def test_every_row_is_seen_once_an_epoch_by_every_run_in_its_own_order():
     again = epochs(lengths, 64, 16, (3, 4))(order.steps + 2)
     assert again[0] == order(order.steps + 2)[0]
     assert (again[1] == order(order.steps + 2)[1]).all()
+
+
+def test_the_rate_of_the_steepest_fall_is_found_after_a_lucky_first_batch():
+    tried = np.geomspace(1e-6, 1, 100)
+    fall = 1 / (1 + np.exp(4 * np.log(tried / 1e-3)))  # halfway down at 1e-3
+    losses = 0.3 + 0.4 * fall + np.where(tried > 3e-2, 50 * tried, 0)
+    losses[0] = 0.1
+    assert 5e-4 < rates.steepest(tried, losses) < 3e-3  # a moving mean comes late
+    with pytest.raises(ValueError, match="never falls"):
+        rates.steepest(tried, tried)
 
 
 # Tasks

@@ -8,6 +8,7 @@ import numpy as np
 from train.curves import LEVEL, TRAIN
 
 SMOOTHING = 0.9  # of the moving mean, corrected for its start as Adam's is
+SETTLED = 10  # updates until that mean is no longer one of a few chance batches
 
 
 def smooth(losses) -> np.ndarray:
@@ -21,8 +22,8 @@ def smooth(losses) -> np.ndarray:
 
 def steepest(rates, losses) -> float:
     """The rate at which the smoothed loss falls fastest; ValueError where it never falls."""
-    smoothed = smooth(losses)
-    end = int(smoothed.argmin()) + 1
+    smoothed, rates = smooth(losses)[SETTLED:], rates[SETTLED:]
+    end = int(smoothed.argmin()) + 1 if len(smoothed) else 0
     if end < 3:
         raise ValueError("the loss never falls: try lower rates with --low, or more --steps")
     slopes = np.gradient(smoothed[:end], np.log(rates[:end]))
