@@ -343,6 +343,21 @@ def test_the_rate_of_the_steepest_fall_is_found_after_a_lucky_first_batch():
         rates.steepest(tried, tried)
 
 
+def test_the_lengths_to_pad_to_make_the_fewest_tokens():
+    lengths = np.random.default_rng(1).lognormal(2.8, 0.6, 3 * 8 * 16).clip(1, 64).astype(int)
+
+    def tokens(ends):
+        counts = np.histogram(lengths, [0.5, *(end + 0.5 for end in ends)])[0]
+        return sum(-(-counts // 16) * 16 * ends)
+
+    every = [
+        np.array([*few, 64]) for k in range(3) for few in itertools.combinations(range(8, 64, 8), k)
+    ]
+    chosen = epochs(lengths, 64, 16, (0,)).rungs
+    assert tokens(np.array(list(chosen))) == min(map(tokens, every))
+    assert list(epochs(lengths[:20], 64, 16, (0,)).rungs) == [-(-lengths[:20].max() // 8) * 8]
+
+
 # Tasks
 
 

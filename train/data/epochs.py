@@ -6,14 +6,15 @@ same for all, so that their batches fit together. All of it is a function of the
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from zoo.rows import rung
-
-FEW = 8  # batches that a length must have for a compilation of its own
+FEW = 8  # batches for which one more length, and so a compilation, is worth its time
+MOST = 8  # lengths
+CHOICES = 64  # of what a length may be
 
 
 class Epochs(NamedTuple):
@@ -48,15 +49,31 @@ class Epochs(NamedTuple):
 
 
 def epochs(lengths: Sequence[int], longest: int, batch: int, seeds: Sequence[int]) -> Epochs:
-    """The order of rows of these lengths; where few have a length, they are padded to the next."""
-    lengths = [int(length) for length in lengths]
-    last = max(rung(length, longest) for length in lengths)
-    rungs, waiting = {}, []
-    for at in sorted({rung(length, longest) for length in lengths}):
-        waiting += [number for number, length in enumerate(lengths) if rung(length, longest) == at]
-        if len(waiting) >= FEW * batch or at == last:
-            rungs[at], waiting = np.array(waiting), []
-    return Epochs(rungs, batch, tuple(seeds))
+    """The order of rows of these lengths, none longer than `longest`."""
+    lengths = np.asarray(lengths)
+    ends = _ends(lengths, longest, batch)
+    rungs = np.searchsorted(ends, lengths)
+    found = {end: np.flatnonzero(rungs == rung) for rung, end in enumerate(ends)}
+    return Epochs(found, batch, tuple(seeds))
+
+
+def _ends(lengths: np.ndarray, longest: int, batch: int) -> list[int]:
+    """The lengths to pad to that make the fewest tokens, one for every FEW batches or fewer.
+
+    A table of the best for all that is shorter, with one length more in each round.
+    """
+    step = max(8, longest // CHOICES)
+    ends = sorted({min(-(-int(length) // step) * step, longest) for length in lengths})
+    shorter = [0, *np.searchsorted(np.sort(lengths), ends, "right")]
+    tokens = lambda i, j: -(-(shorter[j] - shorter[i]) // batch) * batch * ends[j - 1]
+    best = [(0, []), *[(math.inf, [])] * len(ends)]
+    for _ in range(min(MOST, max(1, len(lengths) // (FEW * batch)))):
+        more = [
+            min((best[i][0] + tokens(i, j), [*best[i][1], ends[j - 1]]) for i in range(j))
+            for j in range(1, len(best))
+        ]
+        best = [best[0], *map(min, best[1:], more)]
+    return best[-1][1]
 
 
 @functools.lru_cache(maxsize=256)
