@@ -62,7 +62,7 @@ def _ends(lengths: np.ndarray, longest: int, batch: int) -> list[int]:
 
     A table of the best for all that is shorter, with one length more in each round.
     """
-    step = max(8, longest // CHOICES)
+    step = max(8, int(lengths.max()) // CHOICES)
     ends = sorted({min(-(-int(length) // step) * step, longest) for length in lengths})
     shorter = [0, *np.searchsorted(np.sort(lengths), ends, "right")]
     tokens = lambda i, j: -(-(shorter[j] - shorter[i]) // batch) * batch * ends[j - 1]
