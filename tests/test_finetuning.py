@@ -524,7 +524,7 @@ def test_the_commands_go_from_a_file_to_predictions(tmp_path):
     train.write_text("\n".join(["label\tsentence", *rows]) + "\n")
     given = ("--task", "sentence", "--train", train)
     tuned = command(
-        "finetune", start, *given, "--dev", dev, "--epochs", 4, "--rate", "3e-3", "--out", out,
+        "finetune", start, *given, "--dev", dev, "--epochs", 8, "--rate", "1e-2", "--out", out,
         "--batch", 16, "--seeds", 2,
     )  # fmt: skip
     assert tuned.returncode == 0, tuned.stderr
