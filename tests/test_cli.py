@@ -113,6 +113,7 @@ def test_a_tokenizer_with_more_words_than_the_model_is_refused(monkeypatch, caps
         monkeypatch, capsys, "pretrain", "gpt2-tiny", "--text", "text.txt", "--tokenizer", "large"
     )
     assert "the tokenizer has 5064 words, gpt2-tiny has room for 4096" in line
+    assert "--vocabulary 5064" in line
 
 
 def test_a_tokenizer_without_the_end_of_a_document_is_refused(monkeypatch, capsys):

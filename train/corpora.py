@@ -33,7 +33,7 @@ def tokenizer(recipe: Recipe, source, run=None, folder=None):
     if count > recipe.config.vocab_size:
         raise ValueError(
             f"the tokenizer has {count} words, {recipe.name} has room for "
-            f"{recipe.config.vocab_size}: give a --tokenizer that fits"
+            f"{recipe.config.vocab_size}: give a --tokenizer that fits, or --vocabulary {count}"
         )
     return found
 

@@ -46,7 +46,7 @@ class Config:
 
 SIZES = {
     "transformer-tiny": Config(256, 128, 2, 4, 128, 512, 32, 0.0, 2),  # 958,720
-    "transformer-small": Config(4096, 128, 2, 4, 256, 832, 64, 0.1, 2),  # 4,345,088
+    "transformer-small": Config(4096, 128, 2, 4, 256, 832, 64, 0.0, 2),  # 4,345,088
     "transformer-base": Config(),  # 63,119,496
     "transformer-big": Config(37000, 512, 6, 16, 1024, 4096, 64, 0.3, 6),  # 214,282,376
 }
