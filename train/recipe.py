@@ -14,7 +14,7 @@ import optax
 import zoo
 from train import metrics
 from train.reading import TEXT, Reading
-from zoo.huggingface import flatten
+from zoo.huggingface import abstract, flatten
 
 
 class Task(NamedTuple):
@@ -96,7 +96,8 @@ def with_fields(recipe: Recipe, vocabulary: int | None = None, **fields) -> Reci
 def with_config(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     """The recipe with fields of its config, each NAME=VALUE, in place of its own.
 
-    Raises ValueError for a name that the config does not have, or a value of another type.
+    Raises ValueError for a name that the config does not have, or a value of another type or that
+    no model can be built of.
     """
     config = recipe.config
     for setting in settings:
@@ -108,6 +109,8 @@ def with_config(recipe: Recipe, settings: Sequence[str]) -> Recipe:
             config = replace(config, **{name: type(was)(value)})
         except (TypeError, ValueError):
             raise ValueError(f"--config {setting}: give a value like {was!r}") from None
+    if settings:
+        abstract(zoo.ARCHITECTURES[recipe.architecture].Model(config))  # before any text is read
     return replace(recipe, config=config)
 
 
