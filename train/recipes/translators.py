@@ -63,8 +63,8 @@ def tiny(name: str, architecture, steps: int = 1500) -> Recipe:
 def small(name: str, architecture, rate: float, batch: int = 32) -> Recipe:
     """About 4.35 million parameters whichever it is, for some ten thousands of pairs.
 
-    Eight passes over the 29,000 of Multi30k, or four in smaller batches: a quarter of an hour on
-    two cores.
+    Eight passes over the 29,000 of Multi30k, or four in smaller batches: a quarter to half an hour
+    of two cores.
     """
     return _recipe(
         name,
