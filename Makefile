@@ -12,8 +12,9 @@ BIN := .venv/bin
 demo: .venv/ready
 	$(BIN)/zoo pretrain gpt2-tiny --resume
 
+# Most of the time is compilation, of programs that run a few times.
 test: .venv/ready
-	$(BIN)/python -m pytest -n 2
+	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest -n 2
 
 lint: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

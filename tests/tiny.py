@@ -1,5 +1,6 @@
 """One table: a tiny config and inputs for every model of the zoo."""
 
+import functools
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -156,6 +157,7 @@ TABLE = {
 }
 
 
+@functools.cache
 def wide(model, seed: int = 0) -> dict:
     """Parameters wide enough that a small error shows: std 0.2, norms about 1."""
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 8), jnp.int32))["params"]

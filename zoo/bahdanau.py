@@ -47,7 +47,7 @@ class Config:
 
 SIZES = {
     "bahdanau-tiny": Config(256, 1 << 30, 1, 192, 0.0, 128, readout_width=128),  # 1,204,480
-    "bahdanau-small": Config(4096, 1 << 30, 1, 248, 0.3, 192, readout_width=192),  # 4,325,280
+    "bahdanau-small": Config(4096, 1 << 30, 1, 248, 0.0, 192, readout_width=192),  # 4,325,280
     "bahdanau": Config(),  # 80,451,000
 }
 

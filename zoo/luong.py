@@ -44,7 +44,7 @@ class Config:
 
 SIZES = {
     "luong-tiny": Config(256, 1 << 30, 1, 256, 0.0, 128),  # 1,380,608
-    "luong-small": Config(4096, 1 << 30, 1, 280, 0.3, 192),  # 4,334,400
+    "luong-small": Config(4096, 1 << 30, 1, 280, 0.0, 192),  # 4,334,400
     "luong": Config(),  # 221,114,000
 }
 

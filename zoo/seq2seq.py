@@ -42,7 +42,7 @@ class Config:
 
 SIZES = {
     "seq2seq-tiny": Config(256, 1 << 30, 1, 256, 0.0, 128),  # 921,856
-    "seq2seq-small": Config(4096, 1 << 30, 1, 336, 0.3, 192),  # 4,377,856
+    "seq2seq-small": Config(4096, 1 << 30, 1, 336, 0.0, 192),  # 4,377,856
     "seq2seq": Config(),  # 544,224,000
 }
 

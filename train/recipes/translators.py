@@ -60,11 +60,10 @@ def tiny(name: str, architecture, steps: int = 1500) -> Recipe:
     )
 
 
-def small(name: str, architecture, rate: float, batch: int = 32) -> Recipe:
+def small(name: str, architecture, rate: float) -> Recipe:
     """About 4.35 million parameters whichever it is, for some ten thousands of pairs.
 
-    Eight passes over the 29,000 of Multi30k, or four in smaller batches: a quarter to half an hour
-    of two cores.
+    Some four passes over the 29,000 of Multi30k, at most 20 minutes of two cores.
     """
     return _recipe(
         name,
@@ -73,7 +72,7 @@ def small(name: str, architecture, rate: float, batch: int = 32) -> Recipe:
         schedule=lambda steps: optimizers.cosine(rate, min(400, steps // 10), steps, rate / 20),
         optimizer=partial(optimizers.adamw, b2=0.98, decay=0.0, clip=1.0),
         steps=3000,
-        batch=batch,
+        batch=16,
         length=64,
         evaluate_every=500,
         save_every=1000,
@@ -152,7 +151,7 @@ RECIPES = {
     "seq2seq-small": partial(small, "seq2seq-small", seq2seq, 2e-3),
     "bahdanau-small": partial(small, "bahdanau-small", bahdanau, 2e-3),
     "luong-small": partial(small, "luong-small", luong, 2e-3),
-    "transformer-small": partial(small, "transformer-small", transformer, 1.5e-3, 16),
+    "transformer-small": partial(small, "transformer-small", transformer, 1.5e-3),
     "seq2seq": partial(gradient_descent, "seq2seq", seq2seq, FRENCH, 0.7, 5, 0.5, 7.5),
     "bahdanau": bahdanau_published,
     "luong": partial(gradient_descent, "luong", luong, GERMAN, 1.0, 8, 1, 12),
