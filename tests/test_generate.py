@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from tests import tiny
 from tests.wide import relative
-from zoo import decoding, generate, gpt2, huggingface
+from zoo import decoding, generate, gpt2
 
 ROW = tiny.TABLE["gpt2"]
 MODEL = ROW.model
@@ -242,65 +242,6 @@ def test_a_source_of_text_ends_as_in_training_and_may_have_sentinels():
         ids = [names.index(word) for word in prompt.split()] or [1]
         (ids,) = generate.generate(MODEL, PARAMS, [ids], end=1, **settings)
         assert said == "".join(names[i] for i in ids)
-
-
-def test_transformers_generates_the_same(tmp_path):
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
-    huggingface.write(tmp_path, gpt2, ROW.config, PARAMS)
-    theirs = transformers.GPT2LMHeadModel.from_pretrained(tmp_path).eval()
-    for prompt, found in zip(PROMPTS, run(PROMPTS, temperature=0.0), strict=True):
-        ids = torch.tensor([prompt])
-        whole = theirs.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=9,
-            do_sample=False,
-            eos_token_id=None,
-            pad_token_id=0,
-        )
-        assert whole[0, len(prompt) :].tolist() == found
-
-
-@pytest.mark.parametrize("early", [False, True])
-@pytest.mark.parametrize("penalty", [0.0, 0.6, 2.0])
-def test_transformers_finds_the_same_beams(tmp_path, penalty, early):
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
-    end, draw = 1, np.random.default_rng(1)
-    prompts = [draw.integers(2, tiny.V, n).tolist() for n in draw.integers(1, 8, 8)]
-    # An end that is likely everywhere, so that a search with a penalty stops before it need.
-    params = jax.tree.map(lambda x: x, PARAMS)
-    bias_D = params["trunk"]["norm"]["bias"]
-    table = params["trunk"]["token_embedding"]
-    table["embedding"] = table["embedding"].at[end].set(4 * bias_D / jnp.linalg.norm(bias_D))
-    huggingface.write(tmp_path, gpt2, ROW.config, params)
-    theirs = transformers.GPT2LMHeadModel.from_pretrained(tmp_path).eval()
-    ids, real = np.zeros((2, 8, 7), int)
-    for row, prompt in enumerate(prompts):
-        ids[row, 7 - len(prompt) :], real[row, 7 - len(prompt) :] = prompt, 1
-    whole = theirs.generate(
-        torch.from_numpy(ids),
-        attention_mask=torch.from_numpy(real),
-        max_new_tokens=15,
-        do_sample=False,
-        eos_token_id=end,
-        pad_token_id=0,
-        num_beams=4,
-        num_return_sequences=3,
-        length_penalty=penalty,
-        early_stopping=early,
-        output_scores=True,
-        return_dict_in_generate=True,
-    )
-    settings = {"length": 15, "end": end, "penalty": penalty, "early": early, "best": 3}
-    found = generate.beam(MODEL, params, prompts, **settings)
-    texts = [text for row in found for text, _ in row]
-    expected = [row[7:].tolist() for row in whole.sequences]
-    assert texts == [row[: row.index(end)] if end in row else row for row in expected]
-    assert len({len(text) for text in texts}) > 1
-    scores = [score for row in found for _, score in row]
-    assert relative(scores, whole.sequences_scores.numpy()) < 1e-5
 
 
 @pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"seed": 5, "top_k": 3}])

@@ -42,10 +42,10 @@ def task(smoothing: float, tokenizer, config, length) -> Task:
 
 
 def tiny(name: str, architecture, steps: int = 1500) -> Recipe:
-    """Learns the built-in dates in three minutes: `zoo pretrain luong-tiny`, or another one.
+    """Learns the built-in dates in three to five minutes: `zoo pretrain luong-tiny`, or another.
 
-    Held-out dates that are right to the last token: 92.70 % with one vector, 99.35 % with Luong's
-    attention, all with Bahdanau's, 96.35 % with the Transformer, which has more steps.
+    Held-out dates that are right to the last token: 92.70 % with one vector, 99.95 % with Luong's
+    attention, and with Bahdanau's in half the steps, 96.35 % with the Transformer, which has more.
     """
     return _recipe(
         name,
@@ -145,7 +145,7 @@ def _recipe(name, architecture, smoothing: float = 0.0, **fields) -> Recipe:
 
 RECIPES = {
     "seq2seq-tiny": partial(tiny, "seq2seq-tiny", seq2seq),
-    "bahdanau-tiny": partial(tiny, "bahdanau-tiny", bahdanau),
+    "bahdanau-tiny": partial(tiny, "bahdanau-tiny", bahdanau, 800),
     "luong-tiny": partial(tiny, "luong-tiny", luong),
     "transformer-tiny": partial(tiny, "transformer-tiny", transformer, 2400),
     "seq2seq-small": partial(small, "seq2seq-small", seq2seq, 2e-3),
