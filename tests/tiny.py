@@ -159,7 +159,10 @@ TABLE = {
 
 @functools.cache
 def wide(model, seed: int = 0) -> dict:
-    """Parameters wide enough that a small error shows: std 0.2, norms about 1."""
+    """Parameters wide enough that a small error shows: std 0.2, norms about 1.
+
+    Drawn once for all tests, so copy before you write into them.
+    """
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 8), jnp.int32))["params"]
     draw = np.random.default_rng(seed)
 

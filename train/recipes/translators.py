@@ -42,10 +42,10 @@ def task(smoothing: float, tokenizer, config, length) -> Task:
 
 
 def tiny(name: str, architecture, steps: int = 1500) -> Recipe:
-    """Learns the built-in dates in three to five minutes: `zoo pretrain luong-tiny`, or another.
+    """Learns the built-in dates in a few minutes: `zoo pretrain luong-tiny`, or another one.
 
     Held-out dates that are right to the last token: 92.70 % with one vector, 99.95 % with Luong's
-    attention, and with Bahdanau's in half the steps, 96.35 % with the Transformer, which has more.
+    attention, and with Bahdanau's in 800 steps, 96.35 % with the Transformer, which has more.
     """
     return _recipe(
         name,
@@ -63,7 +63,7 @@ def tiny(name: str, architecture, steps: int = 1500) -> Recipe:
 def small(name: str, architecture, rate: float) -> Recipe:
     """About 4.35 million parameters whichever it is, for some ten thousands of pairs.
 
-    Some four passes over the 29,000 of Multi30k, at most 20 minutes of two cores.
+    Some four passes over the 29,000 of Multi30k, 15 to 20 minutes of two cores.
     """
     return _recipe(
         name,
