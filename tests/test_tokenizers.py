@@ -103,9 +103,9 @@ SCRIPT = """
 from train import tokenizers
 from train.data import builtin
 from zoo import tokenizer
-texts = [document[:3000] for document in builtin.documents()[:150]]
+texts = [document[:1000] for document in builtin.documents()[:150]]
 for kind in ("byte_level_bpe", "roberta", "wordpiece", "unigram", "albert"):
-    print(tokenizer.fingerprint(getattr(tokenizers, kind)(texts, 1500)))
+    print(tokenizer.fingerprint(getattr(tokenizers, kind)(texts, 1100)))
 """
 
 

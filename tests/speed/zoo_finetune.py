@@ -14,6 +14,7 @@ from tests.speed import work as shared
 from tests.speed.competitor import Run, serve
 from tests.speed.work import Work, labelled
 from train import finetuning, optimizers, replicas, tasks, ways
+from train.allocation import keep_freed_memory
 from train.data.epochs import epochs
 from train.tasks import Made
 from zoo import bert
@@ -23,6 +24,7 @@ TASK = tasks.named("sentence")
 
 
 def build(work: Work, folder: Path, variant: str) -> tuple[dict, Run]:
+    keep_freed_memory()  # as `zoo finetune` does
     model, params, _ = zoo.load(folder)
     tokens, lengths, classes = labelled(work)
     rows = [Row(list(map(int, t[:n])), [0] * int(n)) for t, n in zip(tokens, lengths, strict=True)]

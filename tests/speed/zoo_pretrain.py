@@ -15,6 +15,7 @@ from tests.speed import zoo_weights
 from tests.speed.competitor import Run, serve
 from tests.speed.work import Work
 from tests.speed.zoo_step import stepped
+from train.allocation import keep_freed_memory
 from train.objectives.carried import Carried
 from train.objectives.distilled import Distilled
 from train.objectives.masked import Masked
@@ -91,6 +92,7 @@ def first_loss(work: Work, goal, model, params, batch: dict) -> float:
 
 
 def build(work: Work, _folder: Path, _variant: str) -> tuple[dict, Run]:
+    keep_freed_memory()  # as `zoo pretrain` does
     model, params = zoo_weights.draw(work, work.model)
     data, goal = shared.batches(work), objective(work)
     loss = first_loss(work, goal, model, params, data[0])

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import zoo
 from tests.speed.competitor import Run, serve
 from tests.speed.work import Work, waves
+from train.allocation import keep_freed_memory
 from zoo.cells import Stack
 
 
 def build(work: Work, folder: Path, _: str) -> tuple[dict, Run]:
+    keep_freed_memory()  # as `zoo pretrain` does
     params = zoo.load(folder)[1]["trunk"]["stack"]
     model, x_BLD = Stack(work.num_layers, "lstm", work.width, 0.0), jnp.asarray(waves(work))
     loss = lambda params, x_BLD: jnp.square(model.apply({"params": params}, x_BLD)[0]).mean()

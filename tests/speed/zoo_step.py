@@ -14,6 +14,7 @@ from tests.speed import work as shared
 from tests.speed.competitor import Run, serve
 from tests.speed.work import Work
 from train import optimizers, parallel
+from train.allocation import keep_freed_memory
 from train.objectives.causal import Causal
 from train.objectives.masked_pairs import MaskedPairs
 from train.step import cast, corrupt
@@ -55,6 +56,7 @@ def first_loss(work: Work, model, params, batch: dict) -> float:
 
 
 def build(work: Work, folder: Path, _: str) -> tuple[dict, Run]:
+    keep_freed_memory()  # as `zoo pretrain` does
     new = NEXT_SENTENCE if work.model == "bert" else ()
     model, params, _ = zoo.load(folder, new=new, key=jax.random.key(0))
     data = shared.batches(work)

@@ -87,8 +87,9 @@ class Finetune(Data):
 
     def run(self):
         """Fine-tunes; prints what every run came to, and where the best is."""
-        from train import finetuning
+        from train import allocation, finetuning
 
+        allocation.keep_freed_memory()
         task, data, remarks = self.examples()
         out = self.out or Path("runs") / f"{self.folder.name}-{self.task}"
         names = finetuning.Choices._fields

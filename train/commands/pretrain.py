@@ -67,10 +67,11 @@ class Pretrain:
         """Pretrains, then shows a sample and where things are."""
         import jax
 
-        from train import distillation, loop, parallel
+        from train import allocation, distillation, loop, parallel
         from train.recipe import separate, with_config, with_fields
         from train.recipes import recipe
 
+        allocation.keep_freed_memory()
         if self.cluster:
             parallel.start()
         plain = ("steps", "batch", "length", "seed", "dtype", "accumulate", "vocabulary")
