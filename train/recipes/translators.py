@@ -63,7 +63,7 @@ def tiny(name: str, architecture, steps: int = 1500) -> Recipe:
 def small(name: str, architecture, rate: float) -> Recipe:
     """About 4.35 million parameters whichever it is, for some ten thousands of pairs.
 
-    Some four passes over the 29,000 of Multi30k, 15 to 20 minutes of two cores.
+    Some four passes over the 29,000 of Multi30k, 11 to 20 minutes of two cores.
     """
     return _recipe(
         name,
