@@ -11,8 +11,9 @@ from train.data.corpus import Corpus
 from train.recipe import Recipe
 from zoo import tokenizer as tokenizers
 
-# A tokenizer of some ten thousand words learns nothing from more.
+# A tokenizer learns nothing from more: of some ten thousand words, and for each word of a smaller one.
 DOCUMENTS = 200_000
+DOCUMENTS_A_WORD = 400
 
 
 def tokenizer(recipe: Recipe, source, run=None, folder=None):
@@ -27,8 +28,10 @@ def tokenizer(recipe: Recipe, source, run=None, folder=None):
     elif folder is not None:
         found = tokenizers.load(folder)
     else:
-        texts = list(islice(_without_reserved(recipe, source).documents(), DOCUMENTS))
-        found = recipe.make_tokenizer(texts, recipe.config.vocab_size)
+        vocab_size = recipe.config.vocab_size
+        most = min(DOCUMENTS, DOCUMENTS_A_WORD * vocab_size)
+        texts = list(islice(_without_reserved(recipe, source).documents(), most))
+        found = recipe.make_tokenizer(texts, vocab_size)
     count = found.get_vocab_size()
     if count > recipe.config.vocab_size:
         raise ValueError(

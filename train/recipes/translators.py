@@ -145,7 +145,7 @@ def _recipe(name, architecture, smoothing: float = 0.0, **fields) -> Recipe:
 
 RECIPES = {
     "seq2seq-tiny": partial(tiny, "seq2seq-tiny", seq2seq),
-    "bahdanau-tiny": partial(tiny, "bahdanau-tiny", bahdanau, 800),
+    "bahdanau-tiny": partial(tiny, "bahdanau-tiny", bahdanau, 600),
     "luong-tiny": partial(tiny, "luong-tiny", luong),
     "transformer-tiny": partial(tiny, "transformer-tiny", transformer, 2400),
     "seq2seq-small": partial(small, "seq2seq-small", seq2seq, 2e-3),
