@@ -17,7 +17,7 @@ def keep_freed_memory() -> bool:
     step, which gives it out again page by page, all zeros: a quarter of the CPU time of
     `bert-shallow`. Now nothing is returned, and all threads share one heap, as heaps of their own
     have no room for such a piece. Steps of training run at 1.04 to 1.26 times the speed, but the
-    process holds 1.05 to 2 times the memory, compiling took 11 s more of 84 in a short run, and two
+    process holds 1.05 to 2 times the memory, a short run compiles for 52 s in place of 38, and two
     threads tokenise at 0.6 of their speed.
 
     Does nothing where JAX has more than a CPU, without glibc, or where the environment has one of
