@@ -44,8 +44,8 @@ def task(smoothing: float, tokenizer, config, length) -> Task:
 def tiny(name: str, architecture, steps: int = 1500) -> Recipe:
     """Learns the built-in dates in a few minutes: `zoo pretrain luong-tiny`, or another one.
 
-    Held-out dates that are right to the last token: 92.70 % with one vector, 99.95 % with Luong's
-    attention, and with Bahdanau's in 800 steps, 96.35 % with the Transformer, which has more.
+    Held-out dates that are right to the last token: 98.40 % with one vector, 99.55 % with Luong's
+    attention, 99.90 % with Bahdanau's in 600 steps, 99.85 % with the Transformer, which has more.
     """
     return _recipe(
         name,
