@@ -11,7 +11,7 @@ from train.data.corpus import Corpus
 from train.recipe import Recipe
 from zoo import tokenizer as tokenizers
 
-# A tokenizer learns nothing from more: of some ten thousand words, and for each word of a smaller one.
+# A tokenizer of some ten thousand words learns nothing from more, nor a smaller one for each word.
 DOCUMENTS = 200_000
 DOCUMENTS_A_WORD = 400
 
