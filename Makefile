@@ -21,7 +21,7 @@ lint: .venv/ready
 
 notebooks: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[notebooks]'
-	$(BIN)/jupytext --to ipynb notebooks/*.py
+	$(BIN)/jupytext --update --to ipynb notebooks/*.py
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -34,7 +34,7 @@ from train import ways
 from zoo import resnet
 from zoo.huggingface import flatten, unflatten
 
-SIZE = os.environ.get("ZOO_SIZE", "resnet-34")  # twenty minutes; resnet-tiny: two
+SIZE = os.environ.get("ZOO_SIZE", "resnet-34")  # 17 minutes of CPU time; resnet-tiny: two
 print("jax", jax.__version__, "zoo", zoo.__version__)
 
 # %% [markdown]
@@ -158,7 +158,7 @@ for name, a, b in zip(
 # ## The new task: 5 to 9, fifty examples
 #
 # From scratch; with a frozen trunk; and with a new head first, then everything. The frozen trunk of
-# ResNet-34 is too special to serve; what unfreezes it needs a rate at which its last stage can
+# ResNet-34 is too special to serve well; what unfreezes it needs a rate at which its last stage can
 # forget, so no range of smaller ones for the layers before the head.
 
 # %%
