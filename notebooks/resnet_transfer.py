@@ -30,9 +30,9 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 import zoo
-from train import ways
-from zoo import resnet
-from zoo.huggingface import flatten, unflatten
+from train.finetuning import unfreezing
+from zoo.models import resnet
+from zoo.params import flatten, unflatten
 
 SIZE = os.environ.get("ZOO_SIZE", "resnet-34")  # 17 minutes of CPU time; resnet-tiny: two
 print("jax", jax.__version__, "zoo", zoo.__version__)
@@ -91,15 +91,15 @@ def learn(model, params, places, first_class, way, rate, epochs, held_out=None):
     Where everything learns, batch normalisation goes by the batch and remembers it; else it stays.
     """
     flat, curve = flatten(params), []
-    groups = ways.groups(flat, resnet.GROUPS)
-    rates = ways.rates(rate, len(groups))
+    groups = unfreezing.groups(flat, resnet.GROUPS)
+    rates = unfreezing.rates(rate, len(groups))
     rates_of = {path: r for group, r in zip(groups, rates, strict=True) for path in group}
     an_epoch = len(places) // 25
-    for stage in ways.WAYS[way](len(groups), epochs):
+    for stage in unfreezing.WAYS[way](len(groups), epochs):
         own = {path: flat[path] for group in groups[stage.first :] for path in group}
         shared = {path: x for path, x in flat.items() if path not in own}
-        schedule = ways.SCHEDULES["one-cycle"](round(stage.epochs) * an_epoch)
-        optimizer = ways.optimizer(schedule, rates_of, decay=0.0)
+        schedule = unfreezing.SCHEDULES["one-cycle"](round(stage.epochs) * an_epoch)
+        optimizer = unfreezing.optimizer(schedule, rates_of, decay=0.0)
         step = make_step(model, optimizer, train=stage.first == 0)
         opt_state = optimizer.init(own)
         for number, some in enumerate(batches(places, stage.epochs), 1):

@@ -13,11 +13,12 @@ import jax
 import numpy as np
 
 from tests import tiny_run
-from train import corpora, parallel
 from train.checkpoint import Checkpoints
-from train.optimizers import undecayed
+from train.devices import placement
+from train.optimization.weight_decay import undecayed
+from train.pretraining import corpus
 from train.step import State, add_up, make_evaluate, make_init, make_step
-from zoo import gpt2
+from zoo.models import gpt2
 
 MESHES = {"8x1x1": (8, 1, 1), "1x8x1": (1, 8, 1), "2x2x2": (2, 2, 2)}
 STEPS = 5
@@ -55,7 +56,7 @@ def parts(recipe):
     """(model, objective, optimizer, schedule), (batches to train on, batches held out)."""
     source = tiny_run.source()
     words = recipe.make_tokenizer()
-    text, held_out = recipe.reading.split(corpora.corpus(recipe, source, words))
+    text, held_out = recipe.reading.split(corpus.corpus(recipe, source, words))
     task = recipe.task(words, recipe.config, recipe.length)
     schedule = recipe.schedule(recipe.steps)
     optimizer = recipe.optimizer(schedule, decay_mask=undecayed(recipe.undecayed))
@@ -90,7 +91,7 @@ def alone(recipe):
 def placed(recipe, way, mesh=(-1, 1, 1), *, save=None, restore=None, start=0):
     """The same under `way`; saved into a folder after three steps, or begun from such a folder."""
     pieces, (batches, asked) = parts(recipe)
-    run = parallel.WAYS[way](
+    run = placement.WAYS[way](
         *pieces,
         gpt2.AXES,
         batch=recipe.batch,
@@ -134,7 +135,7 @@ def created(recipe, mesh) -> dict:
     """How the first state lies, and whether its program ever holds a whole table on a device."""
     pieces, _ = parts(recipe)
     settings = {"batch": recipe.batch, "seed": 0, "dtype": "float32", "accumulate": 1}
-    run = parallel.on_mesh(*pieces, gpt2.AXES, **settings, mesh=mesh)
+    run = placement.on_mesh(*pieces, gpt2.AXES, **settings, mesh=mesh)
     found = layout(run.init())
     memory = run.init.lower().compile().memory_analysis()
     whole = sum(int(np.prod(shape)) for shape, _ in found.values()) * 4

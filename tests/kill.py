@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo import checkpoint
-from zoo.huggingface import flatten
-from zoo.store import read_record
+from zoo.checkpoints import model_folder
+from zoo.checkpoints.arrays import read_record
+from zoo.params import flatten
 
 PROGRAM = """
 import sys
@@ -74,7 +74,7 @@ def compare(name, times, numbers, folder) -> str:
         process.kill()
         process.communicate()
     finish(started(name, killed, numbers))
-    ours, theirs = flatten(checkpoint.read(killed)), flatten(checkpoint.read(alone))
+    ours, theirs = flatten(model_folder.read(killed)), flatten(model_folder.read(alone))
     same = ours.keys() == theirs.keys() and all(
         np.array_equal(ours[path], theirs[path]) for path in ours
     )

@@ -1,244 +1,330 @@
-import dataclasses
-import json
-import pickle
-import shutil
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from orbax.checkpoint import v1 as ocp
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
+import saved_run
+from saved_run import abstract, assert_same, sample
 
-import zoo.tokenizer
 from train.checkpoint import Checkpoints
-from zoo import checkpoint
-from zoo.store import flatten
+from zoo.checkpoints import model_folder
+from zoo.checkpoints.arrays import Damaged, flatten
+
+ROOT = Path(__file__).parents[1]
 
 
-@dataclasses.dataclass(frozen=True)
-class Config:
-    width: int = 4
-    dropout: float = 0.1
-
-
-def parameters(seed):
-    random = np.random.default_rng(seed)
-    return {
-        "blocks_0": {"kernel": jnp.asarray(random.normal(size=(64, 8)), "float32")},
-        "norm": {"scale": jnp.asarray(random.normal(size=8), jnp.bfloat16)},
-    }
-
-
-def words(*names):
-    return Tokenizer(WordLevel({name: i for i, name in enumerate(names)}, unk_token=names[0]))
-
-
-def bits(params):
-    return {path: np.asarray(x).tobytes() for path, x in flatten(params).items()}
-
-
-def contents(folder):
-    """All that a model folder says: its config, its parameters, its tokenizer."""
-    model = checkpoint.manifest(folder)
-    tokenizer = None
-    if model["tokenizer"] is not None:
-        tokenizer = zoo.tokenizer.fingerprint(zoo.tokenizer.load(folder))
-        assert tokenizer == model["tokenizer"]
-    else:
-        assert not (folder / "tokenizer.json").exists()
-    return model["config"], bits(checkpoint.read(folder)), tokenizer
-
-
-def begin_run(folder, *seeds):
-    """A run that has saved steps 0, 1, ... and no model yet."""
-    checkpoint.write(folder, "gpt2", Config())
-    checkpoints = Checkpoints(folder, keep=9)
-    for step, seed in enumerate(seeds):
-        checkpoints.save(step, parameters(seed), {"moments": parameters(99)}, {}, {})
+def saved(folder, *steps, keep=9):
+    """The run's steps, saved one after the other, with loss 1/step."""
+    checkpoints = Checkpoints(folder, keep)
+    for step in steps:
+        checkpoints.save(step, *sample(step), {"seed": step}, {"loss": 1 / step})
     checkpoints.close()
+    return checkpoints
 
 
-def damage(folder):
-    file = max(folder.rglob("d/*"), key=lambda path: path.stat().st_size)
+def test_the_mean_is_that_of_the_newest_steps(tmp_path):
+    checkpoints = saved(tmp_path, 1, 2, 3)
+    params, _ = abstract(sample(0))
+    floats = lambda tree: flatten(jax.tree.map(lambda x: np.asarray(x, np.float32), tree))
+    found, two, three = map(
+        floats, (checkpoints.average(params, 2), *(sample(n)[0] for n in (2, 3)))
+    )
+    for path in found:
+        np.testing.assert_allclose(found[path], (two[path] + three[path]) / 2, rtol=1e-2)
+
+
+def test_a_step_at_which_a_run_was_stopped_goes_with_the_next_and_is_in_no_mean(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2, every=5)
+    for step, loss in ((5, 4), (10, 3), (12, 1), (15, 3), (19, 2)):
+        checkpoints.save(step, *sample(step), {}, {"loss": loss})
+    checkpoints.close()
+    assert checkpoints.latest() == [12, 15, 19]  # 12 is the best, 19 the last
+    params, _ = abstract(sample(0))
+    wanted = [np.asarray(sample(step)[0]["temperature"]) for step in (15, 19)]
+    found = checkpoints.average(params, 3)["temperature"]
+    np.testing.assert_allclose(found, np.mean(wanted), rtol=1e-6)
+    checkpoints.save(20, *sample(20), {}, {"loss": 0})
+    checkpoints.close()
+    assert checkpoints.latest() == [15, 20]
+
+
+def restored(folder):
+    return Checkpoints(folder).restore(*abstract(sample(0)))
+
+
+def program(action, folder, devices=1):
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
+    environment["PYTHONPATH"] = str(ROOT)
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", saved_run.__file__, action, str(folder)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+
+
+def data_file(folder):
+    return max(folder.rglob("d/*"), key=lambda path: path.stat().st_size)
+
+
+def flip(file, where=0.5):
     content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 8
+    content[int(len(content) * where)] ^= 2
     file.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", ["model", "a run/with spaces", "deep/er"])
-def test_a_folder_gives_back_what_was_written(tmp_path, monkeypatch, name):
+def test_a_run_goes_on_from_its_newest_step(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    params, tokenizer = parameters(1), words("a", "b")
-    checkpoint.write(name, "gpt2", Config(width=8), params, tokenizer)
-    found = checkpoint.read(name)
-    assert bits(found) == bits(params)
-    assert found["norm"]["scale"].dtype == jnp.bfloat16
-    model = checkpoint.manifest(Path(name))
-    assert model["architecture"] == "gpt2"
-    assert Config(**model["config"]) == Config(width=8)
-    assert model["zoo"] == zoo.__version__
-    assert model["tokenizer"] == zoo.tokenizer.fingerprint(zoo.tokenizer.load(name))
-    assert model["parameters"]["norm/scale"]["shape"] == [8]
-    assert model["parameters"]["norm/scale"]["dtype"] == "bfloat16"
-    assert sorted(p.name for p in Path(name).iterdir()) == [
-        *("model.json", "params", "tokenizer.json")
-    ]
+    assert restored("a run") is None
+    assert Checkpoints("a run").meta() is None
+    saved("a run", 1, 2)
+    found = restored("a run")
+    assert found.step == 2
+    assert found.meta == {"seed": 2}
+    assert found.skipped == []
+    assert_same((found.params, found.state), sample(2))
+    assert isinstance(found.state.optimizer[1][0], optax.ScaleByAdamState)
+    assert Checkpoints("a run").latest() == [1, 2]
+    assert Checkpoints("a run").meta() == {"seed": 2}
 
 
-def test_a_folder_can_be_moved_and_orbax_reads_its_parameters(tmp_path):
-    params = parameters(1)
-    checkpoint.write(tmp_path / "a", "gpt2", Config(), params)
-    (tmp_path / "a").rename(tmp_path / "b")
-    assert bits(checkpoint.read(tmp_path / "b")) == bits(params)
-    target = {path: np.empty(x.shape, x.dtype) for path, x in flatten(params).items()}
-    theirs = ocp.load(tmp_path / "b" / "params", target, checkpointable_name=None)
-    assert bits(theirs) == bits(params)
+def test_what_eight_devices_saved_is_restored_on_any_number(tmp_path):
+    finish(program("save", tmp_path, devices=8))
+    programs = [program("restore", tmp_path, devices) for devices in (2, 4)]
+    for layout in ("data", "data x fsdp"):
+        found = restored(tmp_path / layout)
+        assert_same((found.params, found.state), sample(1))
+        model_folder.write(tmp_path / layout, "gpt2", saved_run.Config())
+        params = model_folder.read(tmp_path / layout)
+        assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(params))
+        assert_same(params, sample(1)[0])
+    for process in programs:
+        finish(process)
 
 
-def test_writing_again_replaces_the_model_and_nothing_else(tmp_path):
-    checkpoint.write(tmp_path, "gpt2", Config(), parameters(1), words("a"))
-    (tmp_path / "curves.png").write_text("curves")
-    checkpoint.write(tmp_path, "gpt2", Config(width=8), parameters(2))
-    assert contents(tmp_path) == ({"width": 8, "dropout": 0.1}, bits(parameters(2)), None)
-    assert (tmp_path / "curves.png").read_text() == "curves"
+def test_a_killed_run_loses_at_most_one_interval(tmp_path):
+    """Kills a program that does nothing but save, at random moments, and lets it go on."""
+    moments = random.Random(0)
+    for _ in range(3):
+        process = program("forever", tmp_path)
+        last = int(process.stdout.readline())
+        until = time.monotonic() + moments.uniform(0, 0.5)
+        while time.monotonic() < until:
+            last = int(process.stdout.readline())
+        time.sleep(moments.uniform(0, 0.05))
+        process.send_signal(signal.SIGKILL)
+        printed, errors = process.communicate()
+        assert process.returncode == -signal.SIGKILL, errors
+        # A step is printed when its save has begun, so that of the one before has ended.
+        last = max([last, *map(int, printed.split())])
+        checkpoints = Checkpoints(tmp_path)
+        found = checkpoints.restore(*abstract(sample(0, width=8192)))
+        assert found.step >= last - 1
+        assert found.skipped == []
+        assert_same((found.params, found.state), sample(found.step, width=8192))
+        assert all(p.name.isdecimal() for p in (tmp_path / "checkpoints").iterdir())
+        model_folder.write(tmp_path, "gpt2", saved_run.Config())
+        assert_same(model_folder.read(tmp_path), found.params)
 
 
-class Stopped(BaseException):
-    pass
+@pytest.mark.parametrize("name", ["params", "state"])
+def test_a_flipped_bit_is_found_and_the_step_before_is_used(tmp_path, name):
+    saved(tmp_path, 1, 2, 3)
+    flip(data_file(tmp_path / "checkpoints" / "3" / name))
+    found = restored(tmp_path)
+    assert found.step == 2
+    assert found.meta == {"seed": 2}
+    assert_same((found.params, found.state), sample(2))
+    (skipped,) = found.skipped
+    assert skipped.startswith("step 3 is damaged and passed over: ")
+    paths = flatten(sample(3)[0 if name == "params" else 1])
+    assert any(path in skipped for path in paths)
+    assert f"checkpoints/3/{name}" in skipped
 
 
-def test_an_interrupted_write_leaves_the_old_folder_or_the_new_one(tmp_path, monkeypatch):
-    """Stops a write before each thing that it does to the disk, and halfway through removals."""
-    old = lambda folder: checkpoint.write(folder, "gpt2", Config(), parameters(1), words("a"))
-    new = lambda folder: checkpoint.write(folder, "gpt2", Config(8), parameters(2), words("a", "b"))
-    old(tmp_path / "old")
-    new(tmp_path / "new")
-    before, after = contents(tmp_path / "old"), contents(tmp_path / "new")
-    countdown = [0]
-
-    def stopping(action, half=None):
-        def run(*arguments, **keywords):
-            countdown[0] -= 1
-            if countdown[0] == 0:
-                if half is not None:
-                    half(arguments[0])
-                raise Stopped
-            return action(*arguments, **keywords)
-
-        return run
-
-    half_removed = lambda path: next(p for p in Path(path).rglob("*") if p.is_file()).unlink()
-    seen = []
-    for stop_at in range(1, 99):
-        folder = tmp_path / str(stop_at)
-        shutil.copytree(tmp_path / "old", folder)
-        countdown[0] = stop_at
-        with monkeypatch.context() as patch:
-            for name in ("rename", "replace", "write_text", "unlink", "mkdir"):
-                patch.setattr(Path, name, stopping(getattr(Path, name)))
-            patch.setattr(shutil, "rmtree", stopping(shutil.rmtree, half_removed))
-            patch.setattr(checkpoint, "save", stopping(checkpoint.save))
-            try:
-                new(folder)
-            except Stopped:
-                pass
-            else:
-                break
-        seen.append(contents(folder))
-        assert seen[-1] in (before, after), f"neither old nor new after {stop_at}"
-        new(folder)
-        assert contents(folder) == after
-        assert not list(folder.glob(".*"))
-    assert seen[0] == before
-    assert seen[-1] == after
-    assert len(seen) >= 8
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+@pytest.mark.parametrize("name", ["params", "state", "meta"])
+def test_a_file_cut_short_or_gone_is_passed_over(tmp_path, name, damage):
+    saved(tmp_path, 1, 2)
+    folder = tmp_path / "checkpoints" / "2" / name
+    file = folder / "data.json" if name == "meta" else data_file(folder)
+    content = file.read_bytes()
+    file.unlink() if damage == "gone" else file.write_bytes(content[: len(content) // 2])
+    found = restored(tmp_path)
+    assert found.step == 1
+    assert "cannot be read: " in found.skipped[0]
+    assert len(found.skipped[0].splitlines()) == 1
 
 
-def test_a_run_without_a_model_gives_its_newest_step(tmp_path):
-    begin_run(tmp_path, 1, 2)
-    assert bits(checkpoint.read(tmp_path)) == bits(parameters(2))
-    assert checkpoint.manifest(tmp_path)["parameters"] is None
-    checkpoint.write(tmp_path, "gpt2", Config(), parameters(3))
-    assert bits(checkpoint.read(tmp_path)) == bits(parameters(3))
-    shutil.rmtree(tmp_path / "params")
-    assert bits(checkpoint.read(tmp_path)) == bits(parameters(2))
-
-
-def test_parameters_are_read_without_the_optimizer(tmp_path):
-    begin_run(tmp_path, 1)
-    step = tmp_path / "checkpoints" / "0"
-    assert list((step / "state").rglob("d/*"))
-    shutil.rmtree(step / "state")
-    for name in ("_CHECKPOINT_METADATA", "params/_sharding", "params/_METADATA"):
-        (step / name).unlink()
-    assert bits(checkpoint.read(tmp_path)) == bits(parameters(1))
-
-
-def test_a_damaged_step_is_passed_over_with_a_warning(tmp_path):
-    begin_run(tmp_path, 1, 2, 3)
-    damage(tmp_path / "checkpoints" / "2" / "params")
-    (tmp_path / "checkpoints" / "1" / "meta" / "data.json").write_text("{}")
-    with pytest.warns(UserWarning, match="step 0 is read instead") as warned:
-        params = checkpoint.read(tmp_path)
-    assert "checkpoints/2/params: not the bits that were saved: " in str(warned[0].message)
-    assert "checkpoints/1/meta/data.json cannot be read" in str(warned[1].message)
-    assert bits(params) == bits(parameters(1))
-    damage(tmp_path / "checkpoints" / "0" / "params")
-    with pytest.raises(checkpoint.Damaged, match=r"has no good step: .*/2/.*/1/.*/0/"):
-        checkpoint.read(tmp_path)
-
-
-def test_a_damaged_model_names_the_parameter(tmp_path):
-    checkpoint.write(tmp_path, "gpt2", Config(), parameters(1))
-    damage(tmp_path / "params")
-    with pytest.raises(checkpoint.Damaged, match="blocks_0/kernel") as error:
-        checkpoint.read(tmp_path)
+def test_where_no_step_is_good_all_are_named(tmp_path):
+    saved(tmp_path, 1, 2)
+    for step in (1, 2):
+        flip(data_file(tmp_path / "checkpoints" / str(step) / "state"))
+    with pytest.raises(Damaged, match=r"has no good step: step 2 is .*; step 1 is ") as error:
+        restored(tmp_path)
     assert "\n" not in str(error.value)
 
 
-def test_what_is_no_model_folder_is_said_in_one_line(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"^no such folder: .*nowhere$"):
-        checkpoint.manifest(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=r"it has no model\.json$"):
-        checkpoint.read(tmp_path)
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(FileNotFoundError, match=r"may be Hugging Face's: try `zoo import .* OUT`"):
-        checkpoint.read(tmp_path)
-    (tmp_path / "model.json").write_text('{"architecture"')
-    with pytest.raises(ValueError, match=r"model\.json is not valid JSON: "):
-        checkpoint.manifest(tmp_path)
-    (tmp_path / "model.json").write_text('{"architecture": "gpt2", "config": {}}')
-    with pytest.raises(ValueError, match=r"it lacks class, zoo, tokenizer, parameters$"):
-        checkpoint.manifest(tmp_path)
+def test_another_structure_is_an_error_that_lists_the_differences(tmp_path):
+    checkpoints = saved(tmp_path, 1)
+    params, state = abstract(sample(0))
+
+    with pytest.raises(ValueError, match="another model or optimizer") as error:
+        checkpoints.restore(params, state._replace(optimizer=state.optimizer[1][0].mu))
+    assert "state/optimizer/1/0/nu/embed/table is saved but not wanted" in str(error.value)
+    assert "state/optimizer/embed/table is wanted but not saved" in str(error.value)
+    assert "state/step" not in str(error.value)
+
+    with pytest.raises(ValueError, match="step is saved but not wanted") as error:
+        checkpoints.restore(params, state._replace(step=None))
+    assert str(error.value).count(" is ") == 2
+
+    wider = {**params, "embed": {"table": jax.ShapeDtypeStruct((64, 17), jnp.float32)}}
+    with pytest.raises(
+        ValueError, match=r"table is saved as float32\[64, 16\], not float32\[64, 17\]"
+    ):
+        checkpoints.restore(wider, state)
+
+    other = jax.eval_shape(lambda: jax.random.key(0, impl="rbg"))
+    with pytest.raises(
+        ValueError, match=r"state/key is saved as key<threefry2x32>\[\], not key<rbg>\[\]"
+    ):
+        checkpoints.restore(params, state._replace(key=other))
 
 
-def test_a_run_that_saved_nothing_has_no_parameters(tmp_path):
-    checkpoint.write(tmp_path, "gpt2", Config())
-    with pytest.raises(FileNotFoundError, match="neither params/ nor a saved step"):
-        checkpoint.read(tmp_path)
+def test_the_latest_and_the_best_are_kept(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step, loss in enumerate([5.0, 1.0, 3.0, float("nan"), 2.0, 4.0]):
+        checkpoints.save(step, *sample(step), {}, {"loss": loss})
+    checkpoints.close()
+    assert checkpoints.latest() == [1, 4, 5]
+    later = Checkpoints(tmp_path, keep=1)
+    later.save(6, *sample(6), {}, {})
+    later.close()
+    assert later.latest() == [1, 6]
 
 
-def test_a_pickle_is_never_opened(tmp_path):
-    class Trap:
-        def __reduce__(self):
-            return Path.touch, (tmp_path / "sprung",)
-
-    checkpoint.write(tmp_path, "gpt2", Config(), parameters(1))
-    shutil.rmtree(tmp_path / "params")
-    (tmp_path / "params").mkdir()
-    for name in ("manifest.ocdbt", "params.pkl", "pytorch_model.bin"):
-        (tmp_path / "params" / name).write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(checkpoint.Damaged, match="cannot be read"):
-        checkpoint.read(tmp_path)
-    assert not (tmp_path / "sprung").exists()
+def test_without_a_loss_the_latest_are_kept(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in range(4):
+        checkpoints.save(step, *sample(step), {}, {"accuracy": 1.0})
+    checkpoints.close()
+    assert checkpoints.latest() == [2, 3]
 
 
-def test_model_json_is_plain_json(tmp_path):
-    checkpoint.write(tmp_path, "gpt2", Config(), parameters(1))
-    model = json.loads((tmp_path / "model.json").read_text())
-    assert model["parameters"] == checkpoint.describe(parameters(1))
-    assert {p: x["fingerprint"] for p, x in model["parameters"].items()} == checkpoint.fingerprint(
-        parameters(1)
-    )
+def test_the_same_step_may_be_saved_again(tmp_path):
+    checkpoints = saved(tmp_path, 1, 2)
+    written = (tmp_path / "checkpoints" / "2").stat().st_mtime_ns
+    checkpoints.save(2, *sample(2), {}, {})
+    checkpoints.close()
+    later = Checkpoints(tmp_path)
+    assert later.restore(*abstract(sample(0))).step == 2
+    later.save(2, *sample(2), {}, {})
+    later.close()
+    assert (tmp_path / "checkpoints" / "2").stat().st_mtime_ns == written
+
+
+def test_a_run_that_went_back_saves_over_what_it_gave_up(tmp_path):
+    saved(tmp_path, 1, 2, 3, 4)
+    for step in (3, 4):
+        flip(data_file(tmp_path / "checkpoints" / str(step) / "params"))
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    assert checkpoints.restore(*abstract(sample(0))).step == 2
+    checkpoints.save(3, *sample(33), {"seed": 33}, {})
+    checkpoints.close()
+    assert checkpoints.latest() == [2, 3]
+    found = restored(tmp_path)
+    assert found.meta == {"seed": 33}
+    assert_same((found.params, found.state), sample(33))
+
+
+def test_a_step_passed_over_does_not_take_the_place_of_a_good_one(tmp_path):
+    saved(tmp_path, 1, 2, 3)
+    flip(data_file(tmp_path / "checkpoints" / "3" / "params"))
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    assert checkpoints.restore(*abstract(sample(0))).step == 2
+    checkpoints.save(5, *sample(5), {}, {})
+    checkpoints.close()
+    assert checkpoints.latest() == [2, 5]
+
+
+@pytest.mark.parametrize("how", ["save", "check", "close"])
+def test_a_save_that_failed_is_said_and_costs_no_older_step(tmp_path, how):
+    """The disk is full: no file may grow beyond a limit that the arrays do not fit in."""
+    checkpoints = saved(tmp_path, 1, keep=1)
+    large = sample(2, width=8192)
+
+    def wait_for_the_failure():
+        while how == "check":
+            checkpoints.check()
+        if how == "close":
+            checkpoints.close()
+        checkpoints.save(3, *large, {}, {})
+
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limit[1]))
+    try:
+        checkpoints.save(2, *large, {}, {})
+        with pytest.raises(OSError, match=r"/2 was not saved: .*File too large") as error:
+            wait_for_the_failure()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert "\n" not in str(error.value)
+    checkpoints.close()  # said once
+    assert checkpoints.latest() == [1]
+    assert restored(tmp_path).step == 1
+    checkpoints.save(2, *sample(2), {}, {"loss": 0.0})
+    checkpoints.close()
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["2"]
+    assert_same(restored(tmp_path).state, sample(2)[1])
+
+
+def test_check_does_not_wait(tmp_path):
+    class Endless:
+        def finish(self, wait_s):
+            assert wait_s == 0
+            return False
+
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints._saving = (1, Endless())
+    checkpoints.check()
+    assert checkpoints._saving is not None
+
+
+def test_a_step_that_donates_its_state_does_not_change_what_is_saved(tmp_path):
+    donating = jax.jit(lambda tree: jax.tree.map(lambda x: x * 2, tree), donate_argnums=0)
+    checkpoints = Checkpoints(tmp_path)
+    tree = {"moments": jnp.ones((1024, 2048)), "count": jnp.float32(1)}
+    tree = donating(tree)
+    for step in range(1, 4):
+        checkpoints.save(step, {"w": sample(step)[0]}, tree, {}, {})
+        tree = donating(donating(tree))
+        tree["moments"].block_until_ready()
+    checkpoints.close()
+
+    target = abstract(({"w": sample(0)[0]}, tree))
+    found = checkpoints.restore(*target)
+    assert (np.asarray(found.state["moments"]) == 2 * 4**2).all()
+    donating(found.state)["moments"].block_until_ready()
+    again = checkpoints.restore(*target)
+    assert (np.asarray(again.state["moments"]) == 2 * 4**2).all()
+
+
+def test_at_least_one_step_is_kept(tmp_path):
+    with pytest.raises(ValueError, match="keep must be at least 1"):
+        Checkpoints(tmp_path, keep=0)

@@ -10,10 +10,10 @@ import optax
 import pytest
 
 from tests.tiny_run import CONFIG, wide_params
-from train.objectives import Term
 from train.objectives.causal import Causal
+from train.objectives.objective import Term
 from train.step import State, add_up, corrupt, cut, join, make_evaluate, make_init, make_step
-from zoo import gpt2
+from zoo.models import gpt2
 
 MODEL = gpt2.Model(replace(CONFIG, dropout=0.0))
 OBJECTIVE = Causal(63)

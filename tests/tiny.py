@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zoo import (
+from zoo.models import (
     albert,
     bahdanau,
     bert,
@@ -20,7 +20,7 @@ from zoo import (
     roberta,
     seq2seq,
     t5,
-    t5v11,
+    t5_v1_1,
     transformer,
     xlnet,
 )
@@ -89,7 +89,7 @@ TABLE = {
         {"targets_BT": TARGETS},
         (TOKENS, TARGETS, DOCUMENTS),
     ),
-    "marian": Tiny(
+    "transformer": Tiny(
         transformer,
         transformer.Config(V, 32, 2, 3, 24, 40, 8, 0.1, 1, 0, "swish"),
         "source",
@@ -147,9 +147,9 @@ TABLE = {
         {"targets_BT": TARGETS},
         (TOKENS, TARGETS, DOCUMENTS),
     ),
-    "t5v1_1": Tiny(
-        t5v11,
-        t5v11.Config(V, 32, 2, 6, 24, 40, 4, 0.1, 1),
+    "t5_v1_1": Tiny(
+        t5_v1_1,
+        t5_v1_1.Config(V, 32, 2, 6, 24, 40, 4, 0.1, 1),
         "source",
         {"targets_BT": TARGETS},
         (TOKENS, TARGETS, DOCUMENTS),

@@ -12,12 +12,13 @@ import numpy as np
 import optax
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from train import loop
-from train.data import text
-from train.optimizers import BIASES_AND_NORMS, adamw
-from train.recipe import Recipe
+from train.data.sources import text
+from train.optimization.optimizers import adamw
+from train.optimization.weight_decay import BIASES_AND_NORMS
+from train.pretraining import loop
 from train.recipes.gpt2 import END, task
-from zoo import gpt2
+from train.recipes.recipe import Recipe
+from zoo.models import gpt2
 
 CONFIG = gpt2.Config(64, 32, 2, 2, 32, 64, 16)
 WORDS = [f"w{number}" for number in range(62)]

@@ -7,10 +7,10 @@ import sys
 
 import tyro
 
-from train.commands.ask import Answer, Classify, Detect, Fill, Generate, Tag, Translate
+from train.commands.convert import Export, Import
+from train.commands.evaluate import Evaluate, List
 from train.commands.finetune import FindRate, Finetune
-from train.commands.folders import Export, Import
-from train.commands.measure import Evaluate, List
+from train.commands.infer import Answer, Classify, Detect, Fill, Generate, Tag, Translate
 from train.commands.pretrain import Pretrain
 
 COMMANDS = {

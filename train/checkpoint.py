@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from zoo.checkpoint import steps
-from zoo.huggingface import flatten
-from zoo.store import Damaged, Saving, describe, dtype_name, load, read_record, save
+from zoo.checkpoints.arrays import Damaged, Saving, describe, dtype_name, load, read_record, save
+from zoo.checkpoints.model_folder import steps
+from zoo.params import flatten
 
 
 class Restored(NamedTuple):

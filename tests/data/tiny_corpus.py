@@ -4,8 +4,8 @@ import functools
 
 import numpy as np
 
-from train import tokenizers
-from train.data import builtin, corpus, text
+from train.data.corpus import corpus
+from train.data.sources import builtin, text
 
 KINDS = ("byte_level_bpe", "wordpiece", "unigram")
 

@@ -9,7 +9,7 @@ import numpy as np
 from tests.tiny_run import CONFIG, wide_params
 from train.objectives.causal import Causal
 from train.step import corrupt
-from zoo import gpt2
+from zoo.models import gpt2
 
 E = 63  # the end of a document
 MODEL = gpt2.Model(CONFIG)

@@ -9,10 +9,10 @@ import pytest
 
 from tests.data.tiny_corpus import KINDS, prepared, tokenizer
 from tests.wide import relative
-from train.data import pairs
-from train.objectives import masked
-from train.objectives.masked_pairs import MaskedPairs, WholeWordMaskedPairs
-from zoo import bert
+from train.data.batches import segment_pairs
+from train.objectives.next_sentence import MaskedPairs, WholeWordMaskedPairs
+from train.objectives.objective import masked
+from zoo.models import bert
 
 V, L, P = 60, 40, 6
 PAD, CLS, SEP, MASK = 0, 1, 2, 3
@@ -223,8 +223,8 @@ def test_words_are_hidden_whole(kind, tmp_path):
     size = words.get_vocab_size()
     # Ids past the vocabulary, since not every tokenizer has these special tokens.
     cls, sep, mask = size, size + 1, size + 2
-    batch = pairs.train(
-        prepared(tmp_path, kind), 64, 32, seed=0, cls=cls, sep=sep, pair=pairs.next_segment
+    batch = segment_pairs.train(
+        prepared(tmp_path, kind), 64, 32, seed=0, cls=cls, sep=sep, pair=segment_pairs.next_segment
     )(0)
     split = dict.fromkeys((MaskedPairs, WholeWordMaskedPairs), 0)
     together = 0

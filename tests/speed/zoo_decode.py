@@ -7,7 +7,7 @@ import jax
 import zoo
 from tests.speed.competitor import Run, serve
 from tests.speed.work import Work, tokens
-from zoo.generate import generate
+from zoo.inference.generate import generate
 
 
 def build(work: Work, folder: Path, _: str) -> tuple[dict, Run]:

@@ -13,14 +13,16 @@ import zoo
 from tests.speed import work as shared
 from tests.speed.competitor import Run, serve
 from tests.speed.work import Work, labelled
-from train import finetuning, optimizers, replicas, tasks, ways
-from train.allocation import keep_freed_memory
-from train.data.epochs import epochs
-from train.tasks import Made
-from zoo import bert
-from zoo.rows import Row, pad
+from train.data.batches.epochs import epochs
+from train.devices.malloc import keep_freed_memory
+from train.finetuning import loop, unfreezing
+from train.finetuning.tasks import task
+from train.finetuning.tasks.task import Made
+from train.optimization import schedules
+from zoo.inference.batching import Row, pad
+from zoo.models import bert
 
-TASK = tasks.named("sentence")
+TASK = task.named("sentence")
 
 
 def build(work: Work, folder: Path, variant: str) -> tuple[dict, Run]:
@@ -34,21 +36,21 @@ def build(work: Work, folder: Path, variant: str) -> tuple[dict, Run]:
     logits_BC = model.apply({"params": params}, *first)
     total, weight = TASK.loss(logits_BC, jnp.array(classes[: work.rows]), first.documents)
 
-    schedule = optimizers.constant(1.0)
+    schedule = schedules.constant(1.0)
     paths = list(zoo.huggingface.flatten(params))
-    groups = ways.groups(paths, bert.GROUPS)
+    groups = unfreezing.groups(paths, bert.GROUPS)
     trained = [path for group in groups[-work.trained :] for path in group]
     rates = dict.fromkeys(paths, shared.LEARNING_RATE)
-    optimizer = ways.optimizer(schedule, rates, shared.WEIGHT_DECAY)
+    optimizer = unfreezing.optimizer(schedule, rates, shared.WEIGHT_DECAY)
     parts = [range(work.runs)] if variant != "alone" else [[run] for run in range(work.runs)]
     feeds = []
     for seeds in parts:
-        learner = replicas.begin(model, params, [], seeds)
-        learner = replicas.opened(learner, trained, len(seeds))
+        learner = seeds.begin(model, params, [], seeds)
+        learner = seeds.opened(learner, trained, len(seeds))
         order = epochs(lengths, work.max_length, work.rows, seeds)
-        arrays = replicas.table(TASK, made, max(order.rungs))
+        arrays = seeds.table(TASK, made, max(order.rungs))
         endless = range(1_000_000)
-        feeds.append(finetuning.updates(learner, TASK, optimizer, order, arrays, endless, 0.0))
+        feeds.append(loop.updates(learner, TASK, optimizer, order, arrays, endless, 0.0))
 
     def run(turns: int) -> None:
         for _ in range(turns * (order.steps if work.texts else 1)):

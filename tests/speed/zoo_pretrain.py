@@ -15,14 +15,14 @@ from tests.speed import zoo_weights
 from tests.speed.competitor import Run, serve
 from tests.speed.work import Work
 from tests.speed.zoo_step import stepped
-from train.allocation import keep_freed_memory
-from train.objectives.carried import Carried
-from train.objectives.distilled import Distilled
+from train.devices.malloc import keep_freed_memory
+from train.objectives.causal_stateful import Carried
+from train.objectives.distillation import Distilled
 from train.objectives.masked import Masked
-from train.objectives.ordered_pairs import OrderedPairs
-from train.objectives.replaced import Replaced, detection
-from train.objectives.spans import Spans
-from train.objectives.translated import Translated
+from train.objectives.replaced_token import Replaced, detection
+from train.objectives.sentence_order import OrderedPairs
+from train.objectives.sequence_to_sequence import Translated
+from train.objectives.span_corruption import Spans
 from train.step import cast, corrupt, total
 
 NOTES = {"albert": "one dropout a block more", "distilbert": "one dropout a block more"}

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import zoo
 from tests.speed.competitor import Run, serve
 from tests.speed.work import Work, waves
-from train.allocation import keep_freed_memory
-from zoo.cells import Stack
+from train.devices.malloc import keep_freed_memory
+from zoo.layers.recurrent import Stack
 
 
 def build(work: Work, folder: Path, _: str) -> tuple[dict, Run]:

@@ -13,11 +13,13 @@ import zoo
 from tests.speed import work as shared
 from tests.speed.competitor import Run, serve
 from tests.speed.work import Work
-from train import optimizers, parallel
-from train.allocation import keep_freed_memory
+from train.devices import placement
+from train.devices.malloc import keep_freed_memory
 from train.objectives.causal import Causal
-from train.objectives.masked_pairs import MaskedPairs
+from train.objectives.next_sentence import MaskedPairs
+from train.optimization import optimizers, schedules
 from train.step import cast, corrupt
+from zoo import registry
 
 NEXT_SENTENCE = ("pooler", "next_head")
 
@@ -71,13 +73,13 @@ def build(work: Work, folder: Path, _: str) -> tuple[dict, Run]:
 
 def stepped(work: Work, model, params, goal, data: list[dict]) -> Run:
     """Steps over examples by the trainer's own step."""
-    schedule = optimizers.constant(shared.LEARNING_RATE)
-    place = parallel.on_mesh(
+    schedule = schedules.constant(shared.LEARNING_RATE)
+    place = placement.on_mesh(
         model,
         goal,
         optimizers.adamw(schedule, *shared.BETAS, shared.EPSILON, shared.WEIGHT_DECAY, clip=None),
         schedule,
-        zoo.ARCHITECTURES[work.model].AXES,
+        registry.named(work.model).AXES,
         batch=work.rows,
         seed=0,
         dtype=work.dtype,

@@ -15,9 +15,11 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-import zoo
 from tests.speed.work import DROPOUT, Work
-from zoo import electra, huggingface
+from zoo import registry
+from zoo.formats import huggingface
+from zoo.models import electra
+from zoo.params import abstract, flatten, unflatten
 
 # ELECTRA's tiny size has a generator that only knows frequencies; the race has a real one.
 ELECTRA = electra.Config(
@@ -48,18 +50,18 @@ def sizes(work: Work, name: str, config) -> dict:
 
 def draw(work: Work, name: str, seed: int = 0):
     """A model of the sizes of a work and random weights: wide, so that no part is idle."""
-    architecture = zoo.ARCHITECTURES[name]
+    architecture = registry.named(name)
     config = ELECTRA if name == "electra" else architecture.SIZES[NAMES.get(name, f"{name}-tiny")]
     cls = architecture.TASKS["text"] if work.kind == "finetune" else architecture.Model
     model = cls(replace(config, dropout=DROPOUT, **sizes(work, name, config)))
     random, weights = np.random.default_rng(seed), {}
-    for path, leaf in huggingface.flatten(huggingface.abstract(model)).items():
+    for path, leaf in flatten(abstract(model)).items():
         spread = 0.1 if leaf.ndim == 1 or "bias" in path else 0.05
         if re.search("token_embedding", path) and name == "t5":
             spread = 1.0  # its head scales down
         centre = 1.0 if path.endswith("scale") else 0.0
         weights[path] = jnp.asarray(random.normal(centre, spread, leaf.shape), jnp.float32)
-    return model, huggingface.unflatten(weights)
+    return model, unflatten(weights)
 
 
 def teacher(work: Work):
@@ -82,7 +84,7 @@ def write(work: Work, folder: Path) -> None:
         model, params = teacher(work)
         huggingface.write(folder / "teacher", zoo.bert, model.config, params)
     else:
-        architecture = zoo.ARCHITECTURES[work.model]
+        architecture = registry.named(work.model)
         huggingface.write(folder, architecture, model.config, params, cls=type(model))
 
 

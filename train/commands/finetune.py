@@ -33,18 +33,18 @@ class Data:
 
     def examples(self):
         """The task and its examples by name, and what is to be said of them."""
-        from train import tasks
+        from train.finetuning.tasks import task
 
-        task, columns = tasks.named(self.task), tasks.columns(self.columns)
+        task, columns = task.named(self.task), task.columns(self.columns)
         if (self.train is None) == (self.tfds is None):
             raise ValueError("give either --train with a file or --tfds with a name")
         if self.tfds:
-            found = tasks.prepared(task, self.tfds, columns)
+            found = task.prepared(task, self.tfds, columns)
         else:
             files = {"train": self.train, "dev": self.dev, "test": self.test}
             found = {name: task.read(path, columns) for name, path in files.items() if path}
         remarks = [remark for some in found.values() for remark in some.remarks]
-        return task, tasks.split({n: x.examples for n, x in found.items()}, self.limit), remarks
+        return task, task.split({n: x.examples for n, x in found.items()}, self.limit), remarks
 
 
 @dataclass(frozen=True)
@@ -87,15 +87,16 @@ class Finetune(Data):
 
     def run(self):
         """Fine-tunes; prints what every run came to, and where the best is."""
-        from train import allocation, finetuning
+        from train.devices import malloc
+        from train.finetuning import loop
 
-        allocation.keep_freed_memory()
+        malloc.keep_freed_memory()
         task, data, remarks = self.examples()
         out = self.out or Path("runs") / f"{self.folder.name}-{self.task}"
-        names = finetuning.Choices._fields
-        choices = finetuning.Choices(**{name: getattr(self, name) for name in names})
-        result = finetuning.finetune(self.folder, task, data, out, choices, self.labels)
-        for line in (*remarks, *result.remarks, *finetuning.lines(result, task)):
+        names = loop.Choices._fields
+        choices = loop.Choices(**{name: getattr(self, name) for name in names})
+        result = loop.finetune(self.folder, task, data, out, choices, self.labels)
+        for line in (*remarks, *result.remarks, *loop.lines(result, task)):
             print(line)
         print(f"model folder: {out}")
 
@@ -123,11 +124,11 @@ class FindRate(Data):
 
     def run(self):
         """Prints the rate where the loss falls fastest, a good highest one for training."""
-        from train import finetuning, rates
+        from train.finetuning import learning_rate_finder, loop
 
         task, data, _ = self.examples()
-        choices = finetuning.Choices(batch=self.batch, length=self.length, seed=self.seed)
-        tried = finetuning.try_rates(
+        choices = loop.Choices(batch=self.batch, length=self.length, seed=self.seed)
+        tried = loop.try_rates(
             self.folder,
             task,
             data["train"],
@@ -136,6 +137,6 @@ class FindRate(Data):
             self.steps,
             self.labels,
         )
-        best = rates.steepest(*tried)
-        rates.draw(*tried, best, self.out)
+        best = learning_rate_finder.steepest(*tried)
+        learning_rate_finder.draw(*tried, best, self.out)
         print(f"the loss falls fastest at {best:.1e}: try --rate {best:.1e}\npicture: {self.out}")

@@ -1,6 +1,6 @@
 """Pairs of texts in the forms that the commands take them."""
 
-from train.data import parallel
+from train.data.sources import parallel_text
 
 
 def pairs(files, fields=None):
@@ -10,6 +10,6 @@ def pairs(files, fields=None):
     if len(files) == 2:
         if fields:
             raise ValueError("--fields are for a .jsonl, which holds both sides")
-        return parallel.lines(*files)
+        return parallel_text.lines(*files)
     (file,) = files
-    return parallel.table(file, fields)
+    return parallel_text.table(file, fields)

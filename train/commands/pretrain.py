@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from train.commands.ask import Generate
+from train.commands.infer import Generate
 from train.commands.pairs import pairs
 
 
@@ -67,20 +67,21 @@ class Pretrain:
         """Pretrains, then shows a sample and where things are."""
         import jax
 
-        from train import allocation, distillation, loop, parallel
-        from train.recipe import separate, with_config, with_fields
+        from train.devices import malloc, placement
+        from train.pretraining import distill, loop
         from train.recipes import recipe
+        from train.recipes.recipe import separate, with_config, with_fields
 
-        allocation.keep_freed_memory()
+        malloc.keep_freed_memory()
         if self.cluster:
-            parallel.start()
+            placement.start()
         plain = ("steps", "batch", "length", "seed", "dtype", "accumulate", "vocabulary")
         chosen = with_config(recipe(self.recipe), self.config)
         chosen = with_fields(chosen, **{name: getattr(self, name) for name in plain})
         if self.separate:
             chosen = separate(chosen)
         if self.teacher:
-            chosen = distillation.distilled(chosen, self.teacher)
+            chosen = distill.distilled(chosen, self.teacher)
         source, dev = self._sources(chosen.reading)
         out = self.out or Path("runs") / self.recipe
         figures = loop.pretrain(
@@ -96,7 +97,7 @@ class Pretrain:
         if not figures or jax.process_index() > 0:
             return
         if self.teacher:
-            print("\n".join(distillation.compare(out, self.teacher, chosen, source)))
+            print("\n".join(distill.compare(out, self.teacher, chosen, source)))
         if chosen.architecture in ("gpt2", "rnn"):
             print("a sample:")
             Generate(out, "The").run()
@@ -104,7 +105,7 @@ class Pretrain:
 
     def _sources(self, reading):
         """What to train and what to measure on; the latter is None for a part of the former."""
-        from train.data import text, tfds
+        from train.data.sources import text, tfds
 
         given = [name for name in ("text", "tfds", "source") if getattr(self, name)]
         if len(given) > 1:

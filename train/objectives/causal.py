@@ -5,8 +5,8 @@ B batch  L length
 
 import jax.numpy as jnp
 
-from train.objectives import objective, rngs
 from train.objectives.cross_entropy import cross_entropy
+from train.objectives.objective import objective, rngs
 
 
 @objective

@@ -8,8 +8,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from train.objectives import Term
-from zoo.layers import Scores
+from train.objectives.objective import Term
+from zoo.layers.embedding import Scores
 
 TOKENS_A_CHUNK = 256  # the fastest on a CPU for the head of a small model, measured
 

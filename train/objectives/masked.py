@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from train.objectives import objective, rngs
 from train.objectives.cross_entropy import cross_entropy
+from train.objectives.objective import objective, rngs
 
 
 @objective

@@ -2,7 +2,6 @@
 
 import difflib
 
-from train.recipe import Recipe
 from train.recipes import (
     albert,
     bert,
@@ -15,6 +14,7 @@ from train.recipes import (
     translators,
     xlnet,
 )
+from train.recipes.recipe import Recipe
 
 FAMILIES = (rnn, translators, gpt2, bert, xlnet, roberta, albert, electra, distilbert, t5)
 RECIPES = {name: make for family in FAMILIES for name, make in family.RECIPES.items()}

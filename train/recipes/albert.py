@@ -8,18 +8,19 @@ would predict 20 of 512 by default; the paper's rate is taken.
 import math
 from functools import partial
 
-from train import optimizers, tokenizers
-from train.data import pairs
-from train.objectives.ordered_pairs import OrderedPairs
-from train.optimizers import BIASES_AND_NORMS
-from train.recipe import Recipe, Task
-from zoo import albert
+from train.data import train_tokenizer
+from train.data.batches import segment_pairs
+from train.objectives.sentence_order import OrderedPairs
+from train.optimization import optimizers, schedules
+from train.optimization.weight_decay import BIASES_AND_NORMS
+from train.recipes.recipe import Recipe, Task
+from zoo.models import albert
 
 
 def task(tokenizer, config, length) -> Task:
     """Pairs in their order or turned round, of whose tokens 15 % are to be predicted."""
-    cls, sep, mask = tokenizers.special(tokenizer)
-    drawn = {"cls": cls, "sep": sep, "pair": pairs.sentence_order}
+    cls, sep, mask = train_tokenizer.special(tokenizer)
+    drawn = {"cls": cls, "sep": sep, "pair": segment_pairs.sentence_order}
     return Task(
         OrderedPairs(
             vocab_size=tokenizer.get_vocab_size(),
@@ -27,8 +28,8 @@ def task(tokenizer, config, length) -> Task:
             specials=(cls, sep),
             num_predictions=math.ceil(0.15 * length),
         ),
-        partial(pairs.train, **drawn),
-        partial(pairs.evaluate, **drawn),
+        partial(segment_pairs.train, **drawn),
+        partial(segment_pairs.evaluate, **drawn),
         words="masked",
         predicts_all=False,
     )
@@ -42,7 +43,7 @@ def albert_tiny() -> Recipe:
     """
     return _recipe(
         "albert-tiny",
-        schedule=lambda steps: optimizers.linear(5e-4, min(100, steps // 10), steps),
+        schedule=lambda steps: schedules.linear(5e-4, min(100, steps // 10), steps),
         optimizer=partial(optimizers.adamw, eps=1e-6, decay=0.01, clip=1.0),
         steps=600,
         batch=8,
@@ -56,7 +57,7 @@ def published(name: str) -> Recipe:
     """A published size with the paper's recipe, on lower-cased text."""
     return _recipe(
         name,
-        schedule=lambda steps: optimizers.bert_linear(1.76e-3, min(3125, steps // 10), steps),
+        schedule=lambda steps: schedules.bert_linear(1.76e-3, min(3125, steps // 10), steps),
         optimizer=partial(optimizers.lamb, eps=1e-6, decay=0.01, clip=1.0),
         steps=125_000,
         batch=4096,
@@ -70,7 +71,7 @@ def _recipe(name, **fields) -> Recipe:
         name=name,
         architecture="albert",
         config=albert.SIZES[name],
-        make_tokenizer=tokenizers.albert,
+        make_tokenizer=train_tokenizer.albert,
         end_of_document=None,
         task=task,
         undecayed=BIASES_AND_NORMS,

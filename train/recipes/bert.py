@@ -9,18 +9,19 @@ rest is a second run.
 import math
 from functools import partial
 
-from train import optimizers, tokenizers
-from train.data import pairs
-from train.objectives.masked_pairs import MaskedPairs, WholeWordMaskedPairs
-from train.optimizers import BIASES_AND_NORMS
-from train.recipe import Recipe, Task
-from zoo import bert
+from train.data import train_tokenizer
+from train.data.batches import segment_pairs
+from train.objectives.next_sentence import MaskedPairs, WholeWordMaskedPairs
+from train.optimization import optimizers, schedules
+from train.optimization.weight_decay import BIASES_AND_NORMS
+from train.recipes.recipe import Recipe, Task
+from zoo.models import bert
 
 
 def task(objective, tokenizer, config, length) -> Task:
     """Pairs of segments, of which 15 % of the tokens are to be predicted: 20 at 128, 77 at 512."""
-    cls, sep, mask = tokenizers.special(tokenizer)
-    drawn = {"cls": cls, "sep": sep, "pair": pairs.next_segment}
+    cls, sep, mask = train_tokenizer.special(tokenizer)
+    drawn = {"cls": cls, "sep": sep, "pair": segment_pairs.next_segment}
     return Task(
         objective(
             vocab_size=tokenizer.get_vocab_size(),
@@ -28,8 +29,8 @@ def task(objective, tokenizer, config, length) -> Task:
             specials=(cls, sep),
             num_predictions=math.ceil(0.15 * length),
         ),
-        partial(pairs.train, **drawn),
-        partial(pairs.evaluate, **drawn),
+        partial(segment_pairs.train, **drawn),
+        partial(segment_pairs.evaluate, **drawn),
         words="masked",
         predicts_all=False,
     )
@@ -44,7 +45,7 @@ def bert_tiny(objective=MaskedPairs) -> Recipe:
     return _recipe(
         "bert-tiny",
         objective,
-        schedule=lambda steps: optimizers.linear(3e-4, min(100, steps // 10), steps),
+        schedule=lambda steps: schedules.linear(3e-4, min(100, steps // 10), steps),
         steps=1200,
         batch=16,
         length=128,
@@ -63,7 +64,7 @@ def bert_shallow(objective=MaskedPairs) -> Recipe:
     return _recipe(
         "bert-shallow",
         objective,
-        schedule=lambda steps: optimizers.linear(1e-3, min(500, steps // 10), steps),
+        schedule=lambda steps: schedules.linear(1e-3, min(500, steps // 10), steps),
         steps=12_500,
         batch=16,
         length=128,
@@ -77,7 +78,7 @@ def published(size: str, objective=MaskedPairs) -> Recipe:
     return _recipe(
         size,
         objective,
-        schedule=lambda steps: optimizers.bert_linear(1e-4, min(10_000, steps // 10), steps),
+        schedule=lambda steps: schedules.bert_linear(1e-4, min(10_000, steps // 10), steps),
         steps=1_000_000,
         batch=256,
         length=128,
@@ -91,7 +92,7 @@ def _recipe(size, objective, **fields) -> Recipe:
         name=size if objective is MaskedPairs else size + WHOLE_WORD,
         architecture="bert",
         config=bert.SIZES[size],
-        make_tokenizer=partial(tokenizers.wordpiece, lowercase=lowercase),
+        make_tokenizer=partial(train_tokenizer.wordpiece, lowercase=lowercase),
         end_of_document=None,
         task=partial(task, objective),
         optimizer=partial(optimizers.adamw_bert, eps=1e-6, decay=0.01, clip=1.0),

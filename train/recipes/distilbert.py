@@ -9,10 +9,11 @@ learns alone, from hidden words.
 from dataclasses import replace
 from functools import partial
 
-from train import optimizers, tokenizers
-from train.recipe import Recipe
+from train.data import train_tokenizer
+from train.optimization import optimizers, schedules
+from train.recipes.recipe import Recipe
 from train.recipes.roberta import task
-from zoo import distilbert, roberta
+from zoo.models import distilbert, roberta
 
 
 def distilbert_tiny() -> Recipe:
@@ -25,7 +26,7 @@ def distilbert_tiny() -> Recipe:
         "distilbert-tiny",
         "distilbert",
         distilbert.SIZES["distilbert-tiny"],
-        schedule=lambda steps: optimizers.linear(5e-4, steps // 20, steps),
+        schedule=lambda steps: schedules.linear(5e-4, steps // 20, steps),
         steps=400,
         batch=8,
         length=128,
@@ -49,7 +50,7 @@ def published(name: str, architecture: str, config) -> Recipe:
         name,
         architecture,
         config,
-        schedule=lambda steps: optimizers.linear(5e-4, steps // 20, steps),
+        schedule=lambda steps: schedules.linear(5e-4, steps // 20, steps),
         steps=5_250,
         batch=4000,
         length=512,
@@ -59,12 +60,12 @@ def published(name: str, architecture: str, config) -> Recipe:
 
 def _recipe(name, architecture, config, **fields) -> Recipe:
     lowercase = name == "distilbert-tiny" or name.endswith("uncased")
-    wordpiece = partial(tokenizers.wordpiece, lowercase=lowercase)
+    wordpiece = partial(train_tokenizer.wordpiece, lowercase=lowercase)
     return Recipe(
         name=name,
         architecture=architecture,
         config=config,
-        make_tokenizer=tokenizers.roberta if architecture == "roberta" else wordpiece,
+        make_tokenizer=train_tokenizer.roberta if architecture == "roberta" else wordpiece,
         end_of_document=None,
         task=task,
         optimizer=partial(optimizers.adamw, b1=0.9, b2=0.98, eps=1e-6, decay=0.0, clip=5.0),

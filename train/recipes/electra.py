@@ -8,18 +8,19 @@ million updates of 128 rows of 128. Base: 2e-4, 766,000 of 256 rows of 512. Larg
 
 from functools import partial
 
-from train import optimizers, tokenizers
-from train.data import pairs
-from train.objectives.replaced import Replaced
-from train.optimizers import BIASES_AND_NORMS
-from train.recipe import Recipe, Task
-from zoo import electra
+from train.data import train_tokenizer
+from train.data.batches import segment_pairs
+from train.objectives.replaced_token import Replaced
+from train.optimization import optimizers, schedules
+from train.optimization.weight_decay import BIASES_AND_NORMS
+from train.recipes.recipe import Recipe, Task
+from zoo.models import electra
 
 
 def task(rate: float, tokenizer, config, length) -> Task:
     """Pairs that follow each other: 19 predictions at 128, 79 at 512, as in the released code."""
-    cls, sep, mask = tokenizers.special(tokenizer)
-    drawn = {"cls": cls, "sep": sep, "pair": pairs.following}
+    cls, sep, mask = train_tokenizer.special(tokenizer)
+    drawn = {"cls": cls, "sep": sep, "pair": segment_pairs.following}
     return Task(
         Replaced(
             vocab_size=tokenizer.get_vocab_size(),
@@ -28,8 +29,8 @@ def task(rate: float, tokenizer, config, length) -> Task:
             num_predictions=int((rate + 0.005) * length),
             rate=rate,
         ),
-        partial(pairs.train, **drawn),
-        partial(pairs.evaluate, **drawn),
+        partial(segment_pairs.train, **drawn),
+        partial(segment_pairs.evaluate, **drawn),
         words="masked",
         predicts_all=False,
     )
@@ -46,7 +47,7 @@ def electra_tiny() -> Recipe:
     return _recipe(
         "electra-tiny",
         0.15,
-        schedule=lambda steps: optimizers.linear(1e-3, min(100, steps // 10), steps),
+        schedule=lambda steps: schedules.linear(1e-3, min(100, steps // 10), steps),
         optimizer=partial(optimizers.adamw, b2=0.98, eps=1e-6, decay=0.01, clip=1.0),
         steps=1700,
         batch=16,
@@ -61,7 +62,7 @@ def published(name: str, rate: float, peak: float, **fields) -> Recipe:
     return _recipe(
         name,
         rate,
-        schedule=lambda steps: optimizers.linear(peak, min(10_000, steps // 10), steps),
+        schedule=lambda steps: schedules.linear(peak, min(10_000, steps // 10), steps),
         optimizer=partial(optimizers.adamw_bert, eps=1e-6, decay=0.01, clip=1.0),
         dtype="bfloat16",
         **fields,
@@ -73,7 +74,7 @@ def _recipe(name, rate: float, **fields) -> Recipe:
         name=name,
         architecture="electra",
         config=electra.SIZES[name],
-        make_tokenizer=partial(tokenizers.wordpiece, lowercase=True),
+        make_tokenizer=partial(train_tokenizer.wordpiece, lowercase=True),
         end_of_document=None,
         task=partial(task, rate),
         undecayed=BIASES_AND_NORMS,

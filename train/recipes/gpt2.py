@@ -8,12 +8,13 @@ rates of GPT-3 (Brown et al. 2020, table 2.1).
 
 from functools import partial
 
-from train import optimizers, tokenizers
-from train.data import windows
+from train.data import train_tokenizer
+from train.data.batches import windows
 from train.objectives.causal import Causal
-from train.optimizers import BIASES_AND_NORMS
-from train.recipe import Recipe, Task
-from zoo import gpt2
+from train.optimization import optimizers, schedules
+from train.optimization.weight_decay import BIASES_AND_NORMS
+from train.recipes.recipe import Recipe, Task
+from zoo.models import gpt2
 
 END = "<|endoftext|>"
 
@@ -37,7 +38,7 @@ def gpt2_tiny() -> Recipe:
     """
     return _recipe(
         "gpt2-tiny",
-        schedule=lambda steps: optimizers.cosine(1e-3, min(50, steps // 10), steps, 1e-4),
+        schedule=lambda steps: schedules.cosine(1e-3, min(50, steps // 10), steps, 1e-4),
         steps=600,
         batch=8,
         length=128,
@@ -50,7 +51,7 @@ def published(name: str, peak: float) -> Recipe:
     """A published size: 300,000 updates of half a million tokens."""
     return _recipe(
         name,
-        schedule=lambda steps: optimizers.cosine(peak, min(2000, steps // 10), steps, peak / 10),
+        schedule=lambda steps: schedules.cosine(peak, min(2000, steps // 10), steps, peak / 10),
         steps=300_000,
         batch=512,
         length=1024,
@@ -63,7 +64,7 @@ def _recipe(name, **fields) -> Recipe:
         name=name,
         architecture="gpt2",
         config=gpt2.SIZES[name],
-        make_tokenizer=tokenizers.byte_level_bpe,
+        make_tokenizer=train_tokenizer.byte_level_bpe,
         end_of_document=END,
         task=task,
         optimizer=partial(optimizers.adamw, b1=0.9, b2=0.95, decay=0.1, clip=1.0),

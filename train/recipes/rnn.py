@@ -8,12 +8,13 @@ the clipping a part of it. An epoch is that of the Penn Treebank: 929,589 tokens
 
 from functools import partial
 
-from train import optimizers, tokenizers
-from train.data import columns
-from train.objectives.carried import Carried
-from train.recipe import Recipe, Task
+from train.data import train_tokenizer
+from train.data.batches import contiguous
+from train.objectives.causal_stateful import Carried
+from train.optimization import optimizers, schedules
 from train.recipes.gpt2 import END
-from zoo import rnn
+from train.recipes.recipe import Recipe, Task
+from zoo.models import rnn
 
 EPOCH = 929_589  # tokens
 
@@ -22,8 +23,8 @@ def task(tokenizer, config, length) -> Task:
     """Columns of a stream in which every document opens with the end-of-text token."""
     return Task(
         Carried(tokenizer.token_to_id(END)),
-        columns.train,
-        columns.evaluate,
+        contiguous.train,
+        contiguous.evaluate,
         words="token",
         predicts_all=True,
     )
@@ -37,7 +38,7 @@ def tiny(name: str) -> Recipe:
     """
     return _recipe(
         name,
-        schedule=lambda steps: optimizers.cosine(2e-3, min(50, steps // 10), steps, 2e-4),
+        schedule=lambda steps: schedules.cosine(2e-3, min(50, steps // 10), steps, 2e-4),
         optimizer=partial(optimizers.adamw, decay=0.01, clip=1.0),
         steps=600,
         batch=16,
@@ -53,7 +54,7 @@ def published(name: str, hold: int, factor: float, epochs: int, clip: float, **f
     epoch = EPOCH // (batch * length)
     return _recipe(
         name,
-        schedule=lambda steps: optimizers.staircase(length, hold * epoch, epoch, factor),
+        schedule=lambda steps: schedules.staircase(length, hold * epoch, epoch, factor),
         optimizer=partial(optimizers.sgd, clip=clip / length),
         steps=epochs * epoch,
         **fields,
@@ -65,7 +66,7 @@ def _recipe(name, **fields) -> Recipe:
         name=name,
         architecture="rnn",
         config=rnn.SIZES[name],
-        make_tokenizer=tokenizers.byte_level_bpe,
+        make_tokenizer=train_tokenizer.byte_level_bpe,
         end_of_document=END,
         task=task,
         undecayed=(r"bias$",),

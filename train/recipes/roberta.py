@@ -8,16 +8,17 @@ Liu et al. 2019, sections 2.3 and 5 and table 9: Adam 0.9 / 0.98, epsilon 1e-6, 
 import math
 from functools import partial
 
-from train import optimizers, tokenizers
-from train.data import sentences
+from train.data import train_tokenizer
+from train.data.batches import full_sentences
 from train.objectives.masked import Masked
-from train.recipe import Recipe, Task
-from zoo import roberta
+from train.optimization import optimizers, schedules
+from train.recipes.recipe import Recipe, Task
+from zoo.models import roberta
 
 
 def task(tokenizer, config, length) -> Task:
     """Whole sentences, of whose tokens 15 % are to be predicted: 77 at 512."""
-    cls, sep, mask = tokenizers.special(tokenizer)
+    cls, sep, mask = train_tokenizer.special(tokenizer)
     return Task(
         Masked(
             vocab_size=tokenizer.get_vocab_size(),
@@ -25,8 +26,8 @@ def task(tokenizer, config, length) -> Task:
             specials=(cls, sep),
             num_predictions=math.ceil(0.15 * length),
         ),
-        partial(sentences.train, cls=cls, sep=sep),
-        partial(sentences.evaluate, cls=cls, sep=sep),
+        partial(full_sentences.train, cls=cls, sep=sep),
+        partial(full_sentences.evaluate, cls=cls, sep=sep),
         words="masked",
         predicts_all=False,
     )
@@ -39,7 +40,7 @@ def roberta_tiny() -> Recipe:
     """
     return _recipe(
         "roberta-tiny",
-        schedule=lambda steps: optimizers.linear(5e-4, min(100, steps // 10), steps),
+        schedule=lambda steps: schedules.linear(5e-4, min(100, steps // 10), steps),
         steps=600,
         batch=8,
         length=128,
@@ -52,7 +53,7 @@ def published(name: str, peak: float, warmup: int) -> Recipe:
     """A published size with the paper's recipe."""
     return _recipe(
         name,
-        schedule=lambda steps: optimizers.linear(peak, min(warmup, steps // 10), steps),
+        schedule=lambda steps: schedules.linear(peak, min(warmup, steps // 10), steps),
         steps=500_000,
         batch=8192,
         length=512,
@@ -65,7 +66,7 @@ def _recipe(name, **fields) -> Recipe:
         name=name,
         architecture="roberta",
         config=roberta.SIZES[name],
-        make_tokenizer=tokenizers.roberta,
+        make_tokenizer=train_tokenizer.roberta,
         end_of_document=None,
         task=task,
         optimizer=partial(optimizers.adamw, b1=0.9, b2=0.98, eps=1e-6, decay=0.01, clip=None),

@@ -7,18 +7,19 @@ are cut out). Version 1.1 was trained without dropout, with the same recipe.
 
 from functools import partial
 
-from train import optimizers, tokenizers
-from train.data import windows
-from train.objectives import spans
-from train.objectives.spans import Spans
-from train.recipe import Recipe, Task
-from zoo import t5, t5v11
+from train.data import train_tokenizer
+from train.data.batches import windows
+from train.objectives import span_corruption
+from train.objectives.span_corruption import Spans
+from train.optimization import optimizers, schedules
+from train.recipes.recipe import Recipe, Task
+from zoo.models import t5, t5_v1_1
 
 
 def task(tokenizer, config, length) -> Task:
     """Windows of so many tokens that `length` are left when spans are cut out."""
     sentinel, end = map(tokenizer.token_to_id, ("<extra_id_0>", "</s>"))
-    raw = spans.raw_length(length)
+    raw = span_corruption.raw_length(length)
     # The length of a recipe is that of the inputs; a window has the raw one.
     cut = lambda make: (
         lambda corpus, length, *rest, **more: make(corpus, raw, *rest, overlap=0, **more)
@@ -29,7 +30,7 @@ def task(tokenizer, config, length) -> Task:
         cut(windows.evaluate),
         words="token",
         predicts_all=False,
-        level=lambda words: spans.unigram_level(words, raw),
+        level=lambda words: span_corruption.unigram_level(words, raw),
     )
 
 
@@ -42,7 +43,7 @@ def t5_tiny() -> Recipe:
         "t5-tiny",
         "t5",
         t5.SIZES["t5-tiny"],
-        schedule=lambda steps: optimizers.linear(1e-2, min(50, steps // 10), steps),
+        schedule=lambda steps: schedules.linear(1e-2, min(50, steps // 10), steps),
         steps=320,
         batch=8,
         length=128,
@@ -57,7 +58,7 @@ def published(name: str, architecture: str, config) -> Recipe:
         name,
         architecture,
         config,
-        schedule=lambda steps: optimizers.inverse_square_root(0.01, 10_000),
+        schedule=lambda steps: schedules.inverse_square_root(0.01, 10_000),
         steps=1_000_000,
         batch=2048,
         length=512,
@@ -70,7 +71,7 @@ def _recipe(name, architecture, config, **fields) -> Recipe:
         name=name,
         architecture=architecture,
         config=config,
-        make_tokenizer=tokenizers.t5,
+        make_tokenizer=train_tokenizer.t5,
         end_of_document=None,
         task=task,
         optimizer=lambda schedule, decay_mask: optimizers.adafactor(schedule),
@@ -84,7 +85,7 @@ RECIPES = {
     "t5-tiny": t5_tiny,
     **{
         size: partial(published, size, architecture, config)
-        for architecture, release in (("t5", t5), ("t5v1_1", t5v11))
+        for architecture, release in (("t5", t5), ("t5_v1_1", t5_v1_1))
         for size, config in release.SIZES.items()
         if size != "t5-tiny"
     },

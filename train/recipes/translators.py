@@ -19,12 +19,13 @@ million pairs, or English to German, 4.5 million, that the papers took.
 
 from functools import partial
 
-from train import optimizers, tokenizers
-from train.data import buckets
-from train.objectives.translated import Translated
-from train.reading import END, PAIRS
-from train.recipe import Recipe, Task
-from zoo import bahdanau, luong, seq2seq, transformer
+from train.data import train_tokenizer
+from train.data.batches import length_buckets
+from train.data.reading import END, PAIRS
+from train.objectives.sequence_to_sequence import Translated
+from train.optimization import optimizers, schedules
+from train.recipes.recipe import Recipe, Task
+from zoo.models import bahdanau, luong, seq2seq, transformer
 
 WORDS = 25  # of a sentence
 FRENCH, GERMAN = 12_000_000, 4_500_000  # pairs
@@ -34,8 +35,8 @@ def task(smoothing: float, tokenizer, config, length) -> Task:
     """Pairs of about one length; what is predicted is the target."""
     return Task(
         Translated(config.start, tokenizer.token_to_id(END), smoothing),
-        buckets.train,
-        buckets.evaluate,
+        length_buckets.train,
+        length_buckets.evaluate,
         words="token",
         predicts_all=False,
     )
@@ -50,7 +51,7 @@ def tiny(name: str, architecture, steps: int = 1500) -> Recipe:
     return _recipe(
         name,
         architecture,
-        schedule=lambda steps: optimizers.cosine(2e-3, min(100, steps // 10), steps, 2e-4),
+        schedule=lambda steps: schedules.cosine(2e-3, min(100, steps // 10), steps, 2e-4),
         optimizer=partial(optimizers.adamw, decay=0.0, clip=1.0),
         steps=steps,
         batch=16,
@@ -69,7 +70,7 @@ def small(name: str, architecture, rate: float) -> Recipe:
         name,
         architecture,
         0.1,
-        schedule=lambda steps: optimizers.cosine(rate, min(400, steps // 10), steps, rate / 20),
+        schedule=lambda steps: schedules.cosine(rate, min(400, steps // 10), steps, rate / 20),
         optimizer=partial(optimizers.adamw, b2=0.98, decay=0.0, clip=1.0),
         steps=3000,
         batch=16,
@@ -88,7 +89,7 @@ def gradient_descent(
     return _recipe(
         name,
         architecture,
-        schedule=lambda _: optimizers.staircase(
+        schedule=lambda _: schedules.staircase(
             rate * WORDS, int(hold * steps), int(every * steps), 2.0
         ),
         optimizer=partial(optimizers.sgd, clip=5.0 / WORDS),
@@ -103,7 +104,7 @@ def bahdanau_published() -> Recipe:
     return _recipe(
         "bahdanau",
         bahdanau,
-        schedule=lambda steps: optimizers.constant(1.0),
+        schedule=lambda steps: schedules.constant(1.0),
         optimizer=optimizers.adadelta,
         steps=5 * FRENCH // 80,
         batch=80,
@@ -118,7 +119,7 @@ def transformer_published(name: str, steps: int, average: int) -> Recipe:
         name,
         transformer,
         0.1,
-        schedule=lambda steps: optimizers.inverse_square_root((config.width * 4000) ** -0.5, 4000),
+        schedule=lambda steps: schedules.inverse_square_root((config.width * 4000) ** -0.5, 4000),
         optimizer=partial(optimizers.adamw, b2=0.98, eps=1e-9, decay=0.0, clip=None),
         steps=steps,
         average=average,
@@ -133,12 +134,12 @@ def _recipe(name, architecture, smoothing: float = 0.0, **fields) -> Recipe:
         name=name,
         architecture=architecture.published(architecture.Config())["model_type"],
         config=architecture.SIZES[name],
-        make_tokenizer=tokenizers.pairs,
+        make_tokenizer=train_tokenizer.pairs,
         end_of_document=None,
         task=partial(task, smoothing),
         undecayed=(r"bias$",),
         reading=PAIRS,
-        separate=None if architecture is transformer else tokenizers.separate,
+        separate=None if architecture is transformer else train_tokenizer.separate,
         **fields,
     )
 

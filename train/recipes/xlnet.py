@@ -8,12 +8,13 @@ here, at BERT's batch.
 
 from functools import partial
 
-from train import optimizers, tokenizers
-from train.data import streams
-from train.objectives.permuted import Permuted
-from train.optimizers import BIASES_AND_NORMS
-from train.recipe import Recipe, Task
-from zoo import xlnet
+from train.data import train_tokenizer
+from train.data.batches import permutation_rows
+from train.objectives.permutation import Permuted
+from train.optimization import optimizers, schedules
+from train.optimization.weight_decay import BIASES_AND_NORMS
+from train.recipes.recipe import Recipe, Task
+from zoo.models import xlnet
 
 
 def task(tokenizer, config, length) -> Task:
@@ -29,8 +30,8 @@ def task(tokenizer, config, length) -> Task:
             memory=length * 3 // 4,
             perm_size=length // 2,
         ),
-        partial(streams.train, **drawn),
-        partial(streams.evaluate, **drawn),
+        partial(permutation_rows.train, **drawn),
+        partial(permutation_rows.evaluate, **drawn),
         words="token",
         predicts_all=False,
     )
@@ -43,7 +44,7 @@ def xlnet_tiny() -> Recipe:
     """
     return _recipe(
         "xlnet-tiny",
-        schedule=lambda steps: optimizers.linear(3e-4, min(100, steps // 10), steps),
+        schedule=lambda steps: schedules.linear(3e-4, min(100, steps // 10), steps),
         steps=900,
         batch=8,
         length=128,
@@ -56,7 +57,7 @@ def published(name: str, batch: int) -> Recipe:
     """A published size with the paper's recipe."""
     return _recipe(
         name,
-        schedule=lambda steps: optimizers.linear(4e-4, min(40_000, steps // 10), steps),
+        schedule=lambda steps: schedules.linear(4e-4, min(40_000, steps // 10), steps),
         steps=500_000,
         batch=batch,
         length=512,
@@ -69,7 +70,7 @@ def _recipe(name, **fields) -> Recipe:
         name=name,
         architecture="xlnet",
         config=xlnet.SIZES[name],
-        make_tokenizer=tokenizers.unigram,
+        make_tokenizer=train_tokenizer.unigram,
         end_of_document="<eod>",
         task=task,
         optimizer=partial(optimizers.adamw_bert, eps=1e-6, decay=0.01, clip=1.0),

@@ -1,0 +1,246 @@
+import dataclasses
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import zoo.tokenizer
+from orbax.checkpoint import v1 as ocp
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+
+from train.checkpoint import Checkpoints
+from zoo.checkpoints import model_folder
+from zoo.checkpoints.arrays import flatten
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    width: int = 4
+    dropout: float = 0.1
+
+
+def parameters(seed):
+    random = np.random.default_rng(seed)
+    return {
+        "blocks_0": {"kernel": jnp.asarray(random.normal(size=(64, 8)), "float32")},
+        "norm": {"scale": jnp.asarray(random.normal(size=8), jnp.bfloat16)},
+    }
+
+
+def words(*names):
+    return Tokenizer(WordLevel({name: i for i, name in enumerate(names)}, unk_token=names[0]))
+
+
+def bits(params):
+    return {path: np.asarray(x).tobytes() for path, x in flatten(params).items()}
+
+
+def contents(folder):
+    """All that a model folder says: its config, its parameters, its tokenizer."""
+    model = model_folder.manifest(folder)
+    tokenizer = None
+    if model["tokenizer"] is not None:
+        tokenizer = zoo.tokenizer.fingerprint(zoo.tokenizer.load(folder))
+        assert tokenizer == model["tokenizer"]
+    else:
+        assert not (folder / "tokenizer.json").exists()
+    return model["config"], bits(model_folder.read(folder)), tokenizer
+
+
+def begin_run(folder, *seeds):
+    """A run that has saved steps 0, 1, ... and no model yet."""
+    model_folder.write(folder, "gpt2", Config())
+    checkpoints = Checkpoints(folder, keep=9)
+    for step, seed in enumerate(seeds):
+        checkpoints.save(step, parameters(seed), {"moments": parameters(99)}, {}, {})
+    checkpoints.close()
+
+
+def damage(folder):
+    file = max(folder.rglob("d/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 8
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["model", "a run/with spaces", "deep/er"])
+def test_a_folder_gives_back_what_was_written(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    params, tokenizer = parameters(1), words("a", "b")
+    model_folder.write(name, "gpt2", Config(width=8), params, tokenizer)
+    found = model_folder.read(name)
+    assert bits(found) == bits(params)
+    assert found["norm"]["scale"].dtype == jnp.bfloat16
+    model = model_folder.manifest(Path(name))
+    assert model["architecture"] == "gpt2"
+    assert Config(**model["config"]) == Config(width=8)
+    assert model["zoo"] == zoo.__version__
+    assert model["tokenizer"] == zoo.tokenizer.fingerprint(zoo.tokenizer.load(name))
+    assert model["parameters"]["norm/scale"]["shape"] == [8]
+    assert model["parameters"]["norm/scale"]["dtype"] == "bfloat16"
+    assert sorted(p.name for p in Path(name).iterdir()) == [
+        *("model.json", "params", "tokenizer.json")
+    ]
+
+
+def test_a_folder_can_be_moved_and_orbax_reads_its_parameters(tmp_path):
+    params = parameters(1)
+    model_folder.write(tmp_path / "a", "gpt2", Config(), params)
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert bits(model_folder.read(tmp_path / "b")) == bits(params)
+    target = {path: np.empty(x.shape, x.dtype) for path, x in flatten(params).items()}
+    theirs = ocp.load(tmp_path / "b" / "params", target, checkpointable_name=None)
+    assert bits(theirs) == bits(params)
+
+
+def test_writing_again_replaces_the_model_and_nothing_else(tmp_path):
+    model_folder.write(tmp_path, "gpt2", Config(), parameters(1), words("a"))
+    (tmp_path / "curves.png").write_text("curves")
+    model_folder.write(tmp_path, "gpt2", Config(width=8), parameters(2))
+    assert contents(tmp_path) == ({"width": 8, "dropout": 0.1}, bits(parameters(2)), None)
+    assert (tmp_path / "curves.png").read_text() == "curves"
+
+
+class Stopped(BaseException):
+    pass
+
+
+def test_an_interrupted_write_leaves_the_old_folder_or_the_new_one(tmp_path, monkeypatch):
+    """Stops a write before each thing that it does to the disk, and halfway through removals."""
+    old = lambda folder: model_folder.write(folder, "gpt2", Config(), parameters(1), words("a"))
+    new = lambda folder: model_folder.write(
+        folder, "gpt2", Config(8), parameters(2), words("a", "b")
+    )
+    old(tmp_path / "old")
+    new(tmp_path / "new")
+    before, after = contents(tmp_path / "old"), contents(tmp_path / "new")
+    countdown = [0]
+
+    def stopping(action, half=None):
+        def run(*arguments, **keywords):
+            countdown[0] -= 1
+            if countdown[0] == 0:
+                if half is not None:
+                    half(arguments[0])
+                raise Stopped
+            return action(*arguments, **keywords)
+
+        return run
+
+    half_removed = lambda path: next(p for p in Path(path).rglob("*") if p.is_file()).unlink()
+    seen = []
+    for stop_at in range(1, 99):
+        folder = tmp_path / str(stop_at)
+        shutil.copytree(tmp_path / "old", folder)
+        countdown[0] = stop_at
+        with monkeypatch.context() as patch:
+            for name in ("rename", "replace", "write_text", "unlink", "mkdir"):
+                patch.setattr(Path, name, stopping(getattr(Path, name)))
+            patch.setattr(shutil, "rmtree", stopping(shutil.rmtree, half_removed))
+            patch.setattr(checkpoint, "save", stopping(model_folder.save))
+            try:
+                new(folder)
+            except Stopped:
+                pass
+            else:
+                break
+        seen.append(contents(folder))
+        assert seen[-1] in (before, after), f"neither old nor new after {stop_at}"
+        new(folder)
+        assert contents(folder) == after
+        assert not list(folder.glob(".*"))
+    assert seen[0] == before
+    assert seen[-1] == after
+    assert len(seen) >= 8
+
+
+def test_a_run_without_a_model_gives_its_newest_step(tmp_path):
+    begin_run(tmp_path, 1, 2)
+    assert bits(model_folder.read(tmp_path)) == bits(parameters(2))
+    assert model_folder.manifest(tmp_path)["parameters"] is None
+    model_folder.write(tmp_path, "gpt2", Config(), parameters(3))
+    assert bits(model_folder.read(tmp_path)) == bits(parameters(3))
+    shutil.rmtree(tmp_path / "params")
+    assert bits(model_folder.read(tmp_path)) == bits(parameters(2))
+
+
+def test_parameters_are_read_without_the_optimizer(tmp_path):
+    begin_run(tmp_path, 1)
+    step = tmp_path / "checkpoints" / "0"
+    assert list((step / "state").rglob("d/*"))
+    shutil.rmtree(step / "state")
+    for name in ("_CHECKPOINT_METADATA", "params/_sharding", "params/_METADATA"):
+        (step / name).unlink()
+    assert bits(model_folder.read(tmp_path)) == bits(parameters(1))
+
+
+def test_a_damaged_step_is_passed_over_with_a_warning(tmp_path):
+    begin_run(tmp_path, 1, 2, 3)
+    damage(tmp_path / "checkpoints" / "2" / "params")
+    (tmp_path / "checkpoints" / "1" / "meta" / "data.json").write_text("{}")
+    with pytest.warns(UserWarning, match="step 0 is read instead") as warned:
+        params = model_folder.read(tmp_path)
+    assert "checkpoints/2/params: not the bits that were saved: " in str(warned[0].message)
+    assert "checkpoints/1/meta/data.json cannot be read" in str(warned[1].message)
+    assert bits(params) == bits(parameters(1))
+    damage(tmp_path / "checkpoints" / "0" / "params")
+    with pytest.raises(model_folder.Damaged, match=r"has no good step: .*/2/.*/1/.*/0/"):
+        model_folder.read(tmp_path)
+
+
+def test_a_damaged_model_names_the_parameter(tmp_path):
+    model_folder.write(tmp_path, "gpt2", Config(), parameters(1))
+    damage(tmp_path / "params")
+    with pytest.raises(model_folder.Damaged, match="blocks_0/kernel") as error:
+        model_folder.read(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_no_model_folder_is_said_in_one_line(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"^no such folder: .*nowhere$"):
+        model_folder.manifest(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"it has no model\.json$"):
+        model_folder.read(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"may be Hugging Face's: try `zoo import .* OUT`"):
+        model_folder.read(tmp_path)
+    (tmp_path / "model.json").write_text('{"architecture"')
+    with pytest.raises(ValueError, match=r"model\.json is not valid JSON: "):
+        model_folder.manifest(tmp_path)
+    (tmp_path / "model.json").write_text('{"architecture": "gpt2", "config": {}}')
+    with pytest.raises(ValueError, match=r"it lacks class, zoo, tokenizer, parameters$"):
+        model_folder.manifest(tmp_path)
+
+
+def test_a_run_that_saved_nothing_has_no_parameters(tmp_path):
+    model_folder.write(tmp_path, "gpt2", Config())
+    with pytest.raises(FileNotFoundError, match="neither params/ nor a saved step"):
+        model_folder.read(tmp_path)
+
+
+def test_a_pickle_is_never_opened(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "sprung",)
+
+    model_folder.write(tmp_path, "gpt2", Config(), parameters(1))
+    shutil.rmtree(tmp_path / "params")
+    (tmp_path / "params").mkdir()
+    for name in ("manifest.ocdbt", "params.pkl", "pytorch_model.bin"):
+        (tmp_path / "params" / name).write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(model_folder.Damaged, match="cannot be read"):
+        model_folder.read(tmp_path)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_model_json_is_plain_json(tmp_path):
+    model_folder.write(tmp_path, "gpt2", Config(), parameters(1))
+    model = json.loads((tmp_path / "model.json").read_text())
+    assert model["parameters"] == model_folder.describe(parameters(1))
+    assert {
+        p: x["fingerprint"] for p, x in model["parameters"].items()
+    } == model_folder.fingerprint(parameters(1))

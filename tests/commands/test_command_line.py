@@ -1,0 +1,288 @@
+"""The command line: what the user can mend is one line that says how, and no traceback."""
+
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import zoo
+from tests import tiny, tiny_run
+from train import __main__ as cli
+from train.data.sources import dates
+from zoo import tokenizers
+from zoo.checkpoints import model_folder
+from zoo.tokenizers import published
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Each test in an empty folder, with a cache of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+
+
+def refusal(monkeypatch, capsys, *arguments) -> str:
+    """The one line with which a command is refused."""
+    monkeypatch.setattr(sys, "argv", ["zoo", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    said = capsys.readouterr()
+    assert caught.value.code == 2
+    assert said.err.startswith("zoo: ")
+    assert said.err.count("\n") == 1
+    return said.err.strip()
+
+
+def run(monkeypatch, *arguments, read=None) -> str | None:
+    """What a command prints, where `read` is capsys."""
+    monkeypatch.setattr(sys, "argv", ["zoo", *map(str, arguments)])
+    cli.main()
+    return read and read.readouterr().out
+
+
+def test_a_recipe_that_does_not_exist_is_answered_with_the_nearest(monkeypatch, capsys):
+    line = refusal(monkeypatch, capsys, "pretrain", "gpt2-tinny")
+    assert line == "zoo: unknown recipe 'gpt2-tinny'; did you mean 'gpt2-tiny'?"
+    assert "zoo list" in refusal(monkeypatch, capsys, "pretrain", "@@@@")
+
+
+def test_a_file_that_does_not_exist_is_named(monkeypatch, capsys):
+    line = refusal(monkeypatch, capsys, "pretrain", "gpt2-tiny", "--text", "no/such.txt")
+    assert line == "zoo: no such text file: no/such.txt"
+
+
+def test_an_empty_text_is_named(monkeypatch, capsys):
+    Path("empty.txt").write_text(" \n\n")
+    line = refusal(monkeypatch, capsys, "pretrain", "gpt2-tiny", "--text", "empty.txt")
+    assert line == "zoo: no text in empty.txt"
+
+
+def test_a_text_that_holds_what_a_recipe_puts_there_is_refused(monkeypatch, capsys):
+    Path("sentinels.txt").write_text("A text with <extra_id_3> in it.")
+    line = refusal(monkeypatch, capsys, "pretrain", "t5-tiny", "--text", "sentinels.txt")
+    assert "document 0 of the text holds '<extra_id_3>'" in line
+    assert "remove it" in line
+
+
+def test_a_text_too_short_for_its_vocabulary_says_so(monkeypatch, capsys):
+    Path("short.txt").write_text("A short text.")
+    line = refusal(monkeypatch, capsys, "pretrain", "gpt2-tiny", "--text", "short.txt")
+    assert "the text gives a vocabulary of" in line
+    assert "give more text" in line
+
+
+def test_a_text_too_short_for_one_window_says_so(monkeypatch, capsys):
+    Path("short.txt").write_text("w1 w2 w3. W4 w5 w6. W7 w8.")
+    tokenizers.save(tiny_run.tokenizer(), "words")
+    line = refusal(
+        monkeypatch, capsys, "pretrain", "gpt2-tiny", "--text", "short.txt", "--tokenizer", "words"
+    )
+    assert "a window of length 128 needs 129: give more text, or a shorter length" in line
+
+
+def test_bytes_that_are_not_utf8_are_named_with_file_and_place(monkeypatch, capsys):
+    Path("good.txt").write_text("good")
+    Path("bad.txt").write_bytes(b"good \xff bad")
+    line = refusal(monkeypatch, capsys, "pretrain", "gpt2-tiny", "--text", "good.txt", "bad.txt")
+    assert line.startswith("zoo: bad.txt is not UTF-8 at byte 5 ")
+
+
+def test_a_length_over_that_of_the_model_is_refused(monkeypatch, capsys):
+    line = refusal(monkeypatch, capsys, "pretrain", "gpt2-tiny", "--length", "257")
+    assert line == "zoo: --length 257 is over the 256 of gpt2-tiny"
+
+
+@pytest.mark.parametrize("name", ["steps", "batch", "length", "accumulate"])
+def test_a_count_below_one_is_refused(name, monkeypatch, capsys):
+    line = refusal(monkeypatch, capsys, "pretrain", "gpt2-tiny", f"--{name}", "0")
+    assert line == f"zoo: --{name} must be at least 1, not 0"
+
+
+def test_a_tokenizer_with_more_words_than_the_model_is_refused(monkeypatch, capsys):
+    Path("text.txt").write_text("a text")
+    large = tiny_run.tokenizer()
+    large.add_tokens([f"more{number}" for number in range(5000)])
+    tokenizers.save(large, "large")
+    line = refusal(
+        monkeypatch, capsys, "pretrain", "gpt2-tiny", "--text", "text.txt", "--tokenizer", "large"
+    )
+    assert "the tokenizer has 5064 words, gpt2-tiny has room for 4096" in line
+    assert "--vocabulary 5064" in line
+
+
+def test_a_tokenizer_without_the_end_of_a_document_is_refused(monkeypatch, capsys):
+    Path("text.txt").write_text("a text")
+    wordless = published.wordpiece(tiny_run.tokenizer().model, lowercase=True)
+    tokenizers.save(wordless, "wordless")
+    line = refusal(
+        monkeypatch, capsys, "pretrain", "gpt2-tiny", "--text", "text.txt", "--tokenizer",
+        "wordless",
+    )  # fmt: skip
+    assert line == "zoo: the tokenizer has no <|endoftext|>, which gpt2-tiny needs"
+
+
+def test_two_kinds_of_text_at_once_are_refused(monkeypatch, capsys):
+    line = refusal(
+        monkeypatch, capsys, "pretrain", "gpt2-tiny", "--text", "a.txt", "--tfds", "wikipedia"
+    )
+    assert line == "zoo: --text and --tfds exclude each other"
+
+
+@pytest.mark.parametrize("command", ["generate", "evaluate", "export"])
+def test_a_folder_that_does_not_exist_is_named(command, monkeypatch, capsys):
+    rest = {"generate": ["The"], "evaluate": [], "export": ["out"]}[command]
+    assert "no/such" in refusal(monkeypatch, capsys, command, "no/such", *rest)
+
+
+def test_weights_in_a_pickle_are_refused_and_never_opened(monkeypatch, capsys):
+    class Trap:
+        def __reduce__(self):
+            return Path.touch, (Path("opened"),)
+
+    folder = Path("pickled")
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "gpt2"}')
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Trap()))
+    for command in (["generate", folder], ["import", folder, "out"]):
+        assert "safetensors" in refusal(monkeypatch, capsys, *command)
+    assert not Path("opened").exists()
+
+
+def test_a_command_that_is_refused_leaves_no_run_behind(monkeypatch, capsys):
+    refusal(monkeypatch, capsys, "pretrain", "gpt2-tiny", "--length", "257", "--out", "run")
+    refusal(monkeypatch, capsys, "pretrain", "gpt2-tiny", "--text", "none.txt", "--out", "run")
+    assert not Path("run").exists()
+
+
+def test_a_model_is_evaluated_and_continued(monkeypatch, capsys):
+    words = tiny_run.tokenizer()
+    model_folder.write("folder", "gpt2", tiny_run.CONFIG, tiny_run.wide_params(), words)
+    Path("text.txt").write_text("\n\n".join(tiny_run.documents(count=4)))
+    arguments = ["evaluate", "folder", "--text", "text.txt", "--length", "16"]
+    monkeypatch.setattr(sys, "argv", ["zoo", *arguments])
+    cli.main()
+    figures = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
+    assert figures.keys() == {"loss", "token accuracy", "perplexity", "bits per byte"}
+    monkeypatch.setattr(sys, "argv", ["zoo", "generate", "folder", "w1 w2", "--tokens", "5"])
+    cli.main()
+    assert capsys.readouterr().out.startswith("w1 w2")
+    line = refusal(monkeypatch, capsys, "evaluate", "folder", "--length", "33")
+    assert line == "zoo: --length 33 is over the 32 of folder"
+
+
+def test_every_recipe_is_listed(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["zoo", "list"])
+    monkeypatch.setattr("train.recipes.RECIPES", {"gpt2-tiny": lambda: tiny_run.recipe()})
+    cli.main()
+    assert "gpt2-tiny" in capsys.readouterr().out
+
+
+def test_a_refused_program_exits_with_2_and_one_line():
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "train", "pretrain", "gpt2-tinny"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_a_translator_reads_is_checked_before_it_is_read(monkeypatch, capsys):
+    for name, lines in (("a", "one\ntwo\n"), ("b", "eins\nzwei\n"), ("c", "eins\n")):
+        Path(name).write_text(lines)
+    said = lambda *flags: refusal(monkeypatch, capsys, "pretrain", *flags)
+    assert "give --source" in said("luong-tiny", "--text", "a")
+    assert "give --text or --tfds" in said("gpt2-tiny", "--source", "a", "--target", "b")
+    assert "give both" in said("luong-tiny", "--target", "b")
+    assert "has 2 lines" in said("luong-tiny", "--source", "a", "--target", "c")
+    assert "has 2 lines" in said("luong-tiny", "--dev", "a", "c")
+    assert "not in 3" in said("luong-tiny", "--dev", "a", "b", "c")
+    assert "cannot take --separate" in said("transformer-tiny", "--separate")
+    Path("d").write_text("eins\n\n")
+    assert "line 2 of d is empty: leave out the pair" in said(
+        "luong-tiny", "--source", "a", "--target", "d"
+    )
+
+
+def test_sizes_are_checked_by_name_and_value(monkeypatch, capsys):
+    said = lambda setting: refusal(
+        monkeypatch, capsys, "pretrain", "luong-tiny", "--config", setting
+    )
+    assert "widht=3: give NAME=VALUE, of vocab_size, max_length, num_layers, width" in said(
+        "widht=3"
+    )
+    assert said("width=wide") == "zoo: --config width=wide: give a value like 256"
+    assert said("score=cosine").endswith("take one of dot, scaled_dot, general, additive")
+    assert said("cell=elman").endswith("take one of rnn, gru, lstm")
+
+
+SECRET = str.maketrans("0123456789", "абвгдежзик")  # digits in letters that no source has
+
+
+def pairs(count: int) -> list[tuple[str, str]]:
+    texts = list(dates.read(count).documents())
+    return [(a, b.translate(SECRET)) for a, b in zip(texts[::2], texts[1::2], strict=True)]
+
+
+def lines(name: str, texts) -> None:
+    Path(name).write_text("".join(f"{text}\n" for text in texts), "utf-8")
+
+
+def test_every_form_of_pairs_is_the_same_to_a_run(monkeypatch):
+    sides = list(zip(*pairs(20), strict=True))
+    lines("a", sides[0])
+    lines("b", sides[1])
+    lines("c.tsv", map("\t".join, pairs(20)))
+    lines("d.jsonl", (json.dumps({"text": a, "id": 1, "summary": b}) for a, b in pairs(20)))
+    given = []
+    keep = lambda recipe, source, out, *, dev, **choices: given.append((source, dev))
+    monkeypatch.setattr("train.loop.pretrain", keep)
+    table = ["--source", "d.jsonl", "--dev", "d.jsonl", "--fields", "text", "summary"]
+    run(monkeypatch, "pretrain", "seq2seq-tiny", *table)
+    run(monkeypatch, "pretrain", "seq2seq-tiny", "--source", "c.tsv", "--dev", "c.tsv")
+    sides = ["--source", "a", "--target", "b", "--dev", "a", "b"]
+    run(monkeypatch, "pretrain", "seq2seq-tiny", *sides)
+    assert len({source.fingerprint for pair in given for source in pair}) == 1
+    assert len(given) == 3
+
+
+def test_a_translator_is_trained_measured_and_used(monkeypatch, capsys):
+    # All about equally long: few lengths of batches, few programs.
+    found = [pair for pair in pairs(1500) if len(pair[0]) in (18, 19, 20)]
+    for name, place, some in (("a", 0, 100), ("b", 1, 100), ("c", 0, -7), ("d", 1, -7)):
+        lines(name, [pair[place] for pair in (found[:some] if some > 0 else found[some:])])
+    flags = ["--steps", "2", "--batch", "4", "--length", "16", "--vocabulary", "90"]
+    files = ["--source", "a", "--target", "b", "--dev", "c", "d"]
+    said = run(monkeypatch, "pretrain", "seq2seq-tiny", *files, *flags, "--out", "run", read=capsys)
+    assert "the two sides share no letters: a joint vocabulary is divided" in said
+    assert re.search("left out [1-9][0-9]? of 100 pairs", said)
+    assert "step 2 held out:" in said
+
+    # Two steps write one translation for all; wide weights tell every source from the others.
+    model, _, words = zoo.load("run")
+    model_folder.write("wide", "seq2seq", model.config, tiny.wide(model), words)
+    lines("e.jsonl", (json.dumps({"text": a, "summary": b}) for a, b in found[-7:]))
+    test = ["--source", "e.jsonl", "--fields", "text", "summary", "--length", "16"]
+    said = run(monkeypatch, "evaluate", "wide", *test, "--beams", "2", "--out", "f", read=capsys)
+    assert {"loss", "bleu", "rouge1", "exact match"} <= {x.split(":")[0] for x in said.splitlines()}
+    *written, rest = Path("f").read_text("utf-8").split("\n")
+    assert (len(written), len(set(written)), rest) == (7, 7, "")
+    for place in (-7, -1):
+        said = run(monkeypatch, "translate", "wide", found[place][0], "--beams", "2", read=capsys)
+        assert said == f"{written[place]}\n"
+    source = found[-1][0]
+    said = run(monkeypatch, "translate", "wide", source, "--beams", "2", "--best", "2", read=capsys)
+    (score, best), (less, other) = (line.split("  ", 1) for line in said.splitlines())
+    assert best == written[-1] != other
+    assert float(score) >= float(less)
+    line = refusal(monkeypatch, capsys, "translate", "run", "1 May 2020", "--beams", "91")
+    assert line == "zoo: a beam of 91 is wider than the vocabulary of 90"

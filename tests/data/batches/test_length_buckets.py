@@ -1,0 +1,213 @@
+"""Buckets give every pair once an epoch, in an order that is a function of seed and step alone."""
+
+import collections
+import itertools
+from functools import partial
+
+import numpy as np
+import pytest
+from tiny_corpus import numbered
+
+from train.data.batches import length_buckets
+from train.data.sources import parallel_text
+
+L, B = 48, 4  # the rungs are 8, 16, 24, 32, 48
+PAIRS = 600
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """Sides of 1 to 60 tokens, each of which says where it comes from."""
+    return numbered(2 * PAIRS, longest=5)
+
+
+@pytest.fixture(scope="module")
+def train(whole):
+    return length_buckets.train(whole, L, B, seed=7)
+
+
+def pairs(batch) -> list[tuple]:
+    """The pairs of a batch, without what it is filled up with."""
+    rows = zip(*batch.values(), strict=True)
+    return [(tuple(a[:m].tolist()), tuple(b[:n].tolist())) for a, b, m, n in rows if m or n]
+
+
+def wanted(corpus, length=L) -> list[tuple]:
+    """All pairs of a corpus that fit, in order."""
+    bounds = itertools.pairwise(corpus.documents.tolist())
+    sides = [tuple(corpus.tokens[start:stop].tolist()) for start, stop in bounds]
+    found = zip(sides[::2], sides[1::2], strict=True)
+    return [pair for pair in found if max(map(len, pair)) < length]
+
+
+def steps(corpus) -> int:
+    """How many batches an epoch has."""
+    return len(length_buckets.evaluate(corpus, L, B))
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[key], b[key]) for key in a)
+
+
+def together(parts: list[dict]) -> dict:
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def test_the_lengths_are_a_ladder():
+    assert length_buckets.ladder(256) == [8, 16, 24, 32, 48, 64, 96, 128, 192, 256]
+    assert length_buckets.ladder(100) == [8, 16, 24, 32, 48, 64, 96, 100]
+    assert length_buckets.ladder(8) == [8]
+    assert length_buckets.ladder(5) == [5]
+
+
+def test_a_batch_has_the_stated_arrays(train):
+    for step in range(40):
+        batch = train(step)
+        rows, length = batch["source"].shape
+        assert {k: (v.shape, v.dtype) for k, v in batch.items()} == {
+            "source": ((rows, length), np.int32),
+            "target": ((rows, length), np.int32),
+            "source_length": ((rows,), np.int32),
+            "target_length": ((rows,), np.int32),
+        }
+        for side in ("source", "target"):
+            padding = np.arange(length) >= batch[f"{side}_length"][:, None]
+            assert (batch[side][padding] == 0).all()
+            assert (batch[side][~padding] >= 10).all()
+
+
+def test_a_pair_is_on_the_first_rung_that_holds_it_and_an_end(train):
+    for step in range(40):
+        length = train(step)["source"].shape[1]
+        for pair in pairs(train(step)):
+            longest = max(map(len, pair))
+            assert length == next(rung for rung in length_buckets.ladder(L) if rung > longest)
+
+
+@pytest.mark.parametrize("length", [48, 60, 61, 100])
+def test_the_tokens_of_batches_are_about_the_same(whole, length):
+    batches = length_buckets.train(whole, length, B, 0)
+    shapes = {batches(step)["source"].shape for step in range(200)}
+    assert {shape[1] for shape in shapes} <= set(length_buckets.ladder(length))
+    assert len(shapes) == len({shape[1] for shape in shapes}) > 3  # one program a rung
+    for rows, rung in shapes:
+        assert rows % B == 0
+        assert rows * rung <= B * length < (rows + B) * rung
+
+
+def test_an_epoch_has_every_pair_exactly_once(whole, train):
+    count = steps(whole)
+    assert train.num_examples == len(wanted(whole)) > 0.9 * PAIRS
+    for epoch in (0, 1, 5):
+        found = [pair for step in range(count) for pair in pairs(train(epoch * count + step))]
+        assert sorted(found) == sorted(wanted(whole))
+
+
+def test_only_the_last_batch_of_a_rung_is_filled_up(whole, train):
+    filled = collections.Counter()
+    for step in range(steps(whole)):
+        batch = train(step)
+        is_pair = batch["source_length"] > 0
+        assert (is_pair == (batch["target_length"] > 0)).all()
+        assert (is_pair[:-1] >= is_pair[1:]).all()
+        filled[batch["source"].shape[1]] += not is_pair.all()
+    assert set(filled) == set(length_buckets.ladder(L))
+    assert max(filled.values()) == 1
+
+
+def test_every_epoch_has_other_batches_in_another_order(whole, train):
+    count = steps(whole)
+    first, second = (
+        [pairs(train(epoch * count + step)) for step in range(count)] for epoch in (0, 1)
+    )
+    assert not {tuple(batch) for batch in first} & {tuple(batch) for batch in second}
+    lengths = [
+        [train(epoch * count + step)["source"].shape[1] for step in range(count)]
+        for epoch in (0, 1)
+    ]
+    assert lengths[0] != lengths[1]
+    assert sorted(lengths[0]) == sorted(lengths[1]) != lengths[0]
+
+
+def test_a_batch_is_a_function_of_seed_and_step(whole, train):
+    again = length_buckets.train(whole, L, B, seed=7)
+    other = length_buckets.train(whole, L, B, seed=8)
+    for step in (900, 3, 0, 3, 10**9):
+        assert same(again(step), train(step))
+        assert not same(other(step), train(step))
+
+
+def test_the_prefetched_batches_are_the_same_from_any_step(whole, train):
+    for start in (0, 5, steps(whole) - 3, 123_456):
+        batches = itertools.islice(train.prefetched(start), 12)
+        assert all(same(batch, train(start + i)) for i, batch in enumerate(batches))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_processes_together_see_what_one_sees(whole, train, count):
+    held_out = length_buckets.evaluate(whole, L, B)
+    processes = [length_buckets.train(whole, L, B, 7, (p, count)) for p in range(count)]
+    evaluations = [length_buckets.evaluate(whole, L, B, (p, count)) for p in range(count)]
+    for step in (*range(30), 10**6):
+        assert same(together([process(step) for process in processes]), train(step))
+    for step in range(len(held_out)):
+        assert same(together([process(step) for process in evaluations]), held_out(step))
+    assert {process.num_examples for process in processes} == {train.num_examples}
+    assert {len(process) for process in evaluations} == {len(held_out)}
+
+
+def test_rows_that_processes_cannot_share_are_refused(whole):
+    for make in (partial(length_buckets.train, seed=0), length_buckets.evaluate):
+        with pytest.raises(ValueError, match="4 rows cannot be shared by 3 processes"):
+            make(whole, L, B, process=(0, 3))
+
+
+def test_evaluation_has_every_pair_exactly_once_rung_by_rung_in_order(whole):
+    batches = length_buckets.evaluate(whole, L, B)
+    found = [pair for step in range(len(batches)) for pair in pairs(batches(step))]
+    rung = lambda pair: next(
+        rung for rung in length_buckets.ladder(L) if rung > max(map(len, pair))
+    )
+    assert found == sorted(wanted(whole), key=rung)
+    assert batches.num_examples == len(found)
+
+
+def test_a_part_of_a_corpus_stays_within_its_bounds(whole):
+    parts = parallel_text.split(whole)
+    found = []
+    for part in parts:
+        batches = length_buckets.evaluate(part, L, B)
+        found.append({pair for step in range(len(batches)) for pair in pairs(batches(step))})
+        assert sorted(found[-1]) == wanted(part)
+    assert not found[0] & found[1]
+
+
+def test_pairs_that_are_too_long_are_left_out_and_counted_never_cut(whole):
+    left_out = PAIRS - len(wanted(whole, 20))
+    batches = length_buckets.train(whole, 20, B, 0)
+    assert batches.num_examples == PAIRS - left_out
+    found = [pair for step in range(60) for pair in pairs(batches(step))]
+    assert set(found) == set(wanted(whole, 20))
+    longest = int(np.diff(whole.documents).max())
+    told = length_buckets.lengthy(whole, 20)
+    assert told.startswith(f"left out {left_out} of 600 pairs, which have a side of more than 19 ")
+    assert f"the longest has {longest}" in told
+    assert "\n" not in told
+    assert length_buckets.lengthy(whole, longest) is not None
+    assert length_buckets.lengthy(whole, longest + 1) is None
+
+
+def test_a_corpus_of_which_no_pair_is_left_is_refused():
+    long = numbered(10, longest=1, sentence=1)
+    assert length_buckets.train(long, 2, B, 0).num_examples == 5
+    for make in (partial(length_buckets.train, seed=0), length_buckets.evaluate):
+        with pytest.raises(
+            ValueError, match="no pair has both sides below a length of 1, the best"
+        ):
+            make(long, 1, B)
+
+
+def test_an_id_out_of_range_is_refused_where_it_is_read(whole):
+    batches = length_buckets.evaluate(whole._replace(vocab_size=100), L, B)
+    with pytest.raises(ValueError, match="delete the corpus and prepare it again"):
+        [batches(step) for step in range(len(batches))]

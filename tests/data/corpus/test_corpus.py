@@ -1,0 +1,349 @@
+"""A prepared corpus is the text, token for token, and survives whatever interrupts its making."""
+
+import errno
+import itertools
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_corpus import KINDS, documents, prepared, tokenizer
+
+from train.data.corpus import corpus
+from train.data.sources import text
+from zoo import tokenizers
+
+# White space of every kind around the places where sentences are cut.
+TRICKY = (
+    'One. Two! "Three?" (Four.) five. 6. Seven.\n\n\nEight\r\n \t\nNine . Ten.\x1c\nEleven.'
+    "\u00a0Twelve.\u2028Thirteen. \u3000Fourteen.\n\u0301Fifteen. \u200dSixteen. Étè. "
+    "<mask> [SEP] <|endoftext|>. A\n",
+    "  \n leading and trailing \n  ",
+    "no cut at all",
+)
+
+
+def whole(kind: str, document: str) -> list[int]:
+    return tokenizers.ordinary(tokenizer(kind)).encode(document, add_special_tokens=False).ids
+
+
+# The tokens
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_tokens_are_those_of_the_whole_documents(tmp_path, kind):
+    texts = [*documents(), *TRICKY]
+    expected = [i for document in texts for i in whole(kind, document)]
+    assert prepared(tmp_path, kind, texts=texts).tokens.tolist() == expected
+
+
+def test_the_end_of_document_stands_before_every_document_and_closes_the_corpus(tmp_path):
+    texts = documents()[:5]
+    expected = [i for document in texts for i in (699, *whole("byte_level_bpe", document))]
+    made = prepared(tmp_path, end_of_document=699, texts=texts)
+    assert made.tokens.tolist() == [*expected, 699]
+    assert (made.tokens[made.documents[:-1]] == 699).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("end_of_document", [None, 5])
+def test_sentences_documents_and_bytes_cover_the_text_without_a_gap(
+    tmp_path, kind, end_of_document
+):
+    texts = [*documents(), *TRICKY]
+    made = prepared(tmp_path, kind, end_of_document, texts)
+    assert made.sentences[0] == made.documents[0] == made.bytes[0] == 0
+    assert made.sentences[-1] == made.documents[-1] == len(made.tokens) == corpus.num_tokens(made)
+    assert made.bytes[-1] == corpus.num_bytes(made) == sum(len(t.encode()) for t in texts)
+    assert (np.diff(made.sentences) > 0).all()
+    assert (np.diff(made.documents) > 0).all()
+    assert np.isin(made.documents, made.sentences).all()
+    assert len(made.documents) == len(texts) + 1
+    assert len(made.bytes) == len(made.sentences) > 10 * len(made.documents)
+    lengths = [len(whole(kind, t)) + (end_of_document is not None) for t in texts]
+    lengths[-1] += end_of_document is not None
+    assert np.diff(made.documents).tolist() == lengths
+
+
+@pytest.mark.parametrize("shard", [1, 1000])
+def test_a_document_of_which_nothing_is_left_leaves_no_trace(tmp_path, monkeypatch, shard):
+    monkeypatch.setattr(corpus, "SHARD", shard)
+    texts = [
+        "\x01\x02",
+        "One.\n\x03\n\x04\nTwo.",
+        "\x05",
+        text.Continuation("\x06\nThree."),
+        "\x07",
+    ]
+    made = prepared(tmp_path / "one", "wordpiece", texts=texts)
+    first, second = (whole("wordpiece", document) for document in ("One. Two.", "Three."))
+    assert made.tokens.tolist() == first + second
+    assert made.documents.tolist() == [0, len(first), len(made.tokens)]
+    assert (np.diff(made.sentences) > 0).all()
+
+
+def test_pieces_of_a_long_document_are_one_document(tmp_path, monkeypatch):
+    document = "\n".join(documents()[:30])
+    file = tmp_path / "long.txt"
+    file.write_text(document, "utf-8")
+    monkeypatch.setattr(text, "BLOCK", 500)
+    monkeypatch.setattr(corpus, "SHARD", 1300)
+    made = corpus.prepare(text.files([file]), tokenizer("byte_level_bpe"), tmp_path / "c", 699)
+    assert made.tokens.tolist() == [699, *whole("byte_level_bpe", document), 699]
+    assert made.documents.tolist() == [0, len(made.tokens)]
+
+
+def test_sentences_end_with_lines_and_full_stops():
+    found = 'It is 3.5. "Yes!" he (or she) said. e.g. this?\nNot so\n\n  - an item  \n'
+    ends = corpus.sentence_ends(found)
+    pieces = [found[a:b] for a, b in itertools.pairwise([0, *ends])]
+    assert pieces == [
+        "It is 3.5.",
+        ' "Yes!" he (or she) said. e.g. this?',
+        "\nNot so",
+        "\n\n  - an item  \n",
+    ]
+
+
+# Words
+
+
+WORDS = {  # on ASCII text; what the three split a text into before they look for pieces
+    "byte_level_bpe": r"'(?:s|t|re|ve|m|ll|d)| ?[a-zA-Z]+| ?[0-9]+| ?[^\sa-zA-Z0-9]+|\s+(?!\S)|\s+",
+    "wordpiece": r"[a-zA-Z0-9]+|[^\sa-zA-Z0-9]",
+    "unigram": r"\S+",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("end_of_document", [None, 5])
+def test_words_start_where_a_slow_grouping_by_offsets_says(tmp_path, kind, end_of_document):
+    texts = [re.sub(r"[^\n -~]", "", document) for document in documents()[:40]]
+    expected = []
+    for document in texts:
+        word_of = {}
+        for number, match in enumerate(re.finditer(WORDS[kind], document)):
+            word_of |= dict.fromkeys(range(*match.span()), number)
+        encoding = tokenizer(kind).encode(document, add_special_tokens=False)
+        # The last character of a token is in its word even where the first is the space before.
+        words = [word_of[stop - 1] for _, stop in encoding.offsets]
+        expected += [True] * (end_of_document is not None)
+        expected += [i == 0 or words[i] != words[i - 1] for i in range(len(words))]
+    expected += [True] * (end_of_document is not None)
+    made = prepared(tmp_path, kind, end_of_document, texts)
+    assert corpus.word_starts(made, 0, len(made.tokens)).tolist() == expected
+    assert not all(expected)
+    for start, stop in [(3, 40), (8, 16), (17, 18), (5, 5)]:
+        assert corpus.word_starts(made, start, stop).tolist() == expected[start:stop]
+
+
+# Parts
+
+
+def test_the_last_part_is_held_out_at_a_document(tmp_path):
+    made = prepared(tmp_path, end_of_document=699)
+    train, held_out = corpus.split(made, 0.1)
+    assert train.sentences[-1] == held_out.sentences[0] == train.documents[-1]
+    assert made.tokens[held_out.documents[0]] == 699
+    assert corpus.num_tokens(train) + corpus.num_tokens(held_out) == corpus.num_tokens(made)
+    assert corpus.num_bytes(train) + corpus.num_bytes(held_out) == corpus.num_bytes(made)
+    assert len(train.documents) + len(held_out.documents) == len(made.documents) + 1
+    assert 0.05 < corpus.num_tokens(held_out) / corpus.num_tokens(made) < 0.15
+    assert np.shares_memory(train.tokens, made.tokens)
+    assert np.shares_memory(held_out.sentences, made.sentences)
+
+
+def test_the_last_part_of_one_long_document_begins_with_a_sentence(tmp_path):
+    made = prepared(tmp_path, texts=["\n".join(documents())])
+    train, held_out = corpus.split(made, 0.1)
+    assert train.sentences[-1] == held_out.sentences[0] in made.sentences
+    assert train.documents.tolist() == [0, train.sentences[-1]]
+    assert held_out.documents.tolist() == [held_out.sentences[0], made.sentences[-1]]
+    assert 0.09 < corpus.num_tokens(held_out) / corpus.num_tokens(made) < 0.11
+
+
+def test_the_last_part_is_no_longer_than_the_most(tmp_path):
+    _, held_out = corpus.split(prepared(tmp_path), 0.5, most=2000)
+    assert 1000 <= corpus.num_tokens(held_out) <= 3000
+
+
+def test_a_single_sentence_cannot_be_split(tmp_path):
+    with pytest.raises(ValueError, match="single sentence"):
+        corpus.split(prepared(tmp_path, texts=["just one sentence"]))
+
+
+# Making it, interrupted
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(corpus, "SHARD", 20_000)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_killed_at_any_write_it_goes_on_and_ends_in_the_same_bytes(
+    tmp_path, small_shards, monkeypatch
+):
+    texts = documents()[:60]
+    expected = prepared(tmp_path / "whole", "wordpiece", 5, texts)
+    fsync = os.fsync
+    for last in itertools.count(1):
+        calls = itertools.count(1)
+
+        def dying(descriptor, calls=calls, last=last):
+            if next(calls) == last:
+                os.ftruncate(descriptor, max(os.fstat(descriptor).st_size - 3, 0))
+                raise Killed
+            fsync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", dying)
+        folder = tmp_path / str(last)
+        try:
+            prepared(folder, "wordpiece", 5, texts)
+            break
+        except Killed:
+            monkeypatch.setattr(os, "fsync", fsync)
+        with pytest.raises(ValueError, match="not whole"):
+            corpus.open(folder)
+        assert prepared(folder, "wordpiece", 5, texts).fingerprint == expected.fingerprint
+        assert contents(folder) == contents(tmp_path / "whole")
+    assert last > 20
+
+
+SCRIPT = """
+import sys
+from train.data import corpus, text
+from zoo import tokenizer
+text.BLOCK = corpus.SHARD = 2000
+source = text.files([sys.argv[1] + "/text.txt"])
+print(corpus.prepare(source, tokenizer.load(sys.argv[1]), sys.argv[2], 699).fingerprint)
+"""
+
+
+def start(inputs: Path, folder: Path) -> subprocess.Popen:
+    """The corpus of a text, made by another process."""
+    (inputs / "text.txt").write_text("\n".join(documents()), "utf-8")
+    tokenizers.save(tokenizer("byte_level_bpe"), inputs)
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(inputs), str(folder)],
+        env={**os.environ, "PYTHONPATH": "."},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_killed_for_good_it_goes_on_in_another_process(tmp_path):
+    journal = tmp_path / "killed" / "journal.jsonl"
+    with start(tmp_path, tmp_path / "killed") as process:
+        while not journal.exists() or journal.read_bytes().count(b"\n") < 5:
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    with pytest.raises(ValueError, match="not whole"):
+        corpus.open(tmp_path / "killed")
+    for folder in ("killed", "whole"):
+        assert start(tmp_path, tmp_path / folder).communicate()[0]
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def test_processes_at_the_same_time_wait_for_the_one_that_works(tmp_path):
+    processes = [start(tmp_path, tmp_path / "shared") for _ in range(2)]
+    assert len({process.communicate()[0] for process in processes}) == 1
+    assert start(tmp_path, tmp_path / "alone").communicate()[0]
+    assert contents(tmp_path / "shared") == contents(tmp_path / "alone")
+
+
+def test_a_second_call_reads_no_text(tmp_path):
+    first = prepared(tmp_path)
+
+    def refuse():
+        raise AssertionError("the text was read")
+
+    source = text.Source(refuse, text.strings(documents()).fingerprint)
+    again = corpus.prepare(source, tokenizer("byte_level_bpe"), tmp_path, None)
+    assert again.fingerprint == first.fingerprint
+    assert isinstance(again.tokens.base, np.memmap)
+
+
+@pytest.mark.parametrize("name", ["tokens.uint16", "words.bits", "bytes.int64", "sentences.int64"])
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.999])
+def test_an_array_that_is_cut_short_is_noticed_and_made_again(tmp_path, small_shards, name, kept):
+    prepared(tmp_path)
+    before = contents(tmp_path)
+    with (tmp_path / name).open("r+b") as file:
+        file.truncate(int(kept * len(before[name])))
+    with pytest.raises(ValueError, match="not whole"):
+        corpus.open(tmp_path)
+    prepared(tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_a_full_disk_is_one_line_and_nothing_is_lost(tmp_path, small_shards, monkeypatch):
+    expected = prepared(tmp_path / "whole").fingerprint
+    fsync, calls = os.fsync, itertools.count()
+
+    def full(descriptor):
+        if next(calls) > 8:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="cannot write the corpus: No space left") as error:
+        prepared(tmp_path / "full")
+    assert "\n" not in str(error.value)
+    assert error.value.errno == errno.ENOSPC
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(ValueError, match="not whole"):
+        corpus.open(tmp_path / "full")
+    assert prepared(tmp_path / "full").fingerprint == expected
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        (dict(texts=("Other text.",)), "another source:"),
+        (dict(kind="wordpiece"), "another tokenizer:"),
+        (dict(end_of_document=3), "another end_of_document:"),
+    ],
+)
+def test_a_folder_of_other_data_is_refused(tmp_path, other, named):
+    prepared(tmp_path)
+    with pytest.raises(ValueError, match=named):
+        prepared(tmp_path, **other)
+    prepared(tmp_path)
+
+
+def test_a_text_without_tokens_and_a_folder_without_a_corpus_are_named(tmp_path):
+    with pytest.raises(ValueError, match="gives no tokens"):
+        prepared(tmp_path / "a", "wordpiece", texts=["\x01"])
+    with pytest.raises(FileNotFoundError, match="no corpus in"):
+        corpus.open(tmp_path / "b")
+
+
+def test_an_end_of_document_outside_the_vocabulary_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="700 is not an id below 700"):
+        prepared(tmp_path, end_of_document=700)
+
+
+def test_an_id_out_of_range_is_named_with_its_place(tmp_path):
+    made = prepared(tmp_path)
+    with (tmp_path / "tokens.uint16").open("r+b") as file:
+        file.seek(2 * 123)
+        file.write(b"\xff\xff")
+    made = corpus.open(tmp_path)
+    assert len(corpus.read(made, 0, 123)) == 123
+    with pytest.raises(ValueError, match="token 123 of the corpus is 65535, the vocabulary ends"):
+        corpus.read(made, 100, 200)

@@ -1,0 +1,211 @@
+"""Questions, and examples of prepared datasets; what is wrong with them is one line."""
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from train.data.examples.squad import Asked, questions
+from train.data.examples.tables import Text
+from train.data.examples.tagged import Tagged
+from train.data.examples.tfds import from_tfds
+
+
+@pytest.fixture(scope="module")
+def data():
+    folder = os.environ.get("ZOO_DATA")
+    if not folder:
+        pytest.skip("ZOO_DATA names no folder with public data")
+    return Path(folder)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(name: str, content) -> Path:
+        content = content if isinstance(content, str) else json.dumps(content)
+        path = tmp_path / name
+        path.write_bytes(
+            gzip.compress(content.encode()) if path.suffix == ".gz" else content.encode()
+        )
+        return path
+
+    return written
+
+
+def refused(make, *arguments) -> str:
+    """The one line with which arguments are refused."""
+    with pytest.raises(ValueError, match=r"\w+") as error:
+        make(*arguments)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(("file", "count"), [("dev-v1.1", 10570), ("train-v1.1-html.part1", 19626)])
+def test_public_answers_stand_in_their_texts(data, file, count):
+    found = questions(data / f"qa_squad_v11/{file}.json.gz")
+    assert len(found.examples) == count
+    assert not found.remarks
+    for one in found.examples:
+        assert all(one.context.startswith(answer, place) for answer, place in one.answers)
+
+
+def squad(*rows, context="The cat sat. The cat ran.") -> dict:
+    rows = [
+        {
+            "id": name,
+            "question": "Who?",
+            "answers": [{"text": a, "answer_start": n} for a, n in got],
+        }
+        for name, got in rows
+    ]
+    return {"data": [{"paragraphs": [{"context": context, "qas": rows}]}]}
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz"])
+def test_answers_are_taken_from_where_they_stand(write, name):
+    path = write(
+        name,
+        squad(
+            ("1", [("cat", 17)]), ("2", [("cat", 15), ("dog", 0)]), ("3", [("dog", 0), ("", 0)]),
+            ("4", []), ("5", [("sat", -17)]),
+        ),
+    )  # fmt: skip
+    found = questions(path)
+    assert found.examples[0] == Asked("1", "Who?", "The cat sat. The cat ran.", (("cat", 17),))
+    assert [one.answers for one in found.examples[1:]] == [(("cat", 17),), (("sat", 8),)]
+    assert found.remarks == (
+        f"questions of {path} with an answer that stands at another place: 2",
+        f"2 of the 5 questions of {path} have no answer in their text and are left out, such as 3",
+    )
+
+
+def test_questions_to_be_answered_need_no_answers(write):
+    content = squad(("1", []))
+    assert questions(write("a.json", content)).examples[0].answers == ()
+    del content["data"][0]["paragraphs"][0]["qas"][0]["answers"]
+    assert questions(write("a.json", content)).examples[0].answers == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("{", "{path} is not JSON: Expecting"),
+        ([], "{path} is not a SQuAD file"),
+        ({"version": 1}, "{path} is not a SQuAD file"),
+        ({"data": []}, "no questions in {path}"),
+        (squad(("7", [("dog", 0)])),
+         "no question of {path} has an answer that stands in its text, such as 7"),
+        (squad(("7", []), ("7", [])), "{path} has two questions with the id 7"),
+        (squad(("7", []), context=" "), "question 7 of {path} is empty, or its context"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_questions_is_one_line(write, content, line):
+    path = write("a.json", content)
+    assert refused(questions, path).startswith(line.format(path=path))
+
+
+def test_questions_that_have_no_answer_are_refused(write):
+    content = squad(("7", []))
+    content["data"][0]["paragraphs"][0]["qas"][0]["is_impossible"] = True
+    assert "question 7 has no answer, as in SQuAD 2.0" in refused(
+        questions, write("a.json", content)
+    )
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> dict[str, str]:
+    """The folders of three tiny datasets that were prepared without TensorFlow."""
+    import tensorflow_datasets as library
+
+    text, label = library.features.Text(), library.features.ClassLabel(names=["bad", "good"])
+    some = library.features.Sequence
+    content = {
+        "pairs": (
+            {"premise": text, "hypothesis": text, "label": label},
+            [{"premise": "é", "hypothesis": "b", "label": n} for n in (1, 0, -1)],
+        ),
+        "tags": (
+            {"tokens": some(text), "ner": some(label)},
+            [{"tokens": ["é", "b"], "ner": [0, 1]}],
+        ),
+        "questions": (
+            {"id": text, "question": text, "context": text,
+             "answers": some({"text": text, "answer_start": np.int32})},
+            [{"id": "1", "question": "Who?", "context": "The é sat.",
+              "answers": {"text": ["é", "sat"], "answer_start": [4, 6]}}],
+        ),
+    }  # fmt: skip
+
+    class Tiny(library.core.GeneratorBasedBuilder):
+        """A few examples of each kind."""
+
+        VERSION = library.core.Version("1.0.0")
+        BUILDER_CONFIGS = [library.core.BuilderConfig(name=kind) for kind in content]
+
+        def _info(self):
+            features = library.features.FeaturesDict(content[self.builder_config.name][0])
+            return library.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            yield from enumerate(content[self.builder_config.name][1])
+
+    folder, found = tmp_path_factory.mktemp("tfds"), {}
+    for kind in content:
+        builder = Tiny(config=kind, data_dir=folder, file_format="array_record")
+        builder.download_and_prepare()
+        found[kind] = str(builder.data_path)
+    return found
+
+
+def test_prepared_datasets_hold_the_same_values_as_files(prepared):
+    found = from_tfds(prepared["pairs"], "train", "pairs")
+    assert sorted(found.examples) == [Text("é", "b", "bad"), Text("é", "b", "good")]
+    assert found.remarks[0].startswith("1 of the 3 rows")
+    found = from_tfds(prepared["pairs"], "train", "texts", {"text": "hypothesis"})
+    assert set(found.examples) == {Text("b", None, "bad"), Text("b", None, "good")}
+    found = from_tfds(prepared["tags"], "train", "tags", {"label": "ner"})
+    assert found.examples == (Tagged(("é", "b"), ("bad", "good")),)
+    found = from_tfds(prepared["questions"], "train", "questions")
+    assert found.examples == (Asked("1", "Who?", "The é sat.", (("é", 4), ("sat", 6))),)
+
+
+def test_the_splits_of_a_prepared_dataset_are_examples_of_a_task(prepared):
+    from train.finetuning.tasks import task
+
+    found = task.prepared(task.named("pair"), prepared["pairs"], {})
+    assert {name: x.examples for name, x in found.items()} == {
+        "train": from_tfds(prepared["pairs"], "train", "pairs").examples
+    }
+
+
+def test_what_is_wrong_with_prepared_datasets_is_one_line(prepared):
+    name = prepared["pairs"]
+    assert refused(from_tfds, name, "train", "images").endswith("questions, not images")
+    assert "Unknown split 'dev'" in refused(from_tfds, name, "dev", "pairs")
+    assert refused(from_tfds, name, "train", "questions").endswith("and no id")
+    assert "none is words or tokens" in refused(from_tfds, name, "train", "tags")
+    assert "no column for the text" in refused(from_tfds, prepared["tags"], "train", "texts")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("glue/sst2", "texts"),
+        ("imdb_reviews", "texts"),
+        ("glue/mrpc", "pairs"),
+        ("glue/stsb", "pairs"),
+        ("snli", "pairs"),
+    ],
+)
+def test_the_fields_of_known_datasets_are_found(name, kind, tmp_path):
+    import tensorflow_datasets as library
+
+    with library.testing.mock_data(num_examples=3):
+        found = from_tfds(name, "train", kind, data_dir=tmp_path).examples
+    assert len(found) == 3

@@ -1,0 +1,248 @@
+"""Examples of tasks come from files and prepared datasets; bad ones are named in one line."""
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from train.data.examples.tables import Text, texts
+from train.data.examples.tagged import Tagged, tagged
+
+ONE, TWO = ("text", "label"), ("text", "pair", "label")
+CONLL = "-DOCSTART- -X- O\n\nEU NNP B-ORG\nrejects VBZ O\n\n\nPeter NNP B-PER\n"
+CONLLU = "# text = can't\n1-2\tcan't\t_\t_\n1\tca\tcan\tAUX\n2\tn't\tnot\tPART\n2.1\tx\tx\tX\n"
+
+
+@pytest.fixture(scope="module")
+def data():
+    folder = os.environ.get("ZOO_DATA")
+    if not folder:
+        pytest.skip("ZOO_DATA names no folder with public data")
+    return Path(folder)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(name: str, content) -> Path:
+        content = content if isinstance(content, str) else json.dumps(content)
+        path = tmp_path / name
+        path.write_bytes(
+            gzip.compress(content.encode()) if path.suffix == ".gz" else content.encode()
+        )
+        return path
+
+    return written
+
+
+def refused(make, *arguments) -> str:
+    """The one line with which arguments are refused."""
+    with pytest.raises(ValueError, match=r"\w+") as error:
+        make(*arguments)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "roles", "columns", "count", "labels"),
+    [
+        ("cls_sst2/train.tsv", ONE, None, 6920, 2),
+        ("cls_sst2/dev.tsv", ONE, None, 872, 2),
+        ("cls_subj/subj.tsv.gz", ONE, None, 10000, 2),
+        ("cls_trec/train.tsv", ONE, {"label": "coarse"}, 5452, 6),
+        ("cls_cola/in_domain_train.tsv", ONE, {"text": "4", "label": "2"}, 8551, 2),
+        ("cls_names_char/names.tsv", ONE, {"text": "1", "label": "2"}, 20050, 18),
+        ("pair_mrpc/msr_paraphrase_train.txt", TWO, None, 4076, 2),
+        ("pair_sick/SICK_trial.tsv", TWO, {"label": "entailment_judgment"}, 500, 3),
+        ("pair_snli_part/snli_dev_part.jsonl.gz", TWO, None, 1289 - 16, 3),
+        ("wsd_wic/train.jsonl.gz", TWO, None, 5428, 2),
+    ],
+)
+def test_public_texts_are_whole(data, file, roles, columns, count, labels):
+    found = texts(data / file, roles, columns).examples
+    assert len(found) == count
+    assert len({one.label for one in found}) == labels
+    assert all((one.pair is not None) == ("pair" in roles) for one in found)
+
+
+def test_public_labels_stay_strings_and_quotes_stay(data):
+    scored = texts(data / "pair_stsb/sts-dev.tsv", TWO).examples
+    assert len(scored) == 1500
+    assert scored[1].label == "4.750"
+    assert (
+        'called "the witness", of'
+        in texts(data / "pair_mrpc/msr_paraphrase_train.txt", TWO).examples[0].text
+    )
+    assert len(texts(data / "pair_stsb/sts-train.tsv", TWO).examples) == 5749
+
+
+@pytest.mark.parametrize(
+    ("file", "sentences", "words", "labels"),
+    [
+        ("tag_ud_ewt/en_ewt-ud-dev.conllu.gz", 2001, 25147, 17),
+        ("tag_wnut17/train.conll", 3394, 62730, 13),
+        ("tag_wnut17/dev.conll", 1009, 15733, 13),
+    ],
+)
+def test_public_tags_are_whole(data, file, sentences, words, labels):
+    found = tagged(data / file).examples
+    assert len(found) == sentences
+    assert sum(len(one.words) for one in found) == words
+    assert len({label for one in found for label in one.labels}) == labels
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.tsv", 'Label\tid\tSentence1\tSentence2\r\n1\t7\tsaid "a"\tb, c\r\n0\t8\td\te\r\n\r\n'),
+        ("a.txt", 'said "a"\tb, c\t1\nd\te\t0'),
+        ("a.csv", 'hypothesis,premise,stars\n"b, c","said ""a""",1\ne,d,0\n'),
+        (
+            "a.jsonl",
+            '{"text": "said \\"a\\"", "pair": "b, c", "class": 1, "x": []}\n'
+            '{"text": "d", "pair": "e", "class": 0}\n',
+        ),
+        (
+            "a.json",
+            '{"#1 String":"said \\"a\\"","#2 String":"b, c","score":"1"}\n'
+            '{"#1 String":"d","#2 String":"e","score":" 0"}',
+        ),
+    ],
+)
+def test_every_format_of_the_same_texts_is_the_same(write, name, content, suffix):
+    columns = {"text": "1", "pair": "2", "label": "3"} if name == "a.txt" else None
+    wanted = Text('said "a"', "b, c", "1"), Text("d", "e", "0")
+    path = write(name + suffix, content)
+    assert texts(path, TWO, columns) == (wanted, ())
+    assert texts(path, ("text", "pair"), columns).examples[1] == Text("d", "e", None)
+
+
+def test_a_line_of_a_csv_may_break_within_quotes(write):
+    path = write("a.csv", 'text,label\n"a\nb",x\nc\n')
+    assert refused(texts, path, ONE).startswith(f"line 4 of {path} has 1 columns")
+    assert texts(write("a.csv", 'text,label\n"a\nb",x\n\n'), ONE).examples[0].text == "a\nb"
+
+
+def test_lines_of_plain_text_need_no_header_and_no_label(write):
+    path = write("a.txt", "one text\nanother\n")
+    assert texts(path, ("text",)).examples == (
+        Text("one text", None, None),
+        Text("another", None, None),
+    )
+    assert "no column for the label" in refused(texts, path, ONE)
+
+
+def test_rows_without_a_label_are_left_out_and_counted(write):
+    path = write("a.jsonl", "".join(f'{{"text": "a", "label": {x}}}\n' for x in ('"-"', "null", 1)))
+    found = texts(path, ONE)
+    assert found.examples == (Text("a", None, "1"),)
+    assert found.remarks == (f"2 of the 3 rows of {path} have no label and are left out",)
+    assert len(texts(path, ("text",)).examples) == 3
+    path = write("a.tsv", "text\tlabel\na\t\nb\t-\n")
+    assert refused(texts, path, ONE) == f"none of the 2 rows of {path} has a label"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "columns", "line"),
+    [
+        ("a.tsv", "", None, "no rows in {path}"),
+        ("a.csv", "", None, "no rows in {path}"),
+        ("a.jsonl", "", None, "no rows in {path}"),
+        ("a.tsv", "text\tlabel\n", None, "no rows in {path}"),
+        ("a.tsv", "text\tlabel\na\tx\ty\n", None,
+         "line 2 of {path} has 3 columns, its first line has 2"),
+        ("a.tsv", "text\tlabel\na\tx\n\nb\ty\n", None,
+         "line 3 of {path} has 1 columns, its first line has 2"),
+        ("a.tsv", "text\tlabel\n \tx\n", None,
+         "line 2 of {path} has no text in 'text': leave out the row"),
+        ("a.csv", 'text,label\na,"x\n', None,
+         "line 2 of {path} is not CSV: unexpected end of data"),
+        ("a.jsonl", '{"text": "a", "label": 1}\n[]\n', None,
+         "line 2 of {path} is not a JSON object: write one a line"),
+        ("a.jsonl", '{"text": "a", "label": 1}\n{"label": 1}\n', None,
+         "line 2 of {path} has no field 'text', which the first row has"),
+        ("a.jsonl", '{"text": 5, "label": 1}\n', None,
+         "line 1 of {path} has no text in 'text': leave out the row"),
+        ("a.tsv", "coarse\tquestion\nDESC\tWhat?\n", None,
+         "{path} has no column for the label; of coarse ('DESC'), question ('What?') choose with "
+         "--columns text=NAME label=NAME"),
+        ("a.tsv", "text\tscore\tstars\na\t1\t2\n", None,
+         "{path} has several columns for the label; of text ('a'), score ('1'), stars ('2') choose "
+         "with --columns text=NAME label=NAME"),
+        ("a.tsv", "a\tx\n", {"text": "1", "label": "3"},
+         "{path} has no column for the label; of 1 ('a'), 2 ('x') choose with --columns text=NAME "
+         "label=NAME"),
+        ("a.tsv", "a\tx\n", {"words": "1"}, "--columns knows text, pair, label, not words"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_texts_is_one_line(write, name, content, columns, line):
+    path = write(name, content)
+    assert refused(texts, path, ONE, columns) == line.format(path=path)
+
+
+def test_files_that_cannot_be_read_are_named(write, tmp_path):
+    for read in (lambda path: texts(path, ONE), tagged):
+        with pytest.raises(FileNotFoundError, match="no such text file"):
+            read(tmp_path / "none.tsv")
+        path = write("latin.conll", "")
+        path.write_bytes(b"\xe9\n")
+        assert "is not UTF-8" in refused(read, path)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_tags_stand_in_columns(write, suffix):
+    path = write(f"a.conll{suffix}", CONLL)
+    assert tagged(path) == (
+        (Tagged(("EU", "rejects"), ("B-ORG", "O")), Tagged(("Peter",), ("B-PER",))),
+        (),
+    )
+    assert tagged(path, "2").examples[0].labels == ("NNP", "VBZ")
+    path = write(f"a.conllu{suffix}", CONLLU)
+    assert tagged(path).examples == (Tagged(("ca", "n't"), ("AUX", "PART")),)
+    assert tagged(path, "3").examples == (Tagged(("ca", "n't"), ("can", "not")),)
+
+
+def test_a_word_may_be_a_blank_where_tabs_stand_between(write):
+    assert tagged(write("a.tsv", "\xa0\tO\n")).examples == (Tagged(("\xa0",), ("O",)),)
+
+
+@pytest.mark.parametrize("fields", [("words", "labels"), ("tokens", "ner_tags"), ("words", "tags")])
+def test_tags_stand_in_lists(write, fields):
+    row = dict(zip(fields, (["EU", "rejects"], [3, "O"]), strict=True))
+    path = write("a.jsonl", row | {"pos": ["X", "Y"]})
+    assert tagged(path).examples == (Tagged(("EU", "rejects"), ("3", "O")),)
+    assert tagged(path, "pos").examples[0].labels == ("X", "Y")
+
+
+def test_words_without_tags_have_none(write):
+    wanted = (Tagged(("a", "b"), None), Tagged(("c",), None))
+    assert tagged(write("a.txt", "a\nb\n\nc\n")).examples == wanted
+    path = write("a.jsonl", '{"words": ["a", "b"]}\n{"words": ["c"]}\n')
+    assert tagged(path).examples == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "column", "line"),
+    [
+        ("a.conll", "\n", None, "no sentences in {path}"),
+        ("a.jsonl", "", None, "no sentences in {path}"),
+        ("a.conll", "a O\nb\n", None, "line 2 of {path} has 1 columns, its first word has 2"),
+        ("a.conll", "a\tO\nb\t\n", None, "line 2 of {path} lacks its word or its label"),
+        ("a.conll", "a O\n", "3", "{path} has 2 columns: there is no column 3"),
+        ("a.conllu", "1\ta\n", None, "{path} has 2 columns: there is no column 4"),
+        ("a.conll", "a O\n", "tag", "{path} has columns with numbers from 1, and 'tag' is none"),
+        ("a.jsonl", '{"words": ["a", "b"], "tags": ["O"]}', None,
+         "line 1 of {path} has tags that do not match their words: 1 and 2"),
+        ("a.jsonl", '{"words": "a b", "tags": ["O"]}', None,
+         "line 1 of {path} has no list in words or in tags"),
+        ("a.jsonl", '{"words": ["a"], "tags": ["O"]}\n{"words": ["a"]}', None,
+         "line 2 of {path} has no list in words or in tags"),
+        ("a.jsonl", '{"x": ["a"]}', None, "{path} has the fields x: none is words or tokens"),
+        ("a.jsonl", '{"words": ["a"]}', "y", "{path} has the fields words: none is y"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_tags_is_one_line(write, name, content, column, line):
+    path = write(name, content)
+    assert refused(tagged, path, column) == line.format(path=path)

@@ -1,0 +1,105 @@
+"""Text files become documents, in bounded pieces, and bad ones are named in one line."""
+
+import gzip
+
+import pytest
+
+from train.data.sources import text
+
+
+def joined(source) -> list[str]:
+    """The documents, with the pieces of long ones put together."""
+    documents = []
+    for piece in source.documents():
+        if isinstance(piece, text.Continuation):
+            documents[-1] += piece
+        else:
+            documents.append(str(piece))
+    return documents
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(text, "BLOCK", 50)
+
+
+def write(path, content: str | bytes) -> str:
+    data = content if isinstance(content, bytes) else content.encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return str(path)
+
+
+def test_a_file_is_a_document(tmp_path):
+    paths = [write(tmp_path / "a.txt", "One.\nTwo.\n"), write(tmp_path / "b.txt.gz", "Drei é\n")]
+    assert joined(text.files(paths)) == ["One.\nTwo.\n", "Drei é\n"]
+
+
+@pytest.mark.parametrize("separator", ["\n\n", "<|endoftext|>", "x", "=\n="])
+def test_a_separator_cuts_a_file_as_split_does(tmp_path, small_blocks, separator):
+    documents = [f"document {i} " + "word\n word " * (i % 17) for i in range(60)]
+    content = separator.join(documents)
+    found = joined(text.files([write(tmp_path / "a.txt", content)], separator))
+    assert found == [part for part in content.split(separator) if part.strip()]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["a line of words\n" * 100, "words and words " * 100, "unbroken" * 300, "日本語" * 99],
+)
+def test_a_long_document_comes_in_bounded_pieces(tmp_path, small_blocks, content):
+    pieces = list(text.files([write(tmp_path / "a.txt", content)]).documents())
+    assert "".join(pieces) == content
+    assert not isinstance(pieces[0], text.Continuation)
+    assert len(pieces) > 1
+    assert all(isinstance(piece, text.Continuation) for piece in pieces[1:])
+    assert max(map(len, pieces)) <= 2 * text.BLOCK
+    if " " in content:  # no word is cut, and no white space is torn from what follows it
+        assert all(piece[0].isspace() and not piece[-1].isspace() for piece in pieces[1:-1])
+
+
+def test_documents_can_be_read_again(tmp_path):
+    source = text.files([write(tmp_path / "a.txt", "One.\n\nTwo.")], "\n\n")
+    assert joined(source) == joined(source) == ["One.", "Two."]
+
+
+def test_the_fingerprint_is_that_of_the_text_alone(tmp_path):
+    plain = text.files([write(tmp_path / "a.txt", "One.")]).fingerprint
+    assert text.files([write(tmp_path / "b.txt.gz", "One.")]).fingerprint == plain
+    assert text.files([write(tmp_path / "c.txt", "One!")]).fingerprint != plain
+    assert text.files([tmp_path / "a.txt"], "\n").fingerprint != plain
+    assert text.files([tmp_path / "a.txt", tmp_path / "a.txt"]).fingerprint != plain
+    assert text.strings(["ab", "c"]).fingerprint != text.strings(["a", "bc"]).fingerprint
+
+
+def test_a_byte_order_mark_is_dropped(tmp_path, small_blocks):
+    assert joined(text.files([write(tmp_path / "a.txt", "\ufeffOne.")])) == ["One."]
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no such text file: .*nothing.txt"):
+        text.files([tmp_path / "nothing.txt"])
+
+
+@pytest.mark.parametrize("content", ["", " \n\t \n"])
+def test_a_text_of_nothing_is_named(tmp_path, content):
+    with pytest.raises(ValueError, match=r"no text in .*a.txt"):
+        text.files([write(tmp_path / "a.txt", content)])
+
+
+@pytest.mark.parametrize("place", [0, 3, 49, 50, 51, 120])
+@pytest.mark.parametrize("bad", [b"\xff", b"\xe2\x82x", b"\xc3"])
+def test_bytes_that_are_not_utf8_are_named_with_their_offset(tmp_path, small_blocks, place, bad):
+    # Two-byte characters, so that some fall across the end of a block.
+    head = ("é" * 100).encode()[: place // 2 * 2] + b"a" * (place % 2)
+    for name in ("a.txt", "a.txt.gz"):
+        with pytest.raises(ValueError, match=rf"{name} is not UTF-8 at byte {place} ") as error:
+            text.files([write(tmp_path / name, head + bad)])
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: b"plain " + data])
+def test_a_damaged_gzip_file_is_named(tmp_path, damage):
+    path = tmp_path / "a.txt.gz"
+    path.write_bytes(damage(gzip.compress(b"many words " * 99)))
+    with pytest.raises(ValueError, match=r"a.txt.gz is not a whole gzip file"):
+        text.files([path])

@@ -1,0 +1,79 @@
+"""Two processes of four devices train as one process does."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import tiny_run
+from train.pretraining import loop
+from train.reporting.progress import read_log
+from zoo.checkpoints import model_folder
+from zoo.params import flatten
+
+ROOT = Path(__file__).parents[1]
+PROGRAM = """
+import sys
+from tests import tiny_run
+from train import loop, parallel
+from tests.test_processes import RECIPE
+address, process, way, fsdp, folder = sys.argv[1:]
+parallel.start(address, 2, int(process))
+loop.pretrain(RECIPE, tiny_run.source(), folder, way=way, mesh=(-1, int(fsdp), 1))
+"""
+# Under pmap every replica draws a dropout of its own.
+RECIPE = tiny_run.recipe(dropout=0.0, steps=4, batch=16, save_every=2, report_every=1)
+
+
+def together(way, fsdp, folder):
+    """Both processes, to their end."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    settings = {
+        "PYTHONPATH": str(ROOT),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, address, str(number), way, str(fsdp), folder],
+            env=os.environ | settings,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    try:
+        errors = [process.communicate(timeout=200)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """The folder of the run of one process on one device."""
+    folder = tmp_path_factory.mktemp("processes")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZOO_CACHE", str(folder / "cache"))
+        loop.pretrain(RECIPE, tiny_run.source(), folder / "one")
+    return folder / "one"
+
+
+@pytest.mark.parametrize(("way", "fsdp"), [("mesh", 2), ("pmap", 1)])
+def test_two_processes_have_the_losses_and_the_model_of_one(way, fsdp, one, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    together(way, fsdp, str(tmp_path / "two"))
+    losses = [[e["loss"] for e in read_log(folder)] for folder in (one, tmp_path / "two")]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
+    expected, found = flatten(model_folder.read(one)), flatten(model_folder.read(tmp_path / "two"))
+    for path, value in expected.items():
+        np.testing.assert_allclose(found[path], value, atol=1e-5, err_msg=path)

@@ -1,0 +1,222 @@
+"""Folders of Hugging Face: everything must fit, and what does not is said in one line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.flax import save_file as save_flax
+from safetensors.numpy import load_file, save_file
+
+import zoo
+from tests import tiny
+from zoo.formats import huggingface
+from zoo.models import bert, gpt2
+from zoo.params import flatten
+
+ROOT = Path(__file__).parent.parent
+QUERY = "bert.encoder.layer.0.attention.self.query.weight"
+WORDS = "bert.embeddings.word_embeddings.weight"
+
+
+def folder_of(path, name="bert"):
+    row = tiny.TABLE[name]
+    huggingface.write(path, row.architecture, row.config, tiny.wide(row.model))
+    return path
+
+
+def change(folder, edit, **fields):
+    """Rewrites the tensors of a folder, and fields of its config."""
+    tensors = dict(load_file(folder / "model.safetensors"))
+    tensors = edit(tensors) or tensors
+    save_file(tensors, folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | fields))
+
+
+def refused(folder, error=ValueError, **options) -> str:
+    with pytest.raises(error) as caught:
+        huggingface.read(folder, bert, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def assert_reads(folder, name="bert", **options):
+    row = tiny.TABLE[name]
+    config, params = huggingface.read(folder, row.architecture, **options)
+    assert config == row.config
+    found = flatten(params)
+    for path, array in flatten(tiny.wide(row.model)).items():
+        assert found[path].dtype == np.float32
+        assert np.array_equal(found[path], array), path
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path):
+    def edit(tensors):
+        del tensors["bert.pooler.dense.bias"]
+        tensors["bert.pooler.dense.more"] = np.zeros(3, np.float32)
+        tensors[QUERY] = np.zeros((5, 24), np.float32)
+
+    folder = folder_of(tmp_path)
+    change(folder, edit)
+    message = refused(folder)
+    assert "missing bert.pooler.dense.bias" in message
+    assert "surplus bert.pooler.dense.more" in message
+    assert f"{QUERY} has shape (5, 24), not (24, 24)" in message
+    assert message.count(";") == 2
+
+
+def test_new_parameters_are_drawn_and_ignored_tensors_left_out(tmp_path):
+    def edit(tensors):
+        tensors["classifier.weight"] = np.zeros(3, np.float32)
+        return {name: x for name, x in tensors.items() if not name.startswith("cls.seq")}
+
+    folder = folder_of(tmp_path)
+    change(folder, edit)
+    options = {"new": ("next_head",), "ignore": ("classifier",)}
+    assert "surplus classifier.weight" in refused(folder, new=("next_head",), key=jax.random.key(0))
+    assert "missing cls.seq_relationship.weight" in refused(folder, ignore=("classifier",))
+    assert "need a key" in refused(folder, **options)
+    _, params = huggingface.read(folder, bert, **options, key=jax.random.key(0))
+    drawn = bert.Model(tiny.TABLE["bert"].config).init(jax.random.key(0), tiny.TOKENS)["params"]
+    assert np.array_equal(params["next_head"]["kernel"], drawn["next_head"]["kernel"])
+    assert np.abs(params["next_head"]["kernel"]).max() > 0
+    del params["next_head"]
+    kept = flatten(tiny.wide(tiny.TABLE["bert"].model))
+    for path, array in flatten(params).items():
+        assert np.array_equal(array, kept[path])
+
+
+def test_shards_equal_one_file(tmp_path):
+    folder = folder_of(tmp_path)
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    where = {name: f"model-0000{1 + i % 3}-of-00003.safetensors" for i, name in enumerate(tensors)}
+    for file in set(where.values()):
+        save_file({n: x for n, x in tensors.items() if where[n] == file}, folder / file)
+    index = {"metadata": {}, "weight_map": where}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert_reads(folder)
+    (folder / "model-00002-of-00003.safetensors").unlink()
+    assert "model-00002-of-00003.safetensors" in refused(folder, FileNotFoundError)
+
+
+def test_a_bare_trunk_lacks_its_prefix(tmp_path):
+    folder = folder_of(tmp_path, "gpt2")
+    change(folder, lambda tensors: {n.removeprefix("transformer."): x for n, x in tensors.items()})
+    assert "wte.weight" in load_file(folder / "model.safetensors")
+    assert_reads(folder, "gpt2")
+
+
+def test_norms_may_have_their_old_names(tmp_path):
+    old = lambda name: name.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta")
+    folder = folder_of(tmp_path)
+    change(folder, lambda tensors: {old(n): x for n, x in tensors.items()})
+    assert "bert.embeddings.LayerNorm.gamma" in load_file(folder / "model.safetensors")
+    assert_reads(folder)
+
+
+def test_buffers_of_old_versions_are_no_weights(tmp_path):
+    buffers = {
+        "bert": ("bert.embeddings.position_ids",),
+        "gpt2": ("transformer.h.0.attn.bias", "transformer.h.1.attn.masked_bias"),
+    }
+    for name, more in buffers.items():
+        folder = folder_of(tmp_path / name, name)
+        change(folder, lambda tensors, more=more: tensors | dict.fromkeys(more, np.ones((1, 8))))
+        assert_reads(folder, name)
+
+
+def test_bfloat16_reads_as_float32(tmp_path):
+    folder = folder_of(tmp_path)
+    tensors = load_file(folder / "model.safetensors")
+    small = {name: jnp.asarray(x, jnp.bfloat16) for name, x in tensors.items()}
+    save_flax(small, folder / "model.safetensors")
+    _, params = huggingface.read(folder, bert)
+    expected = flatten(tiny.wide(tiny.TABLE["bert"].model))
+    for path, array in flatten(params).items():
+        assert array.dtype == np.float32
+        assert np.array_equal(array, expected[path].astype(jnp.bfloat16).astype(np.float32)), path
+
+
+def test_a_tied_copy_must_be_one(tmp_path):
+    folder = folder_of(tmp_path)
+    copy = "cls.predictions.decoder.weight"
+    change(folder, lambda tensors: tensors | {copy: tensors[WORDS].copy()})
+    assert_reads(folder)
+    change(folder, lambda tensors: tensors | {copy: tensors[WORDS] + 1})
+    assert f"{copy} differs from {WORDS}" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("hidden_act", "relu"), ("layer_norm_eps", 1e-5), ("position_embedding_type", "relative_key")],
+)
+def test_other_mathematics_are_refused(tmp_path, field, value):
+    folder = folder_of(tmp_path)
+    change(folder, lambda tensors: None, **{field: value})
+    assert f"{field} = {value!r}" in refused(folder)
+
+
+def test_a_pickle_is_refused(tmp_path):
+    folder = folder_of(tmp_path)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    message = refused(folder, FileNotFoundError)
+    assert "pytorch_model.bin is a pickle" in message
+
+
+@pytest.mark.parametrize("length", [0, 4, 100, -1])
+def test_a_truncated_file_is_damaged(tmp_path, length):
+    folder = folder_of(tmp_path)
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:length])
+    assert f"{file} is damaged" in refused(folder)
+
+
+def test_a_bad_config_is_named(tmp_path):
+    assert "has no config.json" in refused(tmp_path, FileNotFoundError)
+    (tmp_path / "config.json").write_text("{")
+    assert "config.json is not valid JSON" in refused(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(ValueError, match=r"holds a 'llama'; the zoo has albert, bahdanau, bert"):
+        zoo.load(tmp_path)
+
+
+def test_zoo_loads_and_exports_what_it_loaded(tmp_path):
+    folder = folder_of(tmp_path / "theirs", "gpt2")
+    model, params, tokenizer = zoo.load(folder)
+    assert tokenizer is None
+    zoo.checkpoint.write(tmp_path / "ours", "gpt2", model.config, params)
+    again, same, _ = zoo.load(tmp_path / "ours")
+    assert again == model
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), params, same))
+    zoo.export(tmp_path / "ours", tmp_path / "back")
+    before = (folder / "model.safetensors").read_bytes()
+    assert (tmp_path / "back" / "model.safetensors").read_bytes() == before
+    expected = {"architectures": ["GPT2LMHeadModel"], **gpt2.published(model.config)}
+    assert huggingface.read_config(tmp_path / "back") == expected
+
+
+HEAVY = ("torch", "tensorflow", "transformers", "tensorflow_datasets", "train")
+PROGRAM = f"""
+import resource, sys
+import jax, flax.linen
+used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_utime
+before = used()
+import zoo, zoo.generate, zoo.fill
+seconds = used() - before
+zoo.load(sys.argv[1])
+found = [name for name in {HEAVY} if name in sys.modules]
+assert not found, found
+assert seconds < 2, seconds
+"""
+
+
+def test_zoo_needs_neither_torch_nor_tensorflow_nor_long(tmp_path):
+    program = [sys.executable, "-c", PROGRAM, str(folder_of(tmp_path, "gpt2"))]
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,39 @@
+"""Every piece of a text is told with the discriminator's probability."""
+
+import jax
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from tests import tiny
+from zoo.inference.detect_replaced import detect
+
+ROW = tiny.TABLE["electra"]
+PARAMS = tiny.wide(ROW.model)
+
+
+def words() -> Tokenizer:
+    made = Tokenizer(models.WordLevel({f"w{i}": i for i in range(tiny.V)}, "w0"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return made
+
+
+def test_the_pieces_are_those_of_the_text_and_the_chances_those_of_the_model():
+    found = detect(ROW.model, PARAMS, words(), "w3 w1  w4 w1 w59")
+    assert [piece for piece, _ in found] == ["w3", "w1", "w4", "w1", "w59"]
+    tokens_BL = np.array([[3, 1, 4, 1, 59]])
+    output = ROW.model.apply({"params": PARAMS}, tokens_BL)
+    chances = jax.nn.sigmoid(output.replaced_BL[0])
+    np.testing.assert_allclose([chance for _, chance in found], chances, rtol=1e-5)
+
+
+def test_what_cannot_be_looked_at_is_said_in_one_line():
+    with pytest.raises(ValueError, match="no tokenizer"):
+        detect(ROW.model, PARAMS, None, "w1")
+    with pytest.raises(ValueError, match="the text is empty"):
+        detect(ROW.model, PARAMS, words(), "  ")
+    with pytest.raises(ValueError, match="has 40 tokens, the model takes 32"):
+        detect(ROW.model, PARAMS, words(), "w1 " * 40)
+    bert = tiny.TABLE["bert"]
+    with pytest.raises(ValueError, match="BertPretraining does not detect replaced words"):
+        detect(bert.model, {}, words(), "w1")

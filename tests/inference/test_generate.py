@@ -1,0 +1,261 @@
+"""Generation against the plainest loop there is: the whole text read again for every token."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from tests import tiny
+from tests.wide import relative
+from zoo.inference import decoding, generate
+from zoo.models import gpt2
+
+ROW = tiny.TABLE["gpt2"]
+MODEL = ROW.model
+PARAMS = tiny.wide(MODEL)
+PROMPTS = [[5, 9, 2], [7], [3, 3, 8, 1, 60, 4]]
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """Logits of the next token after a text; one length, so that it is compiled once."""
+    read = jax.jit(lambda tokens_BL: MODEL.apply({"params": PARAMS}, tokens_BL))
+
+    def after(tokens):
+        padded = np.zeros((1, 32), np.int32)  # on the right, where a causal model does not look
+        padded[0, : len(tokens)] = tokens
+        return np.asarray(read(padded))[0, len(tokens) - 1]
+
+    return after
+
+
+def greedily(whole, prompt, length):
+    tokens = list(prompt)
+    for _ in range(length):
+        tokens.append(int(whole(tokens).argmax()))
+    return tokens[len(prompt) :]
+
+
+def run(prompts, length=9, **settings):
+    return generate.generate(MODEL, PARAMS, prompts, length=length, **settings)
+
+
+def test_greedy_is_the_likeliest_token_of_the_whole_text_read_again(whole):
+    found = run(PROMPTS, temperature=0.0)
+    assert found == [greedily(whole, prompt, 9) for prompt in PROMPTS]
+    assert len({token for row in found for token in row}) > 5
+
+
+def test_rows_do_not_depend_on_each_other():
+    together = run(PROMPTS, temperature=0.0)
+    assert [run([prompt], temperature=0.0)[0] for prompt in PROMPTS] == together
+    assert run(PROMPTS[::-1], temperature=0.0) == together[::-1]
+
+
+def test_top_1_is_greedy():
+    assert run(PROMPTS, top_k=1, seed=3) == run(PROMPTS, temperature=0.0)
+
+
+def test_a_seed_decides():
+    assert run(PROMPTS, seed=1) == run(PROMPTS, seed=1)
+    assert run(PROMPTS, seed=1) != run(PROMPTS, seed=2)
+
+
+def test_a_continuation_ends_before_the_end_token():
+    full = run(PROMPTS, temperature=0.0)
+    end = full[0][4]
+    for row, ended in zip(full, run(PROMPTS, temperature=0.0, end=end), strict=True):
+        assert ended == (row[: row.index(end)] if end in row else row)
+
+
+def test_every_length_up_to_the_room_is_kept():
+    longest = run(PROMPTS, length=20, temperature=0.0)
+    for length in (1, 15, 16, 17):
+        found = run(PROMPTS, length=length, temperature=0.0)
+        assert found == [row[:length] for row in longest]
+
+
+def test_a_rung_is_compiled_once():
+    generate.decode.clear_cache()
+    for length, settings in (
+        (3, {"temperature": 0.7, "top_k": 5}),
+        (11, {"temperature": 1.3, "top_p": 0.4, "seed": 8, "end": 3}),
+        (16, {}),
+    ):
+        run([[1, 2], [3] * (length % 7 + 1)], length=length, **settings)
+    assert generate.decode._cache_size() == 1
+    run([[1, 2], [3]], length=17)
+    assert generate.decode._cache_size() == 2
+    run([[1, 2], [3]], length=2, temperature=0.0)
+    assert generate.decode._cache_size() == 3
+
+
+LOGITS = np.log([0.4, 0.25, 0.2, 0.1, 0.05]).astype(np.float32)
+ORDER = np.array([3, 0, 4, 1, 2])  # so that the likeliest are not the first
+COUNT = 20_000
+
+
+def shares(temperature=1.0, top_k=5, top_p=1.0):
+    """How often each token is drawn, from the likeliest on."""
+    logits_BV = jnp.broadcast_to(jnp.asarray(LOGITS[np.argsort(ORDER)]), (COUNT, 5))
+    settings = (jnp.float32(temperature), jnp.int32(top_k), jnp.float32(top_p))
+    keys_B = jax.random.split(jax.random.key(0), COUNT)
+    token_B = np.asarray(generate.sample(keys_B, logits_BV, settings))
+    return np.bincount(token_B, minlength=5)[ORDER] / COUNT
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept", "temperature"),
+    [
+        ({}, 5, 1.0),
+        ({"temperature": 0.5}, 5, 0.5),
+        ({"temperature": 2.0}, 5, 2.0),
+        ({"top_k": 2}, 2, 1.0),
+        ({"top_p": 0.3}, 1, 1.0),
+        ({"top_p": 0.6}, 2, 1.0),
+        ({"top_p": 0.7}, 3, 1.0),
+        ({"top_k": 3, "top_p": 0.7}, 2, 1.0),  # of three, the first two have 0.76
+        ({"temperature": 0.5, "top_p": 0.7}, 2, 0.5),  # sharpened, the first two have 0.79
+    ],
+)
+def test_draws_follow_temperature_top_k_and_top_p(settings, kept, temperature):
+    chance = np.where(np.arange(5) < kept, np.exp(LOGITS) ** (1 / temperature), 0)
+    chance /= chance.sum()
+    found = shares(**settings)
+    assert (found[kept:] == 0).all()
+    assert (np.abs(found - chance) <= 4.5 * np.sqrt(chance * (1 - chance) / COUNT)).all()
+
+
+@pytest.mark.parametrize(
+    ("prompts", "settings", "message"),
+    [
+        ([[]], {}, "a prompt is empty"),
+        ([[1] * 30], {"length": 3}, "30 tokens and 3 more are over the 32"),
+        ([[61]], {}, "token id 61 is not in 0 to 60"),
+        ([[-1]], {}, "token id -1 is not in 0 to 60"),
+        ([[1]], {"temperature": -1.0}, "must not be negative"),
+        ([[1]], {"top_k": -1}, "must not be negative"),
+        ([[1]], {"top_p": 0.0}, r"top_p must be in \(0, 1\]"),
+    ],
+)
+def test_what_cannot_be_continued_is_refused_in_one_line(prompts, settings, message):
+    with pytest.raises(ValueError, match=message) as error:
+        run(prompts, **settings)
+    assert "\n" not in str(error.value)
+
+
+def test_a_prompt_and_its_continuation_may_fill_the_model():
+    assert len(run([[1] * 30], length=2, temperature=0.0)[0]) == 2
+
+
+def beams(prompts, length=9, **settings):
+    return generate.beam(MODEL, PARAMS, prompts, length=length, **settings)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0, 2.5])
+def test_a_wide_beam_finds_the_best_of_all_texts(penalty):
+    V, length, end = 5, 3, 2
+    model = gpt2.Model(gpt2.Config(V, 32, 2, 3, 24, 40, 8))
+    params = tiny.wide(model)
+    prompts = [[4, 0], [1]]
+
+    texts = [
+        text
+        for n in range(1, length + 1)
+        for text in itertools.product(range(V), repeat=n)
+        if end not in text[:-1] and (n == length or text[-1] == end)
+    ]
+    found = generate.beam(
+        model, params, prompts, length=length, end=end, width=125, penalty=penalty, best=10
+    )
+    for prompt, row in zip(prompts, found, strict=True):
+        whole = [prompt + list(text) + [0] * (length - len(text)) for text in texts]
+        logs = jax.nn.log_softmax(model.apply({"params": params}, np.array(whole)))
+        logs = np.asarray(logs)[:, len(prompt) - 1 :]
+        scores = [
+            sum(logs[i, at, word] for at, word in enumerate(text)) / len(text) ** penalty
+            for i, text in enumerate(texts)
+        ]
+        ranked = sorted(zip(scores, texts, strict=True), reverse=True)[:10]
+        assert relative([score for _, score in row], [score for score, _ in ranked]) < 1e-5
+        said = [list(text[:-1] if text[-1] == end else text) for _, text in ranked]
+        assert [text for text, _ in row] == said
+
+
+def test_a_beam_of_one_that_stops_early_is_greedy():
+    end = run(PROMPTS, temperature=0.0)[0][4]
+    found = beams(PROMPTS, end=end, width=1, early=True)
+    assert [row[0][0] for row in found] == run(PROMPTS, temperature=0.0, end=end)
+
+
+def test_rows_of_a_beam_do_not_depend_on_each_other():
+    end = run(PROMPTS, temperature=0.0)[0][4]
+    for early in (False, True):
+        together = beams(PROMPTS, end=end, early=early)
+        for prompt, row in zip(PROMPTS, together, strict=True):
+            ((text, score),) = beams([prompt], end=end, early=early)[0]
+            assert text == row[0][0]
+            assert abs(score / row[0][1] - 1) < 1e-5
+
+
+def test_a_rung_of_beams_is_compiled_once():
+    generate.search.clear_cache()
+    beams([[1, 2], [3]], length=3, penalty=0.6, best=2)
+    beams([[1], [2, 3]], length=16, end=5, early=True, best=3)
+    assert generate.search._cache_size() == 1
+    beams([[1, 2], [3]], width=2)
+    assert generate.search._cache_size() == 2
+
+
+def test_a_beam_has_no_more_best_than_its_width():
+    with pytest.raises(ValueError, match="best is 5, but must be from 1 to the width"):
+        beams(PROMPTS, best=5)
+
+
+def test_a_source_may_be_of_any_length_and_is_not_repeated():
+    row = tiny.TABLE["t5"]
+    params = tiny.wide(row.model)
+    prompts = [[5] * 40, [7, 9]]
+    found = generate.generate(row.model, params, prompts, length=3, temperature=0.0)
+    for prompt, text in zip(prompts, found, strict=True):
+        inputs = np.array([prompt]), np.array([[0, *text[:-1]]])
+        logits = row.model.apply({"params": params}, *inputs)
+        assert logits[0].argmax(-1).tolist() == text
+
+
+def test_a_source_of_text_ends_as_in_training_and_may_have_sentinels():
+    names = ["<pad>", "</s>", *(f"w{i}" for i in range(2, 60)), "<extra_id_0>"]
+    tokenizer = Tokenizer(models.WordLevel(dict(zip(names, range(61), strict=True)), "w2"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.add_special_tokens(["<pad>", "</s>", "<extra_id_0>"])
+    row = tiny.TABLE["t5"]
+    params = tiny.wide(row.model)
+    settings = {"length": 12, "temperature": 0.0}
+    said = generate.text(row.model, params, tokenizer, "w5 <extra_id_0>w9", **settings)
+    (ids,) = generate.generate(row.model, params, [[5, 60, 9, 1]], end=1, **settings)
+    assert said == "".join(names[i] for i in ids)
+    for prompt in ("", "w7 w8"):  # another model goes on with it
+        said = generate.text(MODEL, PARAMS, tokenizer, prompt, **settings)
+        ids = [names.index(word) for word in prompt.split()] or [1]
+        (ids,) = generate.generate(MODEL, PARAMS, [ids], end=1, **settings)
+        assert said == "".join(names[i] for i in ids)
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"seed": 5, "top_k": 3}])
+def test_rows_that_end_leave_the_batch_and_change_nothing(settings, monkeypatch):
+    prompts = [[1 + row, 2 * row] for row in range(12)]
+    settings |= {"length": 25, "end": run(prompts, **settings)[0][2]}
+    sizes, only = [], decoding._only
+    monkeypatch.setattr(decoding, "_only", lambda *a: sizes.append(len(a[1])) or only(*a))
+    found = run(prompts, **settings)
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] == decoding.FEW
+    generate.decode.clear_cache()
+    generate.resume.clear_cache()
+    monkeypatch.setattr(decoding, "FEW", 12)  # none leaves
+    assert found == run(prompts, **settings)
+    assert len(sizes) < 3

@@ -1,0 +1,169 @@
+"""Translating texts, what was looked at, and how translations are measured."""
+
+import jax
+import matplotlib.image
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+import zoo
+from tests import tiny
+from train.data import train_tokenizer
+from train.data.corpus import corpus
+from train.data.sources import dates
+from train.metrics import translation
+from train.reporting import plots
+from zoo import tokenizers
+from zoo.checkpoints import model_folder
+from zoo.inference import translate
+from zoo.layers import seq2seq_attention
+from zoo.models import seq2seq
+
+WORDS = ["<pad>", "</s>", "<unk>", *(f"w{number}" for number in range(tiny.V - 3))]
+TEXTS = ["w1 w2 w3 w4 w5 w6 w7", "w9", "w4 w4 w2", "w30 w31 w32 w33 w1 w2"]
+
+
+def tokenizer() -> Tokenizer:
+    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, "<unk>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return made
+
+
+def model(name):
+    row = tiny.TABLE[name]
+    config = type(row.config)(**{**vars(row.config), "dropout": 0.0})
+    network = row.architecture.Model(config)
+    return network, tiny.wide(network), tokenizer()
+
+
+@pytest.mark.parametrize("name", ["seq2seq", "luong", "bahdanau", "marian", "t5"])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_texts_keep_their_order_whatever_they_are_translated_with(name, beams):
+    whole = model(name)
+    together = translate.translate(*whole, TEXTS, beams=beams, rows=2)
+    alone = [translate.translate(*whole, [text], beams=beams)[0] for text in TEXTS]
+    assert together == alone
+
+
+def test_a_model_that_cannot_translate_and_an_empty_text_are_refused():
+    with pytest.raises(ValueError, match="has no encoder"):
+        translate.translate(*model("gpt2"), TEXTS)
+    with pytest.raises(ValueError, match="empty text"):
+        translate.translate(*model("luong"), ["w1", " "])
+    with pytest.raises(ValueError, match="no tokenizer"):
+        translate.translate(*model("luong")[:2], None, TEXTS)
+
+
+def test_a_beam_wider_than_the_vocabulary_is_refused():
+    with pytest.raises(ValueError, match=f"the vocabulary of {tiny.V}"):
+        translate.translate(*model("luong"), TEXTS, beams=tiny.V + 1)
+
+
+@pytest.mark.parametrize("name", ["luong", "bahdanau", "marian", "t5"])
+def test_attention_is_a_share_for_every_word_that_was_looked_at(name, tmp_path):
+    found = translate.attention(*model(name), "w1 w2 w3", "w4 w5")
+    for one in found:
+        assert one.weights.shape[1:] == (len(one.rows), len(one.columns))
+        np.testing.assert_allclose(one.weights.sum(-1), 1, rtol=1e-5)
+    source = [one for one in found if one.rows[-1] == "</s>" and one.columns[0] == "w1"]
+    crossing = [one for one in source if one.rows == ["w4", "w5", "</s>"]]
+    assert crossing
+    assert all(one.columns == ["w1", "w2", "w3", "</s>"] for one in crossing)
+    files = plots.attention(found, tmp_path / "out.png")
+    assert [file.name for file in files] == (
+        ["out.png"]
+        if name in ("luong", "bahdanau")
+        else ["out.png", "out_encoder.png", "out_decoder.png"]
+    )
+    assert all(file.stat().st_size > 1000 for file in files)
+
+
+def test_words_are_drawn_as_they_are_and_a_picture_has_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "MOST", 200)
+    words = ["$a$", "$\\frac$", "_^{", "$"]  # which are no mathematics
+    found = [translate.Attention("look", np.ones((2, 4, 4)) / 4, words, words)]
+    (file,) = plots.attention(found, tmp_path / "out")
+    assert file == tmp_path / "out.png"
+    height, width, _ = matplotlib.image.imread(file).shape
+    assert height < width < 220
+
+
+def test_the_future_of_the_target_is_not_looked_at():
+    found = {one.name: one for one in translate.attention(*model("marian"), "w1 w2", "w4 w5 w6")}
+    own = found["decoder_0/attention"]
+    assert own.columns == ["<pad>", "w4", "w5", "w6"]
+    assert own.rows == ["w4", "w5", "w6", "</s>"]
+    assert (np.triu(own.weights[0], 1) == 0).all()
+
+
+def test_one_state_has_no_attention():
+    with pytest.raises(ValueError, match="it has no attention"):
+        translate.attention(*model("seq2seq"), "w1 w2", "w3")
+
+
+def test_a_dot_wants_equal_widths():
+    look = seq2seq_attention.Look("dot", 8, 16)
+    with pytest.raises(ValueError, match="take the score general or additive"):
+        look.init(jax.random.key(0), np.zeros((1, 3, 16)), method="remember")
+
+
+def test_scores_are_perfect_for_what_is_equal_and_nothing_for_what_shares_no_word():
+    texts = ["one two three four five", "six seven eight nine ten"]
+    same = translation.score(texts, texts)
+    assert all(value == pytest.approx(100, abs=0.01) for value in same.values())
+    other = translation.score(["a b c d e", "f g h i j"], texts)
+    assert other["exact_match"] == other["rouge1"] == other["rougeL"] == 0
+    assert other["bleu"] < 10
+    with pytest.raises(ValueError, match="1 translations cannot be held against 2"):
+        translation.score(texts[:1], texts)
+
+
+def test_groups_by_length_have_every_text_once():
+    sources = ["word " * count for count in (3, 10, 11, 18, 40, 90)]
+    groups = translation.by_length(sources, sources, sources)
+    assert [(least, most, count) for least, most, count, _ in groups] == [
+        (1, 10, 2),
+        (11, 15, 1),
+        (16, 20, 1),
+        (31, 50, 1),
+        (51, 90, 1),
+    ]
+
+
+@pytest.fixture(scope="module")
+def both():
+    """A vocabulary for dates in words, and one for dates in digits."""
+    return train_tokenizer.separate(dates.read(400).documents(), 100)
+
+
+def test_two_vocabularies_are_saved_and_read_as_one_file(both, tmp_path):
+    tokenizers.save(both, tmp_path)
+    again = tokenizers.load(tmp_path)
+    assert isinstance(again, tokenizers.Sides)
+    assert tokenizers.fingerprint(again) == tokenizers.fingerprint(both)
+    assert again.encode("17 July 1920").ids == both.source.encode("17 July 1920").ids
+    ids = both.target.encode("1920-07-17").ids
+    assert ids != both.source.encode("1920-07-17").ids
+    assert again.decode(ids, skip_special_tokens=False) == "1920-07-17"
+    turned = tokenizers.Sides(both.target, both.source)
+    assert tokenizers.fingerprint(both) != tokenizers.fingerprint(turned)
+
+
+def test_a_model_with_two_vocabularies_is_exported_and_read_again(both, tmp_path):
+    network = seq2seq.Model(seq2seq.Config(100, 1 << 30, 1, 8, 0.0, 8))
+    model_folder.write(tmp_path / "a", "seq2seq", network.config, tiny.wide(network), both)
+    zoo.export(tmp_path / "a", tmp_path / "b")
+    one, other = (zoo.load(tmp_path / name) for name in "ab")
+    assert tokenizers.fingerprint(one[2]) == tokenizers.fingerprint(other[2])
+    assert translate.translate(*one, ["17 July 1920"]) == translate.translate(
+        *other, ["17 July 1920"]
+    )
+
+
+def test_each_side_of_a_pair_is_read_with_its_own_vocabulary(both, tmp_path):
+    source = dates.read(60)
+    found = corpus.prepare(source, both, tmp_path, None)
+    for number, text in enumerate(source.documents()):
+        side = both.target if number % 2 else both.source
+        start, stop = found.documents[number : number + 2]
+        assert found.tokens[start:stop].tolist() == side.encode(text).ids

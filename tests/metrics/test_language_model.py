@@ -1,0 +1,50 @@
+"""Metrics against counts made by hand."""
+
+import collections
+import math
+
+import numpy as np
+import pytest
+
+from train.metrics import language_model
+
+
+def test_perplexity_of_a_uniform_guess_is_the_number_of_choices():
+    assert language_model.perplexity(math.log(8192)) == pytest.approx(8192)
+    assert language_model.perplexity(0.0) == 1
+    assert language_model.perplexity(1e4) == math.inf
+
+
+def test_a_uniform_guess_of_bytes_takes_eight_bits_a_byte():
+    assert language_model.bits_per_byte(1000 * math.log(256), 1000) == pytest.approx(8)
+    with pytest.raises(ValueError, match="at least one byte"):
+        language_model.bits_per_byte(1.0, 0)
+
+
+def test_unigram_entropy_is_the_plain_sum_over_tokens(tmp_path, monkeypatch):
+    monkeypatch.setattr(metrics, "CHUNK", 7)
+    rng = np.random.default_rng(0)
+    train = rng.zipf(1.5, 500).clip(max=49).astype(np.uint16)
+    held_out = rng.integers(0, 50, 60).astype(np.uint16)
+    assert set(held_out.tolist()) - set(train.tolist()), "some held-out token must be new"
+    train.tofile(tmp_path / "train.bin")
+    mapped = np.memmap(tmp_path / "train.bin", np.uint16, "r")
+    counts = collections.Counter(train.tolist())
+    nats = -sum(math.log((counts[int(t)] + 1) / (500 + 50)) for t in held_out) / 60
+    assert language_model.unigram_entropy(mapped, held_out, 50) == pytest.approx(nats, rel=1e-12)
+
+
+def test_without_training_tokens_the_unigram_model_is_uniform():
+    empty = np.zeros(0, np.uint16)
+    assert language_model.unigram_entropy(empty, np.arange(10), 64) == pytest.approx(math.log(64))
+
+
+@pytest.mark.parametrize("tokens", [[0, 64], [-1, 3]])
+def test_tokens_outside_of_the_vocabulary_are_named(tokens):
+    with pytest.raises(ValueError, match=f"from {min(tokens)} to {max(tokens)}.*of 64"):
+        language_model.unigram_entropy(np.array(tokens), np.arange(4), 64)
+
+
+def test_nothing_held_out_is_an_error():
+    with pytest.raises(ValueError, match="held-out tokens"):
+        language_model.unigram_entropy(np.arange(4), np.zeros(0, np.uint16), 64)

@@ -1,0 +1,294 @@
+"""Facts that hold of every model of the zoo."""
+
+import inspect
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import zoo
+from tests import shapes, tiny
+from tests.tiny import B, L, V
+from tests.wide import relative
+from zoo import registry
+from zoo.formats import huggingface
+from zoo.params import abstract, flatten
+
+TOLERANCE = 1e-5
+models = pytest.mark.parametrize("name", tiny.TABLE)
+readers = pytest.mark.parametrize(
+    "name", [n for n, row in tiny.TABLE.items() if row.sees != "source"]
+)
+
+
+def run(name, tokens_BL, params=None, **inputs):
+    row = tiny.TABLE[name]
+    inputs = {k: v for k, v in row.more.items() if k != "segments_BL"} | inputs
+    params = tiny.wide(row.model) if params is None else params
+    return np.asarray(tiny.logits(row.model.apply({"params": params}, tokens_BL, **inputs)))
+
+
+def segments(name, segments_BL):
+    return {"segments_BL": segments_BL} if "segments_BL" in tiny.TABLE[name].more else {}
+
+
+def test_the_table_has_every_architecture():
+    pictures = {"resnet"}  # its facts stand in test_resnet_parity.py
+    assert set(registry.ARCHITECTURES) - pictures <= set(tiny.TABLE)
+
+
+@models
+def test_shapes_are_what_names_say(name):
+    row = tiny.TABLE[name]
+    params = tiny.wide(row.model)
+    with shapes.checked() as seen:
+        jax.eval_shape(
+            lambda p: row.model.apply(
+                {"params": p}, tiny.TOKENS, documents_BL=tiny.DOCUMENTS, **row.more
+            ),
+            params,
+        )
+        jax.eval_shape(jax.grad(lambda p: tiny.loss_like(row.model, p, row)), params)
+    assert any(place.endswith(":x_BLD") for place in seen)
+    assert len(seen) > 20
+
+
+def test_shapes_of_decoding_are_what_names_say():
+    row = tiny.TABLE["gpt2"]
+    params = {"params": tiny.wide(row.model)}
+    with shapes.checked() as seen:
+        _, cache = row.model.apply(params, tiny.TOKENS, tiny.DOCUMENTS, 4, method="start")
+        row.model.apply(params, np.arange(B), cache, method="step")
+    assert "gpt2.py:GPT2.extend:mask_BLM" in seen
+
+
+def test_a_wrong_name_is_found():
+    def axes():
+        x_BL = np.zeros((2, 3, 4))
+        return x_BL
+
+    def sizes():
+        x_BL, y_LD = np.zeros((2, 3)), np.zeros((4, 5))
+        return x_BL, y_LD
+
+    def digit():
+        mask_B1L = np.zeros((2, 2, 3))
+        return mask_B1L
+
+    def number():
+        L, x_BL = 4, np.zeros((2, 3))
+        return L, x_BL
+
+    for function in (axes, sizes, digit, number):
+        with (
+            pytest.raises(AssertionError, match=f"{function.__name__}: .* has the shape"),
+            shapes.checked(Path(__file__).parent),
+        ):
+            function()
+
+
+@readers
+@pytest.mark.parametrize(("before", "after"), [(0, 5), (5, 0), (3, 2)])
+def test_padding_changes_nothing(name, before, after):
+    tokens_BL = tiny.TOKENS[:, :7]
+    segments_BL = tiny.SEGMENTS[:, :7]
+    alone = run(name, tokens_BL, **segments(name, segments_BL))
+    pad = ((0, 0), (before, after))
+    draw = np.random.default_rng(1).integers(0, V, (B, before + 7 + after))
+    documents_BL = np.pad(np.ones((B, 7), np.int32), pad)
+    padded = run(
+        name,
+        np.where(documents_BL > 0, np.pad(tokens_BL, pad), draw),  # padding holds any token
+        documents_BL=documents_BL,
+        **segments(name, np.pad(segments_BL, pad)),
+    )
+    assert np.isfinite(padded).all()
+    assert relative(padded[:, before : before + 7], alone) < TOLERANCE
+
+
+@readers
+def test_documents_in_one_row_do_not_see_each_other(name):
+    a_BL, b_BL = tiny.TOKENS[:, :7], tiny.TOKENS[:, 3:7]
+    gap_BL = np.zeros((B, 1), np.int32)
+    rows_BL = np.concatenate([a_BL, gap_BL, b_BL], 1)
+    documents_BL = np.repeat([[1, 0, 2]], [7, 1, 4], 1) + gap_BL
+    whole = run(name, rows_BL, documents_BL=documents_BL, **segments(name, np.zeros_like(rows_BL)))
+    for document_BL, part in ((a_BL, whole[:, :7]), (b_BL, whole[:, 8:])):
+        alone = run(name, document_BL, **segments(name, np.zeros_like(document_BL)))
+        assert relative(part, alone) < TOLERANCE
+
+
+@readers
+def test_the_future_is_seen_by_those_that_look_both_ways_alone(name):
+    changed_BL = tiny.TOKENS.copy()
+    changed_BL[:, 8] = (changed_BL[:, 8] + 1) % V
+    before, after = run(name, tiny.TOKENS), run(name, changed_BL)
+    difference_BL = np.abs(before - after).max(-1)
+    assert (difference_BL[:, 8:] > 1e-3).all()
+    if tiny.TABLE[name].sees == "past":
+        assert (difference_BL[:, :8] == 0).all()
+    else:
+        assert (difference_BL[:, :8] > 1e-5).all()
+
+
+def test_xlnet_predicts_a_token_from_those_before_it_in_the_order_alone():
+    row = tiny.TABLE["xlnet"]
+    params = tiny.wide(row.model)
+    rank = np.random.default_rng(3).permutation(L)
+    blocked_BLL = np.broadcast_to(rank[:, None] <= rank[None], (1, L, L))
+    predictions_BP = np.arange(L)[None]
+
+    def scores(tokens_BL):
+        found, _ = row.model.apply(
+            {"params": params}, tokens_BL, None, None, blocked_BLL, predictions_BP, method="scores"
+        )
+        return np.asarray(found.logits())[0]
+
+    before = scores(tiny.TOKENS[:1])
+    for place in (0, 5, L - 1):
+        changed_BL = tiny.TOKENS[:1].copy()
+        changed_BL[0, place] = (changed_BL[0, place] + 1) % V
+        difference_P = np.abs(scores(changed_BL) - before).max(-1)
+        # The first in the order sees nothing, hence all, evenly: as in the released code.
+        assert (difference_P[(rank <= rank[place]) & (rank > 0)] == 0).all()
+        assert (difference_P[rank > rank[place]] > 1e-5).all()
+
+
+@models
+def test_dropout_is_off_by_default_and_on_in_training(name):
+    row = tiny.TABLE[name]
+    params = {"params": tiny.wide(row.model)}
+    draw = lambda seed, **more: run(
+        name, tiny.TOKENS, rngs={"dropout": jax.random.key(seed)}, **more
+    )
+    off = run(name, tiny.TOKENS)
+    assert (draw(0) == off).all()
+    assert relative(draw(0, train=True), off) > 1e-2
+    assert (draw(0, train=True) == draw(0, train=True)).all()
+    assert relative(draw(1, train=True), draw(0, train=True)) > 1e-2
+    inputs = {k: v for k, v in row.more.items() if k != "segments_BL"}
+    never = row.architecture.Model(type(row.config)(**{**vars(row.config), "dropout": 0.0}))
+    assert (tiny.logits(never.apply(params, tiny.TOKENS, **inputs, train=True)) == off).all()
+
+
+@models
+def test_every_parameter_gets_a_gradient(name):
+    row = tiny.TABLE[name]
+    gradient = jax.jit(jax.grad(lambda p: tiny.loss_like(row.model, p, row)))(tiny.wide(row.model))
+    for path, array in flatten(gradient).items():
+        assert jnp.isfinite(array).all(), path
+        largest = jnp.abs(array).max()
+        if path.endswith("key/bias"):  # exactly zero: a shift of all scores of a query
+            assert largest < 1e-6
+        else:
+            assert largest > 1e-6, path
+
+
+@models
+def test_jit_changes_nothing(name):
+    row = tiny.TABLE[name]
+    params = tiny.wide(row.model)
+    inputs = {"documents_BL": tiny.DOCUMENTS, **row.more}
+    compiled = jax.jit(lambda p, t: tiny.logits(row.model.apply({"params": p}, t, **inputs)))
+    assert relative(compiled(params, tiny.TOKENS), run(name, tiny.TOKENS, **inputs)) < 1e-6
+
+
+@models
+def test_sizes_count_what_stands_beside_them(name):
+    architecture = tiny.TABLE[name].architecture
+    source = inspect.getsource(architecture)
+    said = dict(re.findall(r'^    "([\w-]+)": Config\(.*\),  # ([\d,]+)$', source, re.M))
+    families = getattr(architecture, "MINIATURES", {})
+    assert set(said) == set(architecture.SIZES) - set(families)
+    for size, count in said.items():
+        found = num_parameters(architecture, architecture.SIZES[size])
+        assert found == int(count.replace(",", "")), size
+
+
+def num_parameters(architecture, config):
+    """Those with two layers, and what each more adds: to trace dozens takes long."""
+
+    def count(depths):
+        model = architecture.Model(type(config)(**{**vars(config), **depths}))
+        return sum(x.size for x in jax.tree.leaves(abstract(model)))
+
+    names = ("num_layers", "num_decoder_layers", "generator_layers")
+    more = {name: depth - 2 for name in names if (depth := getattr(config, name, 0)) > 2}
+    two = dict.fromkeys(more, 2)
+    least = count(two)
+    return least + sum(more[name] * (count(two | {name: 3}) - least) for name in more)
+
+
+@models
+def test_the_weight_table_names_every_parameter_once(name):
+    row, rows = tiny.TABLE[name], set()
+    for cls in row.architecture.MODELS.values():
+        paths = flatten(abstract(cls(row.config)))
+        published = [huggingface._row(row.architecture.WEIGHTS, path)[0] for path in paths]
+        assert len(set(published)) == len(published)
+        rows |= {re.sub(r"_\d+/", "_{}/", path) for path in paths}
+    assert rows == set(row.architecture.WEIGHTS)
+
+
+@models
+def test_every_parameter_fits_an_axes_rule_or_is_whole(name):
+    row = tiny.TABLE[name]
+    paths = flatten(abstract(row.model))
+    for pattern, axes in row.architecture.AXES:
+        for path in (p for p in paths if re.search(pattern, p)):
+            first = next(a for rule, a in row.architecture.AXES if re.search(rule, path))
+            if first is axes:
+                assert len(axes) == paths[path].ndim, path
+    split = [p for p in paths if any(re.search(rule, p) for rule, _ in row.architecture.AXES)]
+    large = [p for p, x in paths.items() if p.startswith("trunk/") and x.size > 8 * 24]
+    assert set(large) <= set(split)
+
+
+@models
+def test_export_then_import_is_bit_exact(name, tmp_path):
+    row = tiny.TABLE[name]
+    for cls in row.architecture.MODELS.values():
+        params = tiny.wide(cls(row.config))
+        huggingface.write(tmp_path, row.architecture, row.config, params, cls=cls)
+        model, again, _ = zoo.load(tmp_path)
+        assert model == cls(row.config)
+        assert jax.tree.structure(again) == jax.tree.structure(params)
+        found = flatten(again)
+        for path, array in flatten(params).items():
+            assert np.array_equal(array, found[path]), path
+
+
+@models
+def test_parameters_are_plain_nested_dicts(name):
+    def plain(tree):
+        if type(tree) is dict:
+            return all(type(key) is str and plain(value) for key, value in tree.items())
+        return tree.dtype == jnp.float32
+
+    row = tiny.TABLE[name]
+    assert plain(jax.eval_shape(row.model.init, jax.random.key(0), tiny.TOKENS)["params"])
+
+
+@models
+def test_bfloat16_parameters_give_float32_close_by(name):
+    params = tiny.wide(tiny.TABLE[name].model)
+    small = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
+    back = jax.tree.map(lambda x: x.astype(jnp.float32), small)
+    exact, near = run(name, tiny.TOKENS, back), run(name, tiny.TOKENS, small)
+    assert near.dtype == np.float32
+    assert 0 < relative(near, exact) < 0.03
+
+
+def test_nnx_wraps_a_model_with_equal_logits():
+    from flax import nnx
+
+    row = tiny.TABLE["gpt2"]
+    wrapped = nnx.bridge.ToNNX(row.model, rngs=nnx.Rngs(0)).lazy_init(tiny.TOKENS)
+    params = nnx.to_pure_dict(nnx.state(wrapped, nnx.Param))
+    params = jax.tree.map(jnp.asarray, params)
+    expected = run("gpt2", tiny.TOKENS, params)
+    assert (np.asarray(wrapped(tiny.TOKENS)) == expected).all()
+    assert np.abs(expected).max() > 0

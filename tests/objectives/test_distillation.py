@@ -1,0 +1,144 @@
+"""Distillation against its formulas in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import tiny
+from tests.wide import draw, relative
+from train.objectives.cross_entropy import divergence, squared_error
+from train.objectives.distillation import Distilled, LogitsMatched, direction
+from train.objectives.masked import Masked
+from train.pretraining.distill import inherited
+from zoo.layers.embedding import Scores
+from zoo.models import bert, distilbert
+from zoo.params import abstract, flatten
+
+B, L, D, V = 3, 8, 5, 11
+MASKED = Masked(tiny.V, 4, (2, 3), 3)
+TEACHER = bert.Model(bert.Config(tiny.V, 32, 4, 3, 24, 40, 8, 0.1, 2))
+STUDENT = distilbert.Model(distilbert.Config(tiny.V, 32, 2, 3, 24, 40, 8, 0.0))
+TEACHER_PARAMS, PARAMS = tiny.wide(TEACHER), tiny.wide(STUDENT, seed=1)
+OBJECTIVE = Distilled(MASKED, TEACHER, TEACHER_PARAMS)
+
+
+def scores(seed, width=D):
+    return Scores(
+        draw(B, L, width, seed=seed), draw(V, width, seed=seed + 1), draw(V, seed=seed + 2)
+    )
+
+
+def log_softmax(x):
+    x = np.float64(x)
+    x = x - x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def batch():
+    random = np.random.default_rng(0)
+    mask = np.arange(20) < np.array([[20], [13], [1]])
+    rows = {"tokens": np.int32(random.integers(5, tiny.V, mask.shape) * mask), "mask": mask}
+    keys = jax.random.split(jax.random.key(0), 3)
+    return jax.vmap(OBJECTIVE.corrupt)(keys, rows), mask
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 5.0])
+def test_divergence_is_its_formula_and_so_is_its_gradient(temperature):
+    student, teacher, weights_BL = scores(0), scores(9, width=7), jnp.abs(draw(B, L, seed=5))
+
+    def formula(student, teacher):
+        p = jax.nn.log_softmax(student.logits() / temperature)
+        q = jax.nn.log_softmax(teacher.logits() / temperature)
+        return temperature**2 * (weights_BL * (jnp.exp(q) * (q - p)).sum(-1)).sum()
+
+    found = divergence(student, teacher, weights_BL, temperature)
+    p = log_softmax(np.float64(student.logits()) / temperature)
+    q = log_softmax(np.float64(teacher.logits()) / temperature)
+    exact = temperature**2 * (np.asarray(weights_BL) * (np.exp(q) * (q - p)).sum(-1)).sum()
+    assert relative(found.loss, exact) < 1e-5
+    right = student.logits().argmax(-1) == teacher.logits().argmax(-1)
+    assert relative(found.right, (weights_BL * right).sum()) < 1e-5
+    loss = lambda student, teacher: divergence(student, teacher, weights_BL, temperature).loss
+    ours, theirs = jax.grad(loss, (0, 1))(student, teacher), jax.grad(formula)(student, teacher)
+    for one, two in zip(jax.tree.leaves(ours[0]), jax.tree.leaves(theirs), strict=True):
+        assert relative(one, two) < 1e-4
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(ours[1]))
+
+
+def test_square_error_and_direction_are_their_formulas():
+    student, teacher, weights_BL = scores(0), scores(9), jnp.abs(draw(B, L, seed=5))
+    square = np.square(np.float64(student.logits()) - np.float64(teacher.logits())).mean(-1)
+    exact = (np.asarray(weights_BL) * square).sum()
+    assert relative(squared_error(student, teacher, weights_BL).loss, exact) < 1e-5
+    x, y = np.float64(student.x_BLD), np.float64(teacher.x_BLD)
+    cosine = (x * y).sum(-1) / np.linalg.norm(x, axis=-1) / np.linalg.norm(y, axis=-1)
+    found = direction(student.x_BLD, teacher.x_BLD, weights_BL)
+    assert relative(found.loss, (np.asarray(weights_BL) * (1 - cosine)).sum()) < 1e-5
+
+
+@pytest.mark.parametrize("kind", [Distilled, LogitsMatched])
+def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_it(kind):
+    found, _ = batch()
+    still = bert.Model(bert.Config(tiny.V, 32, 4, 3, 24, 40, 8, 0.0, 2))
+    objective = kind(MASKED, still, TEACHER_PARAMS)
+    loss = lambda params: objective.loss(still, params, found, (), jax.random.key(0), train=True)[0]
+    terms = loss(TEACHER_PARAMS)
+    assert abs(float(terms["soft"].loss)) < 1e-4
+    assert terms["soft"].right == found["weights"]["soft"].sum()
+    if kind is Distilled:
+        assert abs(float(terms["states"].loss)) < 1e-4
+    assert loss(tiny.wide(still, seed=3))["soft"].loss > 1
+
+
+def test_padding_counts_for_nothing_and_the_teacher_has_no_dropout():
+    found, mask = batch()
+    assert (np.asarray(found["weights"]["soft"]) == mask).all()
+    look = lambda batch, key: OBJECTIVE.loss(
+        STUDENT, PARAMS, batch, (), jax.random.key(key), train=True
+    )[0]
+    before = look(found, 0)
+    noise = np.random.default_rng(1).integers(5, tiny.V, mask.shape)
+    changed = found | {"tokens": jnp.where(mask, found["tokens"], noise)}
+    for name, term in look(changed, 0).items():
+        assert relative(term.loss, before[name].loss) < 1e-5
+    for name, term in look(found, 1).items():  # the student has no dropout, the teacher would
+        assert term.loss == before[name].loss
+
+
+def test_the_terms_are_those_of_the_factors():
+    found, _ = batch()
+    for objective in (OBJECTIVE, Distilled(MASKED, TEACHER, TEACHER_PARAMS, states=0.0)):
+        terms, _ = objective.loss(STUDENT, PARAMS, found, (), jax.random.key(0), train=False)
+        assert {name for name, factor in objective.factors.items() if factor} == set(terms)
+    assert OBJECTIVE.factors == {"soft": 5.0, "masked": 2.0, "states": 1.0}
+
+
+def test_the_teacher_is_an_argument_of_the_step_and_not_a_constant():
+    leaves, tree = jax.tree.flatten(OBJECTIVE)
+    assert len(leaves) == len(jax.tree.leaves(TEACHER_PARAMS))
+    found, _ = batch()
+
+    def loss(objective, params):
+        return objective.loss(STUDENT, params, found, (), jax.random.key(0), train=True)[0]
+
+    largest = max(x.size for x in leaves)
+    program = jax.jit(loss).lower(jax.tree.unflatten(tree, leaves), PARAMS).as_text()
+    assert f"dense<{largest}" not in program
+    assert len(program) < 40 * 1024 * 8
+
+
+def test_a_student_inherits_layers_spread_over_its_teacher():
+    big = bert.Config(50, 32, 12, 3, 24, 40, 8)
+    params = tiny.wide(bert.Model(big))
+    config = distilbert.Config(50, 32, 6, 3, 24, 40, 8)
+    shapes = flatten(abstract(distilbert.Model(config)))
+    found = inherited(shapes, flatten(params), config, big)
+    assert set(found) == set(shapes)  # every part of the student stands in the teacher too
+    for layer, theirs in enumerate((0, 2, 4, 7, 9, 11)):
+        kernel = found[f"trunk/blocks_{layer}/mlp/up/kernel"]
+        assert (kernel == params["trunk"][f"blocks_{theirs}"]["mlp"]["up"]["kernel"]).all()
+    narrow = distilbert.Config(50, 32, 6, 3, 24, 44, 8)
+    found = inherited(flatten(abstract(distilbert.Model(narrow))), flatten(params), narrow, big)
+    assert "trunk/blocks_0/mlp/up/kernel" not in found
+    assert "trunk/blocks_0/attention/query/kernel" in found

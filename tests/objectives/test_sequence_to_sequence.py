@@ -1,0 +1,103 @@
+"""Teacher forcing against a loop over pairs and words, in float64."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import tiny
+from train.objectives.sequence_to_sequence import Translated
+from train.step import corrupt
+from zoo.models import seq2seq
+
+START, END = 0, 1
+OBJECTIVE = Translated(START, END)
+MODEL = seq2seq.Seq2SeqLM(seq2seq.Config(tiny.V, 1 << 30, 1, 16, 0.0, 12))
+PAIRS = [([5, 9, 7], [8, 4]), ([6], [12, 13, 14, 15]), ([21, 22, 23, 24, 25], [30])]
+L = 8
+
+
+def batch(pairs, length=L, rows=0):
+    rows = max(rows, len(pairs))
+    found = {"source": np.zeros((rows, length), np.int32), "target": np.zeros((rows, length), int)}
+    sizes = {f"{side}_length": np.zeros(rows, np.int32) for side in found}
+    for row, sides in enumerate(pairs):
+        for side, ids in zip(("source", "target"), sides, strict=True):
+            found[side][row, : len(ids)] = ids
+            sizes[f"{side}_length"][row] = len(ids)
+    return found | sizes
+
+
+def loss(objective, pairs, train=False, seed=0, **shape):
+    example = corrupt(objective, jax.random.key(0), batch(pairs, **shape))
+    params = tiny.wide(MODEL)
+    terms, _ = objective.loss(MODEL, params, example, (), jax.random.key(seed), train=train)
+    return float(terms["token"].loss), float(example["weights"]["token"].sum())
+
+
+def expected(pairs, smoothing=0.0):
+    total = 0.0
+    for source, target in pairs:
+        variables, inputs = {"params": tiny.wide(MODEL)}, jnp.array([[START, *target]])
+        logits = MODEL.apply(variables, jnp.array([[*source, END]]), inputs)
+        log_p = np.asarray(jax.nn.log_softmax(logits), np.float64)[0]
+        for place, word in enumerate([*target, END]):
+            true = -(1 - smoothing) * log_p[place, word]
+            total += true - smoothing * log_p[place].mean()
+    return total
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_is_that_of_every_pair_alone(smoothing):
+    objective = replace(OBJECTIVE, smoothing=smoothing)
+    found, count = loss(objective, PAIRS, train=True)
+    assert found == pytest.approx(expected(PAIRS, smoothing), rel=1e-5)
+    assert count == sum(len(target) + 1 for _, target in PAIRS)
+
+
+def test_smoothing_is_for_training_alone():
+    smooth = replace(OBJECTIVE, smoothing=0.3)
+    assert loss(smooth, PAIRS)[0] == loss(OBJECTIVE, PAIRS)[0]
+
+
+def test_padding_and_rows_that_fill_up_change_nothing():
+    assert loss(OBJECTIVE, PAIRS, length=13, rows=6) == pytest.approx(loss(OBJECTIVE, PAIRS), 1e-5)
+
+
+def test_what_the_decoder_reads_is_the_target_one_place_later():
+    example = corrupt(OBJECTIVE, jax.random.key(0), batch(PAIRS))
+    for row, (source, target) in enumerate(PAIRS):
+        n = len(target) + 1
+        assert example["inputs"][row, :n].tolist() == [START, *target]
+        assert example["targets"][row, :n].tolist() == [*target, END]
+        assert example["tokens"][row, : len(source) + 1].tolist() == [*source, END]
+        assert example["documents"][row].tolist() == [1] * (len(source) + 1) + [0] * (
+            L - len(source) - 1
+        )
+
+
+def test_scheduled_sampling_puts_own_words_in_a_share_of_the_places():
+    example = corrupt(OBJECTIVE, jax.random.key(0), batch(PAIRS * 40))
+    scores = MODEL.apply(
+        {"params": tiny.wide(MODEL)}, example["tokens"], example["inputs"], method="scores"
+    )
+    own = replace(OBJECTIVE, sampled=0.25).own_words(jax.random.key(1), scores, example["inputs"])
+    changed = np.asarray(own != example["inputs"])
+    assert not changed[:, 0].any()
+    assert 0.15 < changed[:, 1:].mean() < 0.3
+    everywhere = replace(OBJECTIVE, sampled=1.0)
+    assert loss(everywhere, PAIRS, train=True) != loss(OBJECTIVE, PAIRS, train=True)
+    assert loss(everywhere, PAIRS) == loss(OBJECTIVE, PAIRS)
+
+
+def test_all_own_words_come_from_the_place_before():
+    example = corrupt(OBJECTIVE, jax.random.key(0), batch(PAIRS))
+    sharp = MODEL.apply(
+        {"params": tiny.wide(MODEL)}, example["tokens"], example["inputs"], method="scores"
+    )
+    sharp = sharp._replace(table_VD=1e4 * sharp.table_VD, bias_V=0.0)
+    own = replace(OBJECTIVE, sampled=1.0).own_words(jax.random.key(1), sharp, example["inputs"])
+    best = np.asarray(sharp.logits().argmax(-1))
+    assert (np.asarray(own)[:, 1:] == best[:, :-1]).all()

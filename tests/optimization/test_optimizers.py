@@ -1,0 +1,397 @@
+"""Schedules, decay masks and optimizers against their papers' equations, written out in numpy."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from train.optimization import optimizers, schedules, weight_decay
+
+PEAK = 3e-3
+# float32 against float64: 2 ** -23 a rounding, a few roundings an update, ten updates.
+RELATIVE, ABSOLUTE = 5e-6, 2e-7
+
+SCHEDULES = {
+    "constant": (schedules.constant(PEAK), lambda t: PEAK),
+    "linear": (
+        schedules.linear(PEAK, 10, 100, 1e-3),
+        lambda t: PEAK * t / 10 if t < 10 else PEAK + (1e-3 - PEAK) * min(t - 10, 90) / 90,
+    ),
+    "linear without warm-up": (
+        schedules.linear(PEAK, 0, 100),
+        lambda t: PEAK * (1 - min(t, 100) / 100),
+    ),
+    "bert_linear": (
+        schedules.bert_linear(PEAK, 10, 100),
+        lambda t: PEAK * t / 10 if t < 10 else PEAK * (1 - min(t, 100) / 100),
+    ),
+    "bert_linear without warm-up": (
+        schedules.bert_linear(PEAK, 0, 100),
+        lambda t: PEAK * (1 - min(t, 100) / 100),
+    ),
+    "cosine": (
+        schedules.cosine(PEAK, 10, 100, 3e-4),
+        lambda t: (
+            PEAK * t / 10
+            if t < 10
+            else 3e-4 + (PEAK - 3e-4) * (1 + math.cos(math.pi * min(t - 10, 90) / 90)) / 2
+        ),
+    ),
+    "cosine without warm-up": (
+        schedules.cosine(PEAK, 0, 100),
+        lambda t: PEAK * (1 + math.cos(math.pi * min(t, 100) / 100)) / 2,
+    ),
+    "inverse_square_root": (
+        schedules.inverse_square_root(PEAK, 10),
+        lambda t: PEAK * 10**0.5 * min(t**-0.5, t * 10**-1.5) if t else 0.0,
+    ),
+    "inverse_square_root without warm-up": (
+        schedules.inverse_square_root(PEAK, 0),
+        lambda t: PEAK * max(t, 1) ** -0.5,
+    ),
+    "slanted_triangular": (
+        schedules.slanted_triangular(PEAK, 100),
+        lambda t: PEAK * (1 + 31 * (t / 10 if t < 10 else 1 - (min(t, 100) - 10) / (10 * 9))) / 32,
+    ),
+    "slanted_triangular without warm-up": (
+        schedules.slanted_triangular(PEAK, 100, cut=0.0),
+        lambda t: PEAK * (1 + 31 * (1 - min(t, 100) / 100)) / 32,
+    ),
+    "one_cycle": (
+        schedules.one_cycle(PEAK, 100),
+        lambda t: (
+            _half_cosine(PEAK / 25, PEAK, t / 25)
+            if t < 25
+            else _half_cosine(PEAK, PEAK / 1e5, (min(t, 100) - 25) / 75)
+        ),
+    ),
+}
+
+
+def _half_cosine(start, end, share):
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_follow_their_formulas_at_every_step(name):
+    schedule, formula = SCHEDULES[name]
+    steps = np.arange(131)
+    ours = jax.jit(jax.vmap(schedule))(jnp.asarray(steps, jnp.int32))
+    np.testing.assert_allclose(ours, [formula(int(t)) for t in steps], rtol=1e-5, atol=PEAK * 2e-7)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_take_python_integers_and_steps_beyond_float32(name):
+    schedule, formula = SCHEDULES[name]
+    assert float(schedule(7)) == pytest.approx(formula(7), rel=1e-5)
+    assert math.isfinite(float(schedule(jnp.int32(2**31 - 1))))
+
+
+def test_a_staircase_stands_and_then_falls_at_every_step_of_it():
+    schedule = schedules.staircase(2.0, 30, 10, 4.0)
+    rates = [float(schedule(step)) for step in (0, 29, 30, 39, 40, 50)]
+    np.testing.assert_allclose(rates, [2.0, 2.0, 0.5, 0.5, 0.125, 0.03125], rtol=1e-6)
+
+
+def test_gradient_descent_goes_down_the_clipped_gradient():
+    optimizer = optimizers.sgd(schedules.constant(0.5), clip=1.0)
+    gradient = {"a": jnp.array([3.0, 4.0])}
+    updates, _ = optimizer.update(gradient, optimizer.init(gradient), gradient)
+    np.testing.assert_allclose(updates["a"], [-0.3, -0.4], rtol=1e-6)
+
+
+def test_the_slanted_triangle_stays_above_its_end_where_the_papers_equation_does_not():
+    schedule = schedules.slanted_triangular(PEAK, 19)  # cut at int(1.9) = 1
+    rates = [float(schedule(t)) for t in range(25)]
+    assert min(rates) == pytest.approx(PEAK / 32)
+    assert rates[19:] == pytest.approx([PEAK / 32] * 6)
+    assert rates[1] == max(rates) == pytest.approx(PEAK)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: schedules.linear(PEAK, 100, 100),
+        lambda: schedules.bert_linear(PEAK, 101, 100),
+        lambda: schedules.cosine(PEAK, -1, 100),
+        lambda: schedules.cosine(PEAK, 0, 0),
+        lambda: schedules.slanted_triangular(PEAK, 10, cut=1.0),
+        lambda: schedules.one_cycle(PEAK, 3),
+    ],
+)
+def test_a_schedule_without_room_is_one_clear_line(make):
+    with pytest.raises(ValueError, match=r"^[^\n]*steps[^\n]*$"):
+        make()
+
+
+# Masks
+
+
+def _params():
+    def dense(*shape):
+        return {"kernel": np.ones(shape), "bias": np.ones(shape[1:])}
+
+    def norm():
+        return {"scale": np.ones(4), "bias": np.ones(4)}
+
+    def block():
+        attention = {name: dense(4, 2, 2) for name in ("query", "key", "value")}
+        attention |= {"content_bias": np.ones((2, 2)), "output": {"kernel": np.ones((2, 2, 4))}}
+        mlp = {"up": dense(4, 8), "down": dense(8, 4)}
+        return {"attention": attention, "attention_norm": norm(), "mlp": mlp, "mlp_norm": norm()}
+
+    return {
+        "token_embedding": {"embedding": np.ones((16, 4))},
+        "blocks_0": block(),
+        "blocks_1": block(),
+        "norm": norm(),
+    }
+
+
+def test_exactly_the_biases_and_norms_are_undecayed():
+    params = _params()
+    mask = weight_decay.undecayed(weight_decay.BIASES_AND_NORMS)(params)
+    assert jax.tree.structure(mask) == jax.tree.structure(params)
+    undecayed = {
+        jax.tree_util.keystr(keys, simple=True, separator="/")
+        for keys, decayed in jax.tree.leaves_with_path(mask)
+        if not decayed
+    }
+    block = [f"attention/{name}/bias" for name in ("query", "key", "value")]
+    block += ["mlp/up/bias", "mlp/down/bias"]
+    block += [
+        f"{norm}/{leaf}" for norm in ("attention_norm", "mlp_norm") for leaf in ("scale", "bias")
+    ]
+    expected = {f"blocks_{layer}/{path}" for layer in (0, 1) for path in block}
+    assert undecayed == expected | {"norm/scale", "norm/bias"}
+
+
+def test_a_pattern_that_matches_nothing_is_named():
+    with pytest.raises(ValueError, match=r"LayerNorm.*gamma") as error:
+        weight_decay.undecayed((r"bias$", r"LayerNorm", r"gamma$"))(_params())
+    assert "bias$" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_table_counts_every_parameter_once():
+    shapes = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, _params()))
+    head, decayed, undecayed = weight_decay.table(shapes, weight_decay.BIASES_AND_NORMS)
+    assert head.split() == ["weight", "decay", "leaves", "parameters", "paths"]
+    # A block: 64 in attention, 4 in content_bias, 64 in the mlp; 12 + 12 in biases, 16 in norms.
+    assert decayed.split()[:3] == ["decayed", str(1 + 2 * 7), str(64 + 2 * (64 + 4 + 64))]
+    assert undecayed.split()[:4] == ["not", "decayed", str(2 + 2 * 9), str(8 + 2 * (12 + 12 + 16))]
+    assert "blocks_*/attention/key/bias" in undecayed
+    assert "blocks_0" not in decayed + undecayed
+    assert undecayed.endswith("and 7 more")
+
+
+# Optimizers
+
+SHAPES = {
+    "wide": {"kernel": (128, 160), "bias": (160,)},
+    "heads": {"kernel": (130, 3, 128)},
+    "norm": {"scale": (8,), "bias": (8,)},
+    "zero": {"kernel": (5, 7)},
+}
+MASK = weight_decay.undecayed(weight_decay.BIASES_AND_NORMS)
+RATE = lambda t: PEAK * (1 + t) / 10
+
+
+def _problem():
+    """Float64 parameters and ten gradients, some of which are above and some below a norm of 1."""
+    rng = np.random.default_rng(0)
+    leaf = lambda scale: lambda shape: scale * rng.standard_normal(shape)
+    is_shape = lambda node: isinstance(node, tuple)
+    params = jax.tree.map(leaf(0.1), SHAPES, is_leaf=is_shape)
+    params["zero"]["kernel"] *= 0
+    gradients = [
+        jax.tree.map(leaf(scale), SHAPES, is_leaf=is_shape) for scale in np.linspace(1e-3, 1e-2, 10)
+    ]
+    return params, gradients
+
+
+def _ours(optimizer):
+    params, gradients = _problem()
+    params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
+    state = optimizer.init(params)
+
+    @jax.jit
+    def step(params, state, gradient):
+        updates, state = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state
+
+    for gradient in gradients:
+        gradient = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), gradient)
+        params, state = step(params, state, gradient)
+        yield params
+
+
+def _flat(tree):
+    return {"/".join(k.key for k in keys): leaf for keys, leaf in jax.tree.leaves_with_path(tree)}
+
+
+def _reference(update, clip):
+    """Ten updates: update(path, p, g, memory, t) -> new p; memory is a dict a tensor."""
+    params, gradients = _problem()
+    params, memory = _flat(params), {path: {} for path in _flat(params)}
+    for t, gradient in enumerate(gradients):
+        gradient = _flat(gradient)
+        norm = math.sqrt(sum((g**2).sum() for g in gradient.values()))
+        if clip is not None and norm > clip:
+            gradient = {path: g * clip / norm for path, g in gradient.items()}
+        params = {
+            path: update(path, p, gradient[path], memory[path], t) for path, p in params.items()
+        }
+        yield params
+
+
+def _assert_same_path(optimizer, update, clip):
+    for ours, reference in zip(_ours(optimizer), _reference(update, clip), strict=True):
+        for path, p in _flat(ours).items():
+            np.testing.assert_allclose(p, reference[path], RELATIVE, ABSOLUTE, err_msg=path)
+
+
+def _is_decayed(path):
+    return path.split("/")[-1] == "kernel"
+
+
+def _moments(memory, g, b1=0.9, b2=0.999):
+    memory["m"] = b1 * memory.get("m", 0) + (1 - b1) * g
+    memory["v"] = b2 * memory.get("v", 0) + (1 - b2) * g**2
+    return memory["m"], memory["v"]
+
+
+def test_ten_adamw_updates_are_the_papers():
+    def update(path, p, g, memory, t):
+        m, v = _moments(memory, g)
+        m, v = m / (1 - 0.9 ** (t + 1)), v / (1 - 0.999 ** (t + 1))
+        decay = 0.1 * p if _is_decayed(path) else 0
+        return p - RATE(t) * (m / (np.sqrt(v) + 1e-8) + decay)
+
+    _assert_same_path(optimizers.adamw(RATE, decay=0.1, decay_mask=MASK), update, clip=1.0)
+    _assert_same_path(
+        optimizers.adamw(RATE, decay=0.1, decay_mask=MASK, clip=None), update, clip=None
+    )
+
+
+def _bert_update(path, p, g, memory, t):
+    m, v = _moments(memory, g)
+    decay = 0.1 * p if _is_decayed(path) else 0
+    return p - RATE(t) * (m / (np.sqrt(v) + 1e-6) + decay)
+
+
+def test_ten_bert_updates_have_no_bias_correction():
+    optimizer = optimizers.adamw_bert(RATE, decay=0.1, decay_mask=MASK)
+    _assert_same_path(optimizer, _bert_update, clip=1.0)
+
+
+def test_ten_lamb_updates_scale_only_what_is_decayed():
+    def update(path, p, g, memory, t):
+        step = (p - _bert_update(path, p, g, memory, t)) / RATE(t)
+        length, own = np.linalg.norm(step), np.linalg.norm(p)
+        ratio = own / length if _is_decayed(path) and own > 0 and length > 0 else 1
+        return p - RATE(t) * ratio * step
+
+    _assert_same_path(optimizers.lamb(RATE, decay=0.1, decay_mask=MASK), update, clip=1.0)
+
+
+def test_lamb_without_a_mask_scales_every_tensor():
+    def update(path, p, g, memory, t):
+        m, v = _moments(memory, g)
+        step = m / (np.sqrt(v) + 1e-6) + 0.1 * p
+        ratio = np.linalg.norm(p) / np.linalg.norm(step) if np.linalg.norm(p) else 1
+        return p - RATE(t) * ratio * step
+
+    _assert_same_path(optimizers.lamb(RATE, decay=0.1), update, clip=1.0)
+
+
+@pytest.mark.parametrize("smallest_scale", [1e-3, None])
+def test_ten_adafactor_updates_are_the_papers(smallest_scale):
+    def update(path, p, g, memory, t):
+        b2 = 1 - (t + 1) ** -0.8
+        axes = {"wide/kernel": (0, 1), "heads/kernel": (0, 2)}.get(path)
+        square = g**2 + 1e-30
+        if axes:
+            row, column = (square.mean(axis, keepdims=True) for axis in axes)
+            row = memory["row"] = b2 * memory.get("row", 0) + (1 - b2) * row
+            column = memory["column"] = b2 * memory.get("column", 0) + (1 - b2) * column
+            v = row * column / row.mean(axes[1], keepdims=True)
+        else:
+            v = memory["v"] = b2 * memory.get("v", 0) + (1 - b2) * square
+        step = g / np.sqrt(v)
+        step = step / max(1, np.sqrt((step**2).mean()))
+        scale = 1 if smallest_scale is None else max(np.sqrt((p**2).mean()), smallest_scale)
+        return p - RATE(t) * scale * step
+
+    _assert_same_path(optimizers.adafactor(RATE, smallest_scale), update, clip=None)
+
+
+def test_adafactor_keeps_means_of_rows_and_columns_only():
+    params = {"wide": jnp.zeros((128, 160)), "narrow": jnp.zeros((127, 160))}
+    state = optimizers.adafactor(RATE).init(params)
+    sizes = {k: sum(part[k].size for part in state[0][1:]) for k in params}
+    assert sizes["wide"] == 128 + 160 + 1
+    assert sizes["narrow"] == 127 * 160 + 2
+
+
+def test_ten_adamw_updates_are_torchs():
+    torch = pytest.importorskip("torch")
+    params, gradients = _problem()
+    tensors = {path: torch.tensor(p, requires_grad=True) for path, p in _flat(params).items()}
+    groups = [
+        {
+            "params": [x for path, x in tensors.items() if _is_decayed(path) is decayed],
+            "weight_decay": d,
+        }
+        for decayed, d in ((True, 0.1), (False, 0.0))
+    ]
+    torchs = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8)
+    optimizer = optimizers.adamw(RATE, decay=0.1, decay_mask=MASK)
+    for t, (ours, gradient) in enumerate(zip(_ours(optimizer), gradients, strict=True)):
+        for group in torchs.param_groups:
+            group["lr"] = RATE(t)
+        for path, g in _flat(gradient).items():
+            tensors[path].grad = torch.tensor(g)
+        torch.nn.utils.clip_grad_norm_(tensors.values(), 1.0)
+        torchs.step()
+        for path, p in _flat(ours).items():
+            # torch divides by norm + 1e-6 where it clips.
+            np.testing.assert_allclose(p, tensors[path].detach(), 2e-5, ABSOLUTE, err_msg=path)
+
+
+def test_clipping_shortens_long_gradients_and_leaves_short_ones():
+    optimizer = optimizers._chain(2.0)
+    state = optimizer.init({})
+    long = {"a": jnp.array([3.0, 0.0]), "b": jnp.array([4.0])}
+    clipped, _ = optimizer.update(long, state)
+    np.testing.assert_allclose(np.concatenate(jax.tree.leaves(clipped)), [1.2, 0, 1.6], rtol=1e-6)
+    short = jax.tree.map(lambda g: g / 5, long)
+    kept, _ = optimizer.update(short, state)
+    jax.tree.map(np.testing.assert_array_equal, kept, short)
+
+
+@pytest.mark.parametrize("make", [optimizers.adamw, optimizers.adamw_bert, optimizers.lamb])
+def test_the_first_step_of_a_warm_up_moves_nothing_but_the_moments(make):
+    params = {"kernel": jnp.ones((3, 3))}
+    optimizer = make(schedules.linear(PEAK, 10, 100))
+    state = optimizer.init(params)
+    updates, state = optimizer.update(jax.tree.map(jnp.ones_like, params), state, params)
+    assert not np.any(updates["kernel"])
+    assert np.all(state[1].mu["kernel"] > 0)
+
+
+@pytest.mark.parametrize(
+    "make", [optimizers.adamw, optimizers.adamw_bert, optimizers.lamb, optimizers.adafactor]
+)
+def test_state_stays_float32_under_bfloat16_gradients(make):
+    params = {"kernel": jnp.ones((128, 128)), "bias": jnp.ones(128)}
+    optimizer = make(schedules.constant(PEAK))
+    state = optimizer.init(params)
+    gradients = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
+    _, after = optimizer.update(gradients, state, params)
+    types = jax.tree.map(lambda x: x.dtype, after)
+    assert types == jax.tree.map(lambda x: x.dtype, state)
+    assert {t for t in jax.tree.leaves(types) if t != jnp.int32} == {jnp.dtype("float32")}

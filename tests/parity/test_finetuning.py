@@ -1,0 +1,149 @@
+"""Twenty updates of fine-tuning from the same weights, by the program that trains several runs at
+once: the losses of transformers and torch.optim."""
+
+import jax
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+import zoo
+from tests.wide import relative, widen
+from train.data.examples.tables import Text
+from train.finetuning import seeds, transfer, unfreezing
+from train.finetuning.loop import Choices, finetune
+from train.finetuning.tasks import task
+from train.finetuning.tasks.task import PADDING
+from zoo.checkpoints import model_folder
+from zoo.models import bert
+from zoo.params import flatten
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+STEPS, ROWS, LENGTH, WORDS, RATE = 20, 6, 24, 90, 1e-3
+TOLERANCE = 1e-4  # of the loss; rounding grows with every update
+NAMES = {"sentence": "SequenceClassification", "tag": "TokenClassification"}
+NAMES |= {"similarity": NAMES["sentence"], "question": "QuestionAnswering"}
+LABELS = {"sentence": ("bad", "so", "good"), "tag": ("A", "B", "O"), "similarity": ("score",)}
+
+
+def build(task, folder):
+    labels = LABELS.get(task, ("LABEL_0", "LABEL_1"))
+    config = transformers.BertConfig(
+        vocab_size=WORDS,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=32,
+        hidden_dropout_prob=0,
+        attention_probs_dropout_prob=0,
+        id2label=dict(enumerate(labels)),
+        label2id={label: number for number, label in enumerate(labels)},
+        attn_implementation="eager",
+    )
+    model = getattr(transformers, f"BertFor{NAMES[task]}")(config)
+    widen(model)
+    model.save_pretrained(folder)
+    return model
+
+
+def batches(task):
+    """Rows of several lengths; answers are sought among padding too by transformers alone."""
+    draw = np.random.default_rng(0)
+    for _ in range(STEPS):
+        lengths = draw.integers(4, LENGTH + 1, ROWS) if task != "question" else [LENGTH] * ROWS
+        real = np.arange(LENGTH) < np.array(lengths)[:, None]
+        drawn = {
+            "sentence": lambda: draw.integers(3, size=ROWS),
+            "similarity": lambda: draw.normal(2, 1, ROWS),
+            "tag": lambda real=real: np.where(
+                real & (draw.random(real.shape) < 0.7), draw.integers(3, size=real.shape), PADDING
+            ),
+            "question": lambda: np.sort(draw.integers(LENGTH, size=(ROWS, 2))),
+        }
+        targets = drawn[task]()
+        yield {
+            "tokens": np.int32(draw.integers(1, WORDS, (ROWS, LENGTH)) * real),
+            "segments": np.int32((np.arange(LENGTH) > 9) & real),
+            "documents": np.int32(real),
+            "targets": targets.astype(np.float32 if task == "similarity" else np.int32),
+        }
+
+
+def their_loss(task, model, batch):
+    tokens, segments, documents, targets = (torch.from_numpy(x) for x in batch.values())
+    inputs = {
+        "input_ids": tokens.long(),
+        "token_type_ids": segments.long(),
+        "attention_mask": documents,
+    }
+    if task == "question":
+        start, end = targets.long().T
+        return model(**inputs, start_positions=start, end_positions=end).loss
+    if task == "similarity":
+        return model(**inputs, labels=targets).loss
+    return model(**inputs, labels=torch.where(targets == PADDING, -100, targets).long()).loss
+
+
+def test_a_fine_tuned_folder_goes_to_transformers_with_its_head_and_labels(tmp_path):
+    config = bert.Config(90, 32, 2, 2, 16, 32, 8, 0.0)
+    model = bert.Model(config)
+    params = model.init(jax.random.key(0), np.zeros((1, 8), np.int32))["params"]
+    words = Tokenizer(models.WordLevel({f"w{number}": number for number in range(90)}, "w0"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    words.post_processor = processors.TemplateProcessing(
+        single="w1 $A w2", pair="w1 $A w2 $B:1 w2:1", special_tokens=[("w1", 1), ("w2", 2)]
+    )
+    model_folder.write(tmp_path / "pretrained", "bert", config, params, words)
+    texts = [Text(f"w{5 + n % 7} w{3 + n % 2}", None, ("no", "yes")[n % 2]) for n in range(64)]
+    choices = Choices(rate="1e-2", epochs=2.0, batch=16, length=8)
+    data = {"train": texts, "dev": texts[:8]}
+    finetune(tmp_path / "pretrained", task.named("sentence"), data, tmp_path / "ours", choices)
+    zoo.export(tmp_path / "ours", tmp_path / "theirs")
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "theirs")
+    assert theirs.config.id2label == {0: "no", 1: "yes"}
+    model, params, words = zoo.load(tmp_path / "ours")
+    ours = model.apply({"params": params}, np.array([words.encode("w6 w4").ids]))
+    with torch.no_grad():
+        found = theirs.eval()(torch.tensor([words.encode("w6 w4").ids])).logits.numpy()
+    assert relative(ours, found) < 1e-5
+
+
+@pytest.mark.parametrize("task", NAMES)
+def test_twenty_updates_have_the_losses_of_transformers(task, tmp_path):
+    theirs, chosen = build(task, tmp_path), task.named(task)
+    start = transfer.start(tmp_path, chosen.head, LABELS.get(task), key=jax.random.key(0))
+    assert not start.new
+    paths = list(flatten(start.params))
+    learner = seeds.begin(start.model, start.params, start.new, (0,))
+    learner = seeds.opened(learner, paths, 1)
+    schedule = unfreezing.SCHEDULES["linear"](STEPS)
+    optimizer = unfreezing.optimizer(schedule, dict.fromkeys(paths, RATE), 0.01)
+    step = seeds.make_step(start.model, chosen, optimizer)
+    own, opt_state = learner.own, jax.vmap(optimizer.init)(learner.own)
+
+    decayed = lambda name: not (name.endswith("bias") or "LayerNorm" in name)
+    groups = [
+        {"params": [x for n, x in theirs.named_parameters() if decayed(n) == decays], "lr": RATE}
+        | {"weight_decay": 0.01 * decays}
+        for decays in (True, False)
+    ]
+    torch_optimizer = torch.optim.AdamW(groups)
+    torch_schedule = transformers.get_linear_schedule_with_warmup(
+        torch_optimizer, STEPS // 10, STEPS
+    )
+    ours, others = [], []
+    for number, batch in enumerate(batches(task)):
+        rows = {name: x[None] for name, x in batch.items()}
+        own, opt_state, loss_S = step(own, opt_state, rows, np.array([0]), learner.shared, number)
+        ours.append(float(loss_S[0]))
+        loss = their_loss(task, theirs, batch)
+        torch_optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
+        torch_optimizer.step()
+        torch_schedule.step()
+        others.append(loss.item())
+    np.testing.assert_allclose(ours, others, rtol=TOLERANCE)
+    assert ours[0] != ours[-1]

@@ -1,0 +1,223 @@
+"""A run that is killed and goes on is the run that was never stopped."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import optax
+import pytest
+
+import zoo
+from tests import tiny_run
+from tests.eight_devices import Compilations
+from train.pretraining import loop
+from train.recipes import rnn as recurrent
+from train.reporting.progress import TIMES, Report, read_log
+from zoo.checkpoints import model_folder
+from zoo.checkpoints.arrays import load, read_record
+from zoo.models import rnn
+from zoo.params import flatten
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """One for all: the corpus is the same."""
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def started(folder, *flags):
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "tests.tiny_run", str(folder), *flags],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return output
+
+
+def wait_for_steps(process, folder, count):
+    """Until the process has told of so many steps more."""
+    log = lambda: (folder / "log.jsonl").stat().st_mtime if (folder / "log.jsonl").exists() else 0
+    begun = log()
+    while process.poll() is None and log() == begun:
+        time.sleep(0.01)
+    steps = lambda: [event["step"] for event in read_log(folder) if event["kind"] == "train"]
+    first = max(steps(), default=0)
+    while process.poll() is None and max(steps(), default=0) < first + count:
+        time.sleep(0.01)
+
+
+def timeless(folder):
+    return [{k: v for k, v in e.items() if k not in TIMES} for e in read_log(folder)]
+
+
+def assert_same_run(one, other):
+    params, others = flatten(model_folder.read(one)), flatten(model_folder.read(other))
+    assert params.keys() == others.keys()
+    for path, array in params.items():
+        np.testing.assert_array_equal(array, others[path], err_msg=path)
+    assert timeless(one) == timeless(other)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+    os.environ["ZOO_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
+    finish(started(folder))
+    return folder
+
+
+def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(uninterrupted, tmp_path):
+    folder, chance, killed = tmp_path / "run", random.Random(), 0
+    for _ in range(3):
+        process = started(folder, "--resume")
+        wait_for_steps(process, folder, chance.randrange(1, 20))
+        time.sleep(chance.random() / 20)
+        process.kill()
+        process.communicate()
+        killed += process.returncode == -signal.SIGKILL
+    assert killed == 3
+    finish(started(folder, "--resume"))
+    assert_same_run(folder, uninterrupted)
+
+
+def test_a_run_asked_to_stop_saves_first_and_goes_on_from_there(uninterrupted, tmp_path):
+    folder = tmp_path / "run"
+    process = started(folder)
+    wait_for_steps(process, folder, 20)
+    process.send_signal(signal.SIGTERM)
+    output = finish(process)
+    step = model_folder.steps(folder)[-1]
+    assert f"stopped and saved at step {step}; --resume goes on from there" in output
+    assert 20 <= step < 300
+    assert f"going on from step {step}" in finish(started(folder, "--resume"))
+    assert_same_run(folder, uninterrupted)
+
+
+def pretrain(folder, *, resume=False, seed=0, way="mesh", **fields):
+    return loop.pretrain(
+        tiny_run.recipe(**fields), tiny_run.source(seed), folder, resume=resume, way=way
+    )
+
+
+def contents(folder):
+    return {p: p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """A finished run of 20 steps, and its figures."""
+    os.environ["ZOO_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
+    folder = tmp_path_factory.mktemp("short") / "run"
+    return folder, pretrain(folder, resume=True)  # of a folder that is not there: begins
+
+
+def test_resume_of_an_empty_folder_begins(short):
+    folder, figures = short
+    assert model_folder.steps(folder)[-1] == 20
+    assert figures["loss"] < np.log(64)
+    assert figures.keys() == {"loss", "token_accuracy", "perplexity", "bits_per_byte"}
+    np.testing.assert_allclose(figures["perplexity"], np.exp(figures["loss"]), rtol=1e-6)
+
+
+def test_resume_of_a_finished_run_gives_its_figures_again(short):
+    folder, figures = short
+    assert pretrain(folder, resume=True) == figures
+
+
+def test_a_folder_with_a_run_is_not_written_over(short):
+    with pytest.raises(ValueError, match=r"holds a run at step 20: give --resume to go on"):
+        pretrain(short[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"steps": 21}, "steps was 20, is 21"),
+        ({"name": "another"}, "name was 'tiny', is 'another'"),
+        ({"seed": 1}, "data was '"),
+        ({"dtype": "bfloat16"}, "dtype was 'float32', is 'bfloat16'"),
+        ({"dropout": 0.0}, "config was {"),
+    ],
+)
+def test_another_run_is_not_continued(change, named, short):
+    before = contents(short[0])
+    with pytest.raises(ValueError, match="belongs to another run: ") as caught:
+        pretrain(short[0], resume=True, **change)
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert contents(short[0]) == before
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_good_step(tmp_path):
+    explodes = lambda steps: lambda step: np.float32(1e-2) + np.float32(1e30) * (step == 12)
+    with pytest.raises(
+        loop.NotFinite, match=r"^update 14 has loss nan .* nothing saved since step 10"
+    ):
+        pretrain(tmp_path, schedule=explodes)
+    assert model_folder.steps(tmp_path) == [5, 10]
+    assert all(np.isfinite(x).all() for x in flatten(model_folder.read(tmp_path)).values())
+    batch = np.load(tmp_path / "not_finite_batch_13.npz")
+    assert batch["tokens"].shape == (8, 17)
+    assert max(event["step"] for event in read_log(tmp_path)) <= 10
+
+
+def test_step_and_evaluation_are_compiled_once_in_a_run(tmp_path):
+    with Compilations() as compilations:
+        pretrain(tmp_path / "run", schedule=lambda steps: optax.linear_schedule(1, 0, 9))
+    assert compilations.of("step") == 1
+    assert compilations.of("evaluate") == 1
+
+
+def test_under_pmap_nothing_more_is_compiled(tmp_path):
+    with Compilations() as compilations:
+        pretrain(tmp_path / "run", way="pmap")
+    assert compilations.of("_fun") == 3  # to lay out the state, to step, to evaluate
+
+
+def stopped_and_resumed(folder, monkeypatch, at, **fields):
+    """A run that is asked to stop at a step, and goes on."""
+    ask = lambda report, step, metrics: signal.raise_signal(signal.SIGTERM) if step == at else None
+    with monkeypatch.context() as patch:
+        patch.setattr(Report, "step", ask)
+        assert pretrain(folder, report_every=at, **fields) == {}
+    assert model_folder.steps(folder)[-1] == at
+    return pretrain(folder, resume=True, **fields)
+
+
+def test_a_run_may_end_in_the_mean_of_its_last_saved_models(tmp_path, monkeypatch):
+    figures = stopped_and_resumed(tmp_path, monkeypatch, 12, average=3)
+    # The model that was saved because the run was stopped has no part in the mean.
+    steps = [tmp_path / "checkpoints" / number for number in ("10", "15", "20")]
+    saved = [load(step / "params", read_record(step)["params"]) for step in steps]
+    mean = flatten(zoo.load(tmp_path)[1])
+    for path, array in mean.items():
+        wanted = np.mean([params[path] for params in saved], 0)
+        np.testing.assert_allclose(array, wanted, rtol=1e-6, atol=1e-7)
+    measured = [event for event in read_log(tmp_path) if event["kind"] == "held_out"]
+    assert measured[-1]["loss"] == figures["loss"] != measured[-2]["loss"]
+
+
+def test_a_state_that_is_carried_goes_on_where_it_was(tmp_path, monkeypatch):
+    config = rnn.Config(64, 32, 1, 24, 0.1, 16)
+    fields = {"architecture": "rnn", "config": config, "task": recurrent.task}
+    fields |= {"undecayed": (r"bias$",), "save_every": 10}
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert pretrain(whole, **fields) == stopped_and_resumed(stopped, monkeypatch, 7, **fields)
+    one, other = (read_record(folder / "checkpoints" / "20") for folder in (whole, stopped))
+    carried = [path for path in one["state"] if path.startswith("carry")]
+    assert len(carried) == 2  # of an LSTM
+    assert one == other  # with a fingerprint of every array

@@ -1,0 +1,1 @@
+"""The tokenized corpus on disk."""

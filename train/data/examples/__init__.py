@@ -1,0 +1,1 @@
+"""Labelled examples, from files or from TensorFlow Datasets."""

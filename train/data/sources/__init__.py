@@ -1,0 +1,1 @@
+"""Sources of documents: files, datasets, what is built in."""

@@ -1,0 +1,87 @@
+"""The built-in corpus: the English that every Python installation carries.
+
+The topics of the language reference and the docstrings of the standard library, read from source
+files, never by importing what they document. A document is a topic, or a module with its classes
+and functions, each docstring once. It differs between versions of Python:
+
+    Python   documents   bytes   sha256
+    3.11.7         598   2284758   970f1c9ddf5d1899db840a98f3ee31b915b399b6495cfbcef0458caaeddde7d3
+    3.12.1         550   2221559   607464a5e18092117f2217bc5e1b0d47560fbe1dad1f629aefb12c7068a8e6a1
+"""
+
+import ast
+import functools
+import hashlib
+import inspect
+import sysconfig
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from train.data.sources import text
+
+# Tests, vendored and generated code: not documentation, or not of every installation.
+SKIPPED = {"test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "pydoc_data"}
+
+
+def read() -> text.Source:
+    """The built-in corpus as a source."""
+    return text.Source(lambda: iter(documents()), sha256())
+
+
+def sha256() -> str:
+    """What tells this Python's corpus from another's."""
+    return text.strings(documents()).fingerprint
+
+
+@functools.cache
+def documents() -> tuple[str, ...]:
+    """The documents, in the order of their hashes, so that any tail is a fair sample.
+
+    Raises FileNotFoundError where this Python was installed without the sources of its library.
+    """
+    library = Path(sysconfig.get_path("stdlib"))
+    found = {*_topics(library), *_modules(library)}
+    if not found:
+        raise FileNotFoundError(f"no Python sources in {library} to make the built-in corpus of")
+    return tuple(sorted(found, key=lambda document: hashlib.sha256(document.encode()).digest()))
+
+
+def _topics(library: Path) -> Iterator[str]:
+    file = library / "pydoc_data" / "topics.py"
+    if file.exists():
+        for node in ast.walk(_parse(file)):
+            if isinstance(node, ast.Dict):
+                yield from (ast.literal_eval(value).strip() for value in node.values)
+
+
+def _modules(library: Path) -> Iterator[str]:
+    seen = set()
+    for file in sorted(library.rglob("*.py")):
+        parts = file.relative_to(library).with_suffix("").parts
+        if not SKIPPED.isdisjoint(parts) or any("-" in part for part in parts):
+            continue
+        name = ".".join(parts).removesuffix(".__init__")
+        entries = []
+        for path, docstring in _docstrings(name, _parse(file)):
+            if docstring not in seen:
+                seen.add(docstring)
+                entries.append(f"{path}\n\n{docstring}")
+        if entries:
+            yield "\n\n".join(entries)
+
+
+def _docstrings(path: str, node) -> Iterator[tuple[str, str]]:
+    """The docstrings of a module, class or function and of all in it, with their dotted names."""
+    docstring = ast.get_docstring(node, clean=False)
+    if docstring and inspect.cleandoc(docstring):
+        yield path, inspect.cleandoc(docstring)
+    for child in node.body:
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _docstrings(f"{path}.{child.name}", child)
+
+
+def _parse(file: Path) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of old escapes in other people's strings
+        return ast.parse(file.read_bytes())

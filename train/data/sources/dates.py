@@ -1,0 +1,99 @@
+"""The built-in pairs: dates as they are written in English, and the same in digits.
+
+    on Monday, the 23rd of November 2026     2026-11-23
+    MON 23 NOV 2026                          2026-11-23
+    11/23/2026                               2026-11-23
+    the twenty-third of november, 2026       2026-11-23
+
+What comes first on one side comes last on the other, a month is one word and two digits, and a
+weekday is nothing at all: there is much for attention to align, and a network learns it in minutes.
+"""
+
+import datetime
+
+import numpy as np
+
+from train.data.sources import parallel_text
+from train.data.sources.text import Source
+
+FIRST, LAST = datetime.date(1900, 1, 1), datetime.date(2099, 12, 31)
+
+# No two give the same text, not even in May, which is its own abbreviation. With slashes the month
+# comes first, with full stops the day does.
+WAYS = (
+    "{nth} of {month}, {year}",
+    "{month} {day}, {year}",
+    "{month} {nth}, {year}",
+    "{day} {month} {year}",
+    "{mon} {day:02} {year}",
+    "{year}-{mon}-{day:02}",
+    "{day}-{mon}-{year}",
+    "{wday} {day} {mon} {year}",
+    "{wday}, {day:02} {mon} {year}",
+    "{weekday}, {month} the {nth}, {year}",
+    "{weekday} {day} {month} {year}",
+    "on {weekday}, the {nth} of {month} {year}",
+    "the {nth} day of {month} in the year {year}",
+    "in the year {year}, on {month} {nth}",
+    "the {ordinal} of {month}, {year}",
+    "{month} the {ordinal}, {year}",
+    "{year}, {day} {month}",
+    "{year} {mon} {day:02}",
+    "{day:02}.{number:02}.{year}",
+    "{number:02}/{day:02}/{year}",
+)
+# The locale has no say in these, as it would in strftime.
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+MONTHS = (
+    *("January", "February", "March", "April", "May", "June", "July", "August", "September"),
+    *("October", "November", "December"),
+)
+UNITS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
+ORDINALS = (
+    *UNITS,
+    *("tenth", "eleventh", "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth"),
+    *("seventeenth", "eighteenth", "nineteenth", "twentieth", *(f"twenty-{u}" for u in UNITS)),
+    *("thirtieth", "thirty-first"),
+)
+ENDINGS = {1: "st", 2: "nd", 3: "rd"}
+
+
+def read(count: int = 100_000, seed: int = 0) -> Source:
+    """`count` pairs from the years 1900 to 2099, no date twice in the same way.
+
+    One in four is in capitals, one in four in small letters. The same count and seed give the same
+    pairs on any machine.
+
+    Raises ValueError for more pairs than there are.
+    """
+    most = ((LAST - FIRST).days + 1) * len(WAYS)
+    if count > most:
+        raise ValueError(f"there are {most:,} ways to write a date here, not {count:,}")
+    # The raw numbers of a bit generator never change, those of np.random.Generator may.
+    draws = np.random.PCG64(seed).random_raw(most)
+    chosen = np.argsort(draws, kind="stable")[:count]
+    cases = (str, str, str.upper, str.lower)
+
+    def pair(number: int) -> parallel_text.Pair:
+        day, way = divmod(number, len(WAYS))
+        date = FIRST + datetime.timedelta(day)
+        return cases[draws[number] % len(cases)](written(date, WAYS[way])), date.isoformat()
+
+    return parallel_text.strings(map(pair, chosen.tolist()))
+
+
+def written(date: datetime.date, way: str) -> str:
+    """A date in one of the WAYS."""
+    day, month, weekday = date.day, MONTHS[date.month - 1], WEEKDAYS[date.weekday()]
+    ending = "th" if 10 < day < 20 else ENDINGS.get(day % 10, "th")
+    return way.format(
+        day=day,
+        nth=f"{day}{ending}",
+        ordinal=ORDINALS[day - 1],
+        month=month,
+        mon=month[:3],
+        number=date.month,
+        year=date.year,
+        weekday=weekday,
+        wday=weekday[:3],
+    )

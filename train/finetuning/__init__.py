@@ -1,0 +1,1 @@
+"""Fine-tuning: from a pretrained model to a task."""

@@ -1,0 +1,87 @@
+"""Teacher forcing: predict each word of a target from its source and the true words before it.
+
+Sutskever et al. 2014. With label smoothing (Szegedy et al. 2015, section 7; Vaswani et al. 2017,
+section 5.4): a share of the truth is spread evenly over the vocabulary, in training alone. With
+scheduled sampling (Bengio et al. 2015), some of the words before are the network's own instead of
+the true ones; they are drawn from a first pass over the true ones (Mihaylova and Martins 2019), so
+any network can be trained so, whether it goes from word to word or not.
+
+B batch  L length of the source  T length of the target
+"""
+
+import jax
+import jax.numpy as jnp
+
+from train.objectives.cross_entropy import cross_entropy, smoothed_cross_entropy
+from train.objectives.objective import objective, rngs
+
+
+@objective
+class Translated:
+    """Predicts targets that begin with `start`, unseen, and end with `end`; so do sources.
+
+    `smoothing` is the share that label smoothing spreads, `sampled` the share of the words before
+    that scheduled sampling draws.
+    """
+
+    start: int
+    end: int
+    smoothing: float = 0.0
+    sampled: float = 0.0
+    factors = {"token": 1.0}
+
+    def corrupt(self, key, example):
+        """Ends both sides, and shifts the target right for the decoder."""
+        source_L, _ = ended(example["source"], example["source_length"], self.end)
+        target_T, real_T = ended(example["target"], example["target_length"], self.end)
+        places_L = jnp.arange(len(source_L))
+        is_pair = example["source_length"] > 0  # a row that only fills up a batch has no tokens
+        return {
+            "tokens": source_L,
+            "documents": (is_pair & (places_L <= example["source_length"])).astype(jnp.int32),
+            "inputs": jnp.roll(target_T, 1).at[0].set(self.start),
+            "targets": target_T,
+            "weights": {"token": (is_pair & real_T).astype(jnp.float32)},
+        }
+
+    def carry(self, model, batch: int):
+        """Rows know nothing of each other."""
+        return ()
+
+    def loss(self, model, params, batch, carry, key, *, train: bool):
+        """Cross-entropy of the next token of the target: {"token": Term}."""
+
+        def scores(inputs_BT):
+            return model.apply(
+                {"params": params},
+                batch["tokens"],
+                inputs_BT,
+                batch["documents"],
+                train=train,
+                rngs=rngs(key),
+                method="scores",
+            )
+
+        inputs_BT, weights_BT = batch["inputs"], batch["weights"]["token"]
+        if self.sampled and train:
+            inputs_BT = self.own_words(key, scores(inputs_BT), inputs_BT)
+        found = scores(inputs_BT)
+        if self.smoothing and train:
+            term = smoothed_cross_entropy(found, batch["targets"], weights_BT, self.smoothing)
+        else:
+            term = cross_entropy(found, batch["targets"], weights_BT)
+        return {"token": term}, carry
+
+    def own_words(self, key, scores, inputs_BT):
+        """The inputs with a share of them, never the first, drawn from what a first pass found."""
+        draw_key, choice_key = jax.random.split(jax.random.fold_in(key, 2))
+        drawn_BT = jax.random.categorical(draw_key, jax.lax.stop_gradient(scores.logits()))
+        drawn_BT = jnp.roll(drawn_BT, 1, axis=1).astype(inputs_BT.dtype)
+        chosen_BT = jax.random.bernoulli(choice_key, self.sampled, inputs_BT.shape)
+        return jnp.where(chosen_BT.at[:, 0].set(False), drawn_BT, inputs_BT)
+
+
+def ended(tokens_L, length, end: int):
+    """A text with the token `end` behind it, padding after that, and which tokens are real."""
+    places_L = jnp.arange(len(tokens_L))
+    return jnp.where(places_L == length, end, tokens_L), places_L <= length

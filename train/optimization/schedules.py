@@ -1,0 +1,103 @@
+"""Learning-rate schedules.
+
+A schedule is a pure function of `step`, the number of steps already made: the first step has the
+learning rate of step 0, and a resumed run has those of an uninterrupted one. Past its last step it
+stays where it ended.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+
+def constant(peak: float) -> optax.Schedule:
+    """Hold one rate for ever."""
+    return lambda step: jnp.asarray(peak, jnp.float32)
+
+
+def linear(peak: float, warmup: int, steps: int, end: float = 0.0) -> optax.Schedule:
+    """Rise linearly from 0 to `peak` at step `warmup`, then fall linearly to `end` at `steps`.
+
+    XLNet's, with end = peak / 1000. Raises ValueError if the warm-up leaves no step.
+    """
+    _check_room(warmup, steps)
+    fall = optax.linear_schedule(peak, end, steps - warmup, transition_begin=warmup)
+    return _after_warmup(peak, warmup, fall)
+
+
+def bert_linear(peak: float, warmup: int, steps: int) -> optax.Schedule:
+    """Rise linearly to `peak`, then join the line from `peak` at step 0 down to 0 at `steps`.
+
+    So at step `warmup` the rate jumps down by the fraction warmup / steps, as in the released code
+    of BERT and ALBERT. Raises ValueError if the warm-up leaves no step.
+    """
+    _check_room(warmup, steps)
+    return _after_warmup(peak, warmup, optax.linear_schedule(peak, 0.0, steps))
+
+
+def cosine(peak: float, warmup: int, steps: int, end: float = 0.0) -> optax.Schedule:
+    """Rise linearly to `peak`, then fall along half a cosine to `end` at `steps`.
+
+    Loshchilov and Hutter 2017, equation 5, without restarts. Raises ValueError if the warm-up
+    leaves no step.
+    """
+    _check_room(warmup, steps)
+    return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps, end)
+
+
+def inverse_square_root(peak: float, warmup: int) -> optax.Schedule:
+    """Rise linearly to `peak`, then fall as peak * sqrt(warmup / step): it has no last step.
+
+    Vaswani et al. 2017, equation 3, where peak = (width * warmup) ** -0.5. A warm-up of 0 starts at
+    `peak` and then falls as one of 1 does.
+    """
+    knee = max(warmup, 1)
+    return _after_warmup(peak, warmup, lambda step: peak * jnp.sqrt(knee / jnp.maximum(step, knee)))
+
+
+def slanted_triangular(
+    peak: float, steps: int, cut: float = 0.1, ratio: float = 32.0
+) -> optax.Schedule:
+    """Rise linearly from peak / ratio over the fraction `cut` of the steps, then fall back to it.
+
+    Howard and Ruder 2018, equation 3. Where cut * steps is not whole, the equation ends below
+    peak / ratio, even below 0; the fall here takes the steps that are left, which is the same where
+    it is whole. Raises ValueError if the rise leaves no step.
+    """
+    top = int(cut * steps)
+    _check_room(top, steps)
+    rise = optax.linear_schedule(peak / ratio, peak, max(top, 1))
+    fall = optax.linear_schedule(peak, peak / ratio, steps - top, transition_begin=top)
+    return lambda step: jnp.where(step < top, rise(step), fall(step))
+
+
+def one_cycle(peak: float, steps: int, rise: float = 0.25) -> optax.Schedule:
+    """Rise along half a cosine from peak / 25, then fall along another to peak / 100,000.
+
+    The rise takes the fraction `rise` of the steps. Smith 2018, in fast.ai's form and with its
+    defaults; the opposite cycle of the momentum is left out. Raises ValueError for too few steps.
+    """
+    if int(rise * steps) < 1:
+        raise ValueError(f"one cycle needs at least {int(np.ceil(1 / rise))} steps, not {steps}")
+    return optax.cosine_onecycle_schedule(steps, peak, rise, div_factor=25.0, final_div_factor=4e3)
+
+
+def staircase(peak: float, hold: int, every: int, factor: float) -> optax.Schedule:
+    """Hold `peak` for `hold` steps, then divide it by `factor`, again after `every` steps more.
+
+    Zaremba et al. 2014, section 4, where `every` is an epoch.
+    """
+    falls = lambda step: jnp.maximum((step - hold) // every + 1, 0)
+    return lambda step: peak * jnp.float32(factor) ** -falls(step)
+
+
+def _after_warmup(peak, warmup, then):
+    rise = optax.linear_schedule(0.0, peak, max(warmup, 1))
+    return lambda step: jnp.where(step < warmup, rise(step), then(step))
+
+
+def _check_room(warmup, steps):
+    if not 0 <= warmup < steps:
+        raise ValueError(
+            f"a warm-up of {warmup} steps does not fit {steps} steps: shorten it or train longer"
+        )

@@ -1,0 +1,65 @@
+"""Weight decay by parameter path."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+import jax
+import numpy as np
+import optax
+
+# What most papers leave undecayed. XLNet's content_bias, position_bias and segment_bias are no
+# match, rightly: its authors decay them. Rank would be no guide: a bias may have the shape [H, K].
+BIASES_AND_NORMS = (r"(^|/)bias$", r"norm[^/]*/scale$")
+
+
+Mask = Callable[[optax.Params], optax.Params]
+
+
+def undecayed(patterns: Sequence[str]) -> Mask:
+    """Return the mask of weight decay: True for all leaves but those whose path matches a pattern.
+
+    Patterns are regular expressions, searched for in paths like "blocks_0/mlp/up/bias". One that
+    matches nothing makes the mask raise ValueError: a renamed parameter would be decayed unseen.
+    """
+
+    def mask(params):
+        paths = [_path(keys) for keys, _ in jax.tree.leaves_with_path(params)]
+        idle = [p for p in patterns if not any(re.search(p, path) for path in paths)]
+        if idle:
+            raise ValueError(
+                f"no parameter matches {' or '.join(idle)}: correct what is not to be decayed"
+            )
+        return jax.tree.map_with_path(
+            lambda keys, _: not any(re.search(p, _path(keys)) for p in patterns), params
+        )
+
+    return mask
+
+
+def table(params: optax.Params, patterns: Sequence[str]) -> list[str]:
+    """Return the lines that show what is decayed and what is not: leaves, parameters and paths.
+
+    Args:
+      params: arrays or shapes.
+      patterns: as for `undecayed`. `blocks_0`, `blocks_1`, ... are shown as one, `blocks_*`.
+    """
+    groups = {True: [], False: []}
+    decayed = jax.tree.leaves(undecayed(patterns)(params))
+    for (keys, leaf), is_decayed in zip(jax.tree.leaves_with_path(params), decayed, strict=True):
+        groups[is_decayed].append((re.sub(r"_\d+(?=/|$)", "_*", _path(keys)), np.prod(leaf.shape)))
+    lines = [f"{'weight decay':<12}  {'leaves':>6}  {'parameters':>14}  paths"]
+    for name, leaves in (("decayed", groups[True]), ("not decayed", groups[False])):
+        count = int(sum(size for _, size in leaves))
+        paths = _some(dict.fromkeys(path for path, _ in leaves))
+        lines.append(f"{name:<12}  {len(leaves):>6}  {count:>14,}  {paths}".rstrip())
+    return lines
+
+
+def _path(keys):
+    return jax.tree_util.keystr(keys, simple=True, separator="/")
+
+
+def _some(paths: Iterable[str], shown: int = 4) -> str:
+    paths = list(paths)
+    more = [f"and {len(paths) - shown} more"] if len(paths) > shown else []
+    return ", ".join(paths[:shown] + more)

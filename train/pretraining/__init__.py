@@ -1,0 +1,1 @@
+"""Pretraining: from text to a model folder."""

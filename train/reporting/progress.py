@@ -1,0 +1,198 @@
+"""What a run shows and leaves behind: a bar, log.jsonl, TensorBoard events, the curves.
+
+A line of the log is a JSON object, {"kind": "train" or "held_out", "step": 20, "loss": 5.1, ...},
+where step counts the updates made. It is written as it happens. A resumed run first strikes out
+what it will do again, so the finished log is that of an uninterrupted run, except for `TIMES`.
+"""
+
+import contextlib
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from tensorboardX import SummaryWriter
+
+from train.devices import accelerators
+from train.reporting import curves
+
+TIMES = ("time", "tokens_per_second", "share_of_peak")
+PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal to draw a bar in
+
+
+class Report:
+    """The account of one run, as a context manager around its loop.
+
+    It never reads a device: the caller hands it floats already fetched, every few steps.
+
+    Args:
+      folder: the run's; log.jsonl, events/ and curves.png go there.
+      total_steps: updates the run has in all.
+      tokens_per_step: tokens of one update, over all devices.
+      flops_per_step: FLOP of one update, over all devices, or None if unknown.
+      first_step: updates made before this start: 0, or the step resumed from. The log keeps what it
+        says of that step and of those before, so a step is best evaluated before it is saved.
+      levels: losses to compare with, by name, such as {"uniform, ln V": 9.01, "unigram": 6.2}.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        total_steps: int,
+        tokens_per_step: int,
+        flops_per_step: float | None = None,
+        first_step: int = 0,
+        levels: Mapping[str, float] | None = None,
+    ):
+        self.folder = Path(folder)
+        self.total_steps = total_steps
+        self.tokens_per_step = tokens_per_step
+        self.first_step = first_step
+        self.levels = dict(levels or {})
+        self.folder.mkdir(parents=True, exist_ok=True)
+        peak = accelerators.peak(jax.devices())
+        self._share_per_step = flops_per_step / peak if flops_per_step and peak else None
+        self._console = Console(highlight=False)
+        self._progress = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[status]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            refresh_per_second=4,
+            expand=True,
+        )
+        self._task = self._progress.add_task("", total=total_steps, completed=first_step, status="")
+        self._start = self._last = None  # (step, seconds) of the first and of the latest report
+        self._plain_at = -math.inf
+
+    def __enter__(self):
+        self._log = _begin_log(self.folder, self.first_step)
+        self._events = SummaryWriter(
+            str(self.folder / "events"),
+            purge_step=self.first_step + 1 if self.first_step else 0,
+            filename_suffix=f".{self.first_step}",  # two starts within a second are two files
+            flush_secs=10,
+        )
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error):
+        self._progress.stop()
+        self._events.close()
+        self._log.close()
+        curves.draw(read_log(self.folder), self.levels, self.folder / "curves.png")
+
+    def line(self, text: str):
+        """Print a line, above the bar if there is one."""
+        self._console.print(text, markup=False, emoji=False, soft_wrap=True)
+
+    def step(self, step: int, metrics: Mapping[str, float]):
+        """Report training at `step`: "loss" in nats a token, "rate", and any other metrics."""
+        speeds = self._speeds(step)
+        self._record("train", step, {**metrics, **speeds})
+        status = _status({**metrics, **speeds}, self._seconds_left(step))
+        self._progress.update(self._task, completed=step, status=status)
+        now = time.monotonic()
+        is_due = now - self._plain_at >= PLAIN_SECONDS or step == self.total_steps
+        if is_due and self._progress.disable:
+            self._plain_at = now
+            self.line(f"step {step:,} of {self.total_steps:,}  {status}")
+
+    def evaluation(self, step: int, metrics: Mapping[str, float]):
+        """Report the held-out figures at `step`; the time they took counts in no speed."""
+        self._record("held_out", step, metrics)
+        os.fsync(self._log.fileno())  # the step may be saved now, and then the log must have it
+        shown = "  ".join(
+            f"{name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items()
+        )
+        self.line(f"step {step:,} held out:  {shown}")
+        if self._last is not None:
+            self._last = step, time.monotonic()
+
+    def _speeds(self, step):
+        """Tokens a second and share of the peak since the last report; before it, XLA compiled."""
+        now = time.monotonic()
+        since, self._last = self._last, (step, now)
+        if since is None:
+            self._start = self._last
+        if since is None or step <= since[0] or now <= since[1]:
+            return {}
+        steps_per_second = (step - since[0]) / (now - since[1])
+        speeds = {"tokens_per_second": steps_per_second * self.tokens_per_step}
+        if self._share_per_step is not None:
+            speeds["share_of_peak"] = steps_per_second * self._share_per_step
+        return speeds
+
+    def _seconds_left(self, step):
+        start_step, start = self._start
+        if not start_step < step < self.total_steps:
+            return None
+        return (time.monotonic() - start) / (step - start_step) * (self.total_steps - step)
+
+    def _record(self, kind, step, metrics):
+        finite = {k: float(v) if math.isfinite(v) else None for k, v in metrics.items()}
+        event = {"kind": kind, "step": step, **finite, "time": round(time.time(), 3)}
+        self._log.write(json.dumps(event) + "\n")
+        self._log.flush()
+        for name, value in metrics.items():
+            self._events.add_scalar(f"{kind}/{name}", value, step)
+
+
+class Silence:
+    """What every process of a run but the first has in place of a Report: it does nothing."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def line(self, text: str):
+        pass
+
+    def step(self, step: int, metrics: Mapping[str, float]):
+        pass
+
+    def evaluation(self, step: int, metrics: Mapping[str, float]):
+        pass
+
+
+def read_log(folder: str | os.PathLike) -> list[dict]:
+    """Return the events of a run's log.jsonl, oldest first; a line torn by a crash is left out."""
+    path = Path(folder) / "log.jsonl"
+    if not path.exists():
+        return []
+    events = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            events.append(json.loads(line))
+    return events
+
+
+def _begin_log(folder, first_step):
+    """Open the log for more, without what this start will report again. From step 0 that is all."""
+    kept = [event for event in read_log(folder) if 0 < first_step >= event["step"]]
+    rewritten = folder / "log.jsonl.new"
+    rewritten.write_text("".join(json.dumps(event) + "\n" for event in kept), encoding="utf-8")
+    rewritten.replace(folder / "log.jsonl")
+    return open(folder / "log.jsonl", "a", encoding="utf-8")
+
+
+def _status(metrics, seconds_left):
+    parts = [f"loss {metrics['loss']:.3f}", f"rate {metrics['rate']:.1e}"]
+    if "tokens_per_second" in metrics:
+        parts.append(f"{metrics['tokens_per_second']:,.0f} tokens/s")
+    if "share_of_peak" in metrics:
+        parts.append(f"{metrics['share_of_peak']:.0%} of peak")
+    if seconds_left is not None:
+        hours, seconds = divmod(round(seconds_left), 3600)
+        clock = f"{hours}:{seconds // 60:02}:{seconds % 60:02}"
+        parts.append(f"{clock.removeprefix('0:')} left")
+    return "  ".join(parts)

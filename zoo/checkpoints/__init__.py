@@ -1,0 +1,1 @@
+"""Model folders: written whole or not at all, read with every bit checked."""

@@ -1,0 +1,1 @@
+"""Published formats: how other libraries name and store the same weights."""

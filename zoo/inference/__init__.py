@@ -1,0 +1,1 @@
+"""What models are used for: generate, translate, classify and so on."""

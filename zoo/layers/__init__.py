@@ -1,0 +1,1 @@
+"""Layers that architectures share; they take numbers, never configs."""

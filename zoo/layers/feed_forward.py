@@ -1,0 +1,35 @@
+"""Activations and the feed-forward layer."""
+
+from collections.abc import Callable
+
+import jax
+from flax import linen as nn
+
+from zoo.layers.linear import Dense
+
+
+def gelu(x):
+    """The Gaussian error linear unit with its exact error function (Hendrycks and Gimpel 2016)."""
+    return x * (0.5 + 0.5 * jax.lax.erf(x * 0.5**0.5))
+
+
+def gelu_tanh(x):
+    """The tanh form of the same, which the GPTs were trained with: up to 5e-4 away."""
+    return nn.gelu(x, approximate=True)
+
+
+class FeedForward(nn.Module):
+    """Two maps with a bend between them: x_BLD -> x_BLD."""
+
+    mlp_width: int
+    width: int
+    activation: Callable
+    kernel_init: Callable
+    output_init: Callable
+
+    def setup(self):
+        self.up = Dense(self.mlp_width, self.kernel_init)
+        self.down = Dense(self.width, self.output_init)
+
+    def __call__(self, x_BLD):
+        return self.down(self.activation(self.up(x_BLD)))

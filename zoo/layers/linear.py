@@ -1,0 +1,136 @@
+"""Matrix products and dense layers.
+
+Activations are float32. Every matrix product runs in the type of its second operand, a parameter or
+what was projected by one, and accumulates in float32. So casting the parameters chooses the compute
+type of a whole model, and no layer has a field for it.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def product(equation: str, x, y):
+    """Einsum of two arrays in the type of `y`, added up and returned in float32.
+
+    The backward pass casts the incoming gradient to the type of `y` too: left to itself it would
+    multiply in float32, at twice the cost.
+    """
+    return jnp.einsum(equation, x.astype(y.dtype), y, preferred_element_type=jnp.float32)
+
+
+def _product_forward(equation, x, y):
+    # An empty array carries the type of x to the backward pass without keeping x itself.
+    return product(equation, x, y), (x.astype(y.dtype), y, jnp.empty(0, x.dtype))
+
+
+def _product_backward(equation, saved, gradient):
+    x, y, like = saved
+    inputs, result = equation.split("->")
+    left, right = inputs.split(",")
+    gradient = gradient.astype(y.dtype)
+    einsum = partial(jnp.einsum, preferred_element_type=jnp.float32)
+    x_gradient = einsum(f"{result},{right}->{left}", gradient, y)
+    y_gradient = einsum(f"{left},{result}->{right}", x, gradient)
+    return x_gradient.astype(like.dtype), y_gradient.astype(y.dtype)
+
+
+product.defvjp(_product_forward, _product_backward)
+
+
+@jax.custom_vjp
+def affine(x, kernel_DF):
+    """The last axis of x times a matrix, in the type of the matrix, added up in float32.
+
+    Its weight gradient is written for XLA on CPU, which otherwise recomputes whatever made x,
+    element by element, inside the product: one fifth of a whole training step.
+    """
+    return product("...D,DF->...F", x, kernel_DF)
+
+
+def _affine_backward(saved, gradient):
+    x, kernel_DF, like = saved
+    gradient = gradient.astype(kernel_DF.dtype)
+    einsum = partial(jnp.einsum, preferred_element_type=jnp.float32)
+    x_gradient = einsum("...F,DF->...D", gradient, kernel_DF)
+    D, F = kernel_DF.shape
+    if kernel_DF.dtype == jnp.float32:
+        kernel_gradient = einsum("TD,TF->DF", x.reshape(-1, D), gradient.reshape(-1, F))
+    else:  # the fast bfloat16 kernel wants two contracted axes
+        B = x.shape[0]
+        kernel_gradient = einsum("BLD,BLF->DF", x.reshape(B, -1, D), gradient.reshape(B, -1, F))
+    return x_gradient.astype(like.dtype), kernel_gradient.astype(kernel_DF.dtype)
+
+
+affine.defvjp(partial(_product_forward, "...D,DF->...F"), _affine_backward)
+
+
+class Kernel(nn.Module):
+    """A map without a bias, for whoever multiplies with it."""
+
+    shape: tuple[int, ...]
+    kernel_init: Callable
+
+    @nn.compact
+    def __call__(self):
+        return self.param("kernel", self.kernel_init, self.shape)
+
+
+class Dense(nn.Module):
+    """An affine map of the last axis: x_BLD -> x_BLF, or x_BD -> x_BF."""
+
+    features: int
+    kernel_init: Callable
+
+    @nn.compact
+    def __call__(self, x):
+        kernel_DF = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        bias_F = self.param("bias", nn.initializers.zeros, (self.features,))
+        return affine(x, kernel_DF) + bias_F
+
+
+class Heads(nn.Module):
+    """An affine map into heads, heads before positions: x_BLD -> x_BHLK, in the kernel's type."""
+
+    num_heads: int
+    head_width: int
+    kernel_init: Callable
+
+    @nn.compact
+    def __call__(self, x_BLD):
+        D, H, K = x_BLD.shape[-1], self.num_heads, self.head_width
+        kernel_DHK = self.param("kernel", self.kernel_init, (D, H, K))
+        bias_HK = self.param("bias", nn.initializers.zeros, (H, K))
+        return into_heads(x_BLD, kernel_DHK, bias_HK)
+
+
+class Merge(nn.Module):
+    """An affine map out of heads: x_BHLK -> x_BLD."""
+
+    width: int
+    kernel_init: Callable
+
+    @nn.compact
+    def __call__(self, x_BHLK):
+        _, H, _, K = x_BHLK.shape
+        kernel_HKD = self.param("kernel", self.kernel_init, (H, K, self.width))
+        bias_D = self.param("bias", nn.initializers.zeros, (self.width,))
+        return out_of_heads(x_BHLK, kernel_HKD) + bias_D
+
+
+def into_heads(x_BLD, kernel_DHK, bias_HK=0.0):
+    """x_BLD -> x_BHLK, in the kernel's type: what is scored and mixed takes its type from here."""
+    D, H, K = kernel_DHK.shape
+    x_BLHK = affine(x_BLD, kernel_DHK.reshape(D, H * K)).reshape(*x_BLD.shape[:2], H, K) + bias_HK
+    return x_BLHK.swapaxes(1, 2).astype(kernel_DHK.dtype)
+
+
+def out_of_heads(x_BHLK, kernel_HKD):
+    """x_BHLK -> x_BLD."""
+    B, H, L, K = x_BHLK.shape
+    x_BLF = x_BHLK.swapaxes(1, 2).reshape(B, L, H * K)
+    return affine(x_BLF, kernel_HKD.reshape(H * K, -1))

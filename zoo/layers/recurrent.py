@@ -1,0 +1,300 @@
+"""Recurrent cells, and how they run over time: the plain network, the GRU and the LSTM.
+
+Elman 1990; Cho et al. 2014, https://arxiv.org/abs/1406.1078; Hochreiter and Schmidhuber 1997 with
+the forget gate of Gers et al. 2000. All three as PyTorch and cuDNN have them: two biases, one for
+the input and one for the state, and gates in that order. So the reset gate of the GRU acts on the
+product with the state, not on the state before it as in the paper.
+
+A cell is its equations alone. What the input says, for every gate, is one product over all times;
+then a scan goes from time to time with what the state says.
+
+B batch  L length  E width of the input  D width of the state  G gates
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from zoo.layers import sharding
+from zoo.layers.dropout import Dropout
+from zoo.layers.linear import affine, product
+
+# `source`, `state` and the like are the maps of a decoder that looks at its source.
+AXES = (
+    *sharding.AXES,
+    (r"(input|recurrent)/kernel$", ("fsdp", None, "tensor")),
+    (r"(source|state|combine|begin|readout)/kernel$", ("fsdp", "tensor")),
+)
+
+State = tuple[jax.Array, ...]  # arrays [B, D], of which the first is what a cell puts out
+
+
+class Cell(NamedTuple):
+    """The equations of a cell, elementwise: what input and state say (a, u: [B, G, D]) -> State."""
+
+    gates: int
+    parts: int  # arrays in its state
+    advance: Callable  # (a, u, state) -> state
+
+
+def plain(a_BGD, u_BGD, state: State) -> State:
+    """h' = tanh(a + u)."""
+    return (jnp.tanh(a_BGD[:, 0] + u_BGD[:, 0]),)
+
+
+def gru(a_BGD, u_BGD, state: State) -> State:
+    """r, z = sigmoid(a + u); n = tanh(a + r u); h' = (1 - z) n + z h."""
+    (h_BD,) = state
+    r_BD = jax.nn.sigmoid(a_BGD[:, 0] + u_BGD[:, 0])
+    z_BD = jax.nn.sigmoid(a_BGD[:, 1] + u_BGD[:, 1])
+    n_BD = jnp.tanh(a_BGD[:, 2] + r_BD * u_BGD[:, 2])
+    return ((1 - z_BD) * n_BD + z_BD * h_BD,)
+
+
+def lstm(a_BGD, u_BGD, state: State) -> State:
+    """i, f, o = sigmoid(a + u); g = tanh(a + u); c' = f c + i g; h' = o tanh(c')."""
+    _, c_BD = state
+    gates_BGD = a_BGD + u_BGD
+    i_BD, f_BD = jax.nn.sigmoid(gates_BGD[:, 0]), jax.nn.sigmoid(gates_BGD[:, 1])
+    g_BD, o_BD = jnp.tanh(gates_BGD[:, 2]), jax.nn.sigmoid(gates_BGD[:, 3])
+    c_BD = f_BD * c_BD + i_BD * g_BD
+    return o_BD * jnp.tanh(c_BD), c_BD
+
+
+CELLS = {"rnn": Cell(1, 1, plain), "gru": Cell(3, 1, gru), "lstm": Cell(4, 2, lstm)}
+
+
+def zeros(cell: str, width: int, batch: int) -> State:
+    """The state that knows of nothing."""
+    return (jnp.zeros((batch, width)),) * CELLS[cell].parts
+
+
+def published(ours: str, theirs: str, which: str) -> dict:
+    """The rows of a weight table for a layer: our path, torch's module and the suffix there."""
+    return {
+        f"{ours}/input/kernel": (f"{theirs}.weight_ih_{which}", "EGD -> (GD)E"),
+        f"{ours}/input/bias": (f"{theirs}.bias_ih_{which}", "GD -> (GD)"),
+        f"{ours}/recurrent/kernel": (f"{theirs}.weight_hh_{which}", "EGD -> (GD)E"),
+        f"{ours}/recurrent/bias": (f"{theirs}.bias_hh_{which}", "GD -> (GD)"),
+    }
+
+
+# Over time. Where documents are given (0 for padding, else from 1), a token that follows one of
+# another document starts from zeros, and padding leaves the state as it is.
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def run(cell: Cell, a_LBGD, kernel_DGD, bias_GD, state: State, marks):
+    """The states after every time, each part [L, B, D]; `marks` are those of `turns`, or None.
+
+    The backward pass is our own: the gradient of the kernel is one product over all times, where
+    a scan turned round would add up a product for each.
+    """
+    return _forward(cell, a_LBGD, kernel_DGD, bias_GD, state, marks)[0]
+
+
+def _forward(cell, a_LBGD, kernel_DGD, bias_GD, state, marks):
+    def advance(state, inputs):
+        a_BGD, mark = inputs
+        before = _opened(state, mark)
+        u_BGD = product("BE,EGD->BGD", before[0], kernel_DGD) + bias_GD
+        equations = lambda a, u, state: _held(cell.advance(a, u, state), state, mark)
+        after, pull = jax.vjp(equations, a_BGD, u_BGD, before)
+        return after, (after, pull)
+
+    _, (states, pulls) = jax.lax.scan(advance, state, (a_LBGD, marks))
+    return states, (pulls, kernel_DGD, state, states, marks)
+
+
+def _backward(cell, saved, gradients):
+    pulls, kernel_DGD, state, states, marks = saved
+    kernel_GDE = _laid(kernel_DGD.transpose(1, 2, 0))
+
+    def advance(gradient, inputs):
+        pull, mark, arriving = inputs
+        a_BGD, u_BGD, (h_BD, *rest) = pull(jax.tree.map(jnp.add, gradient, arriving))
+        h_BD += product("BGD,GDE->BE", u_BGD, kernel_GDE)
+        return _opened((h_BD, *rest), mark), (a_BGD, u_BGD)
+
+    zeros = jax.tree.map(jnp.zeros_like, state)
+    inputs = (pulls, marks, gradients)
+    state_gradient, (a_LBGD, u_LBGD) = jax.lax.scan(advance, zeros, inputs, reverse=True)
+    before_LBE = jnp.concatenate([state[0][None], states[0][:-1]])
+    if marks is not None:
+        (before_LBE,) = jax.vmap(_opened)((before_LBE,), marks)
+    before_ELB, dtype = _laid(before_LBE.transpose(2, 0, 1)), kernel_DGD.dtype
+    kernel = product("ELB,LBGD->EGD", before_ELB, u_LBGD.astype(dtype)).astype(dtype)
+    return a_LBGD, kernel, u_LBGD.sum((0, 1)), state_gradient, None
+
+
+def _laid(x):
+    """As it is, in memory too: on a CPU, products with a transposed array are a third slower."""
+    return jax.lax.optimization_barrier(x)
+
+
+run.defvjp(_forward, _backward)
+
+
+def turns(documents_LB):
+    """Which tokens start afresh, and which are real: bool [L, B, 1] each.
+
+    A state that is handed in belongs to document 1.
+    """
+    at_L1, real_LB = jnp.arange(len(documents_LB))[:, None], documents_LB > 0
+    last_LB = jax.lax.cummax(jnp.where(real_LB, at_L1, -1))  # the last real token up to here
+    last_LB = jnp.pad(last_LB, ((1, 0), (0, 0)), constant_values=-1)[:-1]
+    found_LB = jnp.take_along_axis(documents_LB, jnp.maximum(last_LB, 0), 0)
+    before_LB = jnp.where(last_LB < 0, 1, found_LB)
+    return (real_LB & (documents_LB != before_LB))[..., None], real_LB[..., None]
+
+
+def _opened(state: State, mark) -> State:
+    return state if mark is None else jax.tree.map(lambda x: jnp.where(mark[0], 0, x), state)
+
+
+def _held(after: State, before: State, mark) -> State:
+    if mark is None:
+        return after
+    return jax.tree.map(lambda new, old: jnp.where(mark[1], new, old), after, before)
+
+
+# Layers
+
+
+class Gates(nn.Module):
+    """What each gate makes of a vector: kernel_EGD and bias_GD."""
+
+    gates: int
+    width: int
+
+    @nn.compact
+    def __call__(self, inputs: int):
+        init = uniform(self.width)
+        shape = (self.gates, self.width)
+        return self.param("kernel", init, (inputs, *shape)), self.param("bias", init, shape)
+
+
+def uniform(width: int):
+    """Uniform within 1 / sqrt(width), as PyTorch draws all weights of a recurrent layer."""
+    bound = width**-0.5
+    return lambda key, shape: jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
+
+class Layer(nn.Module):
+    """One layer, from the first token to the last; `cell` is a name of CELLS."""
+
+    cell: str
+    width: int
+
+    def setup(self):
+        if self.cell not in CELLS:
+            raise ValueError(f"there is no cell {self.cell!r}: take one of {', '.join(CELLS)}")
+        gates = CELLS[self.cell].gates
+        self.input = Gates(gates, self.width)
+        self.recurrent = Gates(gates, self.width)
+
+    def __call__(self, x_BLE, documents_BL=None, state: State | None = None):
+        """What the layer puts out at every time, x_BLD, and the state after the last."""
+        x_LBE = x_BLE.swapaxes(0, 1)
+        marks = None if documents_BL is None else turns(documents_BL.T)
+        state = zeros(self.cell, self.width, len(x_BLE)) if state is None else state
+        recurrent = self.recurrent(self.width)
+        states = run(CELLS[self.cell], self._read(x_LBE), *recurrent, state, marks)
+        return states[0].swapaxes(0, 1), jax.tree.map(lambda x: x[-1], states)
+
+    def step(self, x_BE, state: State) -> State:
+        """The state after one time more."""
+        kernel_DGD, bias_GD = self.recurrent(self.width)
+        u_BGD = product("BE,EGD->BGD", state[0], kernel_DGD) + bias_GD
+        return CELLS[self.cell].advance(self._read(x_BE), u_BGD, state)
+
+    def _read(self, x):
+        """What the input says to every gate: [..., E] -> [..., G, D]."""
+        kernel_EGD, bias_GD = self.input(x.shape[-1])
+        E, G, D = kernel_EGD.shape
+        return affine(x, kernel_EGD.reshape(E, G * D)).reshape(*x.shape[:-1], G, D) + bias_GD
+
+
+class Stack(nn.Module):
+    """Layers one upon another, with dropout between them and not over time (Zaremba et al. 2014).
+
+    A state of the stack has one of each layer.
+    """
+
+    num_layers: int
+    cell: str
+    width: int
+    dropout: float
+
+    def setup(self):
+        self.layers = [Layer(self.cell, self.width) for _ in range(self.num_layers)]
+        self.dropouts = [Dropout(self.dropout) for _ in range(self.num_layers - 1)]
+
+    def __call__(self, x_BLE, documents_BL=None, states=None, *, train: bool = False):
+        """What the last layer puts out at every time, x_BLD, and the state after the last."""
+        states = (None,) * self.num_layers if states is None else states
+        after = []
+        for number, (layer, state) in enumerate(zip(self.layers, states, strict=True)):
+            x_BLE = self.dropouts[number - 1](x_BLE, train=train) if number else x_BLE
+            x_BLE, state = layer(x_BLE, documents_BL, state)
+            after.append(state)
+        return x_BLE, tuple(after)
+
+    def step(self, x_BE, states, *, train: bool = False):
+        """The state after one time more; what it puts out is states[-1][0]."""
+        after = []
+        for number, (layer, state) in enumerate(zip(self.layers, states, strict=True)):
+            x_BE = self.dropouts[number - 1](x_BE, train=train) if number else x_BE
+            after.append(layer.step(x_BE, state))
+            x_BE = after[-1][0]
+        return tuple(after)
+
+
+def unroll(module, method: str, memory, y_BTE, source, *, train: bool = False):
+    """Runs a decoder that needs its last output over given words: what it puts out, [B, T, D].
+
+    `method` of the module takes (memory, y_BE, source) to (memory, x_BD). What it sows gets the
+    axis of time third, where attention has its queries.
+    """
+    over_time = nn.scan(
+        lambda module, memory, y_BE: getattr(module, method)(memory, y_BE, source, train=train),
+        variable_broadcast="params",
+        variable_axes={"intermediates": 2},
+        split_rngs={"params": False, "dropout": True},
+        in_axes=1,
+        out_axes=1,
+    )
+    return over_time(module, memory, y_BTE)[1]
+
+
+class Bidirectional(nn.Module):
+    """Layers that read in both directions, each both outputs of the last (Schuster, Paliwal 1997).
+
+    Puts out twice the width: what the reader from the left has there, then what the other has.
+    """
+
+    num_layers: int
+    cell: str
+    width: int
+    dropout: float
+
+    def setup(self):
+        self.forward = [Layer(self.cell, self.width) for _ in range(self.num_layers)]
+        self.backward = [Layer(self.cell, self.width) for _ in range(self.num_layers)]
+        self.dropouts = [Dropout(self.dropout) for _ in range(self.num_layers - 1)]
+
+    def __call__(self, x_BLE, documents_BL=None, *, train: bool = False):
+        """x_BLD, D twice the width; the states where the readers end, forward and backward."""
+        flipped_BL = None if documents_BL is None else documents_BL[:, ::-1]
+        ends = []
+        for number, (forward, backward) in enumerate(zip(self.forward, self.backward, strict=True)):
+            x_BLE = self.dropouts[number - 1](x_BLE, train=train) if number else x_BLE
+            left_BLD, left = forward(x_BLE, documents_BL)
+            right_BLD, right = backward(x_BLE[:, ::-1], flipped_BL)
+            x_BLE = jnp.concatenate([left_BLD, right_BLD[:, ::-1]], -1)
+            ends.append((left, right))
+        return x_BLE, tuple(zip(*ends, strict=True))

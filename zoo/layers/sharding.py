@@ -1,0 +1,14 @@
+"""Which axes of the shared layers' parameters may be split over devices."""
+
+# Which axes of the shared parts' parameters may be split over devices: path pattern -> one mesh
+# axis an axis. Wide axes (vocabulary, heads, feed-forward) go to `tensor`, the model's width to
+# `fsdp`.
+AXES = (
+    (r"embedding$", ("tensor", "fsdp")),
+    (r"(query|key|value)/kernel$", ("fsdp", "tensor", None)),
+    (r"(query|key|value)/bias$", ("tensor", None)),
+    (r"output/kernel$", ("tensor", None, "fsdp")),
+    (r"up/kernel$", ("fsdp", "tensor")),
+    (r"up/bias$", ("tensor",)),
+    (r"down/kernel$", ("tensor", "fsdp")),
+)

@@ -1,0 +1,1 @@
+"""One architecture per file, from token ids to logits."""

@@ -1,0 +1,288 @@
+"""ALBERT (Lan et al. 2019), "A Lite BERT for Self-supervised Learning of Language Representations".
+
+https://arxiv.org/abs/1909.11942
+A BERT of few parameters. New against it: all layers, or all of a group, are one and the same block;
+tokens have narrow vectors, which one map widens; and the second task is to tell whether two
+segments stand in their order or were swapped.
+
+Departures: gelu is the tanh form, as in the released code. Its last dropout of a block, which
+transformers leaves out, is here; that of transformers before the order head is not. Vectors are
+widened even where they are as wide as the layers, as in transformers.
+
+B batch  L length  D width  E embedding width  V vocabulary  P predictions
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from zoo.formats.huggingface import LINEAR, nested
+from zoo.layers import attention, heads, sharding
+from zoo.layers.blocks import PostNormBlock
+from zoo.layers.dropout import Dropout
+from zoo.layers.embedding import Embedding, Scores
+from zoo.layers.feed_forward import gelu_tanh
+from zoo.layers.linear import Dense
+from zoo.layers.norm import Norm
+from zoo.models import bert
+
+
+@dataclass(frozen=True)
+class Config:
+    """The sizes of an ALBERT; the defaults are the base model of version 1."""
+
+    vocab_size: int = 30000
+    max_length: int = 512
+    num_layers: int = 12
+    num_heads: int = 12
+    width: int = 768
+    mlp_width: int = 3072
+    head_width: int = 64
+    dropout: float = 0.1
+    num_segments: int = 2
+    embed_width: int = 128
+    num_groups: int = 1  # of layers that share their weights
+    labels: tuple[str, ...] = heads.LABELS
+
+
+SIZES = {
+    "albert-tiny": Config(4096, 128, 4, 4, 256, 1024, dropout=0.0, embed_width=64),  # 1,163,970
+    "albert-base-v1": Config(),  # 11,813,810
+    "albert-large-v1": Config(30000, 512, 24, 16, 1024, 4096),  # 17,847,474
+    "albert-xlarge-v1": Config(30000, 512, 24, 16, 2048, 8192, 128),  # 59,021,490
+    "albert-xxlarge-v1": Config(30000, 512, 12, 64, 4096, 16384, dropout=0.0),  # 223,158,450
+    "albert-base-v2": Config(dropout=0.0),  # 11,813,810
+    "albert-large-v2": Config(30000, 512, 24, 16, 1024, 4096, dropout=0.0),  # 17,847,474
+    "albert-xlarge-v2": Config(30000, 512, 24, 16, 2048, 8192, 128, 0.0),  # 59,021,490
+    "albert-xxlarge-v2": Config(30000, 512, 12, 64, 4096, 16384, dropout=0.0),  # 223,158,450
+}
+
+EPSILON = 1e-12
+CLASS_DROPOUT = 0.1  # in every release, whatever the dropout of the trunk
+STD = 0.02  # before the tails beyond two of it are cut off
+
+
+class Output(NamedTuple):
+    """What pretraining asks for: each token, and whether A and B stand in order (0) or not (1)."""
+
+    logits_BLV: jax.Array
+    order_B2: jax.Array
+
+
+class MaskedHead(nn.Module):
+    """What each position believes its token to be: x_BPD, and the tokens' table_VE, to Scores."""
+
+    embed_width: int
+    vocab_size: int
+
+    @nn.compact
+    def __call__(self, x_BPD, table_VE):
+        init = nn.initializers.truncated_normal(STD)
+        x_BPE = gelu_tanh(Dense(self.embed_width, init, name="dense")(x_BPD))
+        bias_V = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
+        return Scores(Norm(EPSILON, name="norm")(x_BPE), table_VE, bias_V)
+
+
+class Albert(nn.Module):
+    """The trunk: tokens_BL -> x_BLD. Without segments, all is segment 0.
+
+    `documents_BL`: 0 for padding, else the number of the document, from 1; a mask of ones and zeros
+    is one document a row.
+    """
+
+    config: Config
+
+    def setup(self):
+        c = self.config
+        init = nn.initializers.truncated_normal(STD)
+        self.token_embedding = Embedding(c.vocab_size, c.embed_width, init)
+        self.position_embedding = Embedding(c.max_length, c.embed_width, init)
+        self.segment_embedding = Embedding(c.num_segments, c.embed_width, init)
+        self.embedding_norm = Norm(EPSILON)
+        self.embedding_dropout = Dropout(c.dropout)
+        self.project = Dense(c.width, init)
+        sizes = c.num_heads, c.head_width, c.width, c.mlp_width, c.dropout
+        self.blocks = [PostNormBlock(*sizes, gelu_tanh, EPSILON, init) for _ in range(c.num_groups)]
+
+    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+        c = self.config
+        positions_BL, mask = jnp.arange(tokens_BL.shape[1])[None], None
+        if documents_BL is not None:
+            positions_BL = attention.positions(documents_BL)
+            mask = attention.same_document(documents_BL)
+        if segments_BL is None:
+            segments_BL = jnp.zeros_like(tokens_BL)
+        x_BLE = self.token_embedding(tokens_BL) + self.segment_embedding(segments_BL)
+        x_BLE = self.embedding_norm(x_BLE + self.position_embedding(positions_BL))
+        x_BLD = self.project(self.embedding_dropout(x_BLE, train=train))
+        for i in range(c.num_layers):
+            x_BLD = self.blocks[i * c.num_groups // c.num_layers](x_BLD, mask, train=train)
+        return x_BLD
+
+    read = __call__
+
+
+class AlbertClassifier(heads.OnTrunk):
+    """The trunk and the classes of a text or of a pair, from its pooled [CLS]."""
+
+    trunk_class = Albert
+    pool = staticmethod(heads.first)
+
+    def setup(self):
+        super().setup()
+        self.pooler, self.dropout = bert.Pooler(self.config.width), Dropout(CLASS_DROPOUT)
+        self.classes = Dense(len(self.config.labels), heads.INIT)
+
+    def head(self, x_BD, *, train: bool = False):
+        """The scores of the classes: logits_BC."""
+        return self.classes(self.dropout(self.pooler(x_BD), train=train))
+
+
+class AlbertLM(nn.Module):
+    """The trunk and the head for masked tokens alone."""
+
+    config: Config
+
+    def setup(self):
+        self.trunk = Albert(self.config)
+        self.masked_head = MaskedHead(self.config.embed_width, self.config.vocab_size)
+
+    def masked_scores(self, x_BPD):
+        """What these states believe of their tokens: Scores."""
+        return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
+
+    def scores(self, tokens_BL, segments_BL, documents_BL, predictions_BP, *, train: bool = False):
+        """Scores of the tokens at the positions `predictions_BP`."""
+        x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
+        return self.masked_scores(jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1))
+
+    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+        """Every token: logits_BLV."""
+        x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
+        return self.masked_scores(x_BLD).logits()
+
+    def fill(self, tokens_BL, segments_BL, gaps_BP):
+        """The words that fit the gaps, where the tokens have [MASK]: logits_BPV."""
+        return self.scores(tokens_BL, segments_BL, None, gaps_BP).logits()
+
+
+class AlbertPretraining(nn.Module):
+    """The trunk and the two heads of pretraining."""
+
+    config: Config
+
+    def setup(self):
+        c = self.config
+        self.trunk = Albert(c)
+        self.pooler = bert.Pooler(c.width)
+        self.masked_head = MaskedHead(c.embed_width, c.vocab_size)
+        self.order_head = Dense(2, nn.initializers.truncated_normal(STD))
+
+    def masked_scores(self, x_BPD):
+        """What these states believe of their tokens: Scores."""
+        return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
+
+    def scores(self, tokens_BL, segments_BL, documents_BL, predictions_BP, *, train: bool = False):
+        """Scores of the tokens at the positions `predictions_BP`, and order_B2."""
+        x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
+        x_BPD = jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1)
+        return self._heads(x_BPD, x_BLD)
+
+    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+        """Every token and the order of the segments: Output."""
+        x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
+        scores, order_B2 = self._heads(x_BLD, x_BLD)
+        return Output(scores.logits(), order_B2)
+
+    def fill(self, tokens_BL, segments_BL, gaps_BP):
+        """The words that fit the gaps, where the tokens have [MASK]: logits_BPV."""
+        return self.scores(tokens_BL, segments_BL, None, gaps_BP)[0].logits()
+
+    def _heads(self, x_BPD, x_BLD):
+        return self.masked_scores(x_BPD), self.order_head(self.pooler(x_BLD[:, 0]))
+
+
+Model = AlbertPretraining
+AlbertTagger, AlbertQuestion = heads.tagger(Albert), heads.question(Albert)
+TASKS = {"text": AlbertClassifier, "token": AlbertTagger, "span": AlbertQuestion}
+MODELS = {
+    "AlbertForPreTraining": AlbertPretraining,
+    "AlbertForMaskedLM": AlbertLM,
+    "AlbertForSequenceClassification": AlbertClassifier,
+    "AlbertForTokenClassification": AlbertTagger,
+    "AlbertForQuestionAnswering": AlbertQuestion,
+}
+GROUPS = (r"trunk/(?:\w*embedding|project)", r"trunk/blocks_(\d+)/", "")
+PREFIX = "albert."
+LAYER = {
+    "attention/query/kernel": ("attention.query.weight", "DHK -> (HK)D"),
+    "attention/query/bias": ("attention.query.bias", "HK -> (HK)"),
+    "attention/key/kernel": ("attention.key.weight", "DHK -> (HK)D"),
+    "attention/key/bias": ("attention.key.bias", "HK -> (HK)"),
+    "attention/value/kernel": ("attention.value.weight", "DHK -> (HK)D"),
+    "attention/value/bias": ("attention.value.bias", "HK -> (HK)"),
+    "attention/output/kernel": ("attention.dense.weight", "HKD -> D(HK)"),
+    "attention/output/bias": "attention.dense.bias",
+    "attention_norm/scale": "attention.LayerNorm.weight",
+    "attention_norm/bias": "attention.LayerNorm.bias",
+    "mlp/up/kernel": ("ffn.weight", "DF -> FD"),
+    "mlp/up/bias": "ffn.bias",
+    "mlp/down/kernel": ("ffn_output.weight", "FD -> DF"),
+    "mlp/down/bias": "ffn_output.bias",
+    "mlp_norm/scale": "full_layer_layer_norm.weight",
+    "mlp_norm/bias": "full_layer_layer_norm.bias",
+}
+WEIGHTS = {
+    **nested(bert.EMBEDDINGS, "trunk", "albert.embeddings"),
+    **nested(LINEAR, "trunk/project", "albert.encoder.embedding_hidden_mapping_in"),
+    **nested(LAYER, "trunk/blocks_{}", "albert.encoder.albert_layer_groups.{}.albert_layers.0"),
+    **nested(LINEAR, "pooler/dense", "albert.pooler"),
+    **nested(LINEAR, "masked_head/dense", "predictions.dense"),
+    "masked_head/norm/scale": "predictions.LayerNorm.weight",
+    "masked_head/norm/bias": "predictions.LayerNorm.bias",
+    "masked_head/bias": "predictions.bias",
+    **nested(LINEAR, "order_head", "sop_classifier.classifier"),
+    **heads.WEIGHTS,
+}
+TIED = {
+    "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
+    "predictions.decoder.bias": "predictions.bias",
+}
+# Counters, kept as buffers by old versions; a pooler, kept by the releases of AlbertForMaskedLM.
+IGNORED = (r"embeddings\.(position|token_type)_ids$", r"^albert\.pooler\.")
+TOKENIZER = {
+    "tokenizer_class": "AlbertTokenizer",
+    "do_lower_case": True,
+    "unk_token": "<unk>",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "pad_token": "<pad>",
+    "mask_token": "[MASK]",
+}
+AXES = ((r"project/kernel$", (None, "fsdp")), *sharding.AXES)
+
+
+def published(c: Config) -> dict:
+    """The fields of config.json: BERT's, and these."""
+    return bert.published(c) | {
+        "model_type": "albert",
+        "num_hidden_groups": c.num_groups,
+        "inner_group_num": 1,
+        "embedding_size": c.embed_width,
+        "classifier_dropout_prob": CLASS_DROPOUT,
+        "hidden_act": "gelu_new",
+    }
+
+
+def from_published(fields: dict) -> Config:
+    """The config of a config.json, whose absent fields mean xxlarge of version 2."""
+    largest = {"vocab_size": 30000, "hidden_size": 4096, "num_attention_heads": 64}
+    largest |= {"intermediate_size": 16384, "hidden_dropout_prob": 0.0}
+    return Config(
+        **vars(bert.from_published(largest | fields)),
+        embed_width=fields.get("embedding_size", 128),
+        num_groups=fields.get("num_hidden_groups", 1),
+    )

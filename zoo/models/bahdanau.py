@@ -1,0 +1,201 @@
+"""Attention (Bahdanau et al. 2014), "Jointly Learning to Align and Translate".
+
+https://arxiv.org/abs/1409.0473
+The first decoder that looks back, before Luong's. New against sequence to sequence: the encoder
+reads in both directions, and what it has at each word is kept; the decoder's state *before* a word
+scores each of them, and their weighted sum, the context, goes into the next state and, beside state
+and last word, into a layer of maxima that the word is read from (appendix A.2).
+
+Departures: the cell is PyTorch's GRU, whose reset gate acts behind the product (see
+recurrent.py); two biases a gate; weights are drawn as PyTorch draws them.
+
+B batch  L length of the source  T length of the target  D width  E embedding width  V vocabulary
+A width of an annotation, twice D  R width of the readout
+"""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from zoo.layers import recurrent, seq2seq_attention
+from zoo.layers.dropout import Dropout
+from zoo.layers.embedding import Embedding
+from zoo.layers.linear import Dense
+from zoo.layers.recurrent import Bidirectional, Layer
+from zoo.layers.seq2seq_attention import Look, Source
+from zoo.models.rnn import Head
+
+
+@dataclass(frozen=True)
+class Config:
+    """The sizes of an encoder and a decoder; the defaults are the paper's.
+
+    `cell` is a name of recurrent.CELLS, `score` one of seq2seq_attention.SCORES; `start` is the
+    token that begins every target. `max_length` is there for the trainer: any length will do.
+    """
+
+    vocab_size: int = 30000
+    max_length: int = 1 << 30
+    num_layers: int = 1
+    width: int = 1000
+    dropout: float = 0.0
+    embed_width: int = 620
+    cell: str = "gru"
+    score: str = "additive"
+    start: int = 0
+    readout_width: int = 500
+
+
+SIZES = {
+    "bahdanau-tiny": Config(256, 1 << 30, 1, 192, 0.0, 128, readout_width=128),  # 1,204,480
+    "bahdanau-small": Config(4096, 1 << 30, 1, 248, 0.0, 192, readout_width=192),  # 4,325,280
+    "bahdanau": Config(),  # 80,451,000
+}
+
+
+class Bahdanau(nn.Module):
+    """The trunk: tokens_BL of the source, targets_BT shifted right -> x_BTR.
+
+    `documents_BL` is 0 for the padding of the source, else 1.
+    """
+
+    config: Config
+
+    def setup(self):
+        c = self.config
+        embedding = (c.vocab_size, c.embed_width, nn.initializers.normal(1.0))
+        self.source_embedding = Embedding(*embedding)
+        self.source_dropout = Dropout(c.dropout)
+        self.encoder = Bidirectional(c.num_layers, c.cell, c.width, c.dropout)
+        self.begin = Dense(c.width, seq2seq_attention.INIT)
+        self.target_embedding = Embedding(*embedding)
+        self.target_dropout = Dropout(c.dropout)
+        self.decoder = Layer(c.cell, c.width)
+        self.look = Look(c.score, c.width, 2 * c.width)
+        self.readout = Dense(2 * c.readout_width, seq2seq_attention.INIT)
+        self.output_dropout = Dropout(c.dropout)
+
+    def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
+        """Reads a source both ways: the Source to look at, and the decoder's first state.
+
+        That is made of where the backward reader ends, at the beginning.
+        """
+        x_BLE = self.source_dropout(self.source_embedding(tokens_BL), train=train)
+        x_BLA, (_, backward) = self.encoder(x_BLE, documents_BL, train=train)
+        s_BD = jnp.tanh(self.begin(backward[-1][0]))
+        rest = backward[-1][1:]  # the cell of an LSTM goes on as it is
+        return self.look.remember(x_BLA, documents_BL), (s_BD, *rest)
+
+    def advance(self, state, y_BE, source: Source, *, train: bool = False):
+        """One word of the target: the state after it, and the vector that tells the next word."""
+        context_BA = self.look(state[0], source)
+        pairs = self.readout(jnp.concatenate([state[0], y_BE, context_BA], -1))
+        x_BR = self.output_dropout(pairs.reshape(len(y_BE), -1, 2).max(-1), train=train)
+        return self.decoder.step(jnp.concatenate([y_BE, context_BA], -1), state), x_BR
+
+    def __call__(self, tokens_BL, targets_BT, documents_BL=None, *, train: bool = False):
+        source, state = self.encode(tokens_BL, documents_BL, train=train)
+        y_BTE = self.target_dropout(self.target_embedding(targets_BT), train=train)
+        return recurrent.unroll(self, "advance", state, y_BTE, source, train=train)
+
+    def extend(self, token_B, state, source: Source):
+        """One token more of the target: the state after it, and the vector for the next word."""
+        return self.advance(state, self.target_embedding(token_B), source)
+
+
+class BahdanauLM(nn.Module):
+    """The trunk and a head over the words of the target."""
+
+    config: Config
+
+    def setup(self):
+        self.trunk = Bahdanau(self.config)
+        self.head = Head(self.config.vocab_size, self.config.readout_width)
+
+    def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
+        """What the decoder has of a source: what to look at, and its first state."""
+        return self.trunk.encode(tokens_BL, documents_BL, train=train)
+
+    def scores(self, tokens_BL, targets_BT, documents_BL=None, *, train: bool = False):
+        """What each position believes of the next token, before the product with the vocabulary."""
+        return self.head(self.trunk(tokens_BL, targets_BT, documents_BL, train=train))
+
+    def __call__(self, tokens_BL, targets_BT=None, documents_BL=None, *, train: bool = False):
+        """logits_BTV of the next token; without targets, of the first alone."""
+        if targets_BT is None:
+            targets_BT = jnp.full((len(tokens_BL), 1), self.config.start)
+        return self.scores(tokens_BL, targets_BT, documents_BL, train=train).logits()
+
+    def start(self, tokens_BL, documents_BL, room: int):
+        """Reads a source: logits_BV of the first token, and what the next ones need, any number."""
+        cache = self.encode(tokens_BL, documents_BL)
+        return self.step(jnp.full(len(tokens_BL), self.config.start), cache)
+
+    def step(self, token_B, cache):
+        """Reads one token more of the target: logits_BV after it, and the cache with it."""
+        source, state = cache
+        state, x_BR = self.trunk.extend(token_B, state, source)
+        return self.head(x_BR[:, None]).logits()[:, 0], (source, state)
+
+
+Model = BahdanauLM
+MODELS = {"BahdanauModel": BahdanauLM}
+TASKS = {"rewrite": BahdanauLM}
+GROUPS = (r"_embedding/", r"trunk/encoder/\w+_(\d+)/", "trunk/(?:begin|look|decoder)/", "")
+PREFIX = ""
+WEIGHTS = {
+    "trunk/source_embedding/embedding": "encoder.embedding.weight",
+    **recurrent.published("trunk/encoder/forward_{}", "encoder.rnn", "l{}"),
+    **recurrent.published("trunk/encoder/backward_{}", "encoder.rnn", "l{}_reverse"),
+    "trunk/begin/kernel": ("decoder.begin.weight", "ED -> DE"),
+    "trunk/begin/bias": "decoder.begin.bias",
+    "trunk/target_embedding/embedding": "decoder.embedding.weight",
+    **recurrent.published("trunk/decoder", "decoder.rnn", "l0"),
+    **seq2seq_attention.published("trunk/look", "decoder.attention"),
+    "trunk/readout/kernel": ("decoder.readout.weight", "ED -> DE"),
+    "trunk/readout/bias": "decoder.readout.bias",
+    "head/embedding": "decoder.output.weight",
+    "head/bias": "decoder.output.bias",
+}
+TIED = {}
+IGNORED = ()
+TOKENIZER = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "eos_token": "</s>",
+    "pad_token": "<pad>",
+    "unk_token": "<unk>",
+}
+AXES = recurrent.AXES
+
+
+def published(c: Config) -> dict:
+    """The fields of config.json."""
+    return {
+        "model_type": "bahdanau",
+        "vocab_size": c.vocab_size,
+        "embedding_size": c.embed_width,
+        "hidden_size": c.width,
+        "num_layers": c.num_layers,
+        "dropout": c.dropout,
+        "mode": c.cell,
+        "score": c.score,
+        "readout_size": c.readout_width,
+        "decoder_start_token_id": c.start,
+        "is_encoder_decoder": True,
+    }
+
+
+def from_published(fields: dict) -> Config:
+    """The config of a config.json."""
+    return Config(
+        vocab_size=fields["vocab_size"],
+        num_layers=fields["num_layers"],
+        width=fields["hidden_size"],
+        dropout=fields.get("dropout", 0.0),
+        embed_width=fields["embedding_size"],
+        cell=fields["mode"],
+        score=fields["score"],
+        start=fields["decoder_start_token_id"],
+        readout_width=fields["readout_size"],
+    )

@@ -1,0 +1,299 @@
+"""BERT (Devlin et al. 2018), "Pre-training of Deep Bidirectional Transformers".
+
+https://arxiv.org/abs/1810.04805
+A Transformer encoder that looks both ways, trained to fill in hidden tokens and to tell whether
+segment B follows segment A. New against the Transformer: learned positions, segments, and the gelu;
+the tokens are `[CLS] A [SEP] B [SEP]`, and the vector of [CLS] stands for the pair.
+
+Departures: the first release had the exact gelu, the present one its tanh form; we and transformers
+have the exact one. Positions count real tokens, so padding on the left changes nothing either.
+
+B batch  L length  D width  V vocabulary  P predictions
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from zoo.formats.huggingface import LINEAR, nested
+from zoo.layers import attention, heads, sharding
+from zoo.layers.blocks import PostNormBlock
+from zoo.layers.dropout import Dropout
+from zoo.layers.embedding import Embedding, Scores
+from zoo.layers.feed_forward import gelu
+from zoo.layers.linear import Dense
+from zoo.layers.norm import Norm
+
+
+@dataclass(frozen=True)
+class Config:
+    """The sizes of a BERT; the defaults are the uncased base model."""
+
+    vocab_size: int = 30522
+    max_length: int = 512
+    num_layers: int = 12
+    num_heads: int = 12
+    width: int = 768
+    mlp_width: int = 3072
+    head_width: int = 64
+    dropout: float = 0.1
+    num_segments: int = 2
+    labels: tuple[str, ...] = heads.LABELS
+
+
+# The miniatures of Turc et al. (2019), https://arxiv.org/abs/1908.08962, differ only in these two.
+MINIATURES = {
+    f"bert-L{depth}-H{width}-uncased": Config(30522, 512, depth, width // 64, width, 4 * width)
+    for depth in (2, 4, 6, 8, 10, 12)
+    for width in (128, 256, 512, 768)
+}
+SIZES = {
+    "bert-tiny": Config(4096, 128, 4, 4, 256, 1024, dropout=0.0),  # 4,378,114
+    "bert-shallow": Config(8192, 128, 2, 2, 128, 512, dropout=0.0),  # 1,503,746
+    "bert-base-uncased": Config(),  # 110,106,428
+    "bert-base-cased": Config(28996),  # 108,932,934
+    "bert-base-chinese": Config(21128),  # 102,882,442
+    "bert-base-multilingual-cased": Config(119547),  # 178,566,653
+    "bert-base-multilingual-uncased": Config(105879),  # 168,055,961
+    "bert-large-uncased": Config(30522, 512, 24, 16, 1024, 4096),  # 336,226,108
+    "bert-large-cased": Config(28996, 512, 24, 16, 1024, 4096),  # 334,661,958
+} | MINIATURES
+
+EPSILON = 1e-12
+STD = 0.02  # before the tails beyond two of it are cut off
+
+
+class Output(NamedTuple):
+    """What pretraining asks for: each token, and whether B follows A (0) or not (1)."""
+
+    logits_BLV: jax.Array
+    next_B2: jax.Array
+
+
+class Pooler(nn.Module):
+    """One vector a text, from that of its first token: x_BD -> x_BD."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x_BD):
+        init = nn.initializers.truncated_normal(STD)
+        return jnp.tanh(Dense(self.width, init, name="dense")(x_BD))
+
+
+class MaskedHead(nn.Module):
+    """What each position believes its token to be: x_BPD, and the tokens' table_VD, to Scores."""
+
+    width: int
+    vocab_size: int
+
+    @nn.compact
+    def __call__(self, x_BPD, table_VD):
+        init = nn.initializers.truncated_normal(STD)
+        x_BPD = gelu(Dense(self.width, init, name="dense")(x_BPD))
+        bias_V = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
+        return Scores(Norm(EPSILON, name="norm")(x_BPD), table_VD, bias_V)
+
+
+class Bert(nn.Module):
+    """The trunk: tokens_BL -> x_BLD. Without segments, all is segment 0.
+
+    `documents_BL`: 0 for padding, else the number of the document, from 1; a mask of ones and zeros
+    is one document a row.
+    """
+
+    config: Config
+
+    def setup(self):
+        c = self.config
+        init = nn.initializers.truncated_normal(STD)
+        self.token_embedding = Embedding(c.vocab_size, c.width, init)
+        self.position_embedding = Embedding(c.max_length, c.width, init)
+        self.segment_embedding = Embedding(c.num_segments, c.width, init)
+        self.embedding_norm = Norm(EPSILON)
+        self.embedding_dropout = Dropout(c.dropout)
+        self.blocks = [
+            PostNormBlock(
+                num_heads=c.num_heads,
+                head_width=c.head_width,
+                width=c.width,
+                mlp_width=c.mlp_width,
+                dropout=c.dropout,
+                activation=gelu,
+                epsilon=EPSILON,
+                kernel_init=init,
+            )
+            for _ in range(c.num_layers)
+        ]
+
+    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+        positions_BL, mask = jnp.arange(tokens_BL.shape[1])[None], None
+        if documents_BL is not None:
+            positions_BL = attention.positions(documents_BL)
+            mask = attention.same_document(documents_BL)
+        if segments_BL is None:
+            segments_BL = jnp.zeros_like(tokens_BL)
+        x_BLD = self.token_embedding(tokens_BL) + self.segment_embedding(segments_BL)
+        x_BLD = self.embedding_norm(x_BLD + self.position_embedding(positions_BL))
+        x_BLD = self.embedding_dropout(x_BLD, train=train)
+        for block in self.blocks:
+            x_BLD = block(x_BLD, mask, train=train)
+        return x_BLD
+
+    read = __call__
+
+
+class BertClassifier(heads.OnTrunk):
+    """The trunk and the classes of a text or of a pair, from its pooled [CLS] (section 4.1)."""
+
+    trunk_class = Bert
+    pool = staticmethod(heads.first)
+
+    def setup(self):
+        super().setup()
+        self.pooler, self.dropout = Pooler(self.config.width), Dropout(self.config.dropout)
+        self.classes = Dense(len(self.config.labels), heads.INIT)
+
+    def head(self, x_BD, *, train: bool = False):
+        """The scores of the classes: logits_BC."""
+        return self.classes(self.dropout(self.pooler(x_BD), train=train))
+
+
+class BertPretraining(nn.Module):
+    """The trunk and the two heads of pretraining."""
+
+    config: Config
+
+    def setup(self):
+        c = self.config
+        self.trunk = Bert(c)
+        self.pooler = Pooler(c.width)
+        self.masked_head = MaskedHead(c.width, c.vocab_size)
+        self.next_head = Dense(2, nn.initializers.truncated_normal(STD))
+
+    def masked_scores(self, x_BPD):
+        """What these states believe of their tokens: Scores."""
+        return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
+
+    def scores(self, tokens_BL, segments_BL, documents_BL, predictions_BP, *, train: bool = False):
+        """Scores of the tokens at the positions `predictions_BP`, and next_B2."""
+        x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
+        x_BPD = jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1)
+        return self._heads(x_BPD, x_BLD)
+
+    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+        """Every token and the next segment: Output."""
+        x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
+        scores, next_B2 = self._heads(x_BLD, x_BLD)
+        return Output(scores.logits(), next_B2)
+
+    def fill(self, tokens_BL, segments_BL, gaps_BP):
+        """The words that fit the gaps, where the tokens have [MASK]: logits_BPV."""
+        return self.scores(tokens_BL, segments_BL, None, gaps_BP)[0].logits()
+
+    def _heads(self, x_BPD, x_BLD):
+        return self.masked_scores(x_BPD), self.next_head(self.pooler(x_BLD[:, 0]))
+
+
+Model = BertPretraining
+BertTagger, BertQuestion = heads.tagger(Bert), heads.question(Bert)
+TASKS = {"text": BertClassifier, "token": BertTagger, "span": BertQuestion}
+MODELS = {
+    "BertForPreTraining": BertPretraining,
+    "BertForSequenceClassification": BertClassifier,
+    "BertForTokenClassification": BertTagger,
+    "BertForQuestionAnswering": BertQuestion,
+}
+GROUPS = (r"trunk/\w*embedding", r"trunk/blocks_(\d+)/", "")
+PREFIX = "bert."
+LAYER = {
+    "attention/query/kernel": ("attention.self.query.weight", "DHK -> (HK)D"),
+    "attention/query/bias": ("attention.self.query.bias", "HK -> (HK)"),
+    "attention/key/kernel": ("attention.self.key.weight", "DHK -> (HK)D"),
+    "attention/key/bias": ("attention.self.key.bias", "HK -> (HK)"),
+    "attention/value/kernel": ("attention.self.value.weight", "DHK -> (HK)D"),
+    "attention/value/bias": ("attention.self.value.bias", "HK -> (HK)"),
+    "attention/output/kernel": ("attention.output.dense.weight", "HKD -> D(HK)"),
+    "attention/output/bias": "attention.output.dense.bias",
+    "attention_norm/scale": "attention.output.LayerNorm.weight",
+    "attention_norm/bias": "attention.output.LayerNorm.bias",
+    "mlp/up/kernel": ("intermediate.dense.weight", "DF -> FD"),
+    "mlp/up/bias": "intermediate.dense.bias",
+    "mlp/down/kernel": ("output.dense.weight", "FD -> DF"),
+    "mlp/down/bias": "output.dense.bias",
+    "mlp_norm/scale": "output.LayerNorm.weight",
+    "mlp_norm/bias": "output.LayerNorm.bias",
+}
+EMBEDDINGS = {
+    "token_embedding/embedding": "word_embeddings.weight",
+    "position_embedding/embedding": "position_embeddings.weight",
+    "segment_embedding/embedding": "token_type_embeddings.weight",
+    "embedding_norm/scale": "LayerNorm.weight",
+    "embedding_norm/bias": "LayerNorm.bias",
+}
+WEIGHTS = {
+    **nested(EMBEDDINGS, "trunk", "bert.embeddings"),
+    **nested(LAYER, "trunk/blocks_{}", "bert.encoder.layer.{}"),
+    **nested(LINEAR, "pooler/dense", "bert.pooler.dense"),
+    **nested(LINEAR, "masked_head/dense", "cls.predictions.transform.dense"),
+    "masked_head/norm/scale": "cls.predictions.transform.LayerNorm.weight",
+    "masked_head/norm/bias": "cls.predictions.transform.LayerNorm.bias",
+    "masked_head/bias": "cls.predictions.bias",
+    **nested(LINEAR, "next_head", "cls.seq_relationship"),
+    **heads.WEIGHTS,
+}
+TIED = {
+    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+}
+IGNORED = (r"embeddings\.(position|token_type)_ids$",)  # counters, kept as buffers by old versions
+TOKENIZER = {
+    "tokenizer_class": "BertTokenizer",
+    "do_lower_case": True,
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "pad_token": "[PAD]",
+    "mask_token": "[MASK]",
+}
+AXES = sharding.AXES
+
+
+def published(c: Config) -> dict:
+    """The fields of config.json."""
+    return {
+        "model_type": "bert",
+        "vocab_size": c.vocab_size,
+        "max_position_embeddings": c.max_length,
+        "num_hidden_layers": c.num_layers,
+        "num_attention_heads": c.num_heads,
+        "hidden_size": c.width,
+        "intermediate_size": c.mlp_width,
+        "type_vocab_size": c.num_segments,
+        "hidden_dropout_prob": c.dropout,
+        "attention_probs_dropout_prob": c.dropout,
+        "hidden_act": "gelu",
+        "layer_norm_eps": EPSILON,
+        "position_embedding_type": "absolute",
+        "is_decoder": False,
+        "tie_word_embeddings": True,
+    }
+
+
+def from_published(fields: dict) -> Config:
+    """The config of a config.json, whose absent fields mean the uncased base model."""
+    width, num_heads = fields.get("hidden_size", 768), fields.get("num_attention_heads", 12)
+    return Config(
+        vocab_size=fields.get("vocab_size", 30522),
+        max_length=fields.get("max_position_embeddings", 512),
+        num_layers=fields.get("num_hidden_layers", 12),
+        num_heads=num_heads,
+        width=width,
+        mlp_width=fields.get("intermediate_size", 3072),
+        head_width=width // num_heads,
+        dropout=fields.get("hidden_dropout_prob", 0.1),
+        num_segments=fields.get("type_vocab_size", 2),
+    )

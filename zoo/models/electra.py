@@ -1,0 +1,300 @@
+"""ELECTRA (Clark et al. 2020), "Pre-training Text Encoders as Discriminators Rather Than
+Generators".
+
+https://arxiv.org/abs/2003.10555
+Two BERTs without a pooler: the small one, the generator, guesses hidden tokens; the other, the
+discriminator, tells of every token whether it is such a guess, and is the one to keep. New against
+BERT: this task, and embeddings that both share, which a map widens where a network is wider.
+
+Departures: the paper shares the embeddings of tokens and positions; the released code shares those
+of segments and the norm too, and so do we. electra-small has the paper's generator, of a quarter of
+its width; the generator published beside it is as wide as the discriminator.
+
+B batch  L length  D width  E embedding width  V vocabulary  P predictions
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from zoo.formats.huggingface import LINEAR, nested
+from zoo.layers import attention, heads, sharding
+from zoo.layers.blocks import PostNormBlock
+from zoo.layers.dropout import Dropout
+from zoo.layers.embedding import Embedding
+from zoo.layers.feed_forward import gelu
+from zoo.layers.linear import Dense
+from zoo.layers.norm import Norm
+from zoo.models import bert
+
+
+@dataclass(frozen=True)
+class Config:
+    """The sizes of an ELECTRA; the defaults are the base model.
+
+    Those without a name are the discriminator's; in a generator's own folder, the generator's.
+    """
+
+    vocab_size: int = 30522
+    max_length: int = 512
+    num_layers: int = 12
+    num_heads: int = 12
+    width: int = 768
+    mlp_width: int = 3072
+    head_width: int = 64
+    dropout: float = 0.1
+    embed_width: int = 768
+    generator_layers: int = 12  # these four are for ElectraPretraining alone
+    generator_heads: int = 4
+    generator_width: int = 256
+    generator_mlp_width: int = 1024
+    num_segments: int = 2
+    labels: tuple[str, ...] = heads.LABELS
+
+
+QUARTER = 12, 1, 64, 256  # the generator of the small model
+# Both networks and their heads; what they share is counted once.
+SIZES = {
+    "electra-tiny": Config(1024, 128, 3, 4, 128, 512, 32, 0.0, 128, 0, 1, 16, 64),  # 764,945
+    "electra-small": Config(30522, 512, 12, 4, 256, 1024, 64, 0.1, 128, *QUARTER),  # 14,196,219
+    "electra-base": Config(),  # 119,386,427
+    "electra-large": Config(30522, 512, 24, 16, 1024, 4096, 64, 0.1, 1024, 24),  # 354,655,291
+}
+
+EPSILON = 1e-12
+STD = 0.02  # before the tails beyond two of it are cut off
+
+
+class Output(NamedTuple):
+    """What the generator believes of each token; does the discriminator find it replaced?"""
+
+    logits_BLV: jax.Array
+    replaced_BL: jax.Array
+
+
+class ReplacedHead(nn.Module):
+    """Was this token replaced? x_BLD -> logits_BL, above 0 for yes."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x_BLD):
+        init = nn.initializers.truncated_normal(STD)
+        x_BLD = gelu(Dense(self.width, init, name="dense")(x_BLD))
+        return Dense(1, nn.initializers.glorot_uniform(), name="score")(x_BLD)[..., 0]
+
+
+class Embeddings(nn.Module):
+    """What the networks share: tokens_BL -> x_BLE; inputs as those of Bert."""
+
+    config: Config
+
+    def setup(self):
+        c = self.config
+        init = nn.initializers.truncated_normal(STD)
+        self.token_embedding = Embedding(c.vocab_size, c.embed_width, init)
+        self.position_embedding = Embedding(c.max_length, c.embed_width, init)
+        self.segment_embedding = Embedding(c.num_segments, c.embed_width, init)
+        self.embedding_norm = Norm(EPSILON)
+        self.embedding_dropout = Dropout(c.dropout)
+
+    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+        positions_BL = jnp.arange(tokens_BL.shape[1])[None]
+        if documents_BL is not None:
+            positions_BL = attention.positions(documents_BL)
+        if segments_BL is None:
+            segments_BL = jnp.zeros_like(tokens_BL)
+        x_BLE = self.token_embedding(tokens_BL) + self.segment_embedding(segments_BL)
+        x_BLE = self.embedding_norm(x_BLE + self.position_embedding(positions_BL))
+        return self.embedding_dropout(x_BLE, train=train)
+
+
+class Electra(nn.Module):
+    """The trunk of either network: tokens_BL -> x_BLD; inputs as those of Bert."""
+
+    config: Config
+
+    def setup(self):
+        c = self.config
+        init = nn.initializers.truncated_normal(STD)
+        self.embeddings = Embeddings(c)
+        self.project = Dense(c.width, nn.initializers.glorot_uniform())  # asked if widths differ
+        sizes = c.num_heads, c.head_width, c.width, c.mlp_width, c.dropout
+        self.blocks = [PostNormBlock(*sizes, gelu, EPSILON, init) for _ in range(c.num_layers)]
+
+    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+        x_BLE = self.embeddings(tokens_BL, segments_BL, documents_BL, train=train)
+        return self.encode(x_BLE, documents_BL, train=train)
+
+    read = __call__
+
+    def encode(self, x_BLE, documents_BL, *, train: bool = False):
+        """The same from embeddings that another has made: x_BLD."""
+        mask = None if documents_BL is None else attention.same_document(documents_BL)
+        x_BLD = x_BLE if self.config.embed_width == self.config.width else self.project(x_BLE)
+        for block in self.blocks:
+            x_BLD = block(x_BLD, mask, train=train)
+        return x_BLD
+
+
+class ElectraClassifier(heads.TwoLayers):
+    """The trunk and the classes of a text or of a pair, from its [CLS]."""
+
+    trunk_class = Electra
+    activation = staticmethod(gelu)
+
+
+class ElectraDiscriminator(nn.Module):
+    """The trunk and the head that finds replaced tokens."""
+
+    config: Config
+
+    def setup(self):
+        self.trunk = Electra(self.config)
+        self.replaced_head = ReplacedHead(self.config.width)
+
+    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+        """Was each token replaced? logits_BL, above 0 for yes."""
+        return self.replaced_head(self.trunk(tokens_BL, segments_BL, documents_BL, train=train))
+
+    detect = __call__
+
+
+class ElectraGenerator(nn.Module):
+    """The trunk and the head for masked tokens."""
+
+    config: Config
+
+    def setup(self):
+        self.trunk = Electra(self.config)
+        self.masked_head = bert.MaskedHead(self.config.embed_width, self.config.vocab_size)
+
+    def masked_scores(self, x_BPD):
+        """What these states believe of their tokens: Scores."""
+        return self.masked_head(x_BPD, self.trunk.embeddings.token_embedding.embedding)
+
+    def scores(self, tokens_BL, segments_BL, documents_BL, predictions_BP, *, train: bool = False):
+        """Scores of the tokens at the positions `predictions_BP`."""
+        x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
+        return self.masked_scores(jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1))
+
+    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+        """Every token: logits_BLV."""
+        x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
+        return self.masked_scores(x_BLD).logits()
+
+    def fill(self, tokens_BL, segments_BL, gaps_BP):
+        """The words that fit the gaps, where the tokens have [MASK]: logits_BPV."""
+        return self.scores(tokens_BL, segments_BL, None, gaps_BP).logits()
+
+
+class ElectraPretraining(nn.Module):
+    """Both networks and their heads."""
+
+    config: Config
+
+    def setup(self):
+        c = self.config
+        self.embeddings = Embeddings(c)
+        # Nobody asks these trunks for embeddings of their own, so they have none.
+        self.generator, self.discriminator = Electra(generator(c)), Electra(c)
+        self.masked_head = bert.MaskedHead(c.embed_width, c.vocab_size)
+        self.replaced_head = ReplacedHead(c.width)
+
+    def masked_scores(self, x_BPD):
+        """What these states of the generator believe of their tokens: Scores."""
+        return self.masked_head(x_BPD, self.embeddings.token_embedding.embedding)
+
+    def guess(self, tokens_BL, segments_BL, documents_BL, predictions_BP, *, train: bool = False):
+        """The generator's Scores of the tokens at the positions `predictions_BP`."""
+        x_BLE = self.embeddings(tokens_BL, segments_BL, documents_BL, train=train)
+        x_BLD = self.generator.encode(x_BLE, documents_BL, train=train)
+        return self.masked_scores(jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1))
+
+    def detect(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+        """Does the discriminator find each token replaced? logits_BL, above 0 for yes."""
+        x_BLE = self.embeddings(tokens_BL, segments_BL, documents_BL, train=train)
+        return self.replaced_head(self.discriminator.encode(x_BLE, documents_BL, train=train))
+
+    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+        """Both networks on the same tokens: Output."""
+        inputs = tokens_BL, segments_BL, documents_BL
+        every_BP = jnp.broadcast_to(jnp.arange(tokens_BL.shape[1]), tokens_BL.shape)
+        scores = self.guess(*inputs, every_BP, train=train)
+        return Output(scores.logits(), self.detect(*inputs, train=train))
+
+    def fill(self, tokens_BL, segments_BL, gaps_BP):
+        """The words that fit the gaps, where the tokens have [MASK]: logits_BPV."""
+        return self.guess(tokens_BL, segments_BL, None, gaps_BP).logits()
+
+
+Model = ElectraPretraining
+ElectraTagger, ElectraQuestion = heads.tagger(Electra), heads.question(Electra)
+TASKS = {"text": ElectraClassifier, "token": ElectraTagger, "span": ElectraQuestion}
+MODELS = {
+    "ElectraForPreTraining": ElectraDiscriminator,
+    "ElectraForMaskedLM": ElectraGenerator,
+    "ElectraForSequenceClassification": ElectraClassifier,
+    "ElectraForTokenClassification": ElectraTagger,
+    "ElectraForQuestionAnswering": ElectraQuestion,
+}
+GROUPS = ("trunk/(?:embeddings|project)/", r"trunk/blocks_(\d+)/", "")
+PREFIX = "electra."
+WEIGHTS = {
+    **nested(bert.EMBEDDINGS, "trunk/embeddings", "electra.embeddings"),
+    **nested(bert.LAYER, "trunk/blocks_{}", "electra.encoder.layer.{}"),
+    **nested(LINEAR, "trunk/project", "electra.embeddings_project"),
+    **nested(LINEAR, "masked_head/dense", "generator_predictions.dense"),
+    "masked_head/norm/scale": "generator_predictions.LayerNorm.weight",
+    "masked_head/norm/bias": "generator_predictions.LayerNorm.bias",
+    "masked_head/bias": "generator_lm_head.bias",
+    **nested(LINEAR, "replaced_head/dense", "discriminator_predictions.dense"),
+    **nested(LINEAR, "replaced_head/score", "discriminator_predictions.dense_prediction"),
+    **heads.TWO_LAYERS,
+    **heads.WEIGHTS,
+}
+TIED = {"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"}
+IGNORED = bert.IGNORED
+TOKENIZER = bert.TOKENIZER
+AXES = ((r"project/kernel$", (None, "fsdp")), *sharding.AXES)
+GENERATOR = ("generator_layers", "generator_heads", "generator_width", "generator_mlp_width")
+
+
+def published(c: Config) -> dict:
+    """The fields of config.json: BERT's, and these, of which transformers knows the first two."""
+    more = {"model_type": "electra", "embedding_size": c.embed_width}
+    return bert.published(c) | more | {name: getattr(c, name) for name in GENERATOR}
+
+
+def from_published(fields: dict) -> Config:
+    """The config of a config.json, whose absent fields mean the small discriminator."""
+    small = {"hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024}
+    more = {name: fields[name] for name in GENERATOR if name in fields}
+    width = fields.get("embedding_size", 128)
+    return Config(**vars(bert.from_published(small | fields)), embed_width=width, **more)
+
+
+def generator(c: Config) -> Config:
+    """The generator's own config."""
+    names = ("num_layers", "num_heads", "width", "mlp_width")
+    sizes = {ours: getattr(c, field) for ours, field in zip(names, GENERATOR, strict=True)}
+    return replace(c, **sizes, head_width=c.generator_width // c.generator_heads)
+
+
+def part(params: dict, cls, config: Config):
+    """One network of an ElectraPretraining, by its class: its own config and parameters.
+
+    Raises ValueError where there is no such part.
+    """
+    parts = {
+        ElectraDiscriminator: ("discriminator", "replaced_head", config),
+        ElectraGenerator: ("generator", "masked_head", generator(config)),
+    }
+    name, head, config = parts.get(cls, (None, None, None))
+    if name not in params:
+        raise ValueError(f"a model of {', '.join(params)} has no {cls.__name__} in it")
+    trunk = {"embeddings": params["embeddings"], **params[name]}
+    return config, {"trunk": trunk, head: params[head]}

@@ -1,0 +1,276 @@
+"""GPT-2 (Radford et al. 2019), "Language Models are Unsupervised Multitask Learners".
+
+https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf
+A Transformer decoder without its encoder. New against GPT: the norm moves in front of each
+sub-layer, one more stands at the end, and the weights that write into the residual stream start
+smaller the deeper the model.
+
+Departures: the released code has no dropout and says nothing of training; dropout stands where GPT
+had it. Several documents in one window do not see each other (the paper lets them); one document is
+the paper's case.
+
+B batch  L length  M memory  D width  H heads  K head width  V vocabulary
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from zoo.layers import attention, heads, sharding
+from zoo.layers.blocks import PreNormBlock
+from zoo.layers.dropout import Dropout
+from zoo.layers.embedding import Embedding, Scores
+from zoo.layers.feed_forward import gelu_tanh
+from zoo.layers.linear import Kernel, affine, product
+from zoo.layers.norm import Norm
+
+
+@dataclass(frozen=True)
+class Config:
+    """The sizes of a GPT-2; the defaults are the smallest published one."""
+
+    vocab_size: int = 50257
+    max_length: int = 1024
+    num_layers: int = 12
+    num_heads: int = 12
+    width: int = 768
+    mlp_width: int = 3072
+    head_width: int = 64
+    dropout: float = 0.1
+    labels: tuple[str, ...] = heads.LABELS
+
+
+SIZES = {
+    "gpt2-tiny": Config(4096, 256, 4, 4, 256, 1024, dropout=0.0),  # 4,273,664
+    "gpt2": Config(),  # 124,439,808
+    "gpt2-medium": Config(num_layers=24, num_heads=16, width=1024, mlp_width=4096),  # 354,823,168
+    "gpt2-large": Config(num_layers=36, num_heads=20, width=1280, mlp_width=5120),  # 774,030,080
+    "gpt2-xl": Config(num_layers=48, num_heads=25, width=1600, mlp_width=6400),  # 1,557,611,200
+}
+
+EPSILON = 1e-5
+STD = 0.02
+POSITION_STD = 0.01  # as released; transformers draws positions like all else
+
+
+class Cache(NamedTuple):
+    """What a position leaves for later ones: keys and values of each layer, [B, H, M, K].
+
+    `documents_BM` is 1 where a real token stands, 0 for padding and for room not yet filled;
+    `length` is the number of places filled, the same for every row.
+    """
+
+    keys: tuple[jax.Array, ...]
+    values: tuple[jax.Array, ...]
+    documents_BM: jax.Array
+    length: jax.Array
+
+
+class GPT2(nn.Module):
+    """The trunk: tokens_BL -> x_BLD."""
+
+    config: Config
+
+    def setup(self):
+        c = self.config
+        init = nn.initializers.normal(STD)
+        output_init = nn.initializers.normal(STD * (2 * c.num_layers) ** -0.5)
+        self.token_embedding = Embedding(c.vocab_size, c.width, init)
+        self.position_embedding = Embedding(
+            c.max_length, c.width, nn.initializers.normal(POSITION_STD)
+        )
+        self.embedding_dropout = Dropout(c.dropout)
+        self.blocks = [
+            PreNormBlock(
+                num_heads=c.num_heads,
+                head_width=c.head_width,
+                width=c.width,
+                mlp_width=c.mlp_width,
+                dropout=c.dropout,
+                activation=gelu_tanh,
+                epsilon=EPSILON,
+                kernel_init=init,
+                output_init=output_init,
+            )
+            for _ in range(c.num_layers)
+        ]
+        self.norm = Norm(EPSILON)
+
+    def embed(self, tokens_BL, positions_BL, *, train: bool = False):
+        """Token and position, added: x_BLD."""
+        x_BLD = self.token_embedding(tokens_BL) + self.position_embedding(positions_BL)
+        return self.embedding_dropout(x_BLD, train=train)
+
+    def __call__(self, tokens_BL, documents_BL=None, *, train: bool = False):
+        L = tokens_BL.shape[1]
+        positions_BL, mask = jnp.arange(L)[None], attention.causal(L)
+        if documents_BL is not None:
+            positions_BL = attention.positions(documents_BL)
+            mask = mask & attention.same_document(documents_BL)
+        x_BLD = self.embed(tokens_BL, positions_BL, train=train)
+        for block in self.blocks:
+            x_BLD = block(x_BLD, mask, train=train)
+        return self.norm(x_BLD)
+
+    def read(self, tokens_BL, segments_BL, documents_BL, *, train: bool = False):
+        """The same for a head, whose segments it does not know."""
+        return self(tokens_BL, documents_BL, train=train)
+
+    def extend(self, tokens_BL, documents_BL, cache: Cache):
+        """Reads tokens behind those of the cache (0 marks padding): x_BLD, and the new cache."""
+        L = tokens_BL.shape[1]
+        at, M = cache.length, cache.documents_BM.shape[1]
+        documents_BM = jax.lax.dynamic_update_slice_in_dim(cache.documents_BM, documents_BL, at, 1)
+        real_BM = documents_BM > 0
+        earlier_LM = jnp.arange(M) <= at + jnp.arange(L)[:, None]
+        mask_BLM = earlier_LM & real_BM[:, None]
+        x_BLD = self.embed(tokens_BL, jnp.maximum(mask_BLM.sum(-1) - 1, 0))
+        keys, values = [], []
+        for block, k_BHMK, v_BHMK in zip(self.blocks, cache.keys, cache.values, strict=True):
+            x_BLD, k_BHMK, v_BHMK = block.extend(x_BLD, k_BHMK, v_BHMK, at, mask_BLM[:, None])
+            keys.append(k_BHMK)
+            values.append(v_BHMK)
+        return self.norm(x_BLD), Cache(tuple(keys), tuple(values), documents_BM, at + L)
+
+
+class GPT2Classifier(heads.OnTrunk):
+    """The trunk and the classes of a text or of a pair, from its last token, without a bias."""
+
+    trunk_class = GPT2
+    pool = staticmethod(heads.last)
+
+    def setup(self):
+        super().setup()
+        self.score = Kernel((self.config.width, len(self.config.labels)), heads.INIT)
+
+    def head(self, x_BD, *, train: bool = False):
+        """The scores of the classes: logits_BC."""
+        return affine(x_BD, self.score())
+
+    def with_words(self, tokens_BL, segments_BL, documents_BL, *, train: bool = False):
+        """The classes and the Scores of the next words, for GPT's auxiliary loss."""
+        x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
+        words = Scores(x_BLD, self.trunk.token_embedding.embedding, 0.0)
+        return self.head(self.pool(x_BLD, documents_BL), train=train), words
+
+
+class GPT2LM(nn.Module):
+    """The trunk and its language-model head, the token table again, without a bias."""
+
+    config: Config
+
+    def setup(self):
+        self.trunk = GPT2(self.config)
+
+    def scores(self, tokens_BL, documents_BL=None, *, train: bool = False):
+        """What each position believes of the next token, before the product with the vocabulary."""
+        x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
+        return Scores(x_BLD, self.trunk.token_embedding.embedding, 0.0)
+
+    def __call__(self, tokens_BL, documents_BL=None, *, train: bool = False):
+        """logits_BLV of the next token; `documents_BL` as in the trunk."""
+        return self.scores(tokens_BL, documents_BL, train=train).logits()
+
+    def start(self, tokens_BL, documents_BL, room: int):
+        """Reads a prompt, padded on the left: logits_BV after it, a cache with room for more."""
+        c, (B, L) = self.config, tokens_BL.shape
+        dtype = self.trunk.token_embedding.embedding.dtype
+        empty = (jnp.zeros((B, c.num_heads, L + room, c.head_width), dtype),) * c.num_layers
+        cache = Cache(empty, empty, jnp.zeros((B, L + room), jnp.int32), jnp.int32(0))
+        return self._extend(tokens_BL, documents_BL, cache)
+
+    def step(self, token_B, cache: Cache):
+        """Reads one token more: logits_BV after it, and the cache with it."""
+        return self._extend(token_B[:, None], jnp.ones_like(token_B)[:, None], cache)
+
+    def _extend(self, tokens_BL, documents_BL, cache: Cache):
+        x_BLD, cache = self.trunk.extend(tokens_BL, documents_BL, cache)
+        table_VD = self.trunk.token_embedding.embedding
+        return product("BD,VD->BV", x_BLD[:, -1], table_VD), cache
+
+
+Model = GPT2LM
+GPT2Tagger, GPT2Question = heads.tagger(GPT2), heads.question(GPT2)
+TASKS = {"text": GPT2Classifier, "token": GPT2Tagger, "span": GPT2Question}
+MODELS = {
+    "GPT2LMHeadModel": GPT2LM,
+    "GPT2ForSequenceClassification": GPT2Classifier,
+    "GPT2ForTokenClassification": GPT2Tagger,
+    "GPT2ForQuestionAnswering": GPT2Question,
+}
+GROUPS = (r"trunk/\w*embedding", r"trunk/blocks_(\d+)/", "trunk/norm/", "")
+PREFIX = "transformer."
+LAYER = "transformer.h.{}"
+WEIGHTS = {
+    "trunk/token_embedding/embedding": "transformer.wte.weight",
+    "trunk/position_embedding/embedding": "transformer.wpe.weight",
+    "trunk/blocks_{}/attention_norm/scale": f"{LAYER}.ln_1.weight",
+    "trunk/blocks_{}/attention_norm/bias": f"{LAYER}.ln_1.bias",
+    # One tensor holds query, key and value; it is stored inputs first, unlike torch.nn.Linear.
+    "trunk/blocks_{}/attention/query/kernel": (f"{LAYER}.attn.c_attn.weight[1/3]", "DHK -> D(HK)"),
+    "trunk/blocks_{}/attention/query/bias": (f"{LAYER}.attn.c_attn.bias[1/3]", "HK -> (HK)"),
+    "trunk/blocks_{}/attention/key/kernel": (f"{LAYER}.attn.c_attn.weight[2/3]", "DHK -> D(HK)"),
+    "trunk/blocks_{}/attention/key/bias": (f"{LAYER}.attn.c_attn.bias[2/3]", "HK -> (HK)"),
+    "trunk/blocks_{}/attention/value/kernel": (f"{LAYER}.attn.c_attn.weight[3/3]", "DHK -> D(HK)"),
+    "trunk/blocks_{}/attention/value/bias": (f"{LAYER}.attn.c_attn.bias[3/3]", "HK -> (HK)"),
+    "trunk/blocks_{}/attention/output/kernel": (f"{LAYER}.attn.c_proj.weight", "HKD -> (HK)D"),
+    "trunk/blocks_{}/attention/output/bias": f"{LAYER}.attn.c_proj.bias",
+    "trunk/blocks_{}/mlp_norm/scale": f"{LAYER}.ln_2.weight",
+    "trunk/blocks_{}/mlp_norm/bias": f"{LAYER}.ln_2.bias",
+    "trunk/blocks_{}/mlp/up/kernel": f"{LAYER}.mlp.c_fc.weight",
+    "trunk/blocks_{}/mlp/up/bias": f"{LAYER}.mlp.c_fc.bias",
+    "trunk/blocks_{}/mlp/down/kernel": f"{LAYER}.mlp.c_proj.weight",
+    "trunk/blocks_{}/mlp/down/bias": f"{LAYER}.mlp.c_proj.bias",
+    "trunk/norm/scale": "transformer.ln_f.weight",
+    "trunk/norm/bias": "transformer.ln_f.bias",
+    "score/kernel": ("score.weight", "DC -> CD"),
+    **heads.WEIGHTS,
+}
+TIED = {"lm_head.weight": "transformer.wte.weight"}
+IGNORED = (r"\.attn\.(masked_)?bias$",)  # the causal mask, kept as a buffer by old versions
+TOKENIZER = {
+    "tokenizer_class": "GPT2Tokenizer",
+    "bos_token": "<|endoftext|>",
+    "eos_token": "<|endoftext|>",
+    "unk_token": "<|endoftext|>",
+}
+AXES = sharding.AXES
+
+
+def published(c: Config) -> dict:
+    """The fields of config.json."""
+    return {
+        "model_type": "gpt2",
+        "vocab_size": c.vocab_size,
+        "n_positions": c.max_length,
+        "n_layer": c.num_layers,
+        "n_head": c.num_heads,
+        "n_embd": c.width,
+        "n_inner": c.mlp_width,
+        "embd_pdrop": c.dropout,
+        "attn_pdrop": c.dropout,
+        "resid_pdrop": c.dropout,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": EPSILON,
+        "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False,
+        "tie_word_embeddings": True,
+    }
+
+
+def from_published(fields: dict) -> Config:
+    """The config of a config.json, whose absent fields mean the smallest size."""
+    width, num_heads = fields.get("n_embd", 768), fields.get("n_head", 12)
+    return Config(
+        vocab_size=fields.get("vocab_size", 50257),
+        max_length=fields.get("n_positions", 1024),
+        num_layers=fields.get("n_layer", 12),
+        num_heads=num_heads,
+        width=width,
+        mlp_width=fields.get("n_inner") or 4 * width,
+        head_width=width // num_heads,
+        dropout=fields.get("resid_pdrop", 0.1),
+    )

@@ -1,0 +1,192 @@
+"""Global attention (Luong et al. 2015), "Effective Approaches to Attention-based NMT".
+
+https://arxiv.org/abs/1508.04025
+A decoder that looks back. New against sequence to sequence: all states of the encoder are kept; the
+decoder's new state scores each of them, their weighted sum is the context, and state and context
+together make the vector that the next word is read from. That vector is also fed to the next step,
+beside the word (section 3.3), so that the decoder knows where it has looked.
+
+Departures: as in seq2seq.py.
+
+B batch  L length of the source  T length of the target  D width  E embedding width  V vocabulary
+"""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from zoo.layers import recurrent, seq2seq_attention
+from zoo.layers.dropout import Dropout
+from zoo.layers.embedding import Embedding
+from zoo.layers.linear import Kernel, affine
+from zoo.layers.recurrent import Stack
+from zoo.layers.seq2seq_attention import Look, Source
+from zoo.models.rnn import Head
+
+
+@dataclass(frozen=True)
+class Config:
+    """The sizes of an encoder and a decoder; the defaults are the paper's.
+
+    `cell` is a name of recurrent.CELLS, `score` one of seq2seq_attention.SCORES; `start` is the
+    token that begins every target. `max_length` is there for the trainer: any length will do.
+    """
+
+    vocab_size: int = 50000
+    max_length: int = 1 << 30
+    num_layers: int = 4
+    width: int = 1000
+    dropout: float = 0.2
+    embed_width: int = 1000
+    cell: str = "lstm"
+    score: str = "general"
+    start: int = 0
+
+
+SIZES = {
+    "luong-tiny": Config(256, 1 << 30, 1, 256, 0.0, 128),  # 1,380,608
+    "luong-small": Config(4096, 1 << 30, 1, 280, 0.0, 192),  # 4,334,400
+    "luong": Config(),  # 221,114,000
+}
+
+
+class Luong(nn.Module):
+    """The trunk: tokens_BL of the source, targets_BT shifted right -> x_BTD.
+
+    `documents_BL` is 0 for the padding of the source, else 1.
+    """
+
+    config: Config
+
+    def setup(self):
+        c = self.config
+        embedding = (c.vocab_size, c.embed_width, nn.initializers.normal(1.0))
+        stack = (c.num_layers, c.cell, c.width, c.dropout)
+        self.source_embedding = Embedding(*embedding)
+        self.source_dropout = Dropout(c.dropout)
+        self.encoder = Stack(*stack)
+        self.target_embedding = Embedding(*embedding)
+        self.target_dropout = Dropout(c.dropout)
+        self.decoder = Stack(*stack)
+        self.look = Look(c.score, c.width, c.width)
+        self.combine = Kernel((2 * c.width, c.width), seq2seq_attention.INIT)
+        self.output_dropout = Dropout(c.dropout)
+
+    def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
+        """Reads a source backwards: the Source to look at, and the decoder's first memory."""
+        x_BLE = self.source_dropout(self.source_embedding(tokens_BL[:, ::-1]), train=train)
+        backwards_BL = None if documents_BL is None else documents_BL[:, ::-1]
+        x_BLD, states = self.encoder(x_BLE, backwards_BL, train=train)
+        source = self.look.remember(x_BLD[:, ::-1], documents_BL)
+        return source, (states, jnp.zeros_like(x_BLD[:, 0]))
+
+    def advance(self, memory, y_BE, source: Source, *, train: bool = False):
+        """One word of the target: the memory after it, and the vector that tells the next word."""
+        states, fed_BD = memory
+        states = self.decoder.step(jnp.concatenate([y_BE, fed_BD], -1), states, train=train)
+        h_BD = states[-1][0]
+        context_BD = self.look(h_BD, source)
+        x_BD = jnp.tanh(affine(jnp.concatenate([context_BD, h_BD], -1), self.combine()))
+        x_BD = self.output_dropout(x_BD, train=train)
+        return (states, x_BD), x_BD
+
+    def __call__(self, tokens_BL, targets_BT, documents_BL=None, *, train: bool = False):
+        source, memory = self.encode(tokens_BL, documents_BL, train=train)
+        y_BTE = self.target_dropout(self.target_embedding(targets_BT), train=train)
+        return recurrent.unroll(self, "advance", memory, y_BTE, source, train=train)
+
+    def extend(self, token_B, memory, source: Source):
+        """One token more of the target: the memory after it, and the vector for the next word."""
+        return self.advance(memory, self.target_embedding(token_B), source)
+
+
+class LuongLM(nn.Module):
+    """The trunk and a head over the words of the target."""
+
+    config: Config
+
+    def setup(self):
+        self.trunk = Luong(self.config)
+        self.head = Head(self.config.vocab_size, self.config.width)
+
+    def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
+        """What the decoder has of a source: what to look at, and its first memory."""
+        return self.trunk.encode(tokens_BL, documents_BL, train=train)
+
+    def scores(self, tokens_BL, targets_BT, documents_BL=None, *, train: bool = False):
+        """What each position believes of the next token, before the product with the vocabulary."""
+        return self.head(self.trunk(tokens_BL, targets_BT, documents_BL, train=train))
+
+    def __call__(self, tokens_BL, targets_BT=None, documents_BL=None, *, train: bool = False):
+        """logits_BTV of the next token; without targets, of the first alone."""
+        if targets_BT is None:
+            targets_BT = jnp.full((len(tokens_BL), 1), self.config.start)
+        return self.scores(tokens_BL, targets_BT, documents_BL, train=train).logits()
+
+    def start(self, tokens_BL, documents_BL, room: int):
+        """Reads a source: logits_BV of the first token, and what the next ones need, any number."""
+        cache = self.encode(tokens_BL, documents_BL)
+        return self.step(jnp.full(len(tokens_BL), self.config.start), cache)
+
+    def step(self, token_B, cache):
+        """Reads one token more of the target: logits_BV after it, and the cache with it."""
+        source, memory = cache
+        memory, x_BD = self.trunk.extend(token_B, memory, source)
+        return self.head(x_BD[:, None]).logits()[:, 0], (source, memory)
+
+
+Model = LuongLM
+MODELS = {"LuongModel": LuongLM}
+TASKS = {"rewrite": LuongLM}
+GROUPS = (r"_embedding/", r"trunk/encoder/layers_(\d+)/", r"trunk/decoder/layers_(\d+)/", "")
+PREFIX = ""
+WEIGHTS = {
+    "trunk/source_embedding/embedding": "encoder.embedding.weight",
+    **recurrent.published("trunk/encoder/layers_{}", "encoder.rnn", "l{}"),
+    "trunk/target_embedding/embedding": "decoder.embedding.weight",
+    **recurrent.published("trunk/decoder/layers_{}", "decoder.rnn", "l{}"),
+    **seq2seq_attention.published("trunk/look", "decoder.attention"),
+    "trunk/combine/kernel": ("decoder.combine.weight", "ED -> DE"),
+    "head/embedding": "decoder.output.weight",
+    "head/bias": "decoder.output.bias",
+}
+TIED = {}
+IGNORED = ()
+TOKENIZER = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "eos_token": "</s>",
+    "pad_token": "<pad>",
+    "unk_token": "<unk>",
+}
+AXES = recurrent.AXES
+
+
+def published(c: Config) -> dict:
+    """The fields of config.json."""
+    return {
+        "model_type": "luong",
+        "vocab_size": c.vocab_size,
+        "embedding_size": c.embed_width,
+        "hidden_size": c.width,
+        "num_layers": c.num_layers,
+        "dropout": c.dropout,
+        "mode": c.cell,
+        "score": c.score,
+        "decoder_start_token_id": c.start,
+        "is_encoder_decoder": True,
+    }
+
+
+def from_published(fields: dict) -> Config:
+    """The config of a config.json."""
+    return Config(
+        vocab_size=fields["vocab_size"],
+        num_layers=fields["num_layers"],
+        width=fields["hidden_size"],
+        dropout=fields.get("dropout", 0.0),
+        embed_width=fields["embedding_size"],
+        cell=fields["mode"],
+        score=fields["score"],
+        start=fields["decoder_start_token_id"],
+    )

@@ -1,0 +1,268 @@
+"""ResNet (He et al. 2015), "Deep Residual Learning for Image Recognition".
+
+https://arxiv.org/abs/1512.03385
+A network for pictures whose blocks add to their input instead of replacing it, so that a hundred
+layers still train. The one model here without words, it is the usual example of transfer: the first
+layers see edges, which any picture has, the last ones what ImageNet asks for; so a new task takes a
+new head, and unfreezes GROUPS from the last to the first.
+
+Departures: a bottleneck halves the picture in its 3 x 3 kernel, as PyTorch's weights do, where the
+paper does in the first; shortcuts are the paper's option B. The running statistics of the batch
+normalisation are parameters that get no gradient, see BatchNorm.
+
+B batch  Y rows  X columns  I width of an input  O of an output  D width  K side of a kernel
+C classes
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from zoo.layers.linear import Dense
+from zoo.params import flatten, unflatten
+
+
+@dataclass(frozen=True)
+class Config:
+    """The sizes of a ResNet; the defaults are ResNet-34.
+
+    `depths` and `widths` are those of the four stages, `block` is a name of BLOCKS.
+    """
+
+    num_channels: int = 3
+    stem_width: int = 64
+    depths: tuple[int, ...] = (3, 4, 6, 3)
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    block: str = "basic"
+    num_classes: int = 1000
+
+
+WIDE = {"widths": (256, 512, 1024, 2048), "block": "bottleneck"}
+SIZES = {  # the statistics are not counted
+    # Grey digits of 8 x 8 must be enlarged first, to 32 x 32 with jax.image.resize: the last stage
+    # has a 32nd of the rows and columns.
+    "resnet-tiny": Config(1, 16, (1, 1, 1, 1), (16, 32, 64, 128), num_classes=10),  # 309,178
+    "resnet-18": Config(depths=(2, 2, 2, 2)),  # 11,689,512
+    "resnet-34": Config(),  # 21,797,672
+    "resnet-50": Config(**WIDE),  # 25,557,032
+    "resnet-101": Config(depths=(3, 4, 23, 3), **WIDE),  # 44,549,160
+    "resnet-152": Config(depths=(3, 8, 36, 3), **WIDE),  # 60,192,808
+}
+
+EPSILON = 1e-5
+MOMENTUM = 0.1  # the weight of the newest batch in the running statistics
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation (Ioffe and Szegedy 2015): x_BYXD -> x_BYXD.
+
+    It evaluates with its parameters `mean` and `variance`, which get no gradient: to fine-tune with
+    `train=False` is to freeze the statistics. With `train=True` it has those of the batch, and sows
+    the new running ones, of the same paths, into the collection "statistics":
+
+        logits, state = model.apply({"params": params}, pixels, train=True, mutable="statistics")
+        params = resnet.remember(params, state["statistics"])
+
+    Weight decay must leave them out. Raises ValueError for a batch of one value a channel.
+    """
+
+    @nn.compact
+    def __call__(self, x_BYXD, *, train: bool = False):
+        B, Y, X, D = x_BYXD.shape
+        scale_D = self.param("scale", nn.initializers.ones, (D,))
+        bias_D = self.param("bias", nn.initializers.zeros, (D,))
+        mean_D = jax.lax.stop_gradient(self.param("mean", nn.initializers.zeros, (D,)))
+        variance_D = jax.lax.stop_gradient(self.param("variance", nn.initializers.ones, (D,)))
+        if train:
+            count = B * Y * X
+            if count == 1:
+                raise ValueError("one value has no variance: train on larger batches or pictures")
+            old, latest = (mean_D, variance_D), lambda _, new: new
+            mean_D, variance_D = x_BYXD.mean((0, 1, 2)), x_BYXD.var((0, 1, 2))
+            new = mean_D, variance_D * count / (count - 1)
+            for name, before, now in zip(("mean", "variance"), old, new, strict=True):
+                running = (1 - MOMENTUM) * before + MOMENTUM * now
+                self.sow("statistics", name, running, reduce_fn=latest)
+        return (x_BYXD - mean_D) * jax.lax.rsqrt(variance_D + EPSILON) * scale_D + bias_D
+
+
+class Convolution(nn.Module):
+    """A square kernel at every `stride`-th place, then BatchNorm: x_BYXI -> x_BYXO.
+
+    Around the picture are zeros, so that a stride of 1 keeps its size.
+    """
+
+    width: int
+    size: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x_BYXI, *, train: bool = False):
+        K, I, O = self.size, x_BYXI.shape[-1], self.width
+        init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # for the relu behind it
+        kernel_KKIO = self.param("kernel", init, (K, K, I, O))
+        x = jax.lax.conv_general_dilated(
+            x_BYXI.astype(kernel_KKIO.dtype),
+            kernel_KKIO,
+            window_strides=(self.stride, self.stride),
+            padding=[(K // 2, K // 2)] * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            preferred_element_type=jnp.float32,
+        )
+        return BatchNorm(name="norm")(x, train=train)
+
+
+# Width, size and stride of each convolution, from the block's width and stride (figure 5).
+BLOCKS = {
+    "basic": lambda w, s: ((w, 3, s), (w, 3, 1)),
+    "bottleneck": lambda w, s: ((w // 4, 1, 1), (w // 4, 3, s), (w, 1, 1)),
+}
+
+
+class Block(nn.Module):
+    """What a few convolutions add to their input (equations 1 and 2): x_BYXI -> x_BYXO."""
+
+    kind: str
+    width: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x, *, train: bool = False):
+        plan, bent = BLOCKS[self.kind](self.width, self.stride), x
+        for name, sizes in zip(("first", "second", "third"), plan, strict=False):
+            added = Convolution(*sizes, name=name)(bent, train=train)
+            bent = nn.relu(added)
+        if self.stride > 1 or self.width != x.shape[-1]:
+            x = Convolution(self.width, 1, self.stride, name="shortcut")(x, train=train)
+        return nn.relu(x + added)
+
+
+class ResNet(nn.Module):
+    """The trunk: pixels_BYXI -> x_BYXD of a 32nd of the rows and columns.
+
+    Released weights expect red, green and blue from 0 to 1, less (0.485, 0.456, 0.406), over
+    (0.229, 0.224, 0.225).
+    """
+
+    config: Config
+
+    def setup(self):
+        c = self.config
+        self.stem = Convolution(c.stem_width, 7, 2)
+        self.stages = [
+            [Block(c.block, width, 1 if i == 0 or j > 0 else 2) for j in range(depth)]
+            for i, (depth, width) in enumerate(zip(c.depths, c.widths, strict=True))
+        ]
+
+    def features(self, pixels_BYXI, *, train: bool = False):
+        """What the stem and each stage make of a picture: five arrays, from general to special."""
+        x = nn.relu(self.stem(pixels_BYXI, train=train))
+        found = [nn.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)])]
+        for stage in self.stages:
+            found.append(found[-1])
+            for block in stage:
+                found[-1] = block(found[-1], train=train)
+        return found
+
+    def __call__(self, pixels_BYXI, *, train: bool = False):
+        return self.features(pixels_BYXI, train=train)[-1]
+
+
+class ResNetClassifier(nn.Module):
+    """The trunk and a head for classes."""
+
+    config: Config
+
+    def setup(self):
+        init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # as in PyTorch
+        self.trunk = ResNet(self.config)
+        self.head = Dense(self.config.num_classes, init)
+
+    @nn.nowrap
+    def init(self, rngs, *_, **options):
+        """Draws the parameters; no picture changes their shapes, so none is looked at."""
+        return super().init(rngs, jnp.zeros((1, 32, 32, self.config.num_channels)), **options)
+
+    def vectors(self, pixels_BYXI, *, train: bool = False):
+        """One vector a picture, x_BD: what the head reads."""
+        return self.trunk(pixels_BYXI, train=train).mean((1, 2))
+
+    def __call__(self, pixels_BYXI, *, train: bool = False):
+        """The scores of the classes, logits_BC."""
+        return self.head(self.vectors(pixels_BYXI, train=train))
+
+
+def remember(params: dict, statistics: dict) -> dict:
+    """The parameters with the running statistics that a step in training has sown."""
+    return unflatten(flatten(params) | flatten(statistics))
+
+
+Model = ResNetClassifier
+# The beginnings of the parameters' paths, from the most general to the most special.
+GROUPS = ("trunk/stem/", *(f"trunk/stages_{i}_" for i in range(4)), "head/")
+MODELS = {"ResNetForImageClassification": ResNetClassifier}
+PREFIX = "resnet."
+
+
+CONVOLUTION = {  # with its BatchNorm
+    "kernel": ("convolution.weight", "KLIO -> OIKL"),
+    "norm/scale": ("normalization.weight", "D -> D"),
+    "norm/bias": ("normalization.bias", "D -> D"),
+    "norm/mean": ("normalization.running_mean", "D -> D"),
+    "norm/variance": ("normalization.running_var", "D -> D"),
+}
+PARTS = {"first": "layer.0", "second": "layer.1", "third": "layer.2", "shortcut": "shortcut"}
+CONVOLUTIONS = {"trunk/stem": "resnet.embedder.embedder"} | {
+    f"trunk/stages_{stage}_{{}}/{ours}": f"resnet.encoder.stages.{stage}.layers.{{}}.{theirs}"
+    for stage in range(4)
+    for ours, theirs in PARTS.items()
+}
+WEIGHTS = {
+    f"{ours}/{path}": (f"{theirs}.{name}", layout)
+    for ours, theirs in CONVOLUTIONS.items()
+    for path, (name, layout) in CONVOLUTION.items()
+} | {"head/kernel": ("classifier.1.weight", "DC -> CD"), "head/bias": "classifier.1.bias"}
+TIED = {}
+IGNORED = (r"\.num_batches_tracked$",)  # a fixed momentum has no use for it
+TOKENIZER = {}
+AXES = ((r"head/kernel$", ("fsdp", "tensor")), (r"kernel$", (None, None, "fsdp", "tensor")))
+
+
+def published(c: Config) -> dict:
+    """The fields of config.json."""
+    return {
+        "model_type": "resnet",
+        "num_channels": c.num_channels,
+        "embedding_size": c.stem_width,
+        "depths": list(c.depths),
+        "hidden_sizes": list(c.widths),
+        "layer_type": c.block,
+        "hidden_act": "relu",
+        "downsample_in_first_stage": False,
+        "downsample_in_bottleneck": False,
+        "num_labels": c.num_classes,
+    }
+
+
+def from_published(fields: dict) -> Config:
+    """The config of a config.json, whose absent fields mean ResNet-50; ValueError if unlike it."""
+    config = Config(
+        num_channels=fields.get("num_channels", 3),
+        stem_width=fields.get("embedding_size", 64),
+        depths=tuple(fields.get("depths", (3, 4, 6, 3))),
+        widths=tuple(fields.get("hidden_sizes", WIDE["widths"])),
+        block=fields.get("layer_type", "bottleneck"),
+        num_classes=len(fields.get("id2label", ())) or fields.get("num_labels", 2),
+    )
+    if (len(config.depths), len(config.widths)) != (4, 4) or config.block not in BLOCKS:
+        raise ValueError(f"zoo has ResNets of four stages of {' or '.join(BLOCKS)}, not {config}")
+    return config
+
+
+def counters(tensors: dict) -> dict:
+    """The counters of batches that transformers asks for beside the statistics: zeros."""
+    means = [name for name in tensors if name.endswith("running_mean")]
+    return {n.replace("running_mean", "num_batches_tracked"): np.zeros((), np.int64) for n in means}

@@ -1,0 +1,236 @@
+"""RoBERTa (Liu et al. 2019), "A Robustly Optimized BERT Pretraining Approach".
+
+https://arxiv.org/abs/1907.11692
+BERT, trained longer on more text by filling in hidden tokens alone. New against BERT: no next
+sentence, so neither segments nor a pooler; rows full of sentences, hidden anew at every visit; the
+byte-level pairs of GPT-2. DistilRoBERTa (Sanh et al. 2019) is one of its sizes.
+
+Departures: the head for classes drops out its input and its hidden layer, as in transformers; in
+`fairseq` the second rate is zero.
+
+B batch  L length  D width  V vocabulary  P predictions
+"""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from zoo.formats.huggingface import LINEAR, nested
+from zoo.layers import attention, heads, sharding
+from zoo.layers.blocks import PostNormBlock
+from zoo.layers.dropout import Dropout
+from zoo.layers.embedding import Embedding, Scores
+from zoo.layers.feed_forward import gelu
+from zoo.layers.linear import Dense
+from zoo.layers.norm import Norm
+from zoo.models import bert
+
+
+@dataclass(frozen=True)
+class Config:
+    """The sizes of a RoBERTa; the defaults are the base model."""
+
+    vocab_size: int = 50265
+    max_length: int = 512
+    num_layers: int = 12
+    num_heads: int = 12
+    width: int = 768
+    mlp_width: int = 3072
+    head_width: int = 64
+    dropout: float = 0.1
+    labels: tuple[str, ...] = heads.LABELS
+
+
+SIZES = {
+    "roberta-tiny": Config(4096, 128, 4, 4, 256, 1024, dropout=0.0),  # 4,312,064
+    "roberta-base": Config(),  # 124,697,433
+    "roberta-large": Config(50265, 512, 24, 16, 1024, 4096),  # 355,412,057
+    "distilroberta-base": Config(num_layers=6),  # 82,170,201
+}
+
+EPSILON = 1e-5  # the default of PyTorch, where BERT has 1e-12
+STD = 0.02
+PADDING = 1  # its id is its position too, and real tokens begin behind it
+
+
+class MaskedHead(nn.Module):
+    """What each position believes its token to be: x_BPD, and the tokens' table_VD, to Scores."""
+
+    width: int
+    vocab_size: int
+
+    @nn.compact
+    def __call__(self, x_BPD, table_VD):
+        init = nn.initializers.normal(STD)
+        x_BPD = gelu(Dense(self.width, init, name="dense")(x_BPD))
+        bias_V = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
+        return Scores(Norm(EPSILON, name="norm")(x_BPD), table_VD, bias_V)
+
+
+class Roberta(nn.Module):
+    """The trunk: tokens_BL -> x_BLD.
+
+    `documents_BL`: 0 for padding, else the number of the document, from 1; a mask of ones and zeros
+    is one document a row.
+    """
+
+    config: Config
+
+    def setup(self):
+        c = self.config
+        init = nn.initializers.normal(STD)
+        self.token_embedding = Embedding(c.vocab_size, c.width, init)
+        self.position_embedding = Embedding(PADDING + 1 + c.max_length, c.width, init)
+        # RoBERTa has no segments, but published weights have one, zeros until they are fine-tuned.
+        self.segment_embedding = Embedding(1, c.width, nn.initializers.zeros)
+        self.embedding_norm = Norm(EPSILON)
+        self.embedding_dropout = Dropout(c.dropout)
+        self.blocks = [
+            PostNormBlock(
+                num_heads=c.num_heads,
+                head_width=c.head_width,
+                width=c.width,
+                mlp_width=c.mlp_width,
+                dropout=c.dropout,
+                activation=gelu,
+                epsilon=EPSILON,
+                kernel_init=init,
+            )
+            for _ in range(c.num_layers)
+        ]
+
+    def __call__(self, tokens_BL, documents_BL=None, *, train: bool = False):
+        positions_BL, mask = PADDING + 1 + jnp.arange(tokens_BL.shape[1])[None], None
+        if documents_BL is not None:
+            positions_BL = PADDING + 1 + attention.positions(documents_BL)
+            positions_BL = jnp.where(documents_BL > 0, positions_BL, PADDING)
+            mask = attention.same_document(documents_BL)
+        x_BLD = self.token_embedding(tokens_BL) + self.segment_embedding.embedding
+        x_BLD = self.embedding_norm(x_BLD + self.position_embedding(positions_BL))
+        x_BLD = self.embedding_dropout(x_BLD, train=train)
+        for block in self.blocks:
+            x_BLD = block(x_BLD, mask, train=train)
+        return x_BLD
+
+    def read(self, tokens_BL, segments_BL, documents_BL, *, train: bool = False):
+        """The same for a head, whose segments it does not know."""
+        return self(tokens_BL, documents_BL, train=train)
+
+
+class RobertaClassifier(heads.TwoLayers):
+    """The trunk and the classes of a text or of a pair, from its <s>."""
+
+    trunk_class = Roberta
+    activation = staticmethod(jnp.tanh)
+
+
+class RobertaLM(nn.Module):
+    """The trunk and its masked head."""
+
+    config: Config
+
+    def setup(self):
+        c = self.config
+        self.trunk = Roberta(c)
+        self.masked_head = MaskedHead(c.width, c.vocab_size)
+
+    def masked_scores(self, x_BPD):
+        """What these states believe of their tokens: Scores."""
+        return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
+
+    def scores(self, tokens_BL, documents_BL, predictions_BP, *, train: bool = False):
+        """Scores of the tokens at the positions `predictions_BP`."""
+        x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
+        x_BPD = jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1)
+        return self.masked_scores(x_BPD)
+
+    def __call__(self, tokens_BL, documents_BL=None, *, train: bool = False):
+        """Every token: logits_BLV."""
+        x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
+        return self.masked_scores(x_BLD).logits()
+
+    def fill(self, tokens_BL, segments_BL, gaps_BP):
+        """The words that fit the gaps, where the tokens have <mask>: logits_BPV."""
+        return self.scores(tokens_BL, None, gaps_BP).logits()
+
+
+Model = RobertaLM
+RobertaTagger, RobertaQuestion = heads.tagger(Roberta), heads.question(Roberta)
+TASKS = {"text": RobertaClassifier, "token": RobertaTagger, "span": RobertaQuestion}
+MODELS = {
+    "RobertaForMaskedLM": RobertaLM,
+    "RobertaForSequenceClassification": RobertaClassifier,
+    "RobertaForTokenClassification": RobertaTagger,
+    "RobertaForQuestionAnswering": RobertaQuestion,
+}
+GROUPS = (r"trunk/\w*embedding", r"trunk/blocks_(\d+)/", "")
+PREFIX = "roberta."
+WEIGHTS = {
+    **nested(bert.EMBEDDINGS, "trunk", "roberta.embeddings"),
+    **nested(bert.LAYER, "trunk/blocks_{}", "roberta.encoder.layer.{}"),
+    **nested(LINEAR, "masked_head/dense", "lm_head.dense"),
+    "masked_head/norm/scale": "lm_head.layer_norm.weight",
+    "masked_head/norm/bias": "lm_head.layer_norm.bias",
+    "masked_head/bias": "lm_head.bias",
+    **heads.TWO_LAYERS,
+    **heads.WEIGHTS,
+}
+TIED = {
+    "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
+    "lm_head.decoder.bias": "lm_head.bias",
+}
+IGNORED = (
+    r"embeddings\.(position|token_type)_ids$",  # counters, kept as buffers by old versions
+    r"^roberta\.pooler\.",  # never trained, but written along by old versions
+)
+TOKENIZER = {
+    "tokenizer_class": "RobertaTokenizer",
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "unk_token": "<unk>",
+    "cls_token": "<s>",
+    "sep_token": "</s>",
+    "pad_token": "<pad>",
+    "mask_token": "<mask>",
+}
+AXES = sharding.AXES
+
+
+def published(c: Config) -> dict:
+    """The fields of config.json."""
+    return {
+        "model_type": "roberta",
+        "vocab_size": c.vocab_size,
+        "max_position_embeddings": PADDING + 1 + c.max_length,
+        "num_hidden_layers": c.num_layers,
+        "num_attention_heads": c.num_heads,
+        "hidden_size": c.width,
+        "intermediate_size": c.mlp_width,
+        "type_vocab_size": 1,
+        "hidden_dropout_prob": c.dropout,
+        "attention_probs_dropout_prob": c.dropout,
+        "hidden_act": "gelu",
+        "layer_norm_eps": EPSILON,
+        "position_embedding_type": "absolute",
+        "is_decoder": False,
+        "tie_word_embeddings": True,
+        "bos_token_id": 0,
+        "pad_token_id": PADDING,
+        "eos_token_id": 2,
+    }
+
+
+def from_published(fields: dict) -> Config:
+    """The config of a config.json, whose absent fields mean the base model."""
+    width, num_heads = fields.get("hidden_size", 768), fields.get("num_attention_heads", 12)
+    return Config(
+        vocab_size=fields.get("vocab_size", 50265),
+        max_length=fields.get("max_position_embeddings", 514) - PADDING - 1,
+        num_layers=fields.get("num_hidden_layers", 12),
+        num_heads=num_heads,
+        width=width,
+        mlp_width=fields.get("intermediate_size", 3072),
+        head_width=width // num_heads,
+        dropout=fields.get("hidden_dropout_prob", 0.1),
+    )

@@ -1,0 +1,140 @@
+"""T5 1.1, the later release of T5 (Raffel et al. 2019), pretrained on C4 alone without dropout.
+
+https://github.com/google-research/text-to-text-transfer-transformer/blob/main/released_checkpoints.md
+New against T5: the feed-forward is gated with a gelu (Shazeer 2020, "GLU Variants Improve
+Transformer", https://arxiv.org/abs/2002.05202), and the head has a table of its own, on states
+that are not scaled. Flan-T5 and the LM-adapted T5 are of this form too.
+
+Departures: those of T5. The gelu is its tanh form, as in the released code. Fine-tuning wants the
+dropout of 0.1 back; published folders say 0.1.
+
+B batch  L length of the source  T length of the target  D width  F feed-forward width  V vocabulary
+"""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from zoo.layers import sharding
+from zoo.layers.dropout import Dropout
+from zoo.layers.embedding import Embedding, Scores
+from zoo.layers.feed_forward import gelu_tanh
+from zoo.layers.linear import Kernel, affine
+from zoo.models import t5
+from zoo.models.t5 import START, T5, Cache
+
+
+@dataclass(frozen=True)
+class Config(t5.Config):
+    """The sizes of a T5 1.1; the defaults are the base model."""
+
+    mlp_width: int = 2048
+    dropout: float = 0.0
+
+
+SIZES = {
+    "t5-v1_1-small": Config(32128, 512, 8, 6, 512, 1024, num_decoder_layers=8),  # 76,961,152
+    "t5-v1_1-base": Config(),  # 247,577,856
+    "t5-v1_1-large": Config(32128, 512, 24, 16, 1024, 2816, 64, 0.0, 24),  # 783,150,080
+    "t5-v1_1-xl": Config(32128, 512, 24, 32, 2048, 5120, 64, 0.0, 24),  # 2,849,757,184
+    "t5-v1_1-xxl": Config(32128, 512, 24, 64, 4096, 10240, 64, 0.0, 24),  # 11,135,332,352
+}
+
+EPSILON = t5.EPSILON
+
+
+class GatedFeedForward(nn.Module):
+    """A map gated by the gelu of another, dropout, and a map back: x_BLD -> x_BLD."""
+
+    mlp_width: int
+    width: int
+    dropout: float
+
+    def setup(self):
+        D, F, normal = self.width, self.mlp_width, nn.initializers.normal
+        self.gate = Kernel((D, F), normal(D**-0.5))
+        self.up = Kernel((D, F), normal(D**-0.5))
+        self.inner_dropout = Dropout(self.dropout)
+        self.down = Kernel((F, D), normal(F**-0.5))
+
+    def __call__(self, x_BLD, *, train: bool = False):
+        x_BLF = gelu_tanh(affine(x_BLD, self.gate())) * affine(x_BLD, self.up())
+        return affine(self.inner_dropout(x_BLF, train=train), self.down())
+
+
+class T5v11LM(nn.Module):
+    """The trunk of T5, gated, and a language-model head."""
+
+    config: Config
+
+    def setup(self):
+        c = self.config
+        self.trunk = T5(c, GatedFeedForward)
+        self.head = Embedding(c.vocab_size, c.width, nn.initializers.normal(1.0))
+
+    def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
+        """The states of a source: x_BLD."""
+        return self.trunk.encode(tokens_BL, documents_BL, train=train)
+
+    def scores(self, tokens_BL, targets_BT, documents_BL=None, *, train: bool = False):
+        """What each position believes of the next token, before the product with the vocabulary."""
+        return self._scores(self.trunk(tokens_BL, targets_BT, documents_BL, train=train))
+
+    def __call__(self, tokens_BL, targets_BT=None, documents_BL=None, *, train: bool = False):
+        """logits_BTV of the next token; without targets, of the first alone."""
+        if targets_BT is None:
+            targets_BT = jnp.full((len(tokens_BL), 1), START)
+        return self.scores(tokens_BL, targets_BT, documents_BL, train=train).logits()
+
+    def start(self, tokens_BL, documents_BL, room: int):
+        """Reads a source: logits_BV of the first token, and a cache with room for more."""
+        cache = self.trunk.start(tokens_BL, documents_BL, 1 + room)
+        return self.step(jnp.full(len(tokens_BL), START), cache)
+
+    def step(self, token_B, cache: Cache):
+        """Reads one token more of the target: logits_BV after it, and the cache with it."""
+        x_B1D, cache = self.trunk.extend(token_B, cache)
+        return self._scores(x_B1D).logits()[:, 0], cache
+
+    def _scores(self, x_BTD):
+        return Scores(x_BTD, self.head.embedding, 0.0)
+
+
+Model = T5v11LM
+MODELS = {"T5ForConditionalGeneration": T5v11LM}
+TASKS = {"rewrite": T5v11LM}
+GROUPS = t5.GROUPS
+PREFIX = t5.PREFIX
+READ, WRITE = f"{t5.ENCODER}.1.DenseReluDense", f"{t5.DECODER}.2.DenseReluDense"
+WEIGHTS = {path: row for path, row in t5.WEIGHTS.items() if "/mlp/" not in path} | {
+    "trunk/encoder_{}/mlp/gate/kernel": (f"{READ}.wi_0.weight", "DF -> FD"),
+    "trunk/encoder_{}/mlp/up/kernel": (f"{READ}.wi_1.weight", "DF -> FD"),
+    "trunk/encoder_{}/mlp/down/kernel": (f"{READ}.wo.weight", "FD -> DF"),
+    "trunk/decoder_{}/mlp/gate/kernel": (f"{WRITE}.wi_0.weight", "DF -> FD"),
+    "trunk/decoder_{}/mlp/up/kernel": (f"{WRITE}.wi_1.weight", "DF -> FD"),
+    "trunk/decoder_{}/mlp/down/kernel": (f"{WRITE}.wo.weight", "FD -> DF"),
+    "head/embedding": "lm_head.weight",
+}
+TIED = {copy: original for copy, original in t5.TIED.items() if copy != "lm_head.weight"}
+IGNORED = t5.IGNORED
+TOKENIZER = t5.TOKENIZER
+AXES = (*sharding.AXES, (r"gate/kernel$", ("fsdp", "tensor")))
+
+
+def published(c: Config) -> dict:
+    """The fields of config.json.
+
+    Published folders say "tie_word_embeddings": false, and mean that the head is not scaled either;
+    transformers 5 always writes true there, and what it means in "scale_decoder_outputs".
+    """
+    fields = t5.published(c) | {"feed_forward_proj": "gated-gelu", "scale_decoder_outputs": False}
+    del fields["tie_word_embeddings"]
+    return fields
+
+
+def from_published(fields: dict) -> Config:
+    """The config of a config.json, whose absent fields mean what they mean in a T5."""
+    if fields.get("scale_decoder_outputs", fields.get("tie_word_embeddings", True)):
+        raise ValueError("config.json has a gated T5 with a scaled head; zoo has none")
+    return Config(**vars(t5.from_published(fields)))

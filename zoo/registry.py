@@ -1,0 +1,81 @@
+"""Architectures and published sizes by name."""
+
+import difflib
+from types import ModuleType
+
+import chex
+import jax.numpy as jnp
+from flax import linen as nn
+
+from zoo.models import (
+    albert,
+    bahdanau,
+    bert,
+    distilbert,
+    electra,
+    gpt2,
+    luong,
+    resnet,
+    rnn,
+    roberta,
+    seq2seq,
+    t5,
+    t5_v1_1,
+    transformer,
+    xlnet,
+)
+
+# By the name that model.json knows them by.
+ARCHITECTURES = {
+    "rnn": rnn,
+    "seq2seq": seq2seq,
+    "bahdanau": bahdanau,
+    "luong": luong,
+    "transformer": transformer,
+    "bert": bert,
+    "gpt2": gpt2,
+    "xlnet": xlnet,
+    "roberta": roberta,
+    "distilbert": distilbert,
+    "albert": albert,
+    "electra": electra,
+    "t5": t5,
+    "t5_v1_1": t5_v1_1,
+    "resnet": resnet,
+}
+
+
+def sizes() -> dict:
+    """Return every published size: name -> Config."""
+    return {
+        name: size
+        for architecture in ARCHITECTURES.values()
+        for name, size in architecture.SIZES.items()
+    }
+
+
+def create(size: str, key: chex.PRNGKey) -> tuple[nn.Module, dict]:
+    """Return a new model of a published size, its weights drawn from a key: (model, params)."""
+    for architecture in ARCHITECTURES.values():
+        if size in architecture.SIZES:
+            model = architecture.Model(architecture.SIZES[size])
+            return model, model.init(key, jnp.zeros((1, 8), jnp.int32))["params"]
+    near = difflib.get_close_matches(size, sizes(), n=1)
+    raise ValueError(f"unknown size {size!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+
+
+def named(name: str) -> ModuleType:
+    """Return the architecture of a name; ValueError lists those there are."""
+    if name not in ARCHITECTURES:
+        supported = ", ".join(sorted(ARCHITECTURES))
+        raise ValueError(f"unknown architecture {name!r}; zoo supports {supported}")
+    return ARCHITECTURES[name]
+
+
+def name_of(model: nn.Module) -> str:
+    """Return the name of a model's architecture."""
+    return next(
+        name
+        for name, architecture in ARCHITECTURES.items()
+        if isinstance(model, (architecture.Model, *architecture.MODELS.values()))
+    )
