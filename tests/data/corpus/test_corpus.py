@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_corpus import KINDS, documents, prepared, tokenizer
 
+from tests.data.tiny_corpus import KINDS, documents, prepared, tokenizer
 from train.data.corpus import corpus
 from train.data.sources import text
 from zoo import tokenizers
