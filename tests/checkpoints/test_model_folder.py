@@ -11,6 +11,7 @@ from orbax.checkpoint import v1 as ocp
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
+import zoo
 from train.checkpoint import Checkpoints
 from zoo import tokenizers
 from zoo.checkpoints import model_folder

@@ -100,12 +100,12 @@ def test_byte_level_bpe_gives_every_text_back(texts):
 
 
 SCRIPT = """
-from train import tokenizers
-from train.data import builtin
-from zoo import tokenizer
+from train.data import train_tokenizer
+from train.data.sources import builtin
+from zoo import tokenizers
 texts = [document[:1000] for document in builtin.documents()[:150]]
 for kind in ("byte_level_bpe", "roberta", "wordpiece", "unigram", "albert"):
-    print(tokenizer.fingerprint(getattr(train_tokenizer, kind)(texts, 1100)))
+    print(tokenizers.fingerprint(getattr(train_tokenizer, kind)(texts, 1100)))
 """
 
 

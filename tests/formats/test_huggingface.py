@@ -183,7 +183,7 @@ def test_a_bad_config_is_named(tmp_path):
     (tmp_path / "config.json").write_text("{")
     assert "config.json is not valid JSON" in refused(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(ValueError, match=r"holds a 'llama'; the zoo has albert, bahdanau, bert"):
+    with pytest.raises(ValueError, match=r"'llama'.*albert"):
         zoo.load(tmp_path)
 
 
