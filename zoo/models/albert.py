@@ -20,8 +20,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.formats.huggingface import LINEAR, nested
-from zoo.layers import attention, heads, sharding
-from zoo.layers.blocks import PostNormBlock
+from zoo.layers import heads, sharding
+from zoo.layers.attention import Mask, positions
+from zoo.layers.blocks import PostNormBlock, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, Scores
 from zoo.layers.feed_forward import gelu_tanh
@@ -109,18 +110,17 @@ class Albert(nn.Module):
 
     def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
         c = self.config
-        positions_BL, mask = jnp.arange(tokens_BL.shape[1])[None], None
+        positions_BL = jnp.arange(tokens_BL.shape[1])[None]
         if documents_BL is not None:
-            positions_BL = attention.positions(documents_BL)
-            mask = attention.same_document(documents_BL)
+            positions_BL = positions(documents_BL)
         if segments_BL is None:
             segments_BL = jnp.zeros_like(tokens_BL)
         x_BLE = self.token_embedding(tokens_BL) + self.segment_embedding(segments_BL)
         x_BLE = self.embedding_norm(x_BLE + self.position_embedding(positions_BL))
         x_BLD = self.project(self.embedding_dropout(x_BLE, train=train))
-        for i in range(c.num_layers):
-            x_BLD = self.blocks[i * c.num_groups // c.num_layers](x_BLD, mask, train=train)
-        return x_BLD
+        mask = Mask.bidirectional(documents_BL)
+        blocks = [self.blocks[i * c.num_groups // c.num_layers] for i in range(c.num_layers)]
+        return run_blocks(self, blocks, x_BLD, mask, train=train)[-1]
 
     read = __call__
 

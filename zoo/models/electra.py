@@ -21,8 +21,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.formats.huggingface import LINEAR, nested
-from zoo.layers import attention, heads, sharding
-from zoo.layers.blocks import PostNormBlock
+from zoo.layers import heads, sharding
+from zoo.layers.attention import Mask, positions
+from zoo.layers.blocks import PostNormBlock, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding
 from zoo.layers.feed_forward import gelu
@@ -104,7 +105,7 @@ class Embeddings(nn.Module):
     def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
         positions_BL = jnp.arange(tokens_BL.shape[1])[None]
         if documents_BL is not None:
-            positions_BL = attention.positions(documents_BL)
+            positions_BL = positions(documents_BL)
         if segments_BL is None:
             segments_BL = jnp.zeros_like(tokens_BL)
         x_BLE = self.token_embedding(tokens_BL) + self.segment_embedding(segments_BL)
@@ -133,11 +134,9 @@ class Electra(nn.Module):
 
     def encode(self, x_BLE, documents_BL, *, train: bool = False):
         """The same from embeddings that another has made: x_BLD."""
-        mask = None if documents_BL is None else attention.same_document(documents_BL)
         x_BLD = x_BLE if self.config.embed_width == self.config.width else self.project(x_BLE)
-        for block in self.blocks:
-            x_BLD = block(x_BLD, mask, train=train)
-        return x_BLD
+        mask = Mask.bidirectional(documents_BL)
+        return run_blocks(self, self.blocks, x_BLD, mask, train=train)[-1]
 
 
 class ElectraClassifier(heads.TwoLayers):

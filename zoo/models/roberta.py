@@ -17,8 +17,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.formats.huggingface import LINEAR, nested
-from zoo.layers import attention, heads, sharding
-from zoo.layers.blocks import PostNormBlock
+from zoo.layers import heads, sharding
+from zoo.layers.attention import Mask, positions
+from zoo.layers.blocks import PostNormBlock, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, Scores
 from zoo.layers.feed_forward import gelu
@@ -101,17 +102,15 @@ class Roberta(nn.Module):
         ]
 
     def __call__(self, tokens_BL, documents_BL=None, *, train: bool = False):
-        positions_BL, mask = PADDING + 1 + jnp.arange(tokens_BL.shape[1])[None], None
+        positions_BL = PADDING + 1 + jnp.arange(tokens_BL.shape[1])[None]
         if documents_BL is not None:
-            positions_BL = PADDING + 1 + attention.positions(documents_BL)
+            positions_BL = PADDING + 1 + positions(documents_BL)
             positions_BL = jnp.where(documents_BL > 0, positions_BL, PADDING)
-            mask = attention.same_document(documents_BL)
         x_BLD = self.token_embedding(tokens_BL) + self.segment_embedding.embedding
         x_BLD = self.embedding_norm(x_BLD + self.position_embedding(positions_BL))
         x_BLD = self.embedding_dropout(x_BLD, train=train)
-        for block in self.blocks:
-            x_BLD = block(x_BLD, mask, train=train)
-        return x_BLD
+        mask = Mask.bidirectional(documents_BL)
+        return run_blocks(self, self.blocks, x_BLD, mask, train=train)[-1]
 
     def read(self, tokens_BL, segments_BL, documents_BL, *, train: bool = False):
         """The same for a head, whose segments it does not know."""

@@ -20,10 +20,11 @@ from flax import linen as nn
 
 from zoo.formats.huggingface import LINEAR, nested
 from zoo.layers import heads, sharding
+from zoo.layers.blocks import run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, Scores
 from zoo.layers.linear import Dense
-from zoo.layers.transformer_xl import Memory, RelativeBlock, distances, views
+from zoo.layers.transformer_xl import Memory, RelativeBlock, Streams, distances, views
 
 
 @dataclass(frozen=True)
@@ -129,14 +130,18 @@ class XLNet(nn.Module):
         if query is not None:
             start = jnp.broadcast_to(jnp.float32(self.query_start), (*at_BP.shape, c.width))
             query_BPD = self.embedding_dropout(start, train=train)
-        inputs = []
-        for block, memory_BMD in zip(self.blocks, memory.inputs, strict=True):
-            inputs.append(x_BLD)
-            remembered = block.remember(jnp.concatenate([memory_BMD, x_BLD], 1), table_RD)
-            x_BLD = block(x_BLD, remembered, content, train=train)
-            if query is not None:
-                query_BPD = block(query_BPD, remembered, query, train=train)
-        return x_BLD, query_BPD, Memory(tuple(inputs), documents_BL)
+        *inputs, (x_BLD, query_BPD) = run_blocks(
+            self,
+            self.blocks,
+            Streams(x_BLD, query_BPD),
+            table_RD,
+            content,
+            query,
+            per_block=memory.inputs,
+            train=train,
+        )
+        read = Memory(tuple(streams.content_BLD for streams in inputs), documents_BL)
+        return x_BLD, query_BPD, read
 
     read = __call__
 
