@@ -20,6 +20,16 @@ def gelu_tanh(x: jax.Array) -> jax.Array:
     return nn.gelu(x, approximate=True)
 
 
+# By the names that configs have; "swish" is the older name of "silu".
+ACTIVATIONS = {
+    "relu": nn.relu,
+    "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
+    "silu": nn.silu,
+    "swish": nn.silu,
+}
+
+
 class FeedForward(nn.Module):
     """Two dense layers with an activation between them: x_BLD -> x_BLD."""
 
