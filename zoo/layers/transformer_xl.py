@@ -15,7 +15,7 @@ from flax import linen as nn
 
 from zoo.layers.attention import WeightedSum
 from zoo.layers.dropout import Dropout
-from zoo.layers.feed_forward import gelu
+from zoo.layers.feed_forward import Activation
 from zoo.layers.linear import Dense, Kernel, into_heads, out_of_heads, product
 from zoo.layers.norm import Norm
 
@@ -175,11 +175,12 @@ class RelativeAttention(nn.Module):
 
 
 class DroppingFeedForward(nn.Module):
-    """Two dense layers with a gelu and dropout between them: x_BLD -> x_BLD."""
+    """Two dense layers with an activation and dropout between them: x_BLD -> x_BLD."""
 
     mlp_width: int
     width: int
     dropout: float
+    activation: Activation
     kernel_init: nn.initializers.Initializer
 
     def setup(self):
@@ -188,7 +189,7 @@ class DroppingFeedForward(nn.Module):
         self.down = Dense(self.width, self.kernel_init)
 
     def __call__(self, x_BLD: jax.Array, *, train: bool = False) -> jax.Array:
-        return self.down(self.inner_dropout(gelu(self.up(x_BLD)), train=train))
+        return self.down(self.inner_dropout(self.activation(self.up(x_BLD)), train=train))
 
 
 class Streams(NamedTuple):
@@ -206,6 +207,7 @@ class RelativeBlock(nn.Module):
     width: int
     mlp_width: int
     dropout: float
+    activation: Activation
     epsilon: float
     kernel_init: nn.initializers.Initializer
 
@@ -215,7 +217,9 @@ class RelativeBlock(nn.Module):
         )
         self.attention_dropout = Dropout(self.dropout)
         self.attention_norm = Norm(self.epsilon)
-        self.mlp = DroppingFeedForward(self.mlp_width, self.width, self.dropout, self.kernel_init)
+        self.mlp = DroppingFeedForward(
+            self.mlp_width, self.width, self.dropout, self.activation, self.kernel_init
+        )
         self.mlp_dropout = Dropout(self.dropout)
         self.mlp_norm = Norm(self.epsilon)
 

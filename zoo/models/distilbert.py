@@ -20,7 +20,7 @@ from zoo.layers.attention import Mask, positions
 from zoo.layers.blocks import PostNormBlock, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, Scores
-from zoo.layers.feed_forward import gelu
+from zoo.layers.feed_forward import ACTIVATIONS, Activation
 from zoo.layers.linear import Dense
 from zoo.layers.norm import Norm
 
@@ -57,7 +57,6 @@ SIZES = {
     "distilbert-base-multilingual-cased": Config(vocab_size=119547),  # 135,445,755
 }
 
-EPSILON = 1e-12
 STD = 0.02
 CLASS_DROPOUT = 0.2  # in front of the classes, whatever the rate elsewhere
 
@@ -67,13 +66,15 @@ class MaskedHead(nn.Module):
 
     width: int
     vocab_size: int
+    activation: Activation
+    epsilon: float
 
     @nn.compact
     def __call__(self, x_BPD, table_VD):
         init = nn.initializers.normal(STD)
-        x_BPD = gelu(Dense(self.width, init, name="dense")(x_BPD))
+        x_BPD = self.activation(Dense(self.width, init, name="dense")(x_BPD))
         bias_V = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
-        return Scores(Norm(EPSILON, name="norm")(x_BPD), table_VD, bias_V)
+        return Scores(Norm(self.epsilon, name="norm")(x_BPD), table_VD, bias_V)
 
 
 class DistilBert(nn.Module):
@@ -90,7 +91,7 @@ class DistilBert(nn.Module):
         init = nn.initializers.normal(STD)
         self.token_embedding = Embedding(c.vocab_size, c.width, init)
         self.position_embedding = Embedding(c.max_length, c.width, init)
-        self.embedding_norm = Norm(EPSILON)
+        self.embedding_norm = Norm(c.epsilon)
         self.embedding_dropout = Dropout(c.dropout)
         self.blocks = [
             PostNormBlock(
@@ -99,8 +100,8 @@ class DistilBert(nn.Module):
                 width=c.width,
                 mlp_width=c.mlp_width,
                 dropout=c.dropout,
-                activation=gelu,
-                epsilon=EPSILON,
+                activation=ACTIVATIONS[c.activation],
+                epsilon=c.epsilon,
                 kernel_init=init,
             )
             for _ in range(c.num_layers)
@@ -163,7 +164,7 @@ class DistilBertLM(nn.Module):
     def setup(self):
         c = self.config
         self.trunk = DistilBert(c)
-        self.masked_head = MaskedHead(c.width, c.vocab_size)
+        self.masked_head = MaskedHead(c.width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon)
 
     def masked_scores(self, x_BPD):
         """What these states believe of their tokens: Scores."""

@@ -25,7 +25,7 @@ from zoo.layers.attention import Mask, positions
 from zoo.layers.blocks import PostNormBlock, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding
-from zoo.layers.feed_forward import gelu
+from zoo.layers.feed_forward import ACTIVATIONS, Activation, gelu
 from zoo.layers.linear import Dense
 from zoo.layers.norm import Norm
 from zoo.models import bert
@@ -95,7 +95,6 @@ SIZES = {
     ),  # 354,655,291
 }
 
-EPSILON = 1e-12
 STD = 0.02  # before the tails beyond two of it are cut off
 
 
@@ -110,11 +109,12 @@ class ReplacedHead(nn.Module):
     """Was this token replaced? x_BLD -> logits_BL, above 0 for yes."""
 
     width: int
+    activation: Activation
 
     @nn.compact
     def __call__(self, x_BLD):
         init = nn.initializers.truncated_normal(STD)
-        x_BLD = gelu(Dense(self.width, init, name="dense")(x_BLD))
+        x_BLD = self.activation(Dense(self.width, init, name="dense")(x_BLD))
         return Dense(1, nn.initializers.glorot_uniform(), name="score")(x_BLD)[..., 0]
 
 
@@ -129,7 +129,7 @@ class Embeddings(nn.Module):
         self.token_embedding = Embedding(c.vocab_size, c.embed_width, init)
         self.position_embedding = Embedding(c.max_length, c.embed_width, init)
         self.segment_embedding = Embedding(c.num_segments, c.embed_width, init)
-        self.embedding_norm = Norm(EPSILON)
+        self.embedding_norm = Norm(c.epsilon)
         self.embedding_dropout = Dropout(c.dropout)
 
     def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
@@ -154,7 +154,10 @@ class Electra(nn.Module):
         self.embeddings = Embeddings(c)
         self.project = Dense(c.width, nn.initializers.glorot_uniform())  # asked if widths differ
         sizes = c.num_heads, c.head_width, c.width, c.mlp_width, c.dropout
-        self.blocks = [PostNormBlock(*sizes, gelu, EPSILON, init) for _ in range(c.num_layers)]
+        self.blocks = [
+            PostNormBlock(*sizes, ACTIVATIONS[c.activation], c.epsilon, init)
+            for _ in range(c.num_layers)
+        ]
 
     def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
         x_BLE = self.embeddings(tokens_BL, segments_BL, documents_BL, train=train)
@@ -182,8 +185,9 @@ class ElectraDiscriminator(nn.Module):
     config: Config
 
     def setup(self):
-        self.trunk = Electra(self.config)
-        self.replaced_head = ReplacedHead(self.config.width)
+        c = self.config
+        self.trunk = Electra(c)
+        self.replaced_head = ReplacedHead(c.width, ACTIVATIONS[c.activation])
 
     def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
         """Was each token replaced? logits_BL, above 0 for yes."""
@@ -198,8 +202,9 @@ class ElectraGenerator(nn.Module):
     config: Config
 
     def setup(self):
-        self.trunk = Electra(self.config)
-        self.masked_head = bert.MaskedHead(self.config.embed_width, self.config.vocab_size)
+        c = self.config
+        self.trunk = Electra(c)
+        self.masked_head = bert.MaskedHead(c.embed_width, c.vocab_size, gelu, c.epsilon)
 
     def masked_scores(self, x_BPD):
         """What these states believe of their tokens: Scores."""
@@ -230,8 +235,8 @@ class ElectraPretraining(nn.Module):
         self.embeddings = Embeddings(c)
         # Nobody asks these trunks for embeddings of their own, so they have none.
         self.generator, self.discriminator = Electra(generator(c)), Electra(c)
-        self.masked_head = bert.MaskedHead(c.embed_width, c.vocab_size)
-        self.replaced_head = ReplacedHead(c.width)
+        self.masked_head = bert.MaskedHead(c.embed_width, c.vocab_size, gelu, c.epsilon)
+        self.replaced_head = ReplacedHead(c.width, ACTIVATIONS[c.activation])
 
     @staticmethod
     def part(cls: type, config: Config, params: dict) -> tuple[Config, dict]:

@@ -24,7 +24,7 @@ from zoo.layers.attention import KeysValues, Mask, positions
 from zoo.layers.blocks import PreNormBlock, extend_blocks, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, Scores
-from zoo.layers.feed_forward import gelu_tanh
+from zoo.layers.feed_forward import ACTIVATIONS
 from zoo.layers.linear import Kernel, affine, product
 from zoo.layers.norm import Norm
 
@@ -62,7 +62,6 @@ SIZES = {
     "gpt2-xl": Config(num_layers=48, num_heads=25, width=1600, mlp_width=6400),  # 1,557,611,200
 }
 
-EPSILON = 1e-5
 STD = 0.02
 POSITION_STD = 0.01  # as released; transformers draws positions like all else
 
@@ -100,14 +99,14 @@ class GPT2(nn.Module):
                 width=c.width,
                 mlp_width=c.mlp_width,
                 dropout=c.dropout,
-                activation=gelu_tanh,
-                epsilon=EPSILON,
+                activation=ACTIVATIONS[c.activation],
+                epsilon=c.epsilon,
                 kernel_init=init,
                 output_init=output_init,
             )
             for _ in range(c.num_layers)
         ]
-        self.norm = Norm(EPSILON)
+        self.norm = Norm(c.epsilon)
 
     def embed(self, tokens_BL, positions_BL, *, train: bool = False):
         """Token and position, added: x_BLD."""

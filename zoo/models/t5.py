@@ -27,6 +27,7 @@ from zoo.layers.attention import KeysValues, Mask, WeightedSum, append, attend
 from zoo.layers.blocks import extend_blocks, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, Scores
+from zoo.layers.feed_forward import ACTIVATIONS, Activation
 from zoo.layers.linear import Kernel, affine, into_heads, out_of_heads
 from zoo.layers.norm import RMSNorm
 from zoo.layers.relative_bias import DistanceBias, either_side, the_past
@@ -90,8 +91,9 @@ SIZES = {
     ),  # 11,307,321,344
 }
 
-EPSILON = 1e-6
 START = 0  # the padding token begins every target
+# From mlp_width, width, dropout and activation: the layer that T5 1.1 has a gated form of.
+MakeFeedForward = Callable[[int, int, float, Activation], nn.Module]
 
 
 class Cache(NamedTuple):
@@ -145,7 +147,7 @@ class UnscaledAttention(nn.Module):
 class EncoderBlock(nn.Module):
     """Normalise, attend, add; normalise, feed forward, add.
 
-    `feed_forward` makes the part of that name from the numbers mlp_width, width and dropout.
+    `feed_forward` builds the part of that name.
     """
 
     num_heads: int
@@ -153,8 +155,9 @@ class EncoderBlock(nn.Module):
     width: int
     mlp_width: int
     dropout: float
+    activation: Activation
     epsilon: float
-    feed_forward: Callable
+    feed_forward: MakeFeedForward
 
     def setup(self):
         attention = (self.num_heads, self.head_width, self.width, self.dropout)
@@ -162,7 +165,7 @@ class EncoderBlock(nn.Module):
         self.attention = UnscaledAttention(*attention)
         self.attention_dropout = Dropout(self.dropout)
         self.mlp_norm = RMSNorm(self.epsilon)
-        self.mlp = self.feed_forward(self.mlp_width, self.width, self.dropout)
+        self.mlp = self.feed_forward(self.mlp_width, self.width, self.dropout, self.activation)
         self.mlp_dropout = Dropout(self.dropout)
 
     def __call__(
@@ -183,8 +186,9 @@ class DecoderBlock(nn.Module):
     width: int
     mlp_width: int
     dropout: float
+    activation: Activation
     epsilon: float
-    feed_forward: Callable
+    feed_forward: MakeFeedForward
 
     def setup(self):
         attention = (self.num_heads, self.head_width, self.width, self.dropout)
@@ -195,7 +199,7 @@ class DecoderBlock(nn.Module):
         self.source_attention = UnscaledAttention(*attention)
         self.source_dropout = Dropout(self.dropout)
         self.mlp_norm = RMSNorm(self.epsilon)
-        self.mlp = self.feed_forward(self.mlp_width, self.width, self.dropout)
+        self.mlp = self.feed_forward(self.mlp_width, self.width, self.dropout, self.activation)
         self.mlp_dropout = Dropout(self.dropout)
 
     def project_source(self, source_BLD: jax.Array) -> KeysValues:
@@ -243,11 +247,12 @@ class DecoderBlock(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two layers without biases, a relu and dropout between them: x_BLD -> x_BLD."""
+    """Two layers without biases, an activation and dropout between them: x_BLD -> x_BLD."""
 
     mlp_width: int
     width: int
     dropout: float
+    activation: Activation
 
     def setup(self):
         D, F, normal = self.width, self.mlp_width, nn.initializers.normal
@@ -256,7 +261,7 @@ class FeedForward(nn.Module):
         self.down = Kernel((F, D), normal(F**-0.5))
 
     def __call__(self, x_BLD, *, train: bool = False):
-        x_BLF = nn.relu(affine(x_BLD, self.up()))
+        x_BLF = self.activation(affine(x_BLD, self.up()))
         return affine(self.inner_dropout(x_BLF, train=train), self.down())
 
 
@@ -267,22 +272,22 @@ class T5(nn.Module):
     """
 
     config: Config
-    feed_forward: Callable
+    feed_forward: MakeFeedForward
 
     def setup(self):
         c, normal = self.config, nn.initializers.normal
         bias = (c.num_heads, c.num_buckets, c.max_distance, normal(c.width**-0.5))
         sizes = (c.num_heads, c.head_width, c.width, c.mlp_width)
-        block = (*sizes, c.dropout, EPSILON, self.feed_forward)
+        block = (*sizes, c.dropout, ACTIVATIONS[c.activation], c.epsilon, self.feed_forward)
         self.token_embedding = Embedding(c.vocab_size, c.width, normal(1.0))
         self.embedding_dropout = Dropout(c.dropout)
         self.encoder_bias = DistanceBias(*bias, either_side)
         self.encoder = [EncoderBlock(*block) for _ in range(c.num_layers)]
-        self.encoder_norm = RMSNorm(EPSILON)
+        self.encoder_norm = RMSNorm(c.epsilon)
         self.encoder_dropout = Dropout(c.dropout)
         self.decoder_bias = DistanceBias(*bias, the_past)
         self.decoder = [DecoderBlock(*block) for _ in range(c.num_decoder_layers)]
-        self.decoder_norm = RMSNorm(EPSILON)
+        self.decoder_norm = RMSNorm(c.epsilon)
         self.decoder_dropout = Dropout(c.dropout)
 
     def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):

@@ -26,7 +26,7 @@ from zoo.layers.attention import Attention, KeysValues, Mask, append, positions
 from zoo.layers.blocks import PostNormBlock, extend_blocks, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, Scores
-from zoo.layers.feed_forward import gelu
+from zoo.layers.feed_forward import ACTIVATIONS
 from zoo.layers.norm import Norm
 
 
@@ -74,9 +74,6 @@ SIZES = {
     "transformer-base": Config(),  # 63,119,496
     "transformer-big": Config(num_heads=16, width=1024, mlp_width=4096, dropout=0.3),  # 214,282,376
 }
-
-EPSILON = 1e-5
-ACTIVATIONS = {"relu": nn.relu, "swish": nn.silu, "silu": nn.silu, "gelu": gelu}
 
 
 class Cache(NamedTuple):
@@ -164,7 +161,7 @@ class Transformer(nn.Module):
     def setup(self):
         c, normal = self.config, nn.initializers.normal
         sizes = (c.num_heads, c.head_width, c.width, c.mlp_width)
-        block = (*sizes, c.dropout, ACTIVATIONS[c.activation], EPSILON, xavier)
+        block = (*sizes, c.dropout, ACTIVATIONS[c.activation], c.epsilon, xavier)
         self.token_embedding = Embedding(c.vocab_size, c.width, normal(c.width**-0.5))
         self.embedding_dropout = Dropout(c.dropout)
         self.encoder = [PostNormBlock(*block) for _ in range(c.num_layers)]

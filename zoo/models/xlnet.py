@@ -22,6 +22,7 @@ from zoo.layers import heads, sharding
 from zoo.layers.blocks import run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, Scores
+from zoo.layers.feed_forward import ACTIVATIONS
 from zoo.layers.linear import Dense
 from zoo.layers.transformer_xl import Memory, RelativeBlock, Streams, distances, views
 
@@ -56,7 +57,6 @@ SIZES = {
     ),  # 360,300,800
 }
 
-EPSILON = 1e-12
 CLASS_DROPOUT = 0.1  # in front of the classes, whatever the rate elsewhere
 STD = 0.02  # of every weight; the biases of the attention too
 
@@ -73,8 +73,19 @@ class XLNet(nn.Module):
         self.query_start = self.param("query_start", init, (1, 1, c.width))
         self.embedding_dropout = Dropout(c.dropout)
         self.distance_dropout = Dropout(c.dropout)
-        sizes = c.num_heads, c.head_width, c.width, c.mlp_width
-        self.blocks = [RelativeBlock(*sizes, c.dropout, EPSILON, init) for _ in range(c.num_layers)]
+        self.blocks = [
+            RelativeBlock(
+                num_heads=c.num_heads,
+                head_width=c.head_width,
+                width=c.width,
+                mlp_width=c.mlp_width,
+                dropout=c.dropout,
+                activation=ACTIVATIONS[c.activation],
+                epsilon=c.epsilon,
+                kernel_init=init,
+            )
+            for _ in range(c.num_layers)
+        ]
         self.output_dropout = Dropout(c.dropout)
 
     def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
