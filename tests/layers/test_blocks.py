@@ -11,7 +11,7 @@ from tests.wide import draw, relative
 from zoo.layers.attention import Mask
 from zoo.layers.blocks import PreNormBlock, extend_blocks, run_blocks
 
-B, L, D, H, K, N = 2, 5, 6, 2, 3, 3
+B, L, D, H, K, N = 2, 5, 6, 2, 3, 2
 TOLERANCE = 1e-5
 
 
@@ -68,37 +68,29 @@ def test_the_hidden_states_of_every_layer_come_out(name):
         assert widths == {row.config.width}
 
 
+class Blocks(nn.Module):
+    """A trunk of real blocks, which reads a text at once or token by token."""
+
+    def setup(self):
+        sizes, init = (H, K, D, 8, 0.0, jnp.tanh, 1e-5), nn.initializers.normal(0.3)
+        self.blocks = [PreNormBlock(*sizes, init, init) for _ in range(N)]
+
+    def __call__(self, x_BLD, mask):
+        return run_blocks(self, self.blocks, x_BLD, mask)[-1]
+
+    def extend(self, x_B1D, caches, mask):
+        """The same for one token behind caches."""
+        return extend_blocks(self.blocks, x_B1D, caches, mask)
+
+
 def test_blocks_run_token_by_token_behind_a_cache_as_on_all_at_once():
-    init = nn.initializers.normal(0.3)
-    block = PreNormBlock(H, K, D, 8, 0.0, jnp.tanh, 1e-5, init, init)
-    x_BLD = draw(B, L, D)
-    params = [block.init(jax.random.key(n), x_BLD, Mask.causal())["params"] for n in range(N)]
-    documents_BL = np.array([[0, 0, 1, 1, 1], [1] * L])
-
-    class Bound:
-        """A block with its parameters, as a trunk has it."""
-
-        def __init__(self, params):
-            self.params = {"params": params}
-
-        def __call__(self, *inputs, train):
-            return block.apply(self.params, *inputs, train=train)
-
-        def extend(self, *inputs):
-            return block.apply(self.params, *inputs, method="extend")
-
-    class Whole(nn.Module):
-        """A trunk of these blocks."""
-
-        def __call__(self, x_BLD, mask):
-            return run_blocks(self, blocks, x_BLD, mask)
-
-    blocks = [Bound(p) for p in params]
-    whole = Whole().apply({}, x_BLD, Mask.causal(documents_BL))[-1]
-    caches = [(jnp.zeros((B, H, L, K)),) * 2] * N
-    real_BL = documents_BL > 0
+    x_BLD, documents_BL = draw(B, L, D), jnp.array([[0, 0, 1, 1, 1], [1] * L])
+    params = jax.jit(Blocks().init)(jax.random.key(0), x_BLD, Mask.causal())
+    whole_BLD = jax.jit(Blocks().apply)(params, x_BLD, Mask.causal(documents_BL))
+    extend = jax.jit(lambda *inputs: Blocks().apply(params, *inputs, method="extend"))
+    caches = ((jnp.zeros((B, H, L, K)),) * 2,) * N
     for at in range(L):
-        mask = Mask.cached(at, jnp.asarray(documents_BL))
-        found, caches = extend_blocks(blocks, x_BLD[:, at : at + 1], caches, mask)
-        rows = real_BL[:, at]
-        assert relative(found[rows, 0], whole[rows, at]) < TOLERANCE
+        mask = Mask.cached(at, documents_BL)
+        found_B1D, caches = extend(x_BLD[:, at : at + 1], caches, mask)
+        real = np.asarray(documents_BL[:, at] > 0)
+        assert relative(found_B1D[real, 0], whole_BLD[real, at]) < TOLERANCE

@@ -158,8 +158,8 @@ def attend(
     score_BHLM = product("BHLK,BHMK->BHLM", q_BHLK * scale, k_BHMK)
     if bias_HLM is not None:
         score_BHLM = score_BHLM + bias_HLM
-    mask_BHLM = mask.dense(q_BHLK.shape[2], k_BHMK.shape[2])
-    return weighted_sum(score_BHLM, v_BHMK, mask_BHLM, train=train)
+    allowed = mask.dense(q_BHLK.shape[2], k_BHMK.shape[2])
+    return weighted_sum(score_BHLM, v_BHMK, allowed, train=train)
 
 
 def append(cached: KeysValues, new: KeysValues, position: int | jax.Array) -> KeysValues:
