@@ -71,6 +71,10 @@ class LanguageModel(Protocol):
 class EncoderDecoder(LanguageModel, Protocol):
     """A language model that reads a source and generates a target."""
 
+    @property
+    def start_token(self) -> int:
+        """The token that begins every target."""
+
     def encode(
         self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
     ) -> Any:

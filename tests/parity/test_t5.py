@@ -11,7 +11,7 @@ import zoo
 from tests.wide import relative, widen
 from zoo import registry
 from zoo.formats import huggingface
-from zoo.inference import generate
+from zoo.inference import beam_search, generate
 from zoo.layers import relative_bias
 from zoo.layers.norm import RMSNorm
 from zoo.models import t5, t5_v1_1
@@ -216,9 +216,9 @@ def test_transformers_finds_the_same_beams(published, penalty, early):
     theirs, folder = published
     model, params, _ = zoo.load(folder)
     prompts, padded = sources()
-    free = generate.beam(model, params, prompts, length=15)
+    free = beam_search.beam_search(model, params, prompts, length=15)
     end = free[0][0][0][5]
-    found = generate.beam(
+    found = beam_search.beam_search(
         model, params, prompts, length=15, end=end, penalty=penalty, early=early, best=3
     )
     whole = theirs.generate(

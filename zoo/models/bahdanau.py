@@ -117,6 +117,11 @@ class BahdanauLM(nn.Module):
         self.trunk = Bahdanau(self.config)
         self.head = Head(self.config.vocab_size, self.config.readout_width)
 
+    @property
+    def start_token(self) -> int:
+        """The token that begins every target."""
+        return self.config.start
+
     def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
         """What the decoder has of a source: what to look at, and its first state."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)

@@ -114,6 +114,11 @@ class LuongLM(nn.Module):
         self.trunk = Luong(self.config)
         self.head = Head(self.config.vocab_size, self.config.width)
 
+    @property
+    def start_token(self) -> int:
+        """The token that begins every target."""
+        return self.config.start
+
     def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
         """What the decoder has of a source: what to look at, and its first memory."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)

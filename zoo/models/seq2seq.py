@@ -94,6 +94,11 @@ class Seq2SeqLM(nn.Module):
         self.trunk = Seq2Seq(self.config)
         self.head = Head(self.config.vocab_size, self.config.width)
 
+    @property
+    def start_token(self) -> int:
+        """The token that begins every target."""
+        return self.config.start
+
     def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
         """The context of a source: the decoder's first states."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)

@@ -343,6 +343,11 @@ class T5LM(nn.Module):
     def setup(self):
         self.trunk = T5(self.config, FeedForward)
 
+    @property
+    def start_token(self) -> int:
+        """The token that begins every target."""
+        return START
+
     def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
         """The states of a source: x_BLD."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)

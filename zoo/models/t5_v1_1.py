@@ -81,6 +81,11 @@ class T5v11LM(nn.Module):
         self.trunk = T5(c, GatedFeedForward)
         self.head = Embedding(c.vocab_size, c.width, nn.initializers.normal(1.0))
 
+    @property
+    def start_token(self) -> int:
+        """The token that begins every target."""
+        return START
+
     def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
         """The states of a source: x_BLD."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)

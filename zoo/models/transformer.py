@@ -216,6 +216,11 @@ class TransformerLM(nn.Module):
         self.trunk = Transformer(self.config)
         self.bias = self.param("bias", nn.initializers.zeros, (1, self.config.vocab_size))
 
+    @property
+    def start_token(self) -> int:
+        """The token that begins every target."""
+        return self.config.start
+
     def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
         """The states of a source: x_BLD."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)
