@@ -103,9 +103,9 @@ def test_one_state_has_no_attention():
 
 
 def test_a_dot_wants_equal_widths():
-    look = seq2seq_attention.Look("dot", 8, 16)
+    look = seq2seq_attention.SourceAttention("dot", 8, 16)
     with pytest.raises(ValueError, match="take the score general or additive"):
-        look.init(jax.random.key(0), np.zeros((1, 3, 16)), method="remember")
+        look.init(jax.random.key(0), np.zeros((1, 3, 16)), method="project_keys_values")
 
 
 def test_scores_are_perfect_for_what_is_equal_and_nothing_for_what_shares_no_word():

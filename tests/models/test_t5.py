@@ -88,7 +88,7 @@ def test_step_by_step_is_the_whole_at_once(name, length):
         assert relative(logits_BV, whole_BTV[:, t]) < TOLERANCE, t
         if t + 1 < T:
             logits_BV, cache = step(tiny.TARGETS[:, t + 1], cache)
-    assert int(cache.length) == T == cache.keys[0].shape[2]
+    assert int(cache.length) == T == cache.blocks[0][0].shape[2]
 
 
 @versions
@@ -98,7 +98,7 @@ def test_shapes_of_decoding_are_what_names_say(name):
     with shapes.checked() as seen:
         _, cache = model.apply(params, tiny.TOKENS, tiny.DOCUMENTS, 4, method="start")
         model.apply(params, np.arange(B), cache, method="step")
-    assert "t5.py:T5.extend:k_BHMK" in seen
+    assert "t5.py:T5.extend:positions_M" in seen
 
 
 # Where each bucket begins: what the formulas of the releases give.

@@ -23,7 +23,7 @@ from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding
 from zoo.layers.linear import Dense
 from zoo.layers.recurrent import Bidirectional, Layer
-from zoo.layers.seq2seq_attention import Look, Source
+from zoo.layers.seq2seq_attention import Source, SourceAttention
 from zoo.models.rnn import Head
 
 
@@ -76,7 +76,7 @@ class Bahdanau(nn.Module):
         self.target_embedding = Embedding(*embedding)
         self.target_dropout = Dropout(c.dropout)
         self.decoder = Layer(c.cell, c.width)
-        self.look = Look(c.score, c.width, 2 * c.width)
+        self.look = SourceAttention(c.score, c.width, 2 * c.width)
         self.readout = Dense(2 * c.readout_width, seq2seq_attention.INIT)
         self.output_dropout = Dropout(c.dropout)
 
@@ -89,11 +89,11 @@ class Bahdanau(nn.Module):
         x_BLA, (_, backward) = self.encoder(x_BLE, documents_BL, train=train)
         s_BD = jnp.tanh(self.begin(backward[-1][0]))
         rest = backward[-1][1:]  # the cell of an LSTM goes on as it is
-        return self.look.remember(x_BLA, documents_BL), (s_BD, *rest)
+        return self.look.project_keys_values(x_BLA, documents_BL), (s_BD, *rest)
 
     def advance(self, state, y_BE, source: Source, *, train: bool = False):
         """One word of the target: the state after it, and the vector that tells the next word."""
-        context_BA = self.look(state[0], source)
+        context_BA = self.look.attend(state[0], source)
         pairs = self.readout(jnp.concatenate([state[0], y_BE, context_BA], -1))
         x_BR = self.output_dropout(pairs.reshape(len(y_BE), -1, 2).max(-1), train=train)
         return self.decoder.step(jnp.concatenate([y_BE, context_BA], -1), state), x_BR

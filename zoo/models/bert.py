@@ -18,11 +18,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.layers import attention, heads, sharding
-from zoo.layers.blocks import PostNormBlock
+from zoo.layers import heads, sharding
+from zoo.layers.attention import Mask, positions
+from zoo.layers.blocks import PostNormBlock, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, Scores
-from zoo.layers.feed_forward import gelu
+from zoo.layers.feed_forward import ACTIVATIONS, Activation
 from zoo.layers.linear import Dense
 from zoo.layers.norm import Norm
 
@@ -85,7 +86,6 @@ SIZES = {
     ),  # 334,661,958
 } | MINIATURES
 
-EPSILON = 1e-12
 STD = 0.02  # before the tails beyond two of it are cut off
 
 
@@ -112,13 +112,15 @@ class MaskedHead(nn.Module):
 
     width: int
     vocab_size: int
+    activation: Activation
+    epsilon: float
 
     @nn.compact
     def __call__(self, x_BPD, table_VD):
         init = nn.initializers.truncated_normal(STD)
-        x_BPD = gelu(Dense(self.width, init, name="dense")(x_BPD))
+        x_BPD = self.activation(Dense(self.width, init, name="dense")(x_BPD))
         bias_V = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
-        return Scores(Norm(EPSILON, name="norm")(x_BPD), table_VD, bias_V)
+        return Scores(Norm(self.epsilon, name="norm")(x_BPD), table_VD, bias_V)
 
 
 class Bert(nn.Module):
@@ -136,7 +138,7 @@ class Bert(nn.Module):
         self.token_embedding = Embedding(c.vocab_size, c.width, init)
         self.position_embedding = Embedding(c.max_length, c.width, init)
         self.segment_embedding = Embedding(c.num_segments, c.width, init)
-        self.embedding_norm = Norm(EPSILON)
+        self.embedding_norm = Norm(c.epsilon)
         self.embedding_dropout = Dropout(c.dropout)
         self.blocks = [
             PostNormBlock(
@@ -145,26 +147,24 @@ class Bert(nn.Module):
                 width=c.width,
                 mlp_width=c.mlp_width,
                 dropout=c.dropout,
-                activation=gelu,
-                epsilon=EPSILON,
+                activation=ACTIVATIONS[c.activation],
+                epsilon=c.epsilon,
                 kernel_init=init,
             )
             for _ in range(c.num_layers)
         ]
 
     def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
-        positions_BL, mask = jnp.arange(tokens_BL.shape[1])[None], None
+        positions_BL = jnp.arange(tokens_BL.shape[1])[None]
         if documents_BL is not None:
-            positions_BL = attention.positions(documents_BL)
-            mask = attention.same_document(documents_BL)
+            positions_BL = positions(documents_BL)
         if segments_BL is None:
             segments_BL = jnp.zeros_like(tokens_BL)
         x_BLD = self.token_embedding(tokens_BL) + self.segment_embedding(segments_BL)
         x_BLD = self.embedding_norm(x_BLD + self.position_embedding(positions_BL))
         x_BLD = self.embedding_dropout(x_BLD, train=train)
-        for block in self.blocks:
-            x_BLD = block(x_BLD, mask, train=train)
-        return x_BLD
+        mask = Mask.bidirectional(documents_BL)
+        return run_blocks(self, self.blocks, x_BLD, mask, train=train)[-1]
 
     read = __call__
 
@@ -194,7 +194,7 @@ class BertPretraining(nn.Module):
         c = self.config
         self.trunk = Bert(c)
         self.pooler = Pooler(c.width)
-        self.masked_head = MaskedHead(c.width, c.vocab_size)
+        self.masked_head = MaskedHead(c.width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon)
         self.next_head = Dense(2, nn.initializers.truncated_normal(STD))
 
     def masked_scores(self, x_BPD):

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.layers import attention, heads, sharding
-from zoo.layers.blocks import PostNormBlock
+from zoo.layers import heads, sharding
+from zoo.layers.attention import Mask, positions
+from zoo.layers.blocks import PostNormBlock, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, Scores
-from zoo.layers.feed_forward import gelu
+from zoo.layers.feed_forward import ACTIVATIONS, Activation
 from zoo.layers.linear import Dense
 from zoo.layers.norm import Norm
 
@@ -56,7 +57,6 @@ SIZES = {
     "distilbert-base-multilingual-cased": Config(vocab_size=119547),  # 135,445,755
 }
 
-EPSILON = 1e-12
 STD = 0.02
 CLASS_DROPOUT = 0.2  # in front of the classes, whatever the rate elsewhere
 
@@ -66,13 +66,15 @@ class MaskedHead(nn.Module):
 
     width: int
     vocab_size: int
+    activation: Activation
+    epsilon: float
 
     @nn.compact
     def __call__(self, x_BPD, table_VD):
         init = nn.initializers.normal(STD)
-        x_BPD = gelu(Dense(self.width, init, name="dense")(x_BPD))
+        x_BPD = self.activation(Dense(self.width, init, name="dense")(x_BPD))
         bias_V = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
-        return Scores(Norm(EPSILON, name="norm")(x_BPD), table_VD, bias_V)
+        return Scores(Norm(self.epsilon, name="norm")(x_BPD), table_VD, bias_V)
 
 
 class DistilBert(nn.Module):
@@ -89,7 +91,7 @@ class DistilBert(nn.Module):
         init = nn.initializers.normal(STD)
         self.token_embedding = Embedding(c.vocab_size, c.width, init)
         self.position_embedding = Embedding(c.max_length, c.width, init)
-        self.embedding_norm = Norm(EPSILON)
+        self.embedding_norm = Norm(c.epsilon)
         self.embedding_dropout = Dropout(c.dropout)
         self.blocks = [
             PostNormBlock(
@@ -98,24 +100,22 @@ class DistilBert(nn.Module):
                 width=c.width,
                 mlp_width=c.mlp_width,
                 dropout=c.dropout,
-                activation=gelu,
-                epsilon=EPSILON,
+                activation=ACTIVATIONS[c.activation],
+                epsilon=c.epsilon,
                 kernel_init=init,
             )
             for _ in range(c.num_layers)
         ]
 
     def __call__(self, tokens_BL, documents_BL=None, *, train: bool = False):
-        positions_BL, mask = jnp.arange(tokens_BL.shape[1])[None], None
+        positions_BL = jnp.arange(tokens_BL.shape[1])[None]
         if documents_BL is not None:
-            positions_BL = attention.positions(documents_BL)
-            mask = attention.same_document(documents_BL)
+            positions_BL = positions(documents_BL)
         x_BLD = self.token_embedding(tokens_BL)
         x_BLD = self.embedding_norm(x_BLD + self.position_embedding(positions_BL))
         x_BLD = self.embedding_dropout(x_BLD, train=train)
-        for block in self.blocks:
-            x_BLD = block(x_BLD, mask, train=train)
-        return x_BLD
+        mask = Mask.bidirectional(documents_BL)
+        return run_blocks(self, self.blocks, x_BLD, mask, train=train)[-1]
 
     def read(self, tokens_BL, segments_BL, documents_BL, *, train: bool = False):
         """The same for a head, whose segments it does not know."""
@@ -164,7 +164,7 @@ class DistilBertLM(nn.Module):
     def setup(self):
         c = self.config
         self.trunk = DistilBert(c)
-        self.masked_head = MaskedHead(c.width, c.vocab_size)
+        self.masked_head = MaskedHead(c.width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon)
 
     def masked_scores(self, x_BPD):
         """What these states believe of their tokens: Scores."""

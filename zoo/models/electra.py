@@ -20,11 +20,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.layers import attention, heads, sharding
-from zoo.layers.blocks import PostNormBlock
+from zoo.layers import heads, sharding
+from zoo.layers.attention import Mask, positions
+from zoo.layers.blocks import PostNormBlock, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding
-from zoo.layers.feed_forward import gelu
+from zoo.layers.feed_forward import ACTIVATIONS, Activation, gelu
 from zoo.layers.linear import Dense
 from zoo.layers.norm import Norm
 from zoo.models import bert
@@ -94,7 +95,6 @@ SIZES = {
     ),  # 354,655,291
 }
 
-EPSILON = 1e-12
 STD = 0.02  # before the tails beyond two of it are cut off
 
 
@@ -109,11 +109,12 @@ class ReplacedHead(nn.Module):
     """Was this token replaced? x_BLD -> logits_BL, above 0 for yes."""
 
     width: int
+    activation: Activation
 
     @nn.compact
     def __call__(self, x_BLD):
         init = nn.initializers.truncated_normal(STD)
-        x_BLD = gelu(Dense(self.width, init, name="dense")(x_BLD))
+        x_BLD = self.activation(Dense(self.width, init, name="dense")(x_BLD))
         return Dense(1, nn.initializers.glorot_uniform(), name="score")(x_BLD)[..., 0]
 
 
@@ -128,13 +129,13 @@ class Embeddings(nn.Module):
         self.token_embedding = Embedding(c.vocab_size, c.embed_width, init)
         self.position_embedding = Embedding(c.max_length, c.embed_width, init)
         self.segment_embedding = Embedding(c.num_segments, c.embed_width, init)
-        self.embedding_norm = Norm(EPSILON)
+        self.embedding_norm = Norm(c.epsilon)
         self.embedding_dropout = Dropout(c.dropout)
 
     def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
         positions_BL = jnp.arange(tokens_BL.shape[1])[None]
         if documents_BL is not None:
-            positions_BL = attention.positions(documents_BL)
+            positions_BL = positions(documents_BL)
         if segments_BL is None:
             segments_BL = jnp.zeros_like(tokens_BL)
         x_BLE = self.token_embedding(tokens_BL) + self.segment_embedding(segments_BL)
@@ -153,7 +154,10 @@ class Electra(nn.Module):
         self.embeddings = Embeddings(c)
         self.project = Dense(c.width, nn.initializers.glorot_uniform())  # asked if widths differ
         sizes = c.num_heads, c.head_width, c.width, c.mlp_width, c.dropout
-        self.blocks = [PostNormBlock(*sizes, gelu, EPSILON, init) for _ in range(c.num_layers)]
+        self.blocks = [
+            PostNormBlock(*sizes, ACTIVATIONS[c.activation], c.epsilon, init)
+            for _ in range(c.num_layers)
+        ]
 
     def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
         x_BLE = self.embeddings(tokens_BL, segments_BL, documents_BL, train=train)
@@ -163,11 +167,9 @@ class Electra(nn.Module):
 
     def encode(self, x_BLE, documents_BL, *, train: bool = False):
         """The same from embeddings that another has made: x_BLD."""
-        mask = None if documents_BL is None else attention.same_document(documents_BL)
         x_BLD = x_BLE if self.config.embed_width == self.config.width else self.project(x_BLE)
-        for block in self.blocks:
-            x_BLD = block(x_BLD, mask, train=train)
-        return x_BLD
+        mask = Mask.bidirectional(documents_BL)
+        return run_blocks(self, self.blocks, x_BLD, mask, train=train)[-1]
 
 
 class ElectraClassifier(heads.TwoLayers):
@@ -183,8 +185,9 @@ class ElectraDiscriminator(nn.Module):
     config: Config
 
     def setup(self):
-        self.trunk = Electra(self.config)
-        self.replaced_head = ReplacedHead(self.config.width)
+        c = self.config
+        self.trunk = Electra(c)
+        self.replaced_head = ReplacedHead(c.width, ACTIVATIONS[c.activation])
 
     def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
         """Was each token replaced? logits_BL, above 0 for yes."""
@@ -199,8 +202,9 @@ class ElectraGenerator(nn.Module):
     config: Config
 
     def setup(self):
-        self.trunk = Electra(self.config)
-        self.masked_head = bert.MaskedHead(self.config.embed_width, self.config.vocab_size)
+        c = self.config
+        self.trunk = Electra(c)
+        self.masked_head = bert.MaskedHead(c.embed_width, c.vocab_size, gelu, c.epsilon)
 
     def masked_scores(self, x_BPD):
         """What these states believe of their tokens: Scores."""
@@ -231,8 +235,8 @@ class ElectraPretraining(nn.Module):
         self.embeddings = Embeddings(c)
         # Nobody asks these trunks for embeddings of their own, so they have none.
         self.generator, self.discriminator = Electra(generator(c)), Electra(c)
-        self.masked_head = bert.MaskedHead(c.embed_width, c.vocab_size)
-        self.replaced_head = ReplacedHead(c.width)
+        self.masked_head = bert.MaskedHead(c.embed_width, c.vocab_size, gelu, c.epsilon)
+        self.replaced_head = ReplacedHead(c.width, ACTIVATIONS[c.activation])
 
     @staticmethod
     def part(cls: type, config: Config, params: dict) -> tuple[Config, dict]:

@@ -21,7 +21,7 @@ from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding
 from zoo.layers.linear import Kernel, affine
 from zoo.layers.recurrent import Stack
-from zoo.layers.seq2seq_attention import Look, Source
+from zoo.layers.seq2seq_attention import Source, SourceAttention
 from zoo.models.rnn import Head
 
 
@@ -73,7 +73,7 @@ class Luong(nn.Module):
         self.target_embedding = Embedding(*embedding)
         self.target_dropout = Dropout(c.dropout)
         self.decoder = Stack(*stack)
-        self.look = Look(c.score, c.width, c.width)
+        self.look = SourceAttention(c.score, c.width, c.width)
         self.combine = Kernel((2 * c.width, c.width), seq2seq_attention.INIT)
         self.output_dropout = Dropout(c.dropout)
 
@@ -82,7 +82,7 @@ class Luong(nn.Module):
         x_BLE = self.source_dropout(self.source_embedding(tokens_BL[:, ::-1]), train=train)
         backwards_BL = None if documents_BL is None else documents_BL[:, ::-1]
         x_BLD, states = self.encoder(x_BLE, backwards_BL, train=train)
-        source = self.look.remember(x_BLD[:, ::-1], documents_BL)
+        source = self.look.project_keys_values(x_BLD[:, ::-1], documents_BL)
         return source, (states, jnp.zeros_like(x_BLD[:, 0]))
 
     def advance(self, memory, y_BE, source: Source, *, train: bool = False):
@@ -90,7 +90,7 @@ class Luong(nn.Module):
         states, fed_BD = memory
         states = self.decoder.step(jnp.concatenate([y_BE, fed_BD], -1), states, train=train)
         h_BD = states[-1][0]
-        context_BD = self.look(h_BD, source)
+        context_BD = self.look.attend(h_BD, source)
         x_BD = jnp.tanh(affine(jnp.concatenate([context_BD, h_BD], -1), self.combine()))
         x_BD = self.output_dropout(x_BD, train=train)
         return (states, x_BD), x_BD

@@ -19,7 +19,7 @@ from flax import linen as nn
 from zoo.layers import sharding
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, Scores
-from zoo.layers.feed_forward import gelu_tanh
+from zoo.layers.feed_forward import Activation
 from zoo.layers.linear import Kernel, affine
 from zoo.models import t5
 from zoo.models.t5 import START, T5, Cache
@@ -50,15 +50,14 @@ SIZES = {
     ),  # 11,135,332,352
 }
 
-EPSILON = t5.EPSILON
-
 
 class GatedFeedForward(nn.Module):
-    """A map gated by the gelu of another, dropout, and a map back: x_BLD -> x_BLD."""
+    """A layer gated by the activation of another, dropout, and a layer back: x_BLD -> x_BLD."""
 
     mlp_width: int
     width: int
     dropout: float
+    activation: Activation
 
     def setup(self):
         D, F, normal = self.width, self.mlp_width, nn.initializers.normal
@@ -68,7 +67,7 @@ class GatedFeedForward(nn.Module):
         self.down = Kernel((F, D), normal(F**-0.5))
 
     def __call__(self, x_BLD, *, train: bool = False):
-        x_BLF = gelu_tanh(affine(x_BLD, self.gate())) * affine(x_BLD, self.up())
+        x_BLF = self.activation(affine(x_BLD, self.gate())) * affine(x_BLD, self.up())
         return affine(self.inner_dropout(x_BLF, train=train), self.down())
 
 

@@ -19,10 +19,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.layers import heads, sharding
+from zoo.layers.blocks import run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, Scores
+from zoo.layers.feed_forward import ACTIVATIONS
 from zoo.layers.linear import Dense
-from zoo.layers.transformer_xl import Memory, RelativeBlock, distances, views
+from zoo.layers.transformer_xl import Memory, RelativeBlock, Streams, distances, views
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,6 @@ SIZES = {
     ),  # 360,300,800
 }
 
-EPSILON = 1e-12
 CLASS_DROPOUT = 0.1  # in front of the classes, whatever the rate elsewhere
 STD = 0.02  # of every weight; the biases of the attention too
 
@@ -72,8 +73,19 @@ class XLNet(nn.Module):
         self.query_start = self.param("query_start", init, (1, 1, c.width))
         self.embedding_dropout = Dropout(c.dropout)
         self.distance_dropout = Dropout(c.dropout)
-        sizes = c.num_heads, c.head_width, c.width, c.mlp_width
-        self.blocks = [RelativeBlock(*sizes, c.dropout, EPSILON, init) for _ in range(c.num_layers)]
+        self.blocks = [
+            RelativeBlock(
+                num_heads=c.num_heads,
+                head_width=c.head_width,
+                width=c.width,
+                mlp_width=c.mlp_width,
+                dropout=c.dropout,
+                activation=ACTIVATIONS[c.activation],
+                epsilon=c.epsilon,
+                kernel_init=init,
+            )
+            for _ in range(c.num_layers)
+        ]
         self.output_dropout = Dropout(c.dropout)
 
     def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
@@ -134,14 +146,18 @@ class XLNet(nn.Module):
         if query is not None:
             start = jnp.broadcast_to(jnp.float32(self.query_start), (*at_BP.shape, c.width))
             query_BPD = self.embedding_dropout(start, train=train)
-        inputs = []
-        for block, memory_BMD in zip(self.blocks, memory.inputs, strict=True):
-            inputs.append(x_BLD)
-            remembered = block.remember(jnp.concatenate([memory_BMD, x_BLD], 1), table_RD)
-            x_BLD = block(x_BLD, remembered, content, train=train)
-            if query is not None:
-                query_BPD = block(query_BPD, remembered, query, train=train)
-        return x_BLD, query_BPD, Memory(tuple(inputs), documents_BL)
+        *inputs, (x_BLD, query_BPD) = run_blocks(
+            self,
+            self.blocks,
+            Streams(x_BLD, query_BPD),
+            table_RD,
+            content,
+            query,
+            per_block=memory.inputs,
+            train=train,
+        )
+        read = Memory(tuple(streams.content_BLD for streams in inputs), documents_BL)
+        return x_BLD, query_BPD, read
 
     read = __call__
 
