@@ -31,6 +31,7 @@ class Generate:
     def run(self):
         """Prints the prompt and its continuation; of an encoder-decoder, what it makes of it."""
         from zoo import load
+        from zoo.contracts import EncoderDecoder
         from zoo.inference import generate
 
         model, params, tokenizer = load(self.folder)
@@ -39,7 +40,7 @@ class Generate:
             names = ("temperature", "top_k", "top_p", "seed")
             settings = {name: getattr(self, name) for name in names}
         new = generate.text(model, params, tokenizer, self.prompt, length=self.tokens, **settings)
-        print(new if hasattr(model, "encode") else self.prompt + new)
+        print(new if isinstance(model, EncoderDecoder) else self.prompt + new)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Fill:
         from zoo import load
         from zoo.inference import fill_mask
 
-        for guesses in fill_mask.fill(*load(self.folder), self.text, self.top):
+        for guesses in fill_mask.fill_mask(*load(self.folder), self.text, self.top):
             print("  ".join(f"{word} {probability:.3f}" for word, probability in guesses))
 
 
@@ -115,7 +116,7 @@ class Detect:
         from zoo import load
         from zoo.inference import detect_replaced
 
-        for piece, chance in detect_replaced.detect(*load(self.folder), self.text):
+        for piece, chance in detect_replaced.detect_replaced(*load(self.folder), self.text):
             print(f"{chance:.3f} {'*' if chance > 0.5 else ' '} {piece}")
 
 

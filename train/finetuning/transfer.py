@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from tokenizers import AddedToken, Tokenizer, processors
 
-import zoo
 from zoo import registry
 from zoo.checkpoints import model_folder
-from zoo.checkpoints.load import held_in, own_config, words_of
+from zoo.checkpoints.load import held_class, is_published, load, load_tokenizer, own_config
+from zoo.contracts import Composite
 from zoo.formats import huggingface
 from zoo.layers import heads
 from zoo.params import flatten, unflatten
@@ -38,35 +38,35 @@ def start(folder, task: str, labels=None, *, key) -> Start:
     task, and for a folder that was fine-tuned to other labels.
     """
     folder = Path(folder)
-    architecture, held = held_in(folder)
-    cls = getattr(architecture, "TASKS", {}).get(task)
+    held = held_class(folder)
+    cls = registry.of(held).TASKS.get(task)
     if cls is None:
-        able = [
-            n for n, found in registry.ARCHITECTURES.items() if task in getattr(found, "TASKS", {})
-        ]
+        able = [name for name, known in registry.ARCHITECTURES.items() if task in known.TASKS]
         raise ValueError(f"{folder} holds a {held.__name__}; this task needs {', '.join(able)}")
     if task == "rewrite":  # the whole model writes, and has no other head
-        return Start(*zoo.load(folder), [])
-    read = _of_published if (folder / "config.json").exists() else _of_ours
-    model, params, new = read(folder, architecture, held, cls, labels, key)
-    return Start(model, jax.tree.map(jnp.asarray, params), words_of(folder, model.config), new)
+        return Start(*load(folder), [])
+    read = _of_published if is_published(folder) else _of_ours
+    model, params, new = read(folder, held, cls, labels, key)
+    tokenizer = load_tokenizer(folder, model.config)
+    return Start(model, jax.tree.map(jnp.asarray, params), tokenizer, new)
 
 
-def _of_published(folder, architecture, held, cls, labels, key):
-    known = huggingface.published_labels(huggingface.read_config(folder))
-    labels = _agreed(folder, held is cls and known, labels)
-    new, ignore = huggingface.other_heads(folder, architecture, cls, labels)
+def _of_published(folder, held, cls, labels, key):
+    published = huggingface.read_config(folder)
+    known = huggingface.find(published)
+    labels = _agreed(folder, held is cls and huggingface.published_labels(published), labels)
+    new, ignore = huggingface.new_head(folder, known, cls, labels)
     config, params = huggingface.read(
-        folder, architecture, cls, labels=labels, new=new, ignore=ignore, key=key
+        folder, known, cls, labels=labels, new=new, ignore=ignore, key=key
     )
     return cls(config), params, new
 
 
-def _of_ours(folder, architecture, held, cls, labels, key):
-    config, params = architecture.Config(**own_config(folder)), model_folder.read(folder)
+def _of_ours(folder, held, cls, labels, key):
+    config, params = own_config(folder), model_folder.read(folder)
     labels = _agreed(folder, held is cls and config.labels, labels)
-    if held is architecture.Model and hasattr(architecture, "part"):
-        config, params = architecture.part(params, cls, config)
+    if isinstance(held(config), Composite):
+        config, params = held.part(cls, config, params)
     model = cls(replace(config, labels=labels))
     drawn = flatten(model.init(key, jnp.zeros((1, 8), jnp.int32))["params"])
     found = flatten(params)

@@ -10,8 +10,6 @@ special tokens are never masked and 15 % are rounded as BERT rounds them.
 B batch  L length  D width  P predictions  W words
 """
 
-from typing import Protocol, runtime_checkable
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -20,16 +18,6 @@ from flax import linen as nn
 
 from train.objectives.cross_entropy import cross_entropy
 from train.objectives.objective import Example, Objective, Term, dropout_rngs, objective
-from zoo.layers.embedding import Scores
-
-
-@runtime_checkable
-class MaskedLanguageModel(Protocol):
-    """A network with a `trunk` and a head that predicts masked tokens from its states."""
-
-    def masked_scores(self, x_BPD: jax.Array) -> Scores:
-        """Return the predictions of the tokens with the states x_BPD."""
-        ...
 
 
 @objective
@@ -69,7 +57,7 @@ class MaskedLanguageModeling(Objective):
     ) -> tuple[dict[str, Term], chex.ArrayTree]:
         """Return the cross-entropy of the masked tokens: {"masked": Term}.
 
-        The model is any MaskedLanguageModel.
+        The model is any zoo.contracts.MaskedLanguageModel.
         """
 
         def scores(model, tokens_BL, documents_BL, predictions_BP):

@@ -22,13 +22,13 @@ from tokenizers import Tokenizer
 import zoo
 from train.data.sources.source import Source
 from train.objectives.distillation import Distillation
-from train.objectives.masked import MaskedLanguageModel
 from train.pretraining import corpus
 from train.recipes.recipe import Config, Recipe
 from train.recipes.roberta import RobertaRecipe
 from train.step import add_up, cast, make_evaluate
 from zoo import registry
 from zoo.checkpoints import arrays
+from zoo.contracts import MaskedLanguageModel
 from zoo.params import flatten
 from zoo.tokenizers import fingerprint
 

@@ -12,6 +12,7 @@ from train.metrics import translation
 from train.objectives.cross_entropy import cross_entropy
 from zoo.inference import translate
 from zoo.inference.batching import Row
+from zoo.inference.prompts import encode_source
 from zoo.tokenizers import sides
 
 
@@ -27,7 +28,7 @@ def _rows(tokenizer, example, labels, length, training) -> list[Made]:
     """The text and its end; of the target, which is longer than `length`, the beginning."""
     both, end = sides(tokenizer), translate.end_id(tokenizer)
     texts = ((both.source, example.text), (both.target, example.label))
-    source, target = (translate.encode(words, text, end) for words, text in texts)
+    source, target = (encode_source(words, text, end) for words, text in texts)
     kept = [*source[: length - 1], end]
     left_out = sum(max(0, len(side) - length) for side in (source, target))
     return [Made(Row(kept, [0] * len(kept), left_out), target[:length])]
@@ -36,8 +37,7 @@ def _rows(tokenizer, example, labels, length, training) -> list[Made]:
 def _ask(model, apply, batch):
     """What is believed of every token of the target, from those before it."""
     before_BT = jnp.maximum(batch["targets"], 0)[:, :-1]
-    start = translate.start_of(model)
-    inputs_BT = jnp.pad(before_BT, ((0, 0), (1, 0)), constant_values=start)
+    inputs_BT = jnp.pad(before_BT, ((0, 0), (1, 0)), constant_values=model.start_token)
     return apply(batch["tokens"], inputs_BT, batch["documents"], method="scores")
 
 
