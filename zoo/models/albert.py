@@ -207,7 +207,11 @@ class AlbertPretraining(nn.Module):
 
 Model = AlbertPretraining
 AlbertTagger, AlbertQuestion = heads.tagger(Albert), heads.question(Albert)
-TASKS = {"text": AlbertClassifier, "token": AlbertTagger, "span": AlbertQuestion}
+TASKS = {
+    "classification": AlbertClassifier,
+    "tagging": AlbertTagger,
+    "question-answering": AlbertQuestion,
+}
 MODELS = {
     "AlbertForPreTraining": AlbertPretraining,
     "AlbertForMaskedLM": AlbertLM,

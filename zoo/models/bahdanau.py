@@ -141,7 +141,7 @@ class BahdanauLM(nn.Module):
 
 Model = BahdanauLM
 MODELS = {"BahdanauModel": BahdanauLM}
-TASKS = {"rewrite": BahdanauLM}
+TASKS = {"text-to-text": BahdanauLM}
 GROUPS = (r"_embedding/", r"trunk/encoder/\w+_(\d+)/", "trunk/(?:begin|look|decoder)/", "")
 PREFIX = ""
 WEIGHTS = {

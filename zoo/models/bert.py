@@ -200,7 +200,11 @@ class BertPretraining(nn.Module):
 
 Model = BertPretraining
 BertTagger, BertQuestion = heads.tagger(Bert), heads.question(Bert)
-TASKS = {"text": BertClassifier, "token": BertTagger, "span": BertQuestion}
+TASKS = {
+    "classification": BertClassifier,
+    "tagging": BertTagger,
+    "question-answering": BertQuestion,
+}
 MODELS = {
     "BertForPreTraining": BertPretraining,
     "BertForSequenceClassification": BertClassifier,

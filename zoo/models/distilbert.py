@@ -179,7 +179,11 @@ class DistilBertLM(nn.Module):
 
 Model = DistilBertLM
 DistilBertTagger = heads.tagger(DistilBert)
-TASKS = {"text": DistilBertClassifier, "token": DistilBertTagger, "span": DistilBertQuestion}
+TASKS = {
+    "classification": DistilBertClassifier,
+    "tagging": DistilBertTagger,
+    "question-answering": DistilBertQuestion,
+}
 MODELS = {
     "DistilBertForMaskedLM": DistilBertLM,
     "DistilBertForSequenceClassification": DistilBertClassifier,

@@ -233,7 +233,11 @@ class ElectraPretraining(nn.Module):
 
 Model = ElectraPretraining
 ElectraTagger, ElectraQuestion = heads.tagger(Electra), heads.question(Electra)
-TASKS = {"text": ElectraClassifier, "token": ElectraTagger, "span": ElectraQuestion}
+TASKS = {
+    "classification": ElectraClassifier,
+    "tagging": ElectraTagger,
+    "question-answering": ElectraQuestion,
+}
 MODELS = {
     "ElectraForPreTraining": ElectraDiscriminator,
     "ElectraForMaskedLM": ElectraGenerator,

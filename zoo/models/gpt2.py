@@ -194,7 +194,11 @@ class GPT2LM(nn.Module):
 
 Model = GPT2LM
 GPT2Tagger, GPT2Question = heads.tagger(GPT2), heads.question(GPT2)
-TASKS = {"text": GPT2Classifier, "token": GPT2Tagger, "span": GPT2Question}
+TASKS = {
+    "classification": GPT2Classifier,
+    "tagging": GPT2Tagger,
+    "question-answering": GPT2Question,
+}
 MODELS = {
     "GPT2LMHeadModel": GPT2LM,
     "GPT2ForSequenceClassification": GPT2Classifier,

@@ -138,7 +138,7 @@ class LuongLM(nn.Module):
 
 Model = LuongLM
 MODELS = {"LuongModel": LuongLM}
-TASKS = {"rewrite": LuongLM}
+TASKS = {"text-to-text": LuongLM}
 GROUPS = (r"_embedding/", r"trunk/encoder/layers_(\d+)/", r"trunk/decoder/layers_(\d+)/", "")
 PREFIX = ""
 WEIGHTS = {

@@ -151,7 +151,7 @@ class RNNLM(nn.Module):
 
 Model = RNNLM
 RNNTagger = heads.tagger(RNN)
-TASKS = {"text": RNNClassifier, "token": RNNTagger}
+TASKS = {"classification": RNNClassifier, "tagging": RNNTagger}
 MODELS = {"RNNModel": RNNLM, "RNNClassifier": RNNClassifier, "RNNTagger": RNNTagger}
 GROUPS = ("trunk/token_embedding", r"trunk/stack/layers_(\d+)/", "")
 PREFIX = ""

@@ -157,7 +157,11 @@ class RobertaLM(nn.Module):
 
 Model = RobertaLM
 RobertaTagger, RobertaQuestion = heads.tagger(Roberta), heads.question(Roberta)
-TASKS = {"text": RobertaClassifier, "token": RobertaTagger, "span": RobertaQuestion}
+TASKS = {
+    "classification": RobertaClassifier,
+    "tagging": RobertaTagger,
+    "question-answering": RobertaQuestion,
+}
 MODELS = {
     "RobertaForMaskedLM": RobertaLM,
     "RobertaForSequenceClassification": RobertaClassifier,

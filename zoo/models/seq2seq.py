@@ -121,7 +121,7 @@ class Seq2SeqLM(nn.Module):
 
 Model = Seq2SeqLM
 MODELS = {"Seq2SeqModel": Seq2SeqLM}
-TASKS = {"rewrite": Seq2SeqLM}
+TASKS = {"text-to-text": Seq2SeqLM}
 GROUPS = (r"_embedding/", r"trunk/encoder/layers_(\d+)/", r"trunk/decoder/layers_(\d+)/", "")
 PREFIX = ""
 WEIGHTS = {

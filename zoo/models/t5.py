@@ -315,7 +315,7 @@ class T5LM(nn.Module):
 
 Model = T5LM
 MODELS = {"T5ForConditionalGeneration": T5LM}
-TASKS = {"rewrite": T5LM}
+TASKS = {"text-to-text": T5LM}
 GROUPS = ("embedding|_bias", r"trunk/encoder_(\d+)/", "encoder_norm", r"trunk/decoder_(\d+)/", "")
 PREFIX = ""
 ENCODER, DECODER = "encoder.block.{}.layer", "decoder.block.{}.layer"

@@ -103,7 +103,7 @@ class T5v11LM(nn.Module):
 
 Model = T5v11LM
 MODELS = {"T5ForConditionalGeneration": T5v11LM}
-TASKS = {"rewrite": T5v11LM}
+TASKS = {"text-to-text": T5v11LM}
 GROUPS = t5.GROUPS
 PREFIX = t5.PREFIX
 READ, WRITE = f"{t5.ENCODER}.1.DenseReluDense", f"{t5.DECODER}.2.DenseReluDense"

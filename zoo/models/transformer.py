@@ -216,7 +216,7 @@ class TransformerLM(nn.Module):
 
 Model = TransformerLM
 MODELS = {"MarianMTModel": TransformerLM}
-TASKS = {"rewrite": TransformerLM}
+TASKS = {"text-to-text": TransformerLM}
 GROUPS = ("trunk/token_embedding", r"trunk/encoder_(\d+)/", r"trunk/decoder_(\d+)/", "")
 PREFIX = "model."
 LAYER = {

@@ -192,7 +192,11 @@ class XLNetLM(nn.Module):
 
 Model = XLNetLM
 XLNetTagger, XLNetQuestion = heads.tagger(XLNet), heads.question(XLNet)
-TASKS = {"text": XLNetClassifier, "token": XLNetTagger, "span": XLNetQuestion}
+TASKS = {
+    "classification": XLNetClassifier,
+    "tagging": XLNetTagger,
+    "question-answering": XLNetQuestion,
+}
 MODELS = {
     "XLNetLMHeadModel": XLNetLM,
     "XLNetForSequenceClassification": XLNetClassifier,

@@ -1,0 +1,37 @@
+"""Length buckets: the few lengths that sequences are padded to.
+
+Each new length compiles a program of its own, so lengths are rounded up to one of a short list. The
+boundaries grow by 3/2 and 4/3 in turn, so at most a third of a padded row is padding, save in rows
+of fewer than 6 tokens.
+"""
+
+import bisect
+
+SHORTEST = 8
+
+
+def bucket_boundaries(longest: int) -> list[int]:
+    """Return the lengths to pad to: 8, 12, 16, 24, 32, 48, 64, 96, ... and `longest`, the last.
+
+    Args:
+      longest: The length of the longest sequence that there can be.
+    """
+    if longest < 1:
+        raise ValueError(f"the longest sequence must have at least 1 token, not {longest}")
+    boundaries, power = [], SHORTEST
+    while power < longest:
+        boundaries += [power, power * 3 // 2]
+        power *= 2
+    return [*(boundary for boundary in boundaries if boundary < longest), longest]
+
+
+def bucket(length: int, longest: int) -> int:
+    """Return the length to pad a sequence of `length` tokens to: the first boundary that holds it.
+
+    Raises:
+      ValueError: If the sequence is longer than `longest`.
+    """
+    boundaries = bucket_boundaries(longest)
+    if length > longest:
+        raise ValueError(f"a sequence of {length} tokens is over the longest length of {longest}")
+    return boundaries[bisect.bisect_left(boundaries, length)]
