@@ -1,0 +1,120 @@
+"""What a model must offer for each use of it.
+
+A function that needs a capability checks for its contract, `isinstance(model, EncoderDecoder)`, and
+fails in one line if it is missing. The methods are called through `model.apply(..., method=...)`.
+"""
+
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """A trunk that heads for tasks are put on."""
+
+    def read(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        documents_BL: jax.Array | None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
+        """Return one vector per token, x_BLD; a trunk without segments ignores them."""
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """A model that generates: it reads a prompt or a source, then one token after another.
+
+    A cache is any pytree: keys and values, recurrent states, convolution buffers. The first axis of
+    its arrays is the batch; an array that `step` returns untouched belongs to the source.
+    """
+
+    config: Any  # with vocab_size and max_length
+
+    def start(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
+    ) -> tuple[jax.Array, Any]:
+        """Read prompts, padded on the left.
+
+        Returns logits_BV of the next token, and a cache that holds `room` more tokens.
+        """
+
+    def step(self, token_B: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
+        """Read one more token: logits_BV after it, and the cache with it."""
+
+
+@runtime_checkable
+class EncoderDecoder(LanguageModel, Protocol):
+    """A language model that reads a source and generates a target."""
+
+    def encode(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> Any:
+        """Return what the decoder attends to or starts from."""
+
+
+@runtime_checkable
+class MaskFiller(Protocol):
+    """A model that predicts masked tokens."""
+
+    def fill(self, tokens_BL: jax.Array, segments_BL: jax.Array, gaps_BP: jax.Array) -> jax.Array:
+        """Return logits_BPV of the masked positions."""
+
+
+@runtime_checkable
+class MaskedLanguageModel(MaskFiller, Protocol):
+    """A model that is pretrained by masking: a `trunk` and a head over the vocabulary."""
+
+    def masked_scores(self, x_BPD: jax.Array) -> Any:
+        """Return the vocabulary head's input for these hidden states, before its product."""
+
+
+@runtime_checkable
+class ReplacedTokenDetector(Protocol):
+    """A model that tells replaced tokens from original ones."""
+
+    def detect(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
+        """Return logits_BL, above 0 for a replaced token."""
+
+
+@runtime_checkable
+class TrunkWithHead(Protocol):
+    """A model for a task in two steps, so that the features of a frozen trunk are computed once."""
+
+    def features(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
+        """Return what the head reads: x_BLD, or x_BD where a text has one vector."""
+
+    def head(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """Return the logits of each text or token."""
+
+
+@runtime_checkable
+class ClassifierWithLanguageModel(TrunkWithHead, Protocol):
+    """A classifier that also predicts the next token, for GPT's auxiliary loss."""
+
+    def with_words(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        documents_BL: jax.Array | None,
+        *,
+        train: bool = False,
+    ) -> tuple[jax.Array, Any]:
+        """Return the logits of the classes, and the vocabulary head's input before its product."""
