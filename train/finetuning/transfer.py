@@ -1,12 +1,15 @@
-"""Starts a model for a task from one that was pretrained: the same trunk, another head."""
+"""Transfer of a pretrained trunk to a model for a task, which has another head."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from tokenizers import AddedToken, Tokenizer, processors
 
 import zoo
@@ -17,25 +20,45 @@ from zoo.formats import huggingface
 from zoo.layers import heads
 from zoo.params import flatten, unflatten
 
+# The special tokens of GPT, and the standard deviation of their initial embeddings.
 MARKS = ("<start>", "<delimiter>", "<extract>")
 STD = 0.02
 
 
-class Start(NamedTuple):
-    """A model to be fine-tuned, its parameters and tokenizer, and which parameters are new."""
+class LoadedModel(NamedTuple):
+    """A model for a task, its parameters and tokenizer, and the paths of its new parameters."""
 
-    model: Any
-    params: dict
+    model: nn.Module
+    params: chex.ArrayTree
     tokenizer: Tokenizer | None
-    new: list[str]
+    new_paths: Sequence[str] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """The names of the classes; None for a model that generates text."""
+        return getattr(self.model.config, "labels", None)
 
 
-def start(folder, task: str, labels=None, *, key) -> Start:
-    """The model for a task, a name in TASKS, on the trunk that a folder holds.
+def load_for_task(
+    folder: str | Path,
+    task: str,
+    labels: Sequence[str] | None = None,
+    *,
+    key: chex.PRNGKey | None = None,
+) -> LoadedModel:
+    """Return the model for a task on the pretrained trunk of a folder.
 
-    What of the head the folder holds too is kept, the rest is drawn from `key`. `labels` name the
-    classes; None: as the folder has them. Raises ValueError for an architecture that cannot do the
-    task, and for a folder that was fine-tuned to other labels.
+    Parameters of the head that the folder has too are kept, the others are initialized.
+
+    Args:
+      folder: A model folder, ours or Hugging Face's.
+      task: A key of TASKS of the architectures.
+      labels: The names of the classes. None: those of the folder.
+      key: For the new parameters.
+
+    Raises:
+      ValueError: If the architecture does not support the task, or the folder was fine-tuned to
+        other labels.
     """
     folder = Path(folder)
     architecture, held = held_in(folder)
@@ -45,11 +68,12 @@ def start(folder, task: str, labels=None, *, key) -> Start:
             n for n, found in registry.ARCHITECTURES.items() if task in getattr(found, "TASKS", {})
         ]
         raise ValueError(f"{folder} holds a {held.__name__}; this task needs {', '.join(able)}")
-    if task == "rewrite":  # the whole model writes, and has no other head
-        return Start(*zoo.load(folder), [])
+    if task == "text-to-text":  # the whole model generates, and has no other head
+        return LoadedModel(*zoo.load(folder))
     read = _of_published if (folder / "config.json").exists() else _of_ours
     model, params, new = read(folder, architecture, held, cls, labels, key)
-    return Start(model, jax.tree.map(jnp.asarray, params), words_of(folder, model.config), new)
+    params = jax.tree.map(jnp.asarray, params)
+    return LoadedModel(model, params, words_of(folder, model.config), new)
 
 
 def _of_published(folder, architecture, held, cls, labels, key):
@@ -78,7 +102,7 @@ def _of_ours(folder, architecture, held, cls, labels, key):
 
 
 def _agreed(folder, held, wanted):
-    """The labels to take, of those that a trained head has, if there is one, and those wanted."""
+    """Return the labels, of those that a trained head has, if there is one, and those wanted."""
     if held and wanted and list(held) != list(wanted):
         raise ValueError(
             f"{folder} was fine-tuned to the labels {', '.join(held)}, the data have "
@@ -87,13 +111,13 @@ def _agreed(folder, held, wanted):
     return tuple(wanted or held or heads.LABELS)
 
 
-def marked(made: Start, key) -> Start:
-    """A model that reads from left to right, with the marks of GPT around its texts.
+def add_marks(loaded: LoadedModel, key: chex.PRNGKey) -> LoadedModel:
+    """Return a left-to-right model with GPT's special tokens around its texts.
 
     Radford et al. 2018, section 3.3: start, text, delimiter, other text, extract, where the last
-    token has seen everything. The marks are three more words, whose vectors are drawn.
+    token attends to everything. They are three more tokens, whose embeddings are initialized.
     """
-    words = Tokenizer.from_str(made.tokenizer.to_str())
+    words = Tokenizer.from_str(loaded.tokenizer.to_str())
     words.add_special_tokens([AddedToken(mark, normalized=False) for mark in MARKS])
     begin, between, end = MARKS
     words.post_processor = processors.TemplateProcessing(
@@ -101,11 +125,11 @@ def marked(made: Start, key) -> Start:
         pair=f"{begin} $A {between} $B {end}",
         special_tokens=[(mark, words.token_to_id(mark)) for mark in MARKS],
     )
-    config = made.model.config
-    table_VD = np.asarray(made.params["trunk"]["token_embedding"]["embedding"])
+    config = loaded.model.config
+    table_VD = np.asarray(loaded.params["trunk"]["token_embedding"]["embedding"])
     more = max(0, words.get_vocab_size() - config.vocab_size)
     drawn_VD = STD * jax.random.normal(key, (more, table_VD.shape[1]))
     embedding = {"embedding": jnp.concatenate([table_VD, drawn_VD])}
-    params = made.params | {"trunk": made.params["trunk"] | {"token_embedding": embedding}}
-    model = type(made.model)(replace(config, vocab_size=config.vocab_size + more))
-    return Start(model, params, words, made.new)
+    params = loaded.params | {"trunk": loaded.params["trunk"] | {"token_embedding": embedding}}
+    model = type(loaded.model)(replace(config, vocab_size=config.vocab_size + more))
+    return LoadedModel(model, params, words, loaded.new_paths)
