@@ -24,8 +24,8 @@ from zoo.params import flatten
 PROGRAM = """
 import sys
 from dataclasses import replace
-from train import loop
-from train.data import builtin
+from train.data.sources import builtin
+from train.pretraining import loop
 from train.recipes import recipe
 name, out, *numbers = sys.argv[1:]
 steps, batch, length, save_every = map(int, numbers)

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import saved_run
-from saved_run import abstract, assert_same, sample
 
+from tests import saved_run
+from tests.saved_run import abstract, assert_same, sample
 from train.checkpoint import Checkpoints
 from zoo.checkpoints import model_folder
 from zoo.checkpoints.arrays import Damaged, flatten

@@ -4,9 +4,30 @@ A function that needs a capability checks for its contract, `isinstance(model, E
 fails in one line if it is missing. The methods are called through `model.apply(..., method=...)`.
 """
 
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+from flax import linen as nn
+
+
+class Architecture(Protocol):
+    """A module of zoo/models."""
+
+    Config: type
+    """The config: frozen, keyword-only, with the paper's base model as defaults."""
+    SIZES: Mapping[str, Any]
+    """Published name -> Config."""
+    Model: type[nn.Module]
+    """The model that pretraining trains."""
+    MODELS: tuple[type[nn.Module], ...]
+    """All models that are not for a task."""
+    TASKS: Mapping[str, type[nn.Module]]
+    """Kind of task -> the model for it."""
+    GROUPS: tuple[str, ...]
+    """Patterns of parameter paths from input to output, for freezing and learning rates."""
+    AXES: tuple[tuple[str, tuple[str | None, ...]], ...]
+    """Pattern of a parameter path -> the mesh axis over which each of its axes may be split."""
 
 
 @runtime_checkable
@@ -49,6 +70,10 @@ class LanguageModel(Protocol):
 @runtime_checkable
 class EncoderDecoder(LanguageModel, Protocol):
     """A language model that reads a source and generates a target."""
+
+    @property
+    def start_token(self) -> int:
+        """The token that begins every target."""
 
     def encode(
         self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
@@ -118,3 +143,12 @@ class ClassifierWithLanguageModel(TrunkWithHead, Protocol):
         train: bool = False,
     ) -> tuple[jax.Array, Any]:
         """Return the logits of the classes, and the vocabulary head's input before its product."""
+
+
+@runtime_checkable
+class Composite(Protocol):
+    """A model of several networks, each of which is published on its own."""
+
+    @staticmethod
+    def part(cls: type, config: Any, params: dict) -> tuple[Any, dict]:
+        """Return the config and the parameters of one network, by its class."""

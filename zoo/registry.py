@@ -1,12 +1,12 @@
 """Architectures and published sizes by name."""
 
 import difflib
-from types import ModuleType
 
 import chex
 import jax.numpy as jnp
 from flax import linen as nn
 
+from zoo.contracts import Architecture
 from zoo.models import (
     albert,
     bahdanau,
@@ -26,7 +26,7 @@ from zoo.models import (
 )
 
 # By the name that model.json knows them by.
-ARCHITECTURES = {
+ARCHITECTURES: dict[str, Architecture] = {
     "rnn": rnn,
     "seq2seq": seq2seq,
     "bahdanau": bahdanau,
@@ -64,7 +64,7 @@ def create(size: str, key: chex.PRNGKey) -> tuple[nn.Module, dict]:
     raise ValueError(f"unknown size {size!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
-def named(name: str) -> ModuleType:
+def named(name: str) -> Architecture:
     """Return the architecture of a name; ValueError lists those there are."""
     if name not in ARCHITECTURES:
         supported = ", ".join(sorted(ARCHITECTURES))
@@ -72,10 +72,17 @@ def named(name: str) -> ModuleType:
     return ARCHITECTURES[name]
 
 
-def name_of(model: nn.Module) -> str:
-    """Return the name of a model's architecture."""
-    return next(
-        name
-        for name, architecture in ARCHITECTURES.items()
-        if isinstance(model, (architecture.Model, *architecture.MODELS.values()))
-    )
+def classes(architecture: Architecture) -> tuple[type[nn.Module], ...]:
+    """Return the models of an architecture, the one that pretraining trains first."""
+    return (*architecture.MODELS, *architecture.TASKS.values())
+
+
+def name_of(model: nn.Module | type[nn.Module]) -> str:
+    """Return the name of the architecture of a model or of its class."""
+    cls = model if isinstance(model, type) else type(model)
+    return next(name for name, known in ARCHITECTURES.items() if cls in classes(known))
+
+
+def of(model: nn.Module | type[nn.Module]) -> Architecture:
+    """Return the architecture of a model or of its class."""
+    return ARCHITECTURES[name_of(model)]

@@ -17,7 +17,7 @@ def slow_checksum(array) -> int:
     return sum(int(bits) * (2 * i + 1) for i, bits in enumerate(elements)) % 2**32
 
 
-def arrays():
+def sample():
     random = np.random.default_rng(0)
     normal = lambda *shape: jnp.asarray(random.normal(size=shape), "float32")
     return {
@@ -52,7 +52,7 @@ def data_file(folder):
 
 
 def test_the_fingerprint_is_a_sum_over_elements_with_odd_weights():
-    tree = arrays()
+    tree = sample()
     found = arrays.fingerprint(tree)
     assert found == {path: slow_checksum(x) for path, x in arrays.flatten(tree).items()}
     assert "blocks_0/q.k/kernel" in found
@@ -81,7 +81,7 @@ def test_an_array_may_have_more_than_2_to_the_32_elements():
 
 
 def test_what_is_saved_is_loaded_bit_for_bit(tmp_path):
-    tree = arrays()
+    tree = sample()
     about = saved(tmp_path / "a", tree)
     found = arrays.load(tmp_path / "a" / "tree", about)
     wanted = arrays.flatten(tree)
@@ -94,7 +94,7 @@ def test_what_is_saved_is_loaded_bit_for_bit(tmp_path):
 
 
 def test_orbax_itself_reads_the_same(tmp_path):
-    tree = arrays.flatten({name: x for name, x in arrays().items() if name not in ("key", "keys")})
+    tree = arrays.flatten({name: x for name, x in sample().items() if name not in ("key", "keys")})
     del tree["empty"]
     about = saved(tmp_path / "a", tree)
     target = {path: np.empty(x.shape, x.dtype) for path, x in tree.items()}

@@ -7,12 +7,13 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import zoo.tokenizer
 from orbax.checkpoint import v1 as ocp
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
+import zoo
 from train.checkpoint import Checkpoints
+from zoo import tokenizers
 from zoo.checkpoints import model_folder
 from zoo.checkpoints.arrays import flatten
 
@@ -44,7 +45,7 @@ def contents(folder):
     model = model_folder.manifest(folder)
     tokenizer = None
     if model["tokenizer"] is not None:
-        tokenizer = zoo.tokenizer.fingerprint(zoo.tokenizer.load(folder))
+        tokenizer = tokenizers.fingerprint(tokenizers.load(folder))
         assert tokenizer == model["tokenizer"]
     else:
         assert not (folder / "tokenizer.json").exists()
@@ -79,7 +80,7 @@ def test_a_folder_gives_back_what_was_written(tmp_path, monkeypatch, name):
     assert model["architecture"] == "gpt2"
     assert Config(**model["config"]) == Config(width=8)
     assert model["zoo"] == zoo.__version__
-    assert model["tokenizer"] == zoo.tokenizer.fingerprint(zoo.tokenizer.load(name))
+    assert model["tokenizer"] == tokenizers.fingerprint(tokenizers.load(name))
     assert model["parameters"]["norm/scale"]["shape"] == [8]
     assert model["parameters"]["norm/scale"]["dtype"] == "bfloat16"
     assert sorted(p.name for p in Path(name).iterdir()) == [
@@ -141,7 +142,7 @@ def test_an_interrupted_write_leaves_the_old_folder_or_the_new_one(tmp_path, mon
             for name in ("rename", "replace", "write_text", "unlink", "mkdir"):
                 patch.setattr(Path, name, stopping(getattr(Path, name)))
             patch.setattr(shutil, "rmtree", stopping(shutil.rmtree, half_removed))
-            patch.setattr(checkpoint, "save", stopping(model_folder.save))
+            patch.setattr(model_folder, "save", stopping(model_folder.save))
             try:
                 new(folder)
             except Stopped:

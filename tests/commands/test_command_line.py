@@ -18,7 +18,7 @@ from zoo import tokenizers
 from zoo.checkpoints import model_folder
 from zoo.tokenizers import published
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -245,7 +245,7 @@ def test_every_form_of_pairs_is_the_same_to_a_run(monkeypatch):
     lines("d.jsonl", (json.dumps({"text": a, "id": 1, "summary": b}) for a, b in pairs(20)))
     given = []
     keep = lambda recipe, source, out, *, dev, **choices: given.append((source, dev))
-    monkeypatch.setattr("train.loop.pretrain", keep)
+    monkeypatch.setattr("train.pretraining.loop.pretrain", keep)
     table = ["--source", "d.jsonl", "--dev", "d.jsonl", "--fields", "text", "summary"]
     run(monkeypatch, "pretrain", "seq2seq-tiny", *table)
     run(monkeypatch, "pretrain", "seq2seq-tiny", "--source", "c.tsv", "--dev", "c.tsv")

@@ -21,7 +21,7 @@ def texts():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("vocab_size", [600, 1500])
 def test_the_vocabulary_has_exactly_the_size_asked_for(texts, kind, vocab_size):
-    tokenizer = getattr(tokenizers, kind)(texts, vocab_size)
+    tokenizer = getattr(train_tokenizer, kind)(texts, vocab_size)
     assert tokenizer.get_vocab_size() == vocab_size
     assert sorted(tokenizer.get_vocab().values()) == list(range(vocab_size))
 
@@ -29,7 +29,7 @@ def test_the_vocabulary_has_exactly_the_size_asked_for(texts, kind, vocab_size):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_text_too_small_for_the_vocabulary_is_refused(kind):
     with pytest.raises(ValueError, match="gives a vocabulary of"):
-        getattr(tokenizers, kind)(["hello world"], 5000)
+        getattr(train_tokenizer, kind)(["hello world"], 5000)
 
 
 def test_gpt2s_end_of_text_is_the_last_id(texts):
@@ -88,7 +88,7 @@ def test_what_hides_a_word_is_found_by_name(texts):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_decoding_gives_the_text_back(texts, kind):
-    tokenizer = getattr(tokenizers, kind)(texts, 1500)
+    tokenizer = getattr(train_tokenizer, kind)(texts, 1500)
     text = "the value of the name is a string"
     assert tokenizer.decode(tokenizer.encode(text).ids) == text
 
@@ -100,12 +100,12 @@ def test_byte_level_bpe_gives_every_text_back(texts):
 
 
 SCRIPT = """
-from train import tokenizers
-from train.data import builtin
-from zoo import tokenizer
+from train.data import train_tokenizer
+from train.data.sources import builtin
+from zoo import tokenizers
 texts = [document[:1000] for document in builtin.documents()[:150]]
 for kind in ("byte_level_bpe", "roberta", "wordpiece", "unigram", "albert"):
-    print(tokenizer.fingerprint(getattr(tokenizers, kind)(texts, 1100)))
+    print(tokenizers.fingerprint(getattr(train_tokenizer, kind)(texts, 1100)))
 """
 
 

@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 
+from train.data import train_tokenizer
 from train.data.corpus import corpus
 from train.data.sources import builtin, text
 
@@ -17,7 +18,7 @@ def documents() -> tuple[str, ...]:
 
 @functools.cache
 def tokenizer(kind: str):
-    return getattr(tokenizers, kind)(documents(), 700)
+    return getattr(train_tokenizer, kind)(documents(), 700)
 
 
 def prepared(folder, kind: str = "byte_level_bpe", end_of_document=None, texts=None):

@@ -12,7 +12,7 @@ from train.devices import malloc
 # 64 MB of scratch memory in every call: 16,384 pages, if they are not kept.
 SCRIPT = """
 import resource
-from train.allocation import keep_freed_memory
+from train.devices.malloc import keep_freed_memory
 print(keep_freed_memory())
 import jax, jax.numpy as jnp
 x = jnp.ones((4096, 64))

@@ -12,7 +12,7 @@ import pytest
 
 from train.devices import placement
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 WAYS = ("8x1x1", "1x8x1", "2x2x2", "pmap")
 
 

@@ -15,14 +15,15 @@ from train.reporting.progress import read_log
 from zoo.checkpoints import model_folder
 from zoo.params import flatten
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import sys
 from tests import tiny_run
-from train import loop, parallel
-from tests.test_processes import RECIPE
+from train.devices import placement
+from train.pretraining import loop
+from tests.devices.test_processes import RECIPE
 address, process, way, fsdp, folder = sys.argv[1:]
-parallel.start(address, 2, int(process))
+placement.start(address, 2, int(process))
 loop.pretrain(RECIPE, tiny_run.source(), folder, way=way, mesh=(-1, int(fsdp), 1))
 """
 # Under pmap every replica draws a dropout of its own.

@@ -25,7 +25,7 @@ from zoo import registry
 from zoo.checkpoints import model_folder
 from zoo.inference import classify
 from zoo.models import bert, gpt2, luong, rnn, t5, transformer
-from zoo.params import flatten
+from zoo.params import abstract, flatten
 
 GOOD, BAD, DULL = ("fine", "lovely", "great"), ("awful", "poor", "weak"), ("a", "the", "film", "is")
 WORDS = [*GOOD, *BAD, *DULL]
@@ -101,7 +101,7 @@ def test_a_task_is_learnt_and_the_folder_answers_in_three_lines(tmp_path):
 
 def test_groups_go_from_the_input_to_the_output():
     model = bert.BertClassifier(bert.Config(16, 32, 12, 2, 16, 32, 8))
-    paths = list(flatten(zoo.huggingface.abstract(model)))
+    paths = list(flatten(abstract(model)))
     groups = unfreezing.groups(paths[::-1], bert.GROUPS)
     assert len(groups) == 14
     assert all("embedding" in path for path in groups[0])
@@ -118,12 +118,12 @@ def test_every_model_has_groups_that_hold_every_parameter_and_a_head(name):
     from tests import tiny
 
     architecture = registry.named(name)
-    for task, cls in architecture.TASKS.items():
-        paths = list(flatten(zoo.huggingface.abstract(cls(tiny.TABLE[name].config))))
+    for kind, cls in architecture.TASKS.items():
+        paths = list(flatten(abstract(cls(tiny.TABLE[name].config))))
         groups = unfreezing.groups(paths, architecture.GROUPS)
         assert sorted(itertools.chain(*groups)) == sorted(paths)
         assert len(groups) >= 3
-        if task == "rewrite":  # a model that writes is all head
+        if kind == "rewrite":  # a model that writes is all head
             continue
         assert not any(path.startswith("trunk/") for path in groups[-1])
         assert all(path.startswith("trunk/") for group in groups[:-1] for path in group)
@@ -248,16 +248,16 @@ def test_runs_in_parts_are_the_same_runs(tmp_path, monkeypatch):
         assert (found.best, found.remarks) == (whole.best, ["the runs were trained in 2 parts"])
         again = (tmp_path / "out" / "log.jsonl").read_text().splitlines()
         assert len(again) == 2 * len(log)
-        monkeypatch.setattr(replicas, "room", lambda *_: 2)  # for those that follow
+        monkeypatch.setattr(seeds, "room", lambda *_: 2)  # for those that follow
 
 
 def test_a_device_has_room_for_what_a_run_takes(tmp_path, monkeypatch):
     start = transfer.start(folder(tmp_path), "text", ("bad", "good"), key=jax.random.key(0))
     weights = 4 * 4 * sum(x.size for x in jax.tree.leaves(start.params))
     layers = 2 * 16 * 32 * 2 * (34 * 16 + 5 * 2 * 32)  # rows of 32 tokens, two layers
-    monkeypatch.setattr(parallel, "memory", lambda: 3.5 * (weights + layers))
+    monkeypatch.setattr(placement, "memory", lambda: 3.5 * (weights + layers))
     assert seeds.room(start.model, start.params, 16, 32) == 3
-    monkeypatch.setattr(parallel, "memory", lambda: 1)
+    monkeypatch.setattr(placement, "memory", lambda: 1)
     assert seeds.room(start.model, start.params, 16, 32) == 1
 
 
@@ -291,7 +291,7 @@ def test_devices_part_the_runs_and_then_the_rows():
 
 def test_from_scratch_every_run_draws_all_its_weights(tmp_path, monkeypatch):
     drawn = {}
-    monkeypatch.setattr(finetuning, "updates", lambda learner, *_: drawn.update(all=learner) or [])
+    monkeypatch.setattr(loop, "updates", lambda learner, *_: drawn.update(all=learner) or [])
     tune(tmp_path, CHOICES._replace(scratch=True, seeds=2))
     held = flatten(zoo.load(folder(tmp_path))[1])
     one, other = (flatten(drawn["all"].params(run)) for run in range(2))
@@ -457,13 +457,13 @@ def test_a_rewritten_text_that_is_too_long_is_told(tmp_path):
     tokenizer = ending()
     config = t5.Config(tokenizer.get_vocab_size(), 32, 1, 2, 16, 32, 8, 0.0, 1)
     start = transfer.start(folder(tmp_path, t5, config, tokenizer), "rewrite", key=None)
-    task = task.named("rewrite")
-    ((made,),) = loop.rows(task, start, [Text("the film " * 9, None, "fine " * 12)], 10, True)
+    rewrite = task.named("rewrite")
+    ((made,),) = loop.rows(rewrite, start, [Text("the film " * 9, None, "fine " * 12)], 10, True)
     end = tokenizer.token_to_id("</s>")
     assert (len(made.row.tokens), made.row.tokens[-1], len(made.target)) == (10, end, 10)
     assert made.row.left_out == 9 + 3
     with pytest.raises(ValueError, match="empty text"):
-        loop.rows(task, start, [Text("fine", None, " ")], 10, True)
+        loop.rows(rewrite, start, [Text("fine", None, " ")], 10, True)
 
 
 # Models that read from left to right

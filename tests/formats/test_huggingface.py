@@ -14,11 +14,12 @@ from safetensors.numpy import load_file, save_file
 
 import zoo
 from tests import tiny
+from zoo.checkpoints import model_folder
 from zoo.formats import huggingface
 from zoo.models import bert, gpt2
 from zoo.params import flatten
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 QUERY = "bert.encoder.layer.0.attention.self.query.weight"
 WORDS = "bert.embeddings.word_embeddings.weight"
 
@@ -182,7 +183,7 @@ def test_a_bad_config_is_named(tmp_path):
     (tmp_path / "config.json").write_text("{")
     assert "config.json is not valid JSON" in refused(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(ValueError, match=r"holds a 'llama'; the zoo has albert, bahdanau, bert"):
+    with pytest.raises(ValueError, match=r"'llama'.*albert"):
         zoo.load(tmp_path)
 
 
@@ -190,7 +191,7 @@ def test_zoo_loads_and_exports_what_it_loaded(tmp_path):
     folder = folder_of(tmp_path / "theirs", "gpt2")
     model, params, tokenizer = zoo.load(folder)
     assert tokenizer is None
-    zoo.checkpoint.write(tmp_path / "ours", "gpt2", model.config, params)
+    model_folder.write(tmp_path / "ours", "gpt2", model.config, params)
     again, same, _ = zoo.load(tmp_path / "ours")
     assert again == model
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), params, same))
@@ -207,7 +208,7 @@ import resource, sys
 import jax, flax.linen
 used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_utime
 before = used()
-import zoo, zoo.generate, zoo.fill
+import zoo, zoo.inference.generate, zoo.inference.fill_mask
 seconds = used() - before
 zoo.load(sys.argv[1])
 found = [name for name in {HEAVY} if name in sys.modules]

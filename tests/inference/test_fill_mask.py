@@ -8,7 +8,7 @@ from tests.tiny import PREDICTIONS, SEGMENTS, TABLE, TOKENS, L
 GAPS = PREDICTIONS[:, :2]
 
 
-def fill(tiny, params, tokens_BL):
+def fill_mask(tiny, params, tokens_BL):
     return tiny.model.apply({"params": params}, tokens_BL, SEGMENTS, GAPS, method="fill")
 
 
@@ -22,15 +22,15 @@ def test_bert_fills_a_gap_with_what_it_believes_of_that_position():
     params = params_of(tiny)
     logits_BLV = tiny.model.apply({"params": params}, TOKENS, SEGMENTS).logits_BLV
     expected_BPV = np.take_along_axis(logits_BLV, GAPS[..., None], 1)
-    np.testing.assert_allclose(fill(tiny, params, TOKENS), expected_BPV, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(fill_mask(tiny, params, TOKENS), expected_BPV, rtol=1e-4, atol=1e-5)
 
 
 def test_xlnet_sees_every_other_token_but_none_that_stands_in_a_gap():
     tiny = TABLE["xlnet"]
     params = params_of(tiny)
-    before = fill(tiny, params, TOKENS)
+    before = fill_mask(tiny, params, TOKENS)
     for column in range(L):
         tokens_BL = TOKENS.copy()
         tokens_BL[:, column] = (tokens_BL[:, column] + 7) % 61
-        differs_B = np.abs(fill(tiny, params, tokens_BL) - before).max((1, 2)) > 1e-3
+        differs_B = np.abs(fill_mask(tiny, params, tokens_BL) - before).max((1, 2)) > 1e-3
         np.testing.assert_array_equal(differs_B, [column not in row for row in GAPS])

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from tests import tiny
 from tests.wide import relative
-from zoo.inference import decoding, generate
+from zoo.inference import beam_search, decoding, generate
 from zoo.models import gpt2
 
 ROW = tiny.TABLE["gpt2"]
@@ -152,7 +152,7 @@ def test_a_prompt_and_its_continuation_may_fill_the_model():
 
 
 def beams(prompts, length=9, **settings):
-    return generate.beam(MODEL, PARAMS, prompts, length=length, **settings)
+    return beam_search.beam_search(MODEL, PARAMS, prompts, length=length, **settings)
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0, 2.5])
@@ -168,8 +168,8 @@ def test_a_wide_beam_finds_the_best_of_all_texts(penalty):
         for text in itertools.product(range(V), repeat=n)
         if end not in text[:-1] and (n == length or text[-1] == end)
     ]
-    found = generate.beam(
-        model, params, prompts, length=length, end=end, width=125, penalty=penalty, best=10
+    found = beam_search.beam_search(
+        model, params, prompts, length=length, end=end, beams=125, penalty=penalty, best=10
     )
     for prompt, row in zip(prompts, found, strict=True):
         whole = [prompt + list(text) + [0] * (length - len(text)) for text in texts]
@@ -187,7 +187,7 @@ def test_a_wide_beam_finds_the_best_of_all_texts(penalty):
 
 def test_a_beam_of_one_that_stops_early_is_greedy():
     end = run(PROMPTS, temperature=0.0)[0][4]
-    found = beams(PROMPTS, end=end, width=1, early=True)
+    found = beams(PROMPTS, end=end, beams=1, early=True)
     assert [row[0][0] for row in found] == run(PROMPTS, temperature=0.0, end=end)
 
 
@@ -202,12 +202,12 @@ def test_rows_of_a_beam_do_not_depend_on_each_other():
 
 
 def test_a_rung_of_beams_is_compiled_once():
-    generate.search.clear_cache()
+    beam_search.search.clear_cache()
     beams([[1, 2], [3]], length=3, penalty=0.6, best=2)
     beams([[1], [2, 3]], length=16, end=5, early=True, best=3)
-    assert generate.search._cache_size() == 1
-    beams([[1, 2], [3]], width=2)
-    assert generate.search._cache_size() == 2
+    assert beam_search.search._cache_size() == 1
+    beams([[1, 2], [3]], beams=2)
+    assert beam_search.search._cache_size() == 2
 
 
 def test_a_beam_has_no_more_best_than_its_width():

@@ -36,7 +36,7 @@ def model(name):
     return network, tiny.wide(network), tokenizer()
 
 
-@pytest.mark.parametrize("name", ["seq2seq", "luong", "bahdanau", "marian", "t5"])
+@pytest.mark.parametrize("name", ["seq2seq", "luong", "bahdanau", "transformer", "t5"])
 @pytest.mark.parametrize("beams", [1, 3])
 def test_texts_keep_their_order_whatever_they_are_translated_with(name, beams):
     whole = model(name)
@@ -59,7 +59,7 @@ def test_a_beam_wider_than_the_vocabulary_is_refused():
         translate.translate(*model("luong"), TEXTS, beams=tiny.V + 1)
 
 
-@pytest.mark.parametrize("name", ["luong", "bahdanau", "marian", "t5"])
+@pytest.mark.parametrize("name", ["luong", "bahdanau", "transformer", "t5"])
 def test_attention_is_a_share_for_every_word_that_was_looked_at(name, tmp_path):
     found = translate.attention(*model(name), "w1 w2 w3", "w4 w5")
     for one in found:
@@ -79,7 +79,7 @@ def test_attention_is_a_share_for_every_word_that_was_looked_at(name, tmp_path):
 
 
 def test_words_are_drawn_as_they_are_and_a_picture_has_a_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "MOST", 200)
+    monkeypatch.setattr(plots, "MOST", 200)
     words = ["$a$", "$\\frac$", "_^{", "$"]  # which are no mathematics
     found = [translate.Attention("look", np.ones((2, 4, 4)) / 4, words, words)]
     (file,) = plots.attention(found, tmp_path / "out")
@@ -89,7 +89,8 @@ def test_words_are_drawn_as_they_are_and_a_picture_has_a_limit(tmp_path, monkeyp
 
 
 def test_the_future_of_the_target_is_not_looked_at():
-    found = {one.name: one for one in translate.attention(*model("marian"), "w1 w2", "w4 w5 w6")}
+    texts = "w1 w2", "w4 w5 w6"
+    found = {one.name: one for one in translate.attention(*model("transformer"), *texts)}
     own = found["decoder_0/attention"]
     assert own.columns == ["<pad>", "w4", "w5", "w6"]
     assert own.rows == ["w4", "w5", "w6", "</s>"]

@@ -22,7 +22,7 @@ def test_a_uniform_guess_of_bytes_takes_eight_bits_a_byte():
 
 
 def test_unigram_entropy_is_the_plain_sum_over_tokens(tmp_path, monkeypatch):
-    monkeypatch.setattr(metrics, "CHUNK", 7)
+    monkeypatch.setattr(language_model, "CHUNK", 7)
     rng = np.random.default_rng(0)
     train = rng.zipf(1.5, 500).clip(max=49).astype(np.uint16)
     held_out = rng.integers(0, 50, 60).astype(np.uint16)

@@ -14,12 +14,12 @@ from tests.wide import relative
 from zoo import registry
 from zoo.formats import huggingface
 from zoo.layers import relative_bias
-from zoo.models import t5
+from zoo.models import t5, t5_v1_1
 from zoo.params import flatten
 
 TOLERANCE = 1e-5
 T = tiny.TARGETS.shape[1]
-versions = pytest.mark.parametrize("name", ["t5", "t5v1_1"])
+versions = pytest.mark.parametrize("name", ["t5", "t5_v1_1"])
 
 
 def run(name, tokens_BL, targets_BT=tiny.TARGETS, documents_BL=None, **options):
@@ -132,7 +132,7 @@ def test_weights_are_drawn_as_the_paper_has_them():
         "up/kernel": D**-0.5,
         "down/kernel": F**-0.5,
     }
-    for architecture in (t5, t5v11):
+    for architecture in (t5, t5_v1_1):
         model = architecture.Model(architecture.Config(512, 64, 1, H, D, F, K, 0.0, 1))
         params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8), jnp.int32))["params"]
         for path, array in flatten(params).items():
@@ -144,7 +144,7 @@ def test_weights_are_drawn_as_the_paper_has_them():
 
 
 def test_a_folder_says_which_release_it_is(tmp_path):
-    for name in ("t5", "t5v1_1"):
+    for name in ("t5", "t5_v1_1"):
         row = tiny.TABLE[name]
         huggingface.write(tmp_path, row.architecture, row.config, tiny.wide(row.model))
         assert registry.name_of(zoo.load(tmp_path)[0]) == name

@@ -15,7 +15,7 @@ from zoo.params import flatten
 
 TOLERANCE = 1e-5
 T = tiny.TARGETS.shape[1]
-MODEL = tiny.TABLE["marian"].model
+MODEL = tiny.TABLE["transformer"].model
 PARAMS = {"params": tiny.wide(MODEL)}
 START = MODEL.config.start
 

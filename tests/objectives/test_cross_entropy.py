@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from train.objectives import cross_entropy as module
 from train.objectives.cross_entropy import classify, cross_entropy
-from train.objectives.objective import cross_entropy as module
 from zoo.layers.embedding import Scores
 
 B, L, D, V = 3, 12, 8, 37

@@ -10,8 +10,8 @@ import pytest
 from tests.data.tiny_corpus import KINDS, prepared, tokenizer
 from tests.wide import relative
 from train.data.batches import segment_pairs
+from train.objectives import masked
 from train.objectives.next_sentence import MaskedPairs, WholeWordMaskedPairs
-from train.objectives.objective import masked
 from zoo.models import bert
 
 V, L, P = 60, 40, 6

@@ -147,4 +147,4 @@ def test_names_tell_shapes():
             ),
             tiny.wide(ROW.model),
         )
-    assert "replaced.py:Replaced.loss:drawn_BP" in seen
+    assert "replaced_token.py:Replaced.loss:drawn_BP" in seen

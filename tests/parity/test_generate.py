@@ -8,7 +8,7 @@ import pytest
 from tests import tiny
 from tests.wide import relative
 from zoo.formats import huggingface
-from zoo.inference import generate
+from zoo.inference import beam_search, generate
 from zoo.models import gpt2
 
 torch = pytest.importorskip("torch")
@@ -66,7 +66,7 @@ def test_transformers_finds_the_same_beams(tmp_path, penalty, early):
         return_dict_in_generate=True,
     )
     settings = {"length": 15, "end": end, "penalty": penalty, "early": early, "best": 3}
-    found = generate.beam(ROW.model, params, prompts, **settings)
+    found = beam_search.beam_search(ROW.model, params, prompts, **settings)
     texts = [text for row in found for text, _ in row]
     expected = [row[7:].tolist() for row in whole.sequences]
     assert texts == [row[: row.index(end)] if end in row else row for row in expected]

@@ -11,10 +11,10 @@ import zoo
 from tests.wide import relative, widen
 from zoo import registry
 from zoo.formats import huggingface
-from zoo.inference import generate
+from zoo.inference import beam_search, generate
 from zoo.layers import relative_bias
 from zoo.layers.norm import RMSNorm
-from zoo.models import t5
+from zoo.models import t5, t5_v1_1
 from zoo.models.t5 import DecoderBlock, EncoderBlock
 from zoo.params import abstract, flatten
 
@@ -216,9 +216,9 @@ def test_transformers_finds_the_same_beams(published, penalty, early):
     theirs, folder = published
     model, params, _ = zoo.load(folder)
     prompts, padded = sources()
-    free = generate.beam(model, params, prompts, length=15)
+    free = beam_search.beam_search(model, params, prompts, length=15)
     end = free[0][0][0][5]
-    found = generate.beam(
+    found = beam_search.beam_search(
         model, params, prompts, length=15, end=end, penalty=penalty, early=early, best=3
     )
     whole = theirs.generate(
@@ -249,7 +249,7 @@ def test_buckets_are_those_of_transformers():
 
 
 def test_sizes_count_as_transformers_does():
-    for architecture, names in ((t5, ("t5-tiny", "t5-3b")), (t5v11, ("t5-v1_1-small",))):
+    for architecture, names in ((t5, ("t5-tiny", "t5-3b")), (t5_v1_1, ("t5-v1_1-small",))):
         for name in names:
             config = architecture.SIZES[name]
             ours = flatten(abstract(architecture.Model(config)))
@@ -257,6 +257,6 @@ def test_sizes_count_as_transformers_does():
                 theirs = transformers.T5ForConditionalGeneration(
                     transformers.T5Config(**architecture.published(config))
                 )
-            own = config.vocab_size * config.width * (architecture is t5v11)  # there it is tied
+            own = config.vocab_size * config.width * (architecture is t5_v1_1)  # there it is tied
             expected = sum(p.numel() for p in theirs.parameters()) + own
             assert sum(x.size for x in ours.values()) == expected

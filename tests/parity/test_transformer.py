@@ -11,7 +11,7 @@ import pytest
 import zoo
 from tests.wide import relative, widen
 from zoo.formats import huggingface
-from zoo.inference import generate
+from zoo.inference import beam_search, generate
 from zoo.models import transformer
 from zoo.params import abstract, flatten
 
@@ -213,9 +213,9 @@ def test_transformers_finds_the_same_beams(published, penalty, early):
     theirs, folder = published
     model, params, _ = zoo.load(folder)
     prompts, padded = sources()
-    free = generate.beam(model, params, prompts, length=15)
+    free = beam_search.beam_search(model, params, prompts, length=15)
     end = free[0][0][0][5]
-    found = generate.beam(
+    found = beam_search.beam_search(
         model, params, prompts, length=15, end=end, penalty=penalty, early=early, best=3
     )
     whole = asked_to_write(

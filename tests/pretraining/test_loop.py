@@ -23,7 +23,7 @@ from zoo.checkpoints.arrays import load, read_record
 from zoo.models import rnn
 from zoo.params import flatten
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)

@@ -170,7 +170,7 @@ def test_without_a_terminal_progress_is_plain_lines_now_and_then(tmp_path, capsy
 def test_a_terminal_has_one_bar_with_the_status_beside_it(tmp_path, monkeypatch):
     screen = io.StringIO()
     terminal = lambda **options: Console(file=screen, force_terminal=True, width=100, **options)
-    monkeypatch.setattr(report, "Console", terminal)
+    monkeypatch.setattr(progress, "Console", terminal)
     monkeypatch.setattr(accelerators, "peak", lambda devices: 1e12)
     with Report(tmp_path, 4, 1000, flops_per_step=1e9) as this:
         for step in range(1, 4):

@@ -4,7 +4,7 @@
     python -m tests.speed --table                         print the tables of the last results
 
 RoBERTa, ALBERT, ELECTRA, DistilBERT, T5 and Marian's Transformer step by those names: roberta,
-albert, electra, distilbert, t5, marian; an LSTM as a language model by lstm, and alone by
+albert, electra, distilbert, t5, transformer; an LSTM as a language model by lstm, and alone by
 recurrence; translate has the Transformer write. transformers and PyTorch take part where the extra
 `parity` is installed; KerasHub, where it has the same work, in an environment that the first run
 makes, in the folder that ZOO_CACHE names or in ~/.cache/zoo.

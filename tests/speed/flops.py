@@ -25,7 +25,7 @@ def step(work) -> float:
         # Four gates read the layer below and the state; alone there is no head.
         gates = 2 * length * work.num_layers * 4 * 2 * d * d
         texts = TRAINED * (gates + (head(length, d) if work.kind == "recurrent" else 0))
-    elif work.model in ("t5", "marian"):
+    elif work.model in ("t5", "transformer"):
         targets = work.targets if work.model == "t5" else length
         decoder = _blocks(work, targets, work.num_layers, d, work.mlp_width)
         # The decoder asks with its own states and looks at those of the source.

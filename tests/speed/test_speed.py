@@ -124,7 +124,7 @@ def test_recurrent_and_translated_texts_tell_the_next_word_and_end():
     batch = batches(WORKS["lstm"][0], count=1)[0]
     assert batch["tokens"].shape == batch["targets"].shape == (32, 64)
     assert (batch["tokens"][:, 1:] == batch["targets"][:, :-1]).all()
-    batch = batches(WORKS["marian"][0], count=1)[0]
+    batch = batches(WORKS["transformer"][0], count=1)[0]
     for side in ("tokens", "targets"):
         assert batch[side].shape == (16, 128)
         assert (batch[side][:, -1] == END).all()
@@ -142,7 +142,7 @@ def test_products_of_every_step_are_counted():
     # An encoder more, and four maps and a mix in each layer that looks at it.
     encoder = 6 * 4 * (4 * 256**2 + 2 * 256 * 1024) + 12 * 4 * 256 * 128
     source = 6 * 4 * 4 * 256**2 + 12 * 4 * 256 * 128
-    more = count["marian"] - count["gpt2"]
+    more = count["transformer"] - count["gpt2"]
     assert more == pytest.approx(2048 * (encoder + source) / 1e9)
 
 

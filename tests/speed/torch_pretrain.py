@@ -205,7 +205,7 @@ MODELS = {
         shipped_t5_loss,
         tuned_t5_loss,
     ),
-    "marian": (transformers.MarianMTModel.from_pretrained, shipped_t5_loss, tuned_t5_loss),
+    "transformer": (transformers.MarianMTModel.from_pretrained, shipped_t5_loss, tuned_t5_loss),
     "rnn": (LanguageModel, language_loss, language_loss),
 }
 

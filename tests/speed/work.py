@@ -99,7 +99,7 @@ WORKS = {
             "LSTM 2 x 512 alone, 32 x 64, its gradients", "recurrence", "rnn", "float32", 32, **LSTM
         )
     ],
-    "marian": _pretrain(PAIRS, "marian"),
+    "transformer": _pretrain(PAIRS, "transformer"),
     "finetune": [
         Work(FINETUNE.format(what), "finetune", "bert", "float32", 16, **more)
         for what, more in (
@@ -110,7 +110,7 @@ WORKS = {
         )
     ],
     "translate": [
-        Work(TRANSLATE.format(how), "translate", "marian", "float32", 8, beams=beams)
+        Work(TRANSLATE.format(how), "translate", "transformer", "float32", 8, beams=beams)
         for how, beams in (("greedy decoding", 1), ("a beam of 4", 4))
     ],
     "decode": [
@@ -163,7 +163,7 @@ def batches(work: Work, count: int = 8) -> list[dict[str, np.ndarray]]:
     drawn = [tokens(work, length, seed) for seed in range(count)]
     if work.model == "gpt2":
         return [{"tokens": words} for words in drawn]
-    corrupts = {"t5": _cut, "albert": _pair, "marian": _translate, "rnn": _window}
+    corrupts = {"t5": _cut, "albert": _pair, "transformer": _translate, "rnn": _window}
     corrupt = corrupts.get(work.model, _mask)
     return [corrupt(work, words, seed) for seed, words in enumerate(drawn)]
 

@@ -21,6 +21,7 @@ from train.finetuning.tasks.task import Made
 from train.optimization import schedules
 from zoo.inference.batching import Row, pad
 from zoo.models import bert
+from zoo.params import flatten
 
 TASK = task.named("sentence")
 
@@ -37,7 +38,7 @@ def build(work: Work, folder: Path, variant: str) -> tuple[dict, Run]:
     total, weight = TASK.loss(logits_BC, jnp.array(classes[: work.rows]), first.documents)
 
     schedule = schedules.constant(1.0)
-    paths = list(zoo.huggingface.flatten(params))
+    paths = list(flatten(params))
     groups = unfreezing.groups(paths, bert.GROUPS)
     trained = [path for group in groups[-work.trained :] for path in group]
     rates = dict.fromkeys(paths, shared.LEARNING_RATE)

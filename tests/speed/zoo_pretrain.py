@@ -34,7 +34,7 @@ def objective(work: Work):
         return Spans(work.vocab_size - 1, shared.END)
     if work.model == "rnn":
         return Carried(end_of_document=0)
-    if work.model == "marian":
+    if work.model == "transformer":
         return Translated(start=0, end=shared.END)
     kinds = {"albert": OrderedPairs, "electra": Replaced}
     rate = work.predictions / work.max_length
@@ -52,7 +52,7 @@ def examples(work: Work, batch: dict) -> dict[str, np.ndarray]:
     if work.model == "rnn":
         whole = {"tokens": batch["text"], "mask": np.ones(batch["text"].shape, bool)}
         return whole | {"fresh": np.zeros(work.rows, bool)}
-    if work.model == "marian":
+    if work.model == "transformer":
         length = np.full(work.rows, work.max_length - 1, np.int32)
         lengths = {"source_length": length, "target_length": length}
         return {"source": batch["tokens"], "target": batch["targets"], **lengths}

@@ -18,7 +18,7 @@ import numpy as np
 from tests.speed.work import DROPOUT, Work
 from zoo import registry
 from zoo.formats import huggingface
-from zoo.models import electra
+from zoo.models import bert, distilbert, electra
 from zoo.params import abstract, flatten, unflatten
 
 # ELECTRA's tiny size has a generator that only knows frequencies; the race has a real one.
@@ -33,7 +33,7 @@ ELECTRA = electra.Config(
 )
 
 
-NAMES = {"rnn": "lstm-lm-tiny", "marian": "transformer-tiny"}
+NAMES = {"rnn": "lstm-lm-tiny", "transformer": "transformer-tiny"}
 
 
 def sizes(work: Work, name: str, config) -> dict:
@@ -42,7 +42,7 @@ def sizes(work: Work, name: str, config) -> dict:
     found = {field: getattr(work, field) for field in shared if hasattr(config, field)}
     if name == "rnn":
         return found | {"num_layers": work.num_layers, "embed_width": work.width}
-    if name == "marian":
+    if name == "transformer":
         layers = {"num_layers": work.num_layers, "num_decoder_layers": work.num_layers}
         return found | layers | {"head_width": work.width // work.num_heads}
     return found
@@ -80,9 +80,9 @@ def write(work: Work, folder: Path) -> None:
             config, part = electra.part(params, cls, model.config)
             huggingface.write(folder / name, electra, config, part, cls=cls)
     elif work.model == "distilbert":
-        huggingface.write(folder / "student", zoo.distilbert, model.config, params)
+        huggingface.write(folder / "student", distilbert, model.config, params)
         model, params = teacher(work)
-        huggingface.write(folder / "teacher", zoo.bert, model.config, params)
+        huggingface.write(folder / "teacher", bert, model.config, params)
     else:
         architecture = registry.named(work.model)
         huggingface.write(folder, architecture, model.config, params, cls=type(model))

@@ -39,7 +39,7 @@ def data():
     return Path(folder)
 
 
-def published(source: Path, folder: Path, **names) -> Path:
+def copied(source: Path, folder: Path, **names) -> Path:
     for name, file in names.items():
         shutil.copy(source / file, folder / name.replace("__", "."))
     return folder
@@ -63,9 +63,7 @@ def test_gpt2_files_give_the_ids_of_transformers(texts, tmp_path):
 
 def test_gpt2s_own_files_give_the_published_ids(data, tmp_path):
     tokenizer = tokenizers.load(
-        published(
-            data / "vocab_gpt2", tmp_path, encoder__json="encoder.json", vocab__bpe="vocab.bpe"
-        )
+        copied(data / "vocab_gpt2", tmp_path, encoder__json="encoder.json", vocab__bpe="vocab.bpe")
     )
     assert tokenizer.get_vocab_size() == 50257
     assert tokenizer.encode("Hello world").ids == [15496, 995]
@@ -73,8 +71,8 @@ def test_gpt2s_own_files_give_the_published_ids(data, tmp_path):
 
 
 def test_robertas_own_files_give_the_published_ids(data, tmp_path):
-    published(data / "vocab_roberta", tmp_path, vocab__json="vocab.json")
-    published(data / "vocab_gpt2", tmp_path, merges__txt="vocab.bpe")  # the merges are GPT-2's
+    copied(data / "vocab_roberta", tmp_path, vocab__json="vocab.json")
+    copied(data / "vocab_gpt2", tmp_path, merges__txt="vocab.bpe")  # the merges are GPT-2's
     tokenizer = tokenizers.load(tmp_path)
     assert tokenizer.get_vocab_size() == 50265
     assert tokenizer.encode("Hello world!").ids == [0, 31414, 232, 328, 2]
@@ -105,14 +103,14 @@ def test_bert_files_give_the_ids_and_types_of_transformers(texts, tmp_path, lowe
 
 @pytest.mark.parametrize(("kind", "expected"), [("cased", "Café"), ("uncased", "cafe")])
 def test_a_bert_vocabulary_says_itself_whether_it_is_cased(data, tmp_path, kind, expected):
-    folder = published(data / "vocab_bert", tmp_path, vocab__txt=f"bert-base-{kind}-vocab.txt")
+    folder = copied(data / "vocab_bert", tmp_path, vocab__txt=f"bert-base-{kind}-vocab.txt")
     tokenizer = tokenizers.load(folder)
     assert tokenizer.encode("Café", add_special_tokens=False).tokens[0] == expected
     assert tokenizer.token_to_id("[CLS]") == 101
 
 
 def test_berts_own_files_give_the_published_ids(data, tmp_path):
-    folder = published(data / "vocab_bert", tmp_path, vocab__txt="bert-base-uncased-vocab.txt")
+    folder = copied(data / "vocab_bert", tmp_path, vocab__txt="bert-base-uncased-vocab.txt")
     assert tokenizers.load(folder).encode("Hello world").ids == [101, 7592, 2088, 102]
 
 
@@ -209,7 +207,7 @@ def test_xlnet_lowers_and_keeps_accents_as_its_config_says(texts, tmp_path):
 
 
 def test_alberts_model_gives_the_ids_of_its_released_code(data, texts, tmp_path):
-    folder = published(data / "vocab_albert", tmp_path, spiece__model="spiece.model")
+    folder = copied(data / "vocab_albert", tmp_path, spiece__model="spiece.model")
     tokenizer = tokenizers.load(folder)
     model = (folder / "spiece.model").read_bytes()
     lines = [line for text in texts for line in text.split("\n")][:600]
@@ -225,7 +223,7 @@ def test_alberts_model_gives_the_ids_of_its_released_code(data, texts, tmp_path)
 
 def test_t5s_published_model_gives_the_ids_of_sentencepiece(data, texts, tmp_path):
     sentencepiece = pytest.importorskip("sentencepiece")
-    folder = published(data / "vocab_t5", tmp_path, spiece__model="spiece.model")
+    folder = copied(data / "vocab_t5", tmp_path, spiece__model="spiece.model")
     tokenizer = tokenizers.ordinary(tokenizers.load(folder))
     processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / "spiece.model"))
     lines = [line for text in [*texts, *TRICKY] for line in text.split("\n")]
@@ -240,7 +238,7 @@ def test_t5s_published_model_gives_the_ids_of_sentencepiece(data, texts, tmp_pat
 
 
 def test_t5s_model_gives_the_published_ids(data, tmp_path):
-    folder = published(data / "vocab_t5", tmp_path, spiece__model="spiece.model")
+    folder = copied(data / "vocab_t5", tmp_path, spiece__model="spiece.model")
     ids = tokenizers.load(folder).encode("Summary of the text.").ids
     assert ids == [20698, 13, 8, 1499, 5]
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer"}')

@@ -98,7 +98,7 @@ class Fill:
         from zoo import load
         from zoo.inference import fill_mask
 
-        for predictions in fill_mask.fill(*load(self.folder), self.text, self.top):
+        for predictions in fill_mask.fill_mask(*load(self.folder), self.text, self.top):
             print("  ".join(f"{token} {probability:.3f}" for token, probability in predictions))
 
 
@@ -116,7 +116,7 @@ class Detect:
         from zoo import load
         from zoo.inference import detect_replaced
 
-        for token, probability in detect_replaced.detect(*load(self.folder), self.text):
+        for token, probability in detect_replaced.detect_replaced(*load(self.folder), self.text):
             print(f"{probability:.3f} {'*' if probability > 0.5 else ' '} {token}")
 
 

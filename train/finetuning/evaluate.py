@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import linen as nn
 
-import zoo
 from train.data.examples.tables import parse_columns
 from train.finetuning.settings import TaskName
 from train.finetuning.tasks.registry import TASKS
-from train.finetuning.tasks.task import LabelledRow, Task, encode
-from train.finetuning.transfer import LoadedModel
+from train.finetuning.tasks.task import LabelledRow, Task, encode, labels_of
 from zoo import registry
+from zoo.checkpoints.load import Loaded, load
 
 Metrics = dict[str, float]
 
@@ -40,16 +39,17 @@ class Evaluation(NamedTuple):
 
 def evaluate(
     task: Task,
-    loaded: LoadedModel,
+    loaded: Loaded,
     examples: Sequence,
     rows: Sequence[Sequence[LabelledRow]],
     batch_size: int = 32,
 ) -> Evaluation:
     """Return the evaluation of a model on examples, given their rows."""
     predictions = task.predict(loaded, examples, rows, batch_size)
-    metrics = task.score(examples, predictions, loaded.labels)
+    labels = labels_of(loaded.model)
+    metrics = task.score(examples, predictions, labels)
     fields = [task.to_json(*pair) for pair in zip(examples, predictions, strict=True)]
-    return Evaluation(metrics, fields, loaded.labels)
+    return Evaluation(metrics, fields, labels)
 
 
 def evaluate_folder(
@@ -71,7 +71,7 @@ def evaluate_folder(
     Raises:
       ValueError: If the model cannot do the task, or a label is not one of the model's.
     """
-    loaded = LoadedModel(*zoo.load(folder))
+    loaded = load(folder)
     task = TASKS[task_name or task_of(loaded.model)]
     examples, notes = task.read(Path(path), parse_columns(columns))
     rows = encode(task, loaded, examples, loaded.model.config.max_length)
@@ -80,7 +80,7 @@ def evaluate_folder(
 
 def task_of(model: nn.Module) -> TaskName:
     """Return the kind of task that a model was fine-tuned to."""
-    classes = registry.named(registry.name_of(model)).TASKS
+    classes = registry.of(model).TASKS
     head = next((name for name, cls in classes.items() if type(model) is cls), None)
     if head is None:
         raise ValueError(f"a {type(model).__name__} is not fine-tuned to a task: see zoo finetune")

@@ -31,11 +31,11 @@ def range_test(
 
     As fast.ai has it, the test stops when the loss is four times the lowest one.
     """
-    loaded = loop.load(folder, task, task.labels(examples, labels), settings)
+    loaded, new_paths = loop.load(folder, task, task.labels(examples, labels), settings)
     length = min(settings.length, loaded.model.config.max_length)
     rows = [row for some in encode(task, loaded, examples, length) for row in some]
-    inputs = loop.prepare(loaded, rows, settings)
-    replicas = seeds.replicate(loaded, inputs.order.seeds)
+    inputs = loop.prepare(loaded.model, rows, settings)
+    replicas = seeds.replicate(loaded, new_paths, inputs.order.seeds)
     paths = [*replicas.trained, *replicas.shared]
     replicas = seeds.unfreeze(replicas, paths, settings.seeds)
     schedule = lambda step: low * (high / low) ** (step / (steps - 1))

@@ -18,10 +18,10 @@ from train.finetuning.evaluate import Metrics, best_run, evaluate
 from train.finetuning.seeds import Replicas
 from train.finetuning.settings import Settings
 from train.finetuning.tasks.task import LabelledRow, Task, encode
-from train.finetuning.transfer import LoadedModel
 from train.reporting.progress import Report
 from zoo import registry
 from zoo.checkpoints import model_folder
+from zoo.checkpoints.load import Loaded
 from zoo.contracts import ClassifierWithLanguageModel, TrunkWithHead
 from zoo.params import flatten
 
@@ -52,13 +52,14 @@ def finetune(
     Raises:
       ValueError: If data, folder and settings do not fit.
     """
-    loaded = load(folder, task, task.labels(data["train"], labels), settings)
+    loaded, new_paths = load(folder, task, task.labels(data["train"], labels), settings)
     length = min(settings.length, loaded.model.config.max_length)
     rows = {name: encode(task, loaded, examples, length) for name, examples in data.items()}
     parts = split_runs(loaded, settings, length)
     params = []
     for number, part in enumerate(parts):
-        replicas = train(loaded, task, rows["train"], out, part, (number, len(parts)))
+        runs = seeds.replicate(loaded, new_paths, range(part.seed, part.seed + part.seeds))
+        replicas = train(loaded.model, runs, task, rows["train"], out, part, (number, len(parts)))
         params += [replicas.params(run) for run in range(part.seeds)]
     metrics = {
         name: [
@@ -77,10 +78,10 @@ def finetune(
 
 def load(
     folder: str | Path, task: Task, labels: Sequence[str] | None, settings: Settings
-) -> LoadedModel:
-    """Return the model to fine-tune: pretrained, or with all parameters new."""
+) -> tuple[Loaded, list[str]]:
+    """Return the model to fine-tune, and the paths of its new parameters."""
     key = jax.random.key(settings.seed)
-    loaded = transfer.load_for_task(folder, task.head, labels, key=key)
+    loaded, new_paths = transfer.load_for_task(folder, task.head, labels, key=key)
     if loaded.tokenizer is None:
         raise ValueError(f"{folder} has no tokenizer to encode texts with")
     if settings.auxiliary and not isinstance(loaded.model, ClassifierWithLanguageModel):
@@ -93,14 +94,14 @@ def load(
     if settings.scratch:
         if settings.unfreeze != "all":
             raise ValueError(f"--scratch has no use for --unfreeze {settings.unfreeze}: use all")
-        loaded = loaded._replace(new_paths=list(flatten(loaded.params)))
+        new_paths = list(flatten(loaded.params))
     if settings.dropout is not None:
         config = replace(loaded.model.config, dropout=settings.dropout)
         loaded = loaded._replace(model=type(loaded.model)(config))
-    return loaded
+    return loaded, new_paths
 
 
-def split_runs(loaded: LoadedModel, settings: Settings, length: int) -> list[Settings]:
+def split_runs(loaded: Loaded, settings: Settings, length: int) -> list[Settings]:
     """Return the runs in as few parts as memory allows, to be trained one after the other."""
     at_once = settings.parallel_runs or jax.device_count() * seeds.max_runs(
         loaded.model, loaded.params, settings.batch, length
@@ -117,17 +118,18 @@ class Inputs(NamedTuple):
     order: Epochs
 
 
-def prepare(loaded: LoadedModel, rows: Sequence[LabelledRow], settings: Settings) -> Inputs:
+def prepare(model: nn.Module, rows: Sequence[LabelledRow], settings: Settings) -> Inputs:
     """Return the inputs of a fine-tuning."""
     target_length = lambda target: len(target) if isinstance(target, list) else 0
     lengths = [max(len(each.row.tokens), target_length(each.target)) for each in rows]
     runs = range(settings.seed, settings.seed + settings.seeds)
-    order = epochs(lengths, loaded.model.config.max_length, settings.batch, runs)
+    order = epochs(lengths, model.config.max_length, settings.batch, runs)
     return Inputs(seeds.stack(rows, max(order.buckets)), order)
 
 
 def train(
-    loaded: LoadedModel,
+    model: nn.Module,
+    replicas: Replicas,
     task: Task,
     rows: Sequence[Sequence[LabelledRow]],
     out: str | Path,
@@ -137,7 +139,8 @@ def train(
     """Train all runs at once, stage by stage, and return their parameters.
 
     Args:
-      loaded: The model to start from.
+      model: The model.
+      replicas: The initial parameters of the runs.
       task: What to learn.
       rows: The rows of every training example.
       out: The folder for the log.
@@ -145,16 +148,16 @@ def train(
       part: Which part of all runs this is, and of how many.
     """
     flat = [labelled for some in rows for labelled in some]
-    arrays, order = prepare(loaded, flat, settings)
-    groups = unfreezing.groups(list(flatten(loaded.params)), _architecture(loaded.model).GROUPS)
-    text = settings.learning_rate or default_learning_rate(loaded.model)
+    arrays, order = prepare(model, flat, settings)
+    paths = [*replicas.trained, *replicas.shared]
+    groups = unfreezing.groups(paths, registry.of(model).GROUPS)
+    text = settings.learning_rate or default_learning_rate(model)
     rates = unfreezing.learning_rates(text, len(groups), settings.layer_decay)
     by_path = {path: rate for group, rate in zip(groups, rates, strict=True) for path in group}
     stages = unfreezing.STRATEGIES[settings.unfreeze](len(groups), settings.epochs)
     ends = np.ceil(np.cumsum([stage.epochs for stage in stages]) * order.steps).astype(int)
     tokens = int(arrays["documents"].sum()) // order.steps * settings.seeds
     before = part[0] * int(ends[-1])
-    replicas = seeds.replicate(loaded, order.seeds)
     with Report(out, part[1] * int(ends[-1]), tokens, first_step=before) as report:
         for stage, first, end in zip(stages, (0, *ends[:-1]), ends, strict=True):
             if end == first:
@@ -163,17 +166,15 @@ def train(
             replicas = seeds.unfreeze(replicas, trained, settings.seeds)
             inputs = Inputs(arrays, order)
             head_only = stage.first == len(groups) - 1
-            if head_only and not settings.auxiliary and isinstance(loaded.model, TrunkWithHead):
+            if head_only and not settings.auxiliary and isinstance(model, TrunkWithHead):
                 # The trunk is frozen, so its features are the same in every epoch.
                 longest = arrays["tokens"].shape[1]
-                features = seeds.frozen_features(loaded.model, replicas.params(0), flat, longest)
+                features = seeds.frozen_features(model, replicas.params(0), flat, longest)
                 inputs = Inputs(arrays | {"features": features}, order)
             schedule = unfreezing.SCHEDULES[settings.schedule](int(end - first))
             optimizer = unfreezing.optimizer(schedule, by_path, settings.weight_decay)
             steps = range(int(first), int(end))
-            run = updates(
-                loaded.model, replicas, task, optimizer, inputs, steps, settings.auxiliary
-            )
+            run = updates(model, replicas, task, optimizer, inputs, steps, settings.auxiliary)
             for number, after, losses_S in run:
                 replicas = after
                 if (number + 1) % REPORT_EVERY == 0 or number + 1 == end:
@@ -211,15 +212,11 @@ def default_learning_rate(model: nn.Module) -> str:
     return "5e-5" if model.config.width >= 512 else "3e-4"
 
 
-def write(out: str | Path, loaded: LoadedModel) -> None:
+def write(out: str | Path, loaded: Loaded) -> None:
     """Write a model folder."""
     name, cls = registry.name_of(loaded.model), type(loaded.model).__name__
     config = loaded.model.config
     model_folder.write(out, name, config, loaded.params, loaded.tokenizer, cls)
-
-
-def _architecture(model: nn.Module):
-    return registry.named(registry.name_of(model))
 
 
 def _finite(losses_S: jax.Array, number: int) -> float:

@@ -16,8 +16,8 @@ from flax import linen as nn
 
 from train.devices import placement
 from train.finetuning.tasks.task import IGNORED, LabelledRow, Task
-from train.finetuning.transfer import LoadedModel
 from train.objectives.cross_entropy import cross_entropy
+from zoo.checkpoints.load import Loaded
 from zoo.contracts import TrunkWithHead
 from zoo.inference.batching import batches, pad
 from zoo.layers.embedding import Scores
@@ -65,13 +65,13 @@ def max_runs(model: nn.Module, params: chex.ArrayTree, rows: int, length: int) -
     return max(1, int(placement.memory() // run))
 
 
-def replicate(loaded: LoadedModel, seeds: Sequence[int]) -> Replicas:
+def replicate(loaded: Loaded, new_paths: Sequence[str], seeds: Sequence[int]) -> Replicas:
     """Return runs that share all parameters but the new ones, initialized from their seeds."""
     initial = [
         flatten(loaded.model.init(jax.random.key(seed), jnp.zeros((1, 8), jnp.int32))["params"])
         for seed in seeds
     ]
-    trained = {path: jnp.stack([each[path] for each in initial]) for path in loaded.new_paths}
+    trained = {path: jnp.stack([each[path] for each in initial]) for path in new_paths}
     shared = {path: x for path, x in flatten(loaded.params).items() if path not in trained}
     return Replicas(trained, shared)
 

@@ -21,6 +21,7 @@ from train.recipes.recipe import Recipe, Task
 from train.step import add_up, cast, make_evaluate
 from zoo import registry
 from zoo.checkpoints import arrays
+from zoo.contracts import MaskedLanguageModel
 from zoo.params import flatten
 from zoo.tokenizers import fingerprint
 
@@ -36,7 +37,7 @@ def distilled(recipe: Recipe, folder) -> Recipe:
         recipe = replace(recipe, config=recipe.of_teacher(teacher.config))
     student = registry.named(recipe.architecture).Model(recipe.config)
     for model, name in ((teacher, folder), (student, recipe.name)):
-        if not hasattr(model, "masked_scores"):
+        if not isinstance(model, MaskedLanguageModel):
             raise ValueError(
                 f"{name} is a {type(model).__name__}, which does not predict hidden words: "
                 "teacher and student both have to"

@@ -39,7 +39,14 @@ def six_layers() -> Recipe:
     """The six-layer student of any BERT: `zoo pretrain distilbert-six-layers --teacher FOLDER`."""
     base = published("distilbert-six-layers", "distilbert", distilbert.Config())
     fit = lambda c: distilbert.Config(
-        c.vocab_size, c.max_length, 6, c.num_heads, c.width, c.mlp_width, c.head_width, c.dropout
+        vocab_size=c.vocab_size,
+        max_length=c.max_length,
+        num_layers=6,
+        num_heads=c.num_heads,
+        width=c.width,
+        mlp_width=c.mlp_width,
+        head_width=c.head_width,
+        dropout=c.dropout,
     )
     return replace(base, of_teacher=fit)
 

@@ -132,7 +132,7 @@ def transformer_published(name: str, steps: int, average: int) -> Recipe:
 def _recipe(name, architecture, smoothing: float = 0.0, **fields) -> Recipe:
     return Recipe(
         name=name,
-        architecture=architecture.published(architecture.Config())["model_type"],
+        architecture=architecture.__name__.rpartition(".")[2],
         config=architecture.SIZES[name],
         make_tokenizer=train_tokenizer.pairs,
         end_of_document=None,

@@ -1,118 +1,165 @@
 """Load a model folder, ours or Hugging Face's, and export one."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from zoo import registry, tokenizers
 from zoo.checkpoints import model_folder
+from zoo.contracts import Composite
 from zoo.formats import huggingface
 from zoo.params import abstract, flatten
+from zoo.tokenizers import Sides, Tokenizer
 
-# Names that older model folders have.
+# Names of architectures in model folders of earlier versions.
 RENAMED = {"marian": "transformer", "t5v1_1": "t5_v1_1"}
 
 
-def load(folder, *, cls=None, new=(), ignore=(), key=None):
-    """Loads a model folder, ours or Hugging Face's: (model, params, tokenizer).
+class Loaded(NamedTuple):
+    """A model, its parameters and its tokenizer, or None where the folder has none."""
 
-    `cls` names the class to load it as, such as "ElectraGenerator"; None: what the folder holds.
-    Every parameter must be found and every tensor used, else ValueError says which is not. `new`
-    names the parameters, by the beginning of their path, that a published folder may lack and that
-    are then drawn from `key`; `ignore` the published tensors, by the beginning of their name, to
-    leave out. The tokenizer is None where the folder has none. Nothing is downloaded.
+    model: nn.Module
+    params: dict
+    tokenizer: Tokenizer | Sides | None
+
+
+def load(
+    folder: str | os.PathLike,
+    *,
+    cls: str | None = None,
+    new: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    key: chex.PRNGKey | None = None,
+) -> Loaded:
+    """Load a model folder, ours or Hugging Face's. Nothing is downloaded.
+
+    Every parameter must be found and every tensor used.
+
+    Args:
+      folder: The folder.
+      cls: The class to load it as, such as "ElectraGenerator"; None: what the folder holds.
+      new: Parameters, by the beginning of their path, that a published folder may lack and that are
+        then drawn from `key`.
+      ignore: Published tensors, by the beginning of their name, to leave out.
+      key: Needed where parameters are drawn.
+
+    Raises:
+      ValueError: with every parameter that is missing, surplus or misshapen.
     """
     folder = Path(folder)
-    architecture, held = held_in(folder)
-    made = _cls(architecture, cls) or held
-    if (folder / "config.json").exists():
-        if made not in architecture.MODELS.values():
-            raise ValueError(f"{folder}: no published folder holds a whole {made.__name__}")
-        config, params = huggingface.read(
-            folder, architecture, made, new=new, ignore=ignore, key=key
-        )
+    held = held_class(folder)
+    wanted = held if cls is None else _named_class(held, cls)
+    if is_published(folder):
+        known = huggingface.find(huggingface.read_config(folder))
+        if wanted not in known.classes.values():
+            raise ValueError(f"{folder}: no published folder holds a whole {wanted.__name__}")
+        config, params = huggingface.read(folder, known, wanted, new=new, ignore=ignore, key=key)
     else:
-        config, params = architecture.Config(**own_config(folder)), model_folder.read(folder)
-        if made is not held and hasattr(architecture, "part"):
-            config, params = architecture.part(params, made, config)
-        _check_shapes(folder, made(config), params)
-    return made(config), jax.tree.map(jnp.asarray, params), words_of(folder, config)
+        config, params = own_config(folder), model_folder.read(folder)
+        if wanted is not held and isinstance(held(config), Composite):
+            config, params = held.part(wanted, config, params)
+        _check_shapes(folder, wanted(config), params)
+    params = jax.tree.map(jnp.asarray, params)
+    return Loaded(wanted(config), params, load_tokenizer(folder, config))
 
 
-def held_in(folder):
-    """The architecture of a model folder, and the class that it holds."""
-    if (folder / "config.json").exists():
-        fields = huggingface.read_config(folder)
-        architecture = _architecture(fields.get("model_type"))
-        if hasattr(architecture, "variant"):  # of several releases under one model_type
-            architecture = registry.ARCHITECTURES[architecture.variant(fields)]
-        named = next(iter(fields.get("architectures", ())), None)
-        return architecture, architecture.MODELS.get(
-            named, next(iter(architecture.MODELS.values()))
-        )
+def is_published(folder: str | os.PathLike) -> bool:
+    """Return whether a folder is Hugging Face's."""
+    return Path(folder, "config.json").exists()
+
+
+def held_class(folder: str | os.PathLike) -> type[nn.Module]:
+    """Return the class of the model in a folder."""
+    if is_published(folder):
+        published = huggingface.read_config(folder)
+        known = huggingface.find(published)
+        named = next(iter(published.get("architectures") or ()), None)
+        return known.classes.get(named, next(iter(known.classes.values())))
     manifest = model_folder.manifest(folder)
-    architecture = _architecture(manifest["architecture"])
-    return architecture, _cls(architecture, manifest["class"]) or architecture.Model
+    architecture = _architecture(manifest)
+    name = manifest["class"]
+    return architecture.Model if name is None else _named_class(architecture.Model, name)
 
 
-def own_config(folder) -> dict:
-    """The fields of the config in model.json, as they were before JSON made lists of tuples."""
-    fields = model_folder.manifest(folder)["config"]
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+def own_config(folder: str | os.PathLike) -> Any:
+    """Return the config in a model.json; JSON made lists of its tuples."""
+    manifest = model_folder.manifest(folder)
+    fields = manifest["config"].items()
+    values = {name: tuple(x) if isinstance(x, list) else x for name, x in fields}
+    return _architecture(manifest).Config(**values)
 
 
-def words_of(folder, config):
-    """The tokenizer of a folder, or None; ValueError where it has more words than the model."""
+def load_tokenizer(folder: str | os.PathLike, config: Any) -> Tokenizer | Sides | None:
+    """Return the tokenizer of a folder, or None; ValueError if its vocabulary is too large."""
     try:
-        words = tokenizers.load(folder)
+        tokenizer = tokenizers.load(folder)
     except FileNotFoundError:
-        words = None
-    if words is not None and words.get_vocab_size() > config.vocab_size:
-        count = words.get_vocab_size()
+        return None
+    size = tokenizer.get_vocab_size()
+    if size > config.vocab_size:
         raise ValueError(
-            f"{folder}: the tokenizer has {count} words, the model {config.vocab_size}"
+            f"{folder}: the tokenizer has a vocabulary of {size}, the model {config.vocab_size}"
         )
-    return words
+    return tokenizer
 
 
-def export(folder, out, cls=None) -> None:
-    """Writes a model folder as a Hugging Face folder, which transformers loads.
+def export(folder: str | os.PathLike, out: str | os.PathLike, cls: str | None = None) -> None:
+    """Write a model folder as a Hugging Face folder, which transformers loads.
 
-    `cls` as in `load`; of a model that has no published form as a whole, None takes the first of
-    its parts.
+    Args:
+      folder: The model folder.
+      out: The folder to write.
+      cls: The class to export it as; None: that of the folder, or the first part of a model that is
+        published in parts only.
+
+    Raises:
+      ValueError: if the model has no published form.
     """
-    model, params, words = load(folder, cls=cls)
-    held = registry.named(registry.name_of(model))
-    if type(model) not in held.MODELS.values():
-        return export(folder, out, next(iter(held.MODELS.values())).__name__)
+    held = held_class(folder) if cls is None else _named_class(held_class(folder), cls)
+    known = huggingface.find_class(held)
+    if known is None:
+        parts = [c for c in registry.classes(registry.of(held)) if huggingface.find_class(c)]
+        if not parts:
+            raise ValueError(
+                f"transformers has no {held.__name__}: {folder} stays a model folder of zoo"
+            )
+        return export(folder, out, parts[0].__name__)
+    model, params, tokenizer = load(folder, cls=held.__name__)
     fields = {}
-    if words is not None:
-        tokenizers.save(words, out)
-        normalizer = tokenizers.sides(words).source.normalizer
-        if hasattr(normalizer, "lowercase"):  # else transformers would lower-case by itself
-            fields["do_lower_case"] = normalizer.lowercase
-    huggingface.write(out, held, model.config, params, fields, type(model))
+    if tokenizer is not None:
+        tokenizers.save(tokenizer, out)
+        lowercase = tokenizers.lowercase(tokenizer)
+        if lowercase is not None:  # else transformers would lower-case by itself
+            fields["do_lower_case"] = lowercase
+    huggingface.write(out, known, model, params, tokenizer, fields)
 
 
-def _architecture(name: str):
+def _architecture(manifest: dict) -> registry.Architecture:
+    name = manifest["architecture"]
     return registry.named(RENAMED.get(name, name))
 
 
-def _cls(architecture, name: str | None):
-    classes = {cls.__name__: cls for cls in (architecture.Model, *architecture.MODELS.values())}
-    if name is not None and name not in classes:
+def _named_class(held: type[nn.Module], name: str) -> type[nn.Module]:
+    """Return the class of a name in the architecture of another."""
+    classes = {cls.__name__: cls for cls in registry.classes(registry.of(held))}
+    if name not in classes:
         raise ValueError(f"there is no class {name!r} here, but {', '.join(classes)}")
-    return classes.get(name)
+    return classes[name]
 
 
-def _check_shapes(folder, model, params) -> None:
-    wanted = {p: x.shape for p, x in flatten(abstract(model)).items()}
-    found = {p: x.shape for p, x in flatten(params).items()}
+def _check_shapes(folder: Path, model: nn.Module, params: dict) -> None:
+    expected = {p: x.shape for p, x in flatten(abstract(model)).items()}
+    held = {p: x.shape for p, x in flatten(params).items()}
     wrong = [
-        f"{path} has shape {found.get(path)}, not {wanted.get(path)}"
-        for path in sorted(wanted.keys() | found.keys())
-        if wanted.get(path) != found.get(path)
+        f"{path} has shape {held.get(path)}, not {expected.get(path)}"
+        for path in sorted(expected.keys() | held.keys())
+        if expected.get(path) != held.get(path)
     ]
     if wrong:
         raise ValueError(f"{folder} does not fit its own config: " + "; ".join(wrong))

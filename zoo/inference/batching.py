@@ -134,8 +134,7 @@ def check_rows(rows: Sequence[Row], model: nn.Module) -> None:
 
 def check_task(model: nn.Module, tokenizer: Tokenizer | None, task: str) -> None:
     """Raise ValueError unless the model is for a task, a key of TASKS, and has a tokenizer."""
-    classes = [getattr(each, "TASKS", {}).get(task, ()) for each in registry.ARCHITECTURES.values()]
-    if not any(isinstance(model, cls) for cls in classes):
+    if type(model) is not registry.of(model).TASKS.get(task):
         raise ValueError(
             f"{type(model).__name__} does not {DOES[task]}: make a model that does with "
             f"`zoo finetune ... --task {task}`"

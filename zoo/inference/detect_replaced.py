@@ -3,8 +3,10 @@
 import jax
 import numpy as np
 
+from zoo.contracts import ReplacedTokenDetector
 
-def detect(model, params, tokenizer, text: str) -> list[tuple[str, float]]:
+
+def detect_replaced(model, params, tokenizer, text: str) -> list[tuple[str, float]]:
     """Every piece of the text as the tokenizer cuts it, and the probability that it was replaced.
 
     Raises ValueError where the text is empty or longer than the model takes, or the model is none
@@ -12,7 +14,7 @@ def detect(model, params, tokenizer, text: str) -> list[tuple[str, float]]:
     """
     if tokenizer is None:
         raise ValueError("the model folder has no tokenizer, so there is no text to look at")
-    if not hasattr(model, "detect"):
+    if not isinstance(model, ReplacedTokenDetector):
         raise ValueError(
             f"{type(model).__name__} does not detect replaced words: give an ELECTRA that has its "
             "discriminator"

@@ -3,10 +3,12 @@
 import jax
 import numpy as np
 
+from zoo.contracts import MaskFiller
+
 MASKS = ("[MASK]", "<mask>")
 
 
-def fill(model, params, tokenizer, text: str, top: int = 5) -> list[list[tuple[str, float]]]:
+def fill_mask(model, params, tokenizer, text: str, top: int = 5) -> list[list[tuple[str, float]]]:
     """For each mask in the text, the likeliest words and their probabilities.
 
     Raises ValueError where the text has no mask, is longer than the model takes, or the model is
@@ -15,7 +17,7 @@ def fill(model, params, tokenizer, text: str, top: int = 5) -> list[list[tuple[s
     if tokenizer is None:
         raise ValueError("the model folder has no tokenizer, so there is no text to fill")
     mask = next((i for m in MASKS if (i := tokenizer.token_to_id(m)) is not None), None)
-    if mask is None or not hasattr(model, "fill"):
+    if mask is None or not isinstance(model, MaskFiller):
         raise ValueError(f"{type(model).__name__} does not fill masks: give a masked model")
     name = tokenizer.id_to_token(mask)
     for other in MASKS:

@@ -8,8 +8,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from zoo.inference import generate
-from zoo.inference.generate import ENDS
+from zoo.contracts import EncoderDecoder
+from zoo.inference.beam_search import beam_search
+from zoo.inference.generate import generate
+from zoo.inference.length_buckets import bucket
+from zoo.inference.prompts import ENDS, UNLIMITED, check_beams, encode_source, end_token
 from zoo.tokenizers import sides
 
 ROWS = 32  # texts translated at once
@@ -21,24 +24,24 @@ def translate(
 ) -> list[str]:
     """The translation of each text, in the order of the texts.
 
-    `beams` 1 takes the likeliest word each time; else as generate.beam, with its `penalty`. Texts
-    on one rung of lengths are translated together. Raises ValueError for an empty text.
+    `beams` 1 takes the likeliest word each time; else as `beam_search`, with its `penalty`. Texts
+    of one length bucket are translated together. Raises ValueError for an empty text.
     """
-    end = end_of(model, tokenizer)
-    generate.check_width(model, beams)
-    sources = [encode(tokenizer, text, end) for text in texts]
-    rungs = [generate.rung(len(source)) for source in sources]
+    end = _end_of(model, tokenizer)
+    check_beams(model, beams)
+    sources = [encode_source(tokenizer, text, end) for text in texts]
+    buckets = [bucket(len(source), UNLIMITED) for source in sources]
     found = {}
-    for places in _batches(rungs, rows):
+    for places in _batches(buckets, rows):
         prompts = [sources[place] for place in places]
         # All batches have as many rows, so that they share their programs.
         prompts += prompts[-1:] * (min(rows, len(texts)) - len(places))
-        length = rungs[places[0]] + MORE
+        length = buckets[places[0]] + MORE
         if beams == 1:
-            new = generate.generate(model, params, prompts, length=length, end=end, temperature=0)
+            new = generate(model, params, prompts, length=length, end=end, temperature=0)
         else:
-            best = generate.beam(
-                model, params, prompts, length=length, end=end, width=beams, penalty=penalty
+            best = beam_search(
+                model, params, prompts, length=length, end=end, beams=beams, penalty=penalty
             )
             new = [row[0][0] for row in best]
         found |= dict(zip(places, new, strict=False))
@@ -47,10 +50,10 @@ def translate(
     ]
 
 
-def _batches(rungs, rows: int):
-    """The places that stand on one rung, at most so many at a time."""
-    for rung in sorted(set(rungs)):
-        places = [place for place, found in enumerate(rungs) if found == rung]
+def _batches(buckets, rows: int):
+    """The places of one length bucket, at most so many at a time."""
+    for length in sorted(set(buckets)):
+        places = [place for place, other in enumerate(buckets) if other == length]
         for start in range(0, len(places), rows):
             yield places[start : start + rows]
 
@@ -59,12 +62,12 @@ def candidates(
     model, params, tokenizer, text: str, best: int, *, beams: int = 4, penalty: float = 1.0
 ) -> list[tuple[str, float]]:
     """The `best` translations of one text that a beam finds, with their scores, the best first."""
-    end = end_of(model, tokenizer)
-    generate.check_width(model, beams)
-    source = encode(tokenizer, text, end)
-    settings = {"end": end, "width": beams, "penalty": penalty, "best": best}
-    length = generate.rung(len(source)) + MORE
-    (found,) = generate.beam(model, params, [source], length=length, **settings)
+    end = _end_of(model, tokenizer)
+    check_beams(model, beams)
+    source = encode_source(tokenizer, text, end)
+    settings = {"end": end, "beams": beams, "penalty": penalty, "best": best}
+    length = bucket(len(source), UNLIMITED) + MORE
+    (found,) = beam_search(model, params, [source], length=length, **settings)
     return [(tokenizer.decode(ids, skip_special_tokens=False), score) for ids, score in found]
 
 
@@ -83,9 +86,12 @@ def attention(model, params, tokenizer, source: str, target: str) -> list[Attent
     A row of the target is the word that is written from what is looked at. Raises ValueError where
     the model has no attention.
     """
-    end, both = end_of(model, tokenizer), sides(tokenizer)
-    reads, writes = encode(both.source, source, end), encode(both.target, target, end)
-    start = start_of(model)
+    end, both = _end_of(model, tokenizer), sides(tokenizer)
+    reads, writes = (
+        encode_source(both.source, source, end),
+        encode_source(both.target, target, end),
+    )
+    start = model.start_token
     _, found = model.apply(
         {"params": params},
         jnp.array([reads]),
@@ -94,7 +100,8 @@ def attention(model, params, tokenizer, source: str, target: str) -> list[Attent
     )
     if not found:
         raise ValueError(
-            f"a {type(model).__name__} squeezes its source into one state: it has no attention"
+            f"a {type(model).__name__} encodes the source into a single vector, so there is no "
+            "attention to draw"
         )
     read = [both.source.id_to_token(i) for i in reads]
     start, *written = (both.target.id_to_token(i) for i in (start, *writes))
@@ -131,31 +138,18 @@ def _by_number(name: str):
     return (stem, int(number)) if number.isdigit() else (name, -1)
 
 
-def end_of(model, tokenizer) -> int:
+def _end_of(model, tokenizer) -> int:
     """The token that ends a text; ValueError for a model that does not translate."""
-    if not hasattr(model, "encode"):
-        raise ValueError(f"a {type(model).__name__} has no encoder: it writes on, see zoo generate")
+    if not isinstance(model, EncoderDecoder):
+        raise ValueError(f"a {type(model).__name__} has no encoder: try zoo generate")
     if tokenizer is None:
         raise ValueError("the model folder has no tokenizer, so it takes token ids only")
     return end_id(tokenizer)
 
 
-def start_of(model) -> int:
-    """The token that stands before every target; T5 always takes its padding, 0."""
-    return getattr(model.config, "start", 0)
-
-
 def end_id(tokenizer) -> int:
     """The token that ends a text; ValueError where the tokenizer has none."""
-    known = [i for name in ENDS if (i := tokenizer.token_to_id(name)) is not None]
-    if not known:
+    end = end_token(tokenizer)
+    if end is None:
         raise ValueError(f"the tokenizer has no token that ends a text: none of {', '.join(ENDS)}")
-    return known[0]
-
-
-def encode(tokenizer, text: str, end: int) -> list[int]:
-    """The tokens of a text, and its end; ValueError for an empty one."""
-    found = tokenizer.encode(text, add_special_tokens=False).ids
-    if not found:
-        raise ValueError("there is nothing to translate in an empty text")
-    return [*found, end]
+    return end

@@ -18,6 +18,16 @@ def gelu_tanh(x):
     return nn.gelu(x, approximate=True)
 
 
+# By the names that configs have; "swish" is the older name of "silu".
+ACTIVATIONS = {
+    "relu": nn.relu,
+    "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
+    "silu": nn.silu,
+    "swish": nn.silu,
+}
+
+
 class FeedForward(nn.Module):
     """Two maps with a bend between them: x_BLD -> x_BLD."""
 

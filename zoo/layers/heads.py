@@ -13,20 +13,11 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.formats.huggingface import LINEAR, nested
 from zoo.layers.dropout import Dropout
 from zoo.layers.linear import Dense
 
 INIT = nn.initializers.truncated_normal(0.02)
 LABELS = ("LABEL_0", "LABEL_1")  # as published folders call those that nobody named
-WEIGHTS = {
-    **nested(LINEAR, "classes", "classifier"),
-    **nested(LINEAR, "span", "qa_outputs"),
-}
-TWO_LAYERS = {
-    **nested(LINEAR, "dense", "classifier.dense"),
-    **nested(LINEAR, "projection", "classifier.out_proj"),
-}
 
 
 # What stands for a whole text: its first or last token, or all of them: x_BLD -> x_BD.

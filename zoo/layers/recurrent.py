@@ -73,16 +73,6 @@ def zeros(cell: str, width: int, batch: int) -> State:
     return (jnp.zeros((batch, width)),) * CELLS[cell].parts
 
 
-def published(ours: str, theirs: str, which: str) -> dict:
-    """The rows of a weight table for a layer: our path, torch's module and the suffix there."""
-    return {
-        f"{ours}/input/kernel": (f"{theirs}.weight_ih_{which}", "EGD -> (GD)E"),
-        f"{ours}/input/bias": (f"{theirs}.bias_ih_{which}", "GD -> (GD)"),
-        f"{ours}/recurrent/kernel": (f"{theirs}.weight_hh_{which}", "EGD -> (GD)E"),
-        f"{ours}/recurrent/bias": (f"{theirs}.bias_hh_{which}", "GD -> (GD)"),
-    }
-
-
 # Over time. Where documents are given (0 for padding, else from 1), a token that follows one of
 # another document starts from zeros, and padding leaves the state as it is.
 

@@ -89,15 +89,6 @@ class Additive(nn.Module):
 SCORES = {"dot": Dot, "scaled_dot": ScaledDot, "general": General, "additive": Additive}
 
 
-def published(ours: str, theirs: str) -> dict:
-    """The rows of a weight table for a Look: our path, and the name of its module in theirs."""
-    return {
-        f"{ours}/scores/state/kernel": (f"{theirs}.state.weight", "ED -> DE"),
-        f"{ours}/scores/source/kernel": (f"{theirs}.source.weight", "ED -> DE"),
-        f"{ours}/scores/energy/kernel": (f"{theirs}.energy.weight", "ED -> DE"),
-    }
-
-
 class Source(NamedTuple):
     """What there is to look at: keys [B, M, D], values [B, M, E], and which are real."""
 

@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.formats.huggingface import LINEAR, nested
 from zoo.layers import attention, heads, sharding
 from zoo.layers.blocks import PostNormBlock
 from zoo.layers.dropout import Dropout
@@ -45,19 +44,42 @@ class Config:
     num_segments: int = 2
     embed_width: int = 128
     num_groups: int = 1  # of layers that share their weights
+    activation: str = "gelu_tanh"
+    epsilon: float = 1e-12
     labels: tuple[str, ...] = heads.LABELS
 
 
 SIZES = {
-    "albert-tiny": Config(4096, 128, 4, 4, 256, 1024, dropout=0.0, embed_width=64),  # 1,163,970
+    "albert-tiny": Config(
+        vocab_size=4096,
+        max_length=128,
+        num_layers=4,
+        num_heads=4,
+        width=256,
+        mlp_width=1024,
+        dropout=0.0,
+        embed_width=64,
+    ),  # 1,163,970
     "albert-base-v1": Config(),  # 11,813,810
-    "albert-large-v1": Config(30000, 512, 24, 16, 1024, 4096),  # 17,847,474
-    "albert-xlarge-v1": Config(30000, 512, 24, 16, 2048, 8192, 128),  # 59,021,490
-    "albert-xxlarge-v1": Config(30000, 512, 12, 64, 4096, 16384, dropout=0.0),  # 223,158,450
+    "albert-large-v1": Config(
+        num_layers=24, num_heads=16, width=1024, mlp_width=4096
+    ),  # 17,847,474
+    "albert-xlarge-v1": Config(
+        num_layers=24, num_heads=16, width=2048, mlp_width=8192, head_width=128
+    ),  # 59,021,490
+    "albert-xxlarge-v1": Config(
+        num_heads=64, width=4096, mlp_width=16384, dropout=0.0
+    ),  # 223,158,450
     "albert-base-v2": Config(dropout=0.0),  # 11,813,810
-    "albert-large-v2": Config(30000, 512, 24, 16, 1024, 4096, dropout=0.0),  # 17,847,474
-    "albert-xlarge-v2": Config(30000, 512, 24, 16, 2048, 8192, 128, 0.0),  # 59,021,490
-    "albert-xxlarge-v2": Config(30000, 512, 12, 64, 4096, 16384, dropout=0.0),  # 223,158,450
+    "albert-large-v2": Config(
+        num_layers=24, num_heads=16, width=1024, mlp_width=4096, dropout=0.0
+    ),  # 17,847,474
+    "albert-xlarge-v2": Config(
+        num_layers=24, num_heads=16, width=2048, mlp_width=8192, head_width=128, dropout=0.0
+    ),  # 59,021,490
+    "albert-xxlarge-v2": Config(
+        num_heads=64, width=4096, mlp_width=16384, dropout=0.0
+    ),  # 223,158,450
 }
 
 EPSILON = 1e-12
@@ -206,87 +228,12 @@ class AlbertPretraining(nn.Module):
 
 
 Model = AlbertPretraining
+MODELS = (AlbertPretraining, AlbertLM)
 AlbertTagger, AlbertQuestion = heads.tagger(Albert), heads.question(Albert)
 TASKS = {
     "classification": AlbertClassifier,
     "tagging": AlbertTagger,
     "question-answering": AlbertQuestion,
 }
-MODELS = {
-    "AlbertForPreTraining": AlbertPretraining,
-    "AlbertForMaskedLM": AlbertLM,
-    "AlbertForSequenceClassification": AlbertClassifier,
-    "AlbertForTokenClassification": AlbertTagger,
-    "AlbertForQuestionAnswering": AlbertQuestion,
-}
 GROUPS = (r"trunk/(?:\w*embedding|project)", r"trunk/blocks_(\d+)/", "")
-PREFIX = "albert."
-LAYER = {
-    "attention/query/kernel": ("attention.query.weight", "DHK -> (HK)D"),
-    "attention/query/bias": ("attention.query.bias", "HK -> (HK)"),
-    "attention/key/kernel": ("attention.key.weight", "DHK -> (HK)D"),
-    "attention/key/bias": ("attention.key.bias", "HK -> (HK)"),
-    "attention/value/kernel": ("attention.value.weight", "DHK -> (HK)D"),
-    "attention/value/bias": ("attention.value.bias", "HK -> (HK)"),
-    "attention/output/kernel": ("attention.dense.weight", "HKD -> D(HK)"),
-    "attention/output/bias": "attention.dense.bias",
-    "attention_norm/scale": "attention.LayerNorm.weight",
-    "attention_norm/bias": "attention.LayerNorm.bias",
-    "mlp/up/kernel": ("ffn.weight", "DF -> FD"),
-    "mlp/up/bias": "ffn.bias",
-    "mlp/down/kernel": ("ffn_output.weight", "FD -> DF"),
-    "mlp/down/bias": "ffn_output.bias",
-    "mlp_norm/scale": "full_layer_layer_norm.weight",
-    "mlp_norm/bias": "full_layer_layer_norm.bias",
-}
-WEIGHTS = {
-    **nested(bert.EMBEDDINGS, "trunk", "albert.embeddings"),
-    **nested(LINEAR, "trunk/project", "albert.encoder.embedding_hidden_mapping_in"),
-    **nested(LAYER, "trunk/blocks_{}", "albert.encoder.albert_layer_groups.{}.albert_layers.0"),
-    **nested(LINEAR, "pooler/dense", "albert.pooler"),
-    **nested(LINEAR, "masked_head/dense", "predictions.dense"),
-    "masked_head/norm/scale": "predictions.LayerNorm.weight",
-    "masked_head/norm/bias": "predictions.LayerNorm.bias",
-    "masked_head/bias": "predictions.bias",
-    **nested(LINEAR, "order_head", "sop_classifier.classifier"),
-    **heads.WEIGHTS,
-}
-TIED = {
-    "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
-    "predictions.decoder.bias": "predictions.bias",
-}
-# Counters, kept as buffers by old versions; a pooler, kept by the releases of AlbertForMaskedLM.
-IGNORED = (r"embeddings\.(position|token_type)_ids$", r"^albert\.pooler\.")
-TOKENIZER = {
-    "tokenizer_class": "AlbertTokenizer",
-    "do_lower_case": True,
-    "unk_token": "<unk>",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "pad_token": "<pad>",
-    "mask_token": "[MASK]",
-}
 AXES = ((r"project/kernel$", (None, "fsdp")), *sharding.AXES)
-
-
-def published(c: Config) -> dict:
-    """The fields of config.json: BERT's, and these."""
-    return bert.published(c) | {
-        "model_type": "albert",
-        "num_hidden_groups": c.num_groups,
-        "inner_group_num": 1,
-        "embedding_size": c.embed_width,
-        "classifier_dropout_prob": CLASS_DROPOUT,
-        "hidden_act": "gelu_new",
-    }
-
-
-def from_published(fields: dict) -> Config:
-    """The config of a config.json, whose absent fields mean xxlarge of version 2."""
-    largest = {"vocab_size": 30000, "hidden_size": 4096, "num_attention_heads": 64}
-    largest |= {"intermediate_size": 16384, "hidden_dropout_prob": 0.0}
-    return Config(
-        **vars(bert.from_published(largest | fields)),
-        embed_width=fields.get("embedding_size", 128),
-        num_groups=fields.get("num_hidden_groups", 1),
-    )

@@ -48,8 +48,12 @@ class Config:
 
 
 SIZES = {
-    "bahdanau-tiny": Config(256, 1 << 30, 1, 192, 0.0, 128, readout_width=128),  # 1,204,480
-    "bahdanau-small": Config(4096, 1 << 30, 1, 248, 0.0, 192, readout_width=192),  # 4,325,280
+    "bahdanau-tiny": Config(
+        vocab_size=256, width=192, embed_width=128, readout_width=128
+    ),  # 1,204,480
+    "bahdanau-small": Config(
+        vocab_size=4096, width=248, embed_width=192, readout_width=192
+    ),  # 4,325,280
     "bahdanau": Config(),  # 80,451,000
 }
 
@@ -113,6 +117,11 @@ class BahdanauLM(nn.Module):
         self.trunk = Bahdanau(self.config)
         self.head = Head(self.config.vocab_size, self.config.readout_width)
 
+    @property
+    def start_token(self) -> int:
+        """The token that begins every target."""
+        return self.config.start
+
     def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
         """What the decoder has of a source: what to look at, and its first state."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)
@@ -140,62 +149,7 @@ class BahdanauLM(nn.Module):
 
 
 Model = BahdanauLM
-MODELS = {"BahdanauModel": BahdanauLM}
+MODELS = (BahdanauLM,)
 TASKS = {"text-to-text": BahdanauLM}
 GROUPS = (r"_embedding/", r"trunk/encoder/\w+_(\d+)/", "trunk/(?:begin|look|decoder)/", "")
-PREFIX = ""
-WEIGHTS = {
-    "trunk/source_embedding/embedding": "encoder.embedding.weight",
-    **recurrent.published("trunk/encoder/forward_{}", "encoder.rnn", "l{}"),
-    **recurrent.published("trunk/encoder/backward_{}", "encoder.rnn", "l{}_reverse"),
-    "trunk/begin/kernel": ("decoder.begin.weight", "ED -> DE"),
-    "trunk/begin/bias": "decoder.begin.bias",
-    "trunk/target_embedding/embedding": "decoder.embedding.weight",
-    **recurrent.published("trunk/decoder", "decoder.rnn", "l0"),
-    **seq2seq_attention.published("trunk/look", "decoder.attention"),
-    "trunk/readout/kernel": ("decoder.readout.weight", "ED -> DE"),
-    "trunk/readout/bias": "decoder.readout.bias",
-    "head/embedding": "decoder.output.weight",
-    "head/bias": "decoder.output.bias",
-}
-TIED = {}
-IGNORED = ()
-TOKENIZER = {
-    "tokenizer_class": "PreTrainedTokenizerFast",
-    "eos_token": "</s>",
-    "pad_token": "<pad>",
-    "unk_token": "<unk>",
-}
 AXES = recurrent.AXES
-
-
-def published(c: Config) -> dict:
-    """The fields of config.json."""
-    return {
-        "model_type": "bahdanau",
-        "vocab_size": c.vocab_size,
-        "embedding_size": c.embed_width,
-        "hidden_size": c.width,
-        "num_layers": c.num_layers,
-        "dropout": c.dropout,
-        "mode": c.cell,
-        "score": c.score,
-        "readout_size": c.readout_width,
-        "decoder_start_token_id": c.start,
-        "is_encoder_decoder": True,
-    }
-
-
-def from_published(fields: dict) -> Config:
-    """The config of a config.json."""
-    return Config(
-        vocab_size=fields["vocab_size"],
-        num_layers=fields["num_layers"],
-        width=fields["hidden_size"],
-        dropout=fields.get("dropout", 0.0),
-        embed_width=fields["embedding_size"],
-        cell=fields["mode"],
-        score=fields["score"],
-        start=fields["decoder_start_token_id"],
-        readout_width=fields["readout_size"],
-    )

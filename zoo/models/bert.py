@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.formats.huggingface import LINEAR, nested
 from zoo.layers import attention, heads, sharding
 from zoo.layers.blocks import PostNormBlock
 from zoo.layers.dropout import Dropout
@@ -41,25 +40,49 @@ class Config:
     head_width: int = 64
     dropout: float = 0.1
     num_segments: int = 2
+    activation: str = "gelu"
+    epsilon: float = 1e-12
     labels: tuple[str, ...] = heads.LABELS
 
 
 # The miniatures of Turc et al. (2019), https://arxiv.org/abs/1908.08962, differ only in these two.
 MINIATURES = {
-    f"bert-L{depth}-H{width}-uncased": Config(30522, 512, depth, width // 64, width, 4 * width)
+    f"bert-L{depth}-H{width}-uncased": Config(
+        num_layers=depth, num_heads=width // 64, width=width, mlp_width=4 * width
+    )
     for depth in (2, 4, 6, 8, 10, 12)
     for width in (128, 256, 512, 768)
 }
 SIZES = {
-    "bert-tiny": Config(4096, 128, 4, 4, 256, 1024, dropout=0.0),  # 4,378,114
-    "bert-shallow": Config(8192, 128, 2, 2, 128, 512, dropout=0.0),  # 1,503,746
+    "bert-tiny": Config(
+        vocab_size=4096,
+        max_length=128,
+        num_layers=4,
+        num_heads=4,
+        width=256,
+        mlp_width=1024,
+        dropout=0.0,
+    ),  # 4,378,114
+    "bert-shallow": Config(
+        vocab_size=8192,
+        max_length=128,
+        num_layers=2,
+        num_heads=2,
+        width=128,
+        mlp_width=512,
+        dropout=0.0,
+    ),  # 1,503,746
     "bert-base-uncased": Config(),  # 110,106,428
-    "bert-base-cased": Config(28996),  # 108,932,934
-    "bert-base-chinese": Config(21128),  # 102,882,442
-    "bert-base-multilingual-cased": Config(119547),  # 178,566,653
-    "bert-base-multilingual-uncased": Config(105879),  # 168,055,961
-    "bert-large-uncased": Config(30522, 512, 24, 16, 1024, 4096),  # 336,226,108
-    "bert-large-cased": Config(28996, 512, 24, 16, 1024, 4096),  # 334,661,958
+    "bert-base-cased": Config(vocab_size=28996),  # 108,932,934
+    "bert-base-chinese": Config(vocab_size=21128),  # 102,882,442
+    "bert-base-multilingual-cased": Config(vocab_size=119547),  # 178,566,653
+    "bert-base-multilingual-uncased": Config(vocab_size=105879),  # 168,055,961
+    "bert-large-uncased": Config(
+        num_layers=24, num_heads=16, width=1024, mlp_width=4096
+    ),  # 336,226,108
+    "bert-large-cased": Config(
+        vocab_size=28996, num_layers=24, num_heads=16, width=1024, mlp_width=4096
+    ),  # 334,661,958
 } | MINIATURES
 
 EPSILON = 1e-12
@@ -199,105 +222,12 @@ class BertPretraining(nn.Module):
 
 
 Model = BertPretraining
+MODELS = (BertPretraining,)
 BertTagger, BertQuestion = heads.tagger(Bert), heads.question(Bert)
 TASKS = {
     "classification": BertClassifier,
     "tagging": BertTagger,
     "question-answering": BertQuestion,
 }
-MODELS = {
-    "BertForPreTraining": BertPretraining,
-    "BertForSequenceClassification": BertClassifier,
-    "BertForTokenClassification": BertTagger,
-    "BertForQuestionAnswering": BertQuestion,
-}
 GROUPS = (r"trunk/\w*embedding", r"trunk/blocks_(\d+)/", "")
-PREFIX = "bert."
-LAYER = {
-    "attention/query/kernel": ("attention.self.query.weight", "DHK -> (HK)D"),
-    "attention/query/bias": ("attention.self.query.bias", "HK -> (HK)"),
-    "attention/key/kernel": ("attention.self.key.weight", "DHK -> (HK)D"),
-    "attention/key/bias": ("attention.self.key.bias", "HK -> (HK)"),
-    "attention/value/kernel": ("attention.self.value.weight", "DHK -> (HK)D"),
-    "attention/value/bias": ("attention.self.value.bias", "HK -> (HK)"),
-    "attention/output/kernel": ("attention.output.dense.weight", "HKD -> D(HK)"),
-    "attention/output/bias": "attention.output.dense.bias",
-    "attention_norm/scale": "attention.output.LayerNorm.weight",
-    "attention_norm/bias": "attention.output.LayerNorm.bias",
-    "mlp/up/kernel": ("intermediate.dense.weight", "DF -> FD"),
-    "mlp/up/bias": "intermediate.dense.bias",
-    "mlp/down/kernel": ("output.dense.weight", "FD -> DF"),
-    "mlp/down/bias": "output.dense.bias",
-    "mlp_norm/scale": "output.LayerNorm.weight",
-    "mlp_norm/bias": "output.LayerNorm.bias",
-}
-EMBEDDINGS = {
-    "token_embedding/embedding": "word_embeddings.weight",
-    "position_embedding/embedding": "position_embeddings.weight",
-    "segment_embedding/embedding": "token_type_embeddings.weight",
-    "embedding_norm/scale": "LayerNorm.weight",
-    "embedding_norm/bias": "LayerNorm.bias",
-}
-WEIGHTS = {
-    **nested(EMBEDDINGS, "trunk", "bert.embeddings"),
-    **nested(LAYER, "trunk/blocks_{}", "bert.encoder.layer.{}"),
-    **nested(LINEAR, "pooler/dense", "bert.pooler.dense"),
-    **nested(LINEAR, "masked_head/dense", "cls.predictions.transform.dense"),
-    "masked_head/norm/scale": "cls.predictions.transform.LayerNorm.weight",
-    "masked_head/norm/bias": "cls.predictions.transform.LayerNorm.bias",
-    "masked_head/bias": "cls.predictions.bias",
-    **nested(LINEAR, "next_head", "cls.seq_relationship"),
-    **heads.WEIGHTS,
-}
-TIED = {
-    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
-    "cls.predictions.decoder.bias": "cls.predictions.bias",
-}
-IGNORED = (r"embeddings\.(position|token_type)_ids$",)  # counters, kept as buffers by old versions
-TOKENIZER = {
-    "tokenizer_class": "BertTokenizer",
-    "do_lower_case": True,
-    "unk_token": "[UNK]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "pad_token": "[PAD]",
-    "mask_token": "[MASK]",
-}
 AXES = sharding.AXES
-
-
-def published(c: Config) -> dict:
-    """The fields of config.json."""
-    return {
-        "model_type": "bert",
-        "vocab_size": c.vocab_size,
-        "max_position_embeddings": c.max_length,
-        "num_hidden_layers": c.num_layers,
-        "num_attention_heads": c.num_heads,
-        "hidden_size": c.width,
-        "intermediate_size": c.mlp_width,
-        "type_vocab_size": c.num_segments,
-        "hidden_dropout_prob": c.dropout,
-        "attention_probs_dropout_prob": c.dropout,
-        "hidden_act": "gelu",
-        "layer_norm_eps": EPSILON,
-        "position_embedding_type": "absolute",
-        "is_decoder": False,
-        "tie_word_embeddings": True,
-    }
-
-
-def from_published(fields: dict) -> Config:
-    """The config of a config.json, whose absent fields mean the uncased base model."""
-    width, num_heads = fields.get("hidden_size", 768), fields.get("num_attention_heads", 12)
-    return Config(
-        vocab_size=fields.get("vocab_size", 30522),
-        max_length=fields.get("max_position_embeddings", 512),
-        num_layers=fields.get("num_hidden_layers", 12),
-        num_heads=num_heads,
-        width=width,
-        mlp_width=fields.get("intermediate_size", 3072),
-        head_width=width // num_heads,
-        dropout=fields.get("hidden_dropout_prob", 0.1),
-        num_segments=fields.get("type_vocab_size", 2),
-    )

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.formats.huggingface import LINEAR, nested
 from zoo.layers import attention, heads, sharding
 from zoo.layers.blocks import PostNormBlock
 from zoo.layers.dropout import Dropout
@@ -37,14 +36,24 @@ class Config:
     mlp_width: int = 3072
     head_width: int = 64
     dropout: float = 0.1
+    activation: str = "gelu"
+    epsilon: float = 1e-12
     labels: tuple[str, ...] = heads.LABELS
 
 
 SIZES = {
-    "distilbert-tiny": Config(4096, 128, 2, 4, 256, 1024, dropout=0.0),  # 2,731,776
+    "distilbert-tiny": Config(
+        vocab_size=4096,
+        max_length=128,
+        num_layers=2,
+        num_heads=4,
+        width=256,
+        mlp_width=1024,
+        dropout=0.0,
+    ),  # 2,731,776
     "distilbert-base-uncased": Config(),  # 66,985,530
-    "distilbert-base-cased": Config(28996),  # 65,812,036
-    "distilbert-base-multilingual-cased": Config(119547),  # 135,445,755
+    "distilbert-base-cased": Config(vocab_size=28996),  # 65,812,036
+    "distilbert-base-multilingual-cased": Config(vocab_size=119547),  # 135,445,755
 }
 
 EPSILON = 1e-12
@@ -178,95 +187,12 @@ class DistilBertLM(nn.Module):
 
 
 Model = DistilBertLM
+MODELS = (DistilBertLM,)
 DistilBertTagger = heads.tagger(DistilBert)
 TASKS = {
     "classification": DistilBertClassifier,
     "tagging": DistilBertTagger,
     "question-answering": DistilBertQuestion,
 }
-MODELS = {
-    "DistilBertForMaskedLM": DistilBertLM,
-    "DistilBertForSequenceClassification": DistilBertClassifier,
-    "DistilBertForTokenClassification": DistilBertTagger,
-    "DistilBertForQuestionAnswering": DistilBertQuestion,
-}
 GROUPS = (r"trunk/\w*embedding", r"trunk/blocks_(\d+)/", "")
-PREFIX = "distilbert."
-LAYER = "distilbert.transformer.layer.{}"
-WEIGHTS = {
-    "trunk/token_embedding/embedding": "distilbert.embeddings.word_embeddings.weight",
-    "trunk/position_embedding/embedding": "distilbert.embeddings.position_embeddings.weight",
-    "trunk/embedding_norm/scale": "distilbert.embeddings.LayerNorm.weight",
-    "trunk/embedding_norm/bias": "distilbert.embeddings.LayerNorm.bias",
-    "trunk/blocks_{}/attention/query/kernel": (f"{LAYER}.attention.q_lin.weight", "DHK -> (HK)D"),
-    "trunk/blocks_{}/attention/query/bias": (f"{LAYER}.attention.q_lin.bias", "HK -> (HK)"),
-    "trunk/blocks_{}/attention/key/kernel": (f"{LAYER}.attention.k_lin.weight", "DHK -> (HK)D"),
-    "trunk/blocks_{}/attention/key/bias": (f"{LAYER}.attention.k_lin.bias", "HK -> (HK)"),
-    "trunk/blocks_{}/attention/value/kernel": (f"{LAYER}.attention.v_lin.weight", "DHK -> (HK)D"),
-    "trunk/blocks_{}/attention/value/bias": (f"{LAYER}.attention.v_lin.bias", "HK -> (HK)"),
-    "trunk/blocks_{}/attention/output/kernel": (
-        f"{LAYER}.attention.out_lin.weight",
-        "HKD -> D(HK)",
-    ),
-    "trunk/blocks_{}/attention/output/bias": f"{LAYER}.attention.out_lin.bias",
-    "trunk/blocks_{}/attention_norm/scale": f"{LAYER}.sa_layer_norm.weight",
-    "trunk/blocks_{}/attention_norm/bias": f"{LAYER}.sa_layer_norm.bias",
-    "trunk/blocks_{}/mlp/up/kernel": (f"{LAYER}.ffn.lin1.weight", "DF -> FD"),
-    "trunk/blocks_{}/mlp/up/bias": f"{LAYER}.ffn.lin1.bias",
-    "trunk/blocks_{}/mlp/down/kernel": (f"{LAYER}.ffn.lin2.weight", "FD -> DF"),
-    "trunk/blocks_{}/mlp/down/bias": f"{LAYER}.ffn.lin2.bias",
-    "trunk/blocks_{}/mlp_norm/scale": f"{LAYER}.output_layer_norm.weight",
-    "trunk/blocks_{}/mlp_norm/bias": f"{LAYER}.output_layer_norm.bias",
-    **nested(LINEAR, "masked_head/dense", "vocab_transform"),
-    "masked_head/norm/scale": "vocab_layer_norm.weight",
-    "masked_head/norm/bias": "vocab_layer_norm.bias",
-    "masked_head/bias": "vocab_projector.bias",
-    **nested(LINEAR, "pre_classifier", "pre_classifier"),
-    **heads.WEIGHTS,
-}
-TIED = {"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"}
-IGNORED = (r"embeddings\.position_ids$",)  # a counter, kept as a buffer by old versions
-TOKENIZER = {
-    "tokenizer_class": "DistilBertTokenizer",
-    "do_lower_case": True,
-    "unk_token": "[UNK]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "pad_token": "[PAD]",
-    "mask_token": "[MASK]",
-}
 AXES = sharding.AXES
-
-
-def published(c: Config) -> dict:
-    """The fields of config.json."""
-    return {
-        "model_type": "distilbert",
-        "vocab_size": c.vocab_size,
-        "max_position_embeddings": c.max_length,
-        "n_layers": c.num_layers,
-        "n_heads": c.num_heads,
-        "dim": c.width,
-        "hidden_dim": c.mlp_width,
-        "dropout": c.dropout,
-        "attention_dropout": c.dropout,
-        "qa_dropout": c.dropout,
-        "seq_classif_dropout": CLASS_DROPOUT,
-        "activation": "gelu",
-        "tie_word_embeddings": True,
-    }
-
-
-def from_published(fields: dict) -> Config:
-    """The config of a config.json, whose absent fields mean the uncased base model."""
-    width, num_heads = fields.get("dim", 768), fields.get("n_heads", 12)
-    return Config(
-        vocab_size=fields.get("vocab_size", 30522),
-        max_length=fields.get("max_position_embeddings", 512),
-        num_layers=fields.get("n_layers", 6),
-        num_heads=num_heads,
-        width=width,
-        mlp_width=fields.get("hidden_dim", 3072),
-        head_width=width // num_heads,
-        dropout=fields.get("dropout", 0.1),
-    )

@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.formats.huggingface import LINEAR, nested
 from zoo.layers import attention, heads, sharding
 from zoo.layers.blocks import PostNormBlock
 from zoo.layers.dropout import Dropout
@@ -52,16 +51,47 @@ class Config:
     generator_width: int = 256
     generator_mlp_width: int = 1024
     num_segments: int = 2
+    activation: str = "gelu"
+    epsilon: float = 1e-12
     labels: tuple[str, ...] = heads.LABELS
 
 
-QUARTER = 12, 1, 64, 256  # the generator of the small model
+# The generator of the small model.
+QUARTER = {
+    "generator_layers": 12,
+    "generator_heads": 1,
+    "generator_width": 64,
+    "generator_mlp_width": 256,
+}
 # Both networks and their heads; what they share is counted once.
 SIZES = {
-    "electra-tiny": Config(1024, 128, 3, 4, 128, 512, 32, 0.0, 128, 0, 1, 16, 64),  # 764,945
-    "electra-small": Config(30522, 512, 12, 4, 256, 1024, 64, 0.1, 128, *QUARTER),  # 14,196,219
+    "electra-tiny": Config(
+        vocab_size=1024,
+        max_length=128,
+        num_layers=3,
+        num_heads=4,
+        width=128,
+        mlp_width=512,
+        head_width=32,
+        dropout=0.0,
+        embed_width=128,
+        generator_layers=0,
+        generator_heads=1,
+        generator_width=16,
+        generator_mlp_width=64,
+    ),  # 764,945
+    "electra-small": Config(
+        num_heads=4, width=256, mlp_width=1024, embed_width=128, **QUARTER
+    ),  # 14,196,219
     "electra-base": Config(),  # 119,386,427
-    "electra-large": Config(30522, 512, 24, 16, 1024, 4096, 64, 0.1, 1024, 24),  # 354,655,291
+    "electra-large": Config(
+        num_layers=24,
+        num_heads=16,
+        width=1024,
+        mlp_width=4096,
+        embed_width=1024,
+        generator_layers=24,
+    ),  # 354,655,291
 }
 
 EPSILON = 1e-12
@@ -204,6 +234,18 @@ class ElectraPretraining(nn.Module):
         self.masked_head = bert.MaskedHead(c.embed_width, c.vocab_size)
         self.replaced_head = ReplacedHead(c.width)
 
+    @staticmethod
+    def part(cls: type, config: Config, params: dict) -> tuple[Config, dict]:
+        """Return the config and the parameters of one network, by its class.
+
+        Models for tasks stand on the discriminator.
+        """
+        name, head = "discriminator", "replaced_head"
+        if cls is ElectraGenerator:
+            name, head, config = "generator", "masked_head", generator(config)
+        trunk = {"embeddings": params["embeddings"], **params[name]}
+        return config, {"trunk": trunk, head: params[head]}
+
     def masked_scores(self, x_BPD):
         """What these states of the generator believe of their tokens: Scores."""
         return self.masked_head(x_BPD, self.embeddings.token_embedding.embedding)
@@ -232,53 +274,16 @@ class ElectraPretraining(nn.Module):
 
 
 Model = ElectraPretraining
+MODELS = (ElectraPretraining, ElectraDiscriminator, ElectraGenerator)
 ElectraTagger, ElectraQuestion = heads.tagger(Electra), heads.question(Electra)
 TASKS = {
     "classification": ElectraClassifier,
     "tagging": ElectraTagger,
     "question-answering": ElectraQuestion,
 }
-MODELS = {
-    "ElectraForPreTraining": ElectraDiscriminator,
-    "ElectraForMaskedLM": ElectraGenerator,
-    "ElectraForSequenceClassification": ElectraClassifier,
-    "ElectraForTokenClassification": ElectraTagger,
-    "ElectraForQuestionAnswering": ElectraQuestion,
-}
 GROUPS = ("trunk/(?:embeddings|project)/", r"trunk/blocks_(\d+)/", "")
-PREFIX = "electra."
-WEIGHTS = {
-    **nested(bert.EMBEDDINGS, "trunk/embeddings", "electra.embeddings"),
-    **nested(bert.LAYER, "trunk/blocks_{}", "electra.encoder.layer.{}"),
-    **nested(LINEAR, "trunk/project", "electra.embeddings_project"),
-    **nested(LINEAR, "masked_head/dense", "generator_predictions.dense"),
-    "masked_head/norm/scale": "generator_predictions.LayerNorm.weight",
-    "masked_head/norm/bias": "generator_predictions.LayerNorm.bias",
-    "masked_head/bias": "generator_lm_head.bias",
-    **nested(LINEAR, "replaced_head/dense", "discriminator_predictions.dense"),
-    **nested(LINEAR, "replaced_head/score", "discriminator_predictions.dense_prediction"),
-    **heads.TWO_LAYERS,
-    **heads.WEIGHTS,
-}
-TIED = {"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"}
-IGNORED = bert.IGNORED
-TOKENIZER = bert.TOKENIZER
 AXES = ((r"project/kernel$", (None, "fsdp")), *sharding.AXES)
 GENERATOR = ("generator_layers", "generator_heads", "generator_width", "generator_mlp_width")
-
-
-def published(c: Config) -> dict:
-    """The fields of config.json: BERT's, and these, of which transformers knows the first two."""
-    more = {"model_type": "electra", "embedding_size": c.embed_width}
-    return bert.published(c) | more | {name: getattr(c, name) for name in GENERATOR}
-
-
-def from_published(fields: dict) -> Config:
-    """The config of a config.json, whose absent fields mean the small discriminator."""
-    small = {"hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024}
-    more = {name: fields[name] for name in GENERATOR if name in fields}
-    width = fields.get("embedding_size", 128)
-    return Config(**vars(bert.from_published(small | fields)), embed_width=width, **more)
 
 
 def generator(c: Config) -> Config:
@@ -286,19 +291,3 @@ def generator(c: Config) -> Config:
     names = ("num_layers", "num_heads", "width", "mlp_width")
     sizes = {ours: getattr(c, field) for ours, field in zip(names, GENERATOR, strict=True)}
     return replace(c, **sizes, head_width=c.generator_width // c.generator_heads)
-
-
-def part(params: dict, cls, config: Config):
-    """One network of an ElectraPretraining, by its class: its own config and parameters.
-
-    Raises ValueError where there is no such part.
-    """
-    parts = {
-        ElectraDiscriminator: ("discriminator", "replaced_head", config),
-        ElectraGenerator: ("generator", "masked_head", generator(config)),
-    }
-    name, head, config = parts.get(cls, (None, None, None))
-    if name not in params:
-        raise ValueError(f"a model of {', '.join(params)} has no {cls.__name__} in it")
-    trunk = {"embeddings": params["embeddings"], **params[name]}
-    return config, {"trunk": trunk, head: params[head]}

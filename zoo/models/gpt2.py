@@ -40,11 +40,21 @@ class Config:
     mlp_width: int = 3072
     head_width: int = 64
     dropout: float = 0.1
+    activation: str = "gelu_tanh"
+    epsilon: float = 1e-5
     labels: tuple[str, ...] = heads.LABELS
 
 
 SIZES = {
-    "gpt2-tiny": Config(4096, 256, 4, 4, 256, 1024, dropout=0.0),  # 4,273,664
+    "gpt2-tiny": Config(
+        vocab_size=4096,
+        max_length=256,
+        num_layers=4,
+        num_heads=4,
+        width=256,
+        mlp_width=1024,
+        dropout=0.0,
+    ),  # 4,273,664
     "gpt2": Config(),  # 124,439,808
     "gpt2-medium": Config(num_layers=24, num_heads=16, width=1024, mlp_width=4096),  # 354,823,168
     "gpt2-large": Config(num_layers=36, num_heads=20, width=1280, mlp_width=5120),  # 774,030,080
@@ -193,88 +203,12 @@ class GPT2LM(nn.Module):
 
 
 Model = GPT2LM
+MODELS = (GPT2LM,)
 GPT2Tagger, GPT2Question = heads.tagger(GPT2), heads.question(GPT2)
 TASKS = {
     "classification": GPT2Classifier,
     "tagging": GPT2Tagger,
     "question-answering": GPT2Question,
 }
-MODELS = {
-    "GPT2LMHeadModel": GPT2LM,
-    "GPT2ForSequenceClassification": GPT2Classifier,
-    "GPT2ForTokenClassification": GPT2Tagger,
-    "GPT2ForQuestionAnswering": GPT2Question,
-}
 GROUPS = (r"trunk/\w*embedding", r"trunk/blocks_(\d+)/", "trunk/norm/", "")
-PREFIX = "transformer."
-LAYER = "transformer.h.{}"
-WEIGHTS = {
-    "trunk/token_embedding/embedding": "transformer.wte.weight",
-    "trunk/position_embedding/embedding": "transformer.wpe.weight",
-    "trunk/blocks_{}/attention_norm/scale": f"{LAYER}.ln_1.weight",
-    "trunk/blocks_{}/attention_norm/bias": f"{LAYER}.ln_1.bias",
-    # One tensor holds query, key and value; it is stored inputs first, unlike torch.nn.Linear.
-    "trunk/blocks_{}/attention/query/kernel": (f"{LAYER}.attn.c_attn.weight[1/3]", "DHK -> D(HK)"),
-    "trunk/blocks_{}/attention/query/bias": (f"{LAYER}.attn.c_attn.bias[1/3]", "HK -> (HK)"),
-    "trunk/blocks_{}/attention/key/kernel": (f"{LAYER}.attn.c_attn.weight[2/3]", "DHK -> D(HK)"),
-    "trunk/blocks_{}/attention/key/bias": (f"{LAYER}.attn.c_attn.bias[2/3]", "HK -> (HK)"),
-    "trunk/blocks_{}/attention/value/kernel": (f"{LAYER}.attn.c_attn.weight[3/3]", "DHK -> D(HK)"),
-    "trunk/blocks_{}/attention/value/bias": (f"{LAYER}.attn.c_attn.bias[3/3]", "HK -> (HK)"),
-    "trunk/blocks_{}/attention/output/kernel": (f"{LAYER}.attn.c_proj.weight", "HKD -> (HK)D"),
-    "trunk/blocks_{}/attention/output/bias": f"{LAYER}.attn.c_proj.bias",
-    "trunk/blocks_{}/mlp_norm/scale": f"{LAYER}.ln_2.weight",
-    "trunk/blocks_{}/mlp_norm/bias": f"{LAYER}.ln_2.bias",
-    "trunk/blocks_{}/mlp/up/kernel": f"{LAYER}.mlp.c_fc.weight",
-    "trunk/blocks_{}/mlp/up/bias": f"{LAYER}.mlp.c_fc.bias",
-    "trunk/blocks_{}/mlp/down/kernel": f"{LAYER}.mlp.c_proj.weight",
-    "trunk/blocks_{}/mlp/down/bias": f"{LAYER}.mlp.c_proj.bias",
-    "trunk/norm/scale": "transformer.ln_f.weight",
-    "trunk/norm/bias": "transformer.ln_f.bias",
-    "score/kernel": ("score.weight", "DC -> CD"),
-    **heads.WEIGHTS,
-}
-TIED = {"lm_head.weight": "transformer.wte.weight"}
-IGNORED = (r"\.attn\.(masked_)?bias$",)  # the causal mask, kept as a buffer by old versions
-TOKENIZER = {
-    "tokenizer_class": "GPT2Tokenizer",
-    "bos_token": "<|endoftext|>",
-    "eos_token": "<|endoftext|>",
-    "unk_token": "<|endoftext|>",
-}
 AXES = sharding.AXES
-
-
-def published(c: Config) -> dict:
-    """The fields of config.json."""
-    return {
-        "model_type": "gpt2",
-        "vocab_size": c.vocab_size,
-        "n_positions": c.max_length,
-        "n_layer": c.num_layers,
-        "n_head": c.num_heads,
-        "n_embd": c.width,
-        "n_inner": c.mlp_width,
-        "embd_pdrop": c.dropout,
-        "attn_pdrop": c.dropout,
-        "resid_pdrop": c.dropout,
-        "activation_function": "gelu_new",
-        "layer_norm_epsilon": EPSILON,
-        "scale_attn_weights": True,
-        "scale_attn_by_inverse_layer_idx": False,
-        "tie_word_embeddings": True,
-    }
-
-
-def from_published(fields: dict) -> Config:
-    """The config of a config.json, whose absent fields mean the smallest size."""
-    width, num_heads = fields.get("n_embd", 768), fields.get("n_head", 12)
-    return Config(
-        vocab_size=fields.get("vocab_size", 50257),
-        max_length=fields.get("n_positions", 1024),
-        num_layers=fields.get("n_layer", 12),
-        num_heads=num_heads,
-        width=width,
-        mlp_width=fields.get("n_inner") or 4 * width,
-        head_width=width // num_heads,
-        dropout=fields.get("resid_pdrop", 0.1),
-    )

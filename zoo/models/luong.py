@@ -45,8 +45,12 @@ class Config:
 
 
 SIZES = {
-    "luong-tiny": Config(256, 1 << 30, 1, 256, 0.0, 128),  # 1,380,608
-    "luong-small": Config(4096, 1 << 30, 1, 280, 0.0, 192),  # 4,334,400
+    "luong-tiny": Config(
+        vocab_size=256, num_layers=1, width=256, dropout=0.0, embed_width=128
+    ),  # 1,380,608
+    "luong-small": Config(
+        vocab_size=4096, num_layers=1, width=280, dropout=0.0, embed_width=192
+    ),  # 4,334,400
     "luong": Config(),  # 221,114,000
 }
 
@@ -110,6 +114,11 @@ class LuongLM(nn.Module):
         self.trunk = Luong(self.config)
         self.head = Head(self.config.vocab_size, self.config.width)
 
+    @property
+    def start_token(self) -> int:
+        """The token that begins every target."""
+        return self.config.start
+
     def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
         """What the decoder has of a source: what to look at, and its first memory."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)
@@ -137,56 +146,7 @@ class LuongLM(nn.Module):
 
 
 Model = LuongLM
-MODELS = {"LuongModel": LuongLM}
+MODELS = (LuongLM,)
 TASKS = {"text-to-text": LuongLM}
 GROUPS = (r"_embedding/", r"trunk/encoder/layers_(\d+)/", r"trunk/decoder/layers_(\d+)/", "")
-PREFIX = ""
-WEIGHTS = {
-    "trunk/source_embedding/embedding": "encoder.embedding.weight",
-    **recurrent.published("trunk/encoder/layers_{}", "encoder.rnn", "l{}"),
-    "trunk/target_embedding/embedding": "decoder.embedding.weight",
-    **recurrent.published("trunk/decoder/layers_{}", "decoder.rnn", "l{}"),
-    **seq2seq_attention.published("trunk/look", "decoder.attention"),
-    "trunk/combine/kernel": ("decoder.combine.weight", "ED -> DE"),
-    "head/embedding": "decoder.output.weight",
-    "head/bias": "decoder.output.bias",
-}
-TIED = {}
-IGNORED = ()
-TOKENIZER = {
-    "tokenizer_class": "PreTrainedTokenizerFast",
-    "eos_token": "</s>",
-    "pad_token": "<pad>",
-    "unk_token": "<unk>",
-}
 AXES = recurrent.AXES
-
-
-def published(c: Config) -> dict:
-    """The fields of config.json."""
-    return {
-        "model_type": "luong",
-        "vocab_size": c.vocab_size,
-        "embedding_size": c.embed_width,
-        "hidden_size": c.width,
-        "num_layers": c.num_layers,
-        "dropout": c.dropout,
-        "mode": c.cell,
-        "score": c.score,
-        "decoder_start_token_id": c.start,
-        "is_encoder_decoder": True,
-    }
-
-
-def from_published(fields: dict) -> Config:
-    """The config of a config.json."""
-    return Config(
-        vocab_size=fields["vocab_size"],
-        num_layers=fields["num_layers"],
-        width=fields["hidden_size"],
-        dropout=fields.get("dropout", 0.0),
-        embed_width=fields["embedding_size"],
-        cell=fields["mode"],
-        score=fields["score"],
-        start=fields["decoder_start_token_id"],
-    )

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from zoo.layers.linear import Dense
@@ -44,7 +43,9 @@ WIDE = {"widths": (256, 512, 1024, 2048), "block": "bottleneck"}
 SIZES = {  # the statistics are not counted
     # Grey digits of 8 x 8 must be enlarged first, to 32 x 32 with jax.image.resize: the last stage
     # has a 32nd of the rows and columns.
-    "resnet-tiny": Config(1, 16, (1, 1, 1, 1), (16, 32, 64, 128), num_classes=10),  # 309,178
+    "resnet-tiny": Config(
+        num_channels=1, stem_width=16, depths=(1, 1, 1, 1), widths=(16, 32, 64, 128), num_classes=10
+    ),  # 309,178
     "resnet-18": Config(depths=(2, 2, 2, 2)),  # 11,689,512
     "resnet-34": Config(),  # 21,797,672
     "resnet-50": Config(**WIDE),  # 25,557,032
@@ -201,68 +202,8 @@ def remember(params: dict, statistics: dict) -> dict:
 
 
 Model = ResNetClassifier
+MODELS = (ResNetClassifier,)
+TASKS: dict = {}
 # The beginnings of the parameters' paths, from the most general to the most special.
 GROUPS = ("trunk/stem/", *(f"trunk/stages_{i}_" for i in range(4)), "head/")
-MODELS = {"ResNetForImageClassification": ResNetClassifier}
-PREFIX = "resnet."
-
-
-CONVOLUTION = {  # with its BatchNorm
-    "kernel": ("convolution.weight", "KLIO -> OIKL"),
-    "norm/scale": ("normalization.weight", "D -> D"),
-    "norm/bias": ("normalization.bias", "D -> D"),
-    "norm/mean": ("normalization.running_mean", "D -> D"),
-    "norm/variance": ("normalization.running_var", "D -> D"),
-}
-PARTS = {"first": "layer.0", "second": "layer.1", "third": "layer.2", "shortcut": "shortcut"}
-CONVOLUTIONS = {"trunk/stem": "resnet.embedder.embedder"} | {
-    f"trunk/stages_{stage}_{{}}/{ours}": f"resnet.encoder.stages.{stage}.layers.{{}}.{theirs}"
-    for stage in range(4)
-    for ours, theirs in PARTS.items()
-}
-WEIGHTS = {
-    f"{ours}/{path}": (f"{theirs}.{name}", layout)
-    for ours, theirs in CONVOLUTIONS.items()
-    for path, (name, layout) in CONVOLUTION.items()
-} | {"head/kernel": ("classifier.1.weight", "DC -> CD"), "head/bias": "classifier.1.bias"}
-TIED = {}
-IGNORED = (r"\.num_batches_tracked$",)  # a fixed momentum has no use for it
-TOKENIZER = {}
 AXES = ((r"head/kernel$", ("fsdp", "tensor")), (r"kernel$", (None, None, "fsdp", "tensor")))
-
-
-def published(c: Config) -> dict:
-    """The fields of config.json."""
-    return {
-        "model_type": "resnet",
-        "num_channels": c.num_channels,
-        "embedding_size": c.stem_width,
-        "depths": list(c.depths),
-        "hidden_sizes": list(c.widths),
-        "layer_type": c.block,
-        "hidden_act": "relu",
-        "downsample_in_first_stage": False,
-        "downsample_in_bottleneck": False,
-        "num_labels": c.num_classes,
-    }
-
-
-def from_published(fields: dict) -> Config:
-    """The config of a config.json, whose absent fields mean ResNet-50; ValueError if unlike it."""
-    config = Config(
-        num_channels=fields.get("num_channels", 3),
-        stem_width=fields.get("embedding_size", 64),
-        depths=tuple(fields.get("depths", (3, 4, 6, 3))),
-        widths=tuple(fields.get("hidden_sizes", WIDE["widths"])),
-        block=fields.get("layer_type", "bottleneck"),
-        num_classes=len(fields.get("id2label", ())) or fields.get("num_labels", 2),
-    )
-    if (len(config.depths), len(config.widths)) != (4, 4) or config.block not in BLOCKS:
-        raise ValueError(f"zoo has ResNets of four stages of {' or '.join(BLOCKS)}, not {config}")
-    return config
-
-
-def counters(tensors: dict) -> dict:
-    """The counters of batches that transformers asks for beside the statistics: zeros."""
-    means = [name for name in tensors if name.endswith("running_mean")]
-    return {n.replace("running_mean", "num_batches_tracked"): np.zeros((), np.int64) for n in means}

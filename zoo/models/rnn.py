@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from flax import linen as nn
 
-from zoo.formats.huggingface import LINEAR, nested
 from zoo.layers import heads, recurrent
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, Scores
@@ -43,9 +42,9 @@ class Config:
 
 TINY = {"num_layers": 2, "width": 256, "dropout": 0.0, "embed_width": 256}
 SIZES = {
-    "rnn-lm-tiny": Config(4096, cell="rnn", **TINY),  # 2,364,416
-    "gru-lm-tiny": Config(4096, cell="gru", **TINY),  # 2,890,752
-    "lstm-lm-tiny": Config(4096, cell="lstm", **TINY),  # 3,153,920
+    "rnn-lm-tiny": Config(vocab_size=4096, cell="rnn", **TINY),  # 2,364,416
+    "gru-lm-tiny": Config(vocab_size=4096, cell="gru", **TINY),  # 2,890,752
+    "lstm-lm-tiny": Config(vocab_size=4096, **TINY),  # 3,153,920
     "lstm-lm-small": Config(width=200, embed_width=200, dropout=0.0),  # 4,653,200
     "lstm-lm-medium": Config(),  # 19,780,400
     "lstm-lm-large": Config(width=1500, embed_width=1500, dropout=0.65),  # 66,034,000
@@ -150,52 +149,8 @@ class RNNLM(nn.Module):
 
 
 Model = RNNLM
+MODELS = (RNNLM,)
 RNNTagger = heads.tagger(RNN)
 TASKS = {"classification": RNNClassifier, "tagging": RNNTagger}
-MODELS = {"RNNModel": RNNLM, "RNNClassifier": RNNClassifier, "RNNTagger": RNNTagger}
 GROUPS = ("trunk/token_embedding", r"trunk/stack/layers_(\d+)/", "")
-PREFIX = ""
-WEIGHTS = {
-    "trunk/token_embedding/embedding": "encoder.weight",
-    **recurrent.published("trunk/stack/layers_{}", "rnn", "l{}"),
-    "head/embedding": "decoder.weight",
-    "head/bias": "decoder.bias",
-    **nested(LINEAR, "hidden", "hidden"),
-    **nested(LINEAR, "classes", "classifier"),
-}
-TIED = {}
-IGNORED = ()
-TOKENIZER = {
-    "tokenizer_class": "PreTrainedTokenizerFast",
-    "bos_token": "<|endoftext|>",
-    "eos_token": "<|endoftext|>",
-}
 AXES = recurrent.AXES
-
-
-def published(c: Config) -> dict:
-    """The fields of config.json: those of a torch.nn.RNN, GRU or LSTM between two tables."""
-    return {
-        "model_type": "rnn",
-        "vocab_size": c.vocab_size,
-        "embedding_size": c.embed_width,
-        "hidden_size": c.width,
-        "num_layers": c.num_layers,
-        "dropout": c.dropout,
-        "mode": c.cell,
-        "pooling": c.pooling,
-    }
-
-
-def from_published(fields: dict) -> Config:
-    """The config of a config.json."""
-    width = fields["hidden_size"]
-    return Config(
-        vocab_size=fields["vocab_size"],
-        num_layers=fields["num_layers"],
-        width=width,
-        dropout=fields.get("dropout", 0.0),
-        embed_width=fields.get("embedding_size", width),
-        cell=fields["mode"],
-        pooling=fields.get("pooling", "concatenation"),
-    )

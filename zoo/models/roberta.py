@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.formats.huggingface import LINEAR, nested
 from zoo.layers import attention, heads, sharding
 from zoo.layers.blocks import PostNormBlock
 from zoo.layers.dropout import Dropout
@@ -24,7 +23,6 @@ from zoo.layers.embedding import Embedding, Scores
 from zoo.layers.feed_forward import gelu
 from zoo.layers.linear import Dense
 from zoo.layers.norm import Norm
-from zoo.models import bert
 
 
 @dataclass(frozen=True)
@@ -39,13 +37,23 @@ class Config:
     mlp_width: int = 3072
     head_width: int = 64
     dropout: float = 0.1
+    activation: str = "gelu"
+    epsilon: float = 1e-5  # the default of PyTorch, where BERT has 1e-12
     labels: tuple[str, ...] = heads.LABELS
 
 
 SIZES = {
-    "roberta-tiny": Config(4096, 128, 4, 4, 256, 1024, dropout=0.0),  # 4,312,064
+    "roberta-tiny": Config(
+        vocab_size=4096,
+        max_length=128,
+        num_layers=4,
+        num_heads=4,
+        width=256,
+        mlp_width=1024,
+        dropout=0.0,
+    ),  # 4,312,064
     "roberta-base": Config(),  # 124,697,433
-    "roberta-large": Config(50265, 512, 24, 16, 1024, 4096),  # 355,412,057
+    "roberta-large": Config(num_layers=24, num_heads=16, width=1024, mlp_width=4096),  # 355,412,057
     "distilroberta-base": Config(num_layers=6),  # 82,170,201
 }
 
@@ -156,85 +164,12 @@ class RobertaLM(nn.Module):
 
 
 Model = RobertaLM
+MODELS = (RobertaLM,)
 RobertaTagger, RobertaQuestion = heads.tagger(Roberta), heads.question(Roberta)
 TASKS = {
     "classification": RobertaClassifier,
     "tagging": RobertaTagger,
     "question-answering": RobertaQuestion,
 }
-MODELS = {
-    "RobertaForMaskedLM": RobertaLM,
-    "RobertaForSequenceClassification": RobertaClassifier,
-    "RobertaForTokenClassification": RobertaTagger,
-    "RobertaForQuestionAnswering": RobertaQuestion,
-}
 GROUPS = (r"trunk/\w*embedding", r"trunk/blocks_(\d+)/", "")
-PREFIX = "roberta."
-WEIGHTS = {
-    **nested(bert.EMBEDDINGS, "trunk", "roberta.embeddings"),
-    **nested(bert.LAYER, "trunk/blocks_{}", "roberta.encoder.layer.{}"),
-    **nested(LINEAR, "masked_head/dense", "lm_head.dense"),
-    "masked_head/norm/scale": "lm_head.layer_norm.weight",
-    "masked_head/norm/bias": "lm_head.layer_norm.bias",
-    "masked_head/bias": "lm_head.bias",
-    **heads.TWO_LAYERS,
-    **heads.WEIGHTS,
-}
-TIED = {
-    "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
-    "lm_head.decoder.bias": "lm_head.bias",
-}
-IGNORED = (
-    r"embeddings\.(position|token_type)_ids$",  # counters, kept as buffers by old versions
-    r"^roberta\.pooler\.",  # never trained, but written along by old versions
-)
-TOKENIZER = {
-    "tokenizer_class": "RobertaTokenizer",
-    "bos_token": "<s>",
-    "eos_token": "</s>",
-    "unk_token": "<unk>",
-    "cls_token": "<s>",
-    "sep_token": "</s>",
-    "pad_token": "<pad>",
-    "mask_token": "<mask>",
-}
 AXES = sharding.AXES
-
-
-def published(c: Config) -> dict:
-    """The fields of config.json."""
-    return {
-        "model_type": "roberta",
-        "vocab_size": c.vocab_size,
-        "max_position_embeddings": PADDING + 1 + c.max_length,
-        "num_hidden_layers": c.num_layers,
-        "num_attention_heads": c.num_heads,
-        "hidden_size": c.width,
-        "intermediate_size": c.mlp_width,
-        "type_vocab_size": 1,
-        "hidden_dropout_prob": c.dropout,
-        "attention_probs_dropout_prob": c.dropout,
-        "hidden_act": "gelu",
-        "layer_norm_eps": EPSILON,
-        "position_embedding_type": "absolute",
-        "is_decoder": False,
-        "tie_word_embeddings": True,
-        "bos_token_id": 0,
-        "pad_token_id": PADDING,
-        "eos_token_id": 2,
-    }
-
-
-def from_published(fields: dict) -> Config:
-    """The config of a config.json, whose absent fields mean the base model."""
-    width, num_heads = fields.get("hidden_size", 768), fields.get("num_attention_heads", 12)
-    return Config(
-        vocab_size=fields.get("vocab_size", 50265),
-        max_length=fields.get("max_position_embeddings", 514) - PADDING - 1,
-        num_layers=fields.get("num_hidden_layers", 12),
-        num_heads=num_heads,
-        width=width,
-        mlp_width=fields.get("intermediate_size", 3072),
-        head_width=width // num_heads,
-        dropout=fields.get("hidden_dropout_prob", 0.1),
-    )

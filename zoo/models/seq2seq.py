@@ -42,8 +42,8 @@ class Config:
 
 
 SIZES = {
-    "seq2seq-tiny": Config(256, 1 << 30, 1, 256, 0.0, 128),  # 921,856
-    "seq2seq-small": Config(4096, 1 << 30, 1, 336, 0.0, 192),  # 4,377,856
+    "seq2seq-tiny": Config(vocab_size=256, num_layers=1, width=256, embed_width=128),  # 921,856
+    "seq2seq-small": Config(vocab_size=4096, num_layers=1, width=336, embed_width=192),  # 4,377,856
     "seq2seq": Config(),  # 544,224,000
 }
 
@@ -94,6 +94,11 @@ class Seq2SeqLM(nn.Module):
         self.trunk = Seq2Seq(self.config)
         self.head = Head(self.config.vocab_size, self.config.width)
 
+    @property
+    def start_token(self) -> int:
+        """The token that begins every target."""
+        return self.config.start
+
     def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
         """The context of a source: the decoder's first states."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)
@@ -120,52 +125,7 @@ class Seq2SeqLM(nn.Module):
 
 
 Model = Seq2SeqLM
-MODELS = {"Seq2SeqModel": Seq2SeqLM}
+MODELS = (Seq2SeqLM,)
 TASKS = {"text-to-text": Seq2SeqLM}
 GROUPS = (r"_embedding/", r"trunk/encoder/layers_(\d+)/", r"trunk/decoder/layers_(\d+)/", "")
-PREFIX = ""
-WEIGHTS = {
-    "trunk/source_embedding/embedding": "encoder.embedding.weight",
-    **recurrent.published("trunk/encoder/layers_{}", "encoder.rnn", "l{}"),
-    "trunk/target_embedding/embedding": "decoder.embedding.weight",
-    **recurrent.published("trunk/decoder/layers_{}", "decoder.rnn", "l{}"),
-    "head/embedding": "decoder.output.weight",
-    "head/bias": "decoder.output.bias",
-}
-TIED = {}
-IGNORED = ()
-TOKENIZER = {
-    "tokenizer_class": "PreTrainedTokenizerFast",
-    "eos_token": "</s>",
-    "pad_token": "<pad>",
-    "unk_token": "<unk>",
-}
 AXES = recurrent.AXES
-
-
-def published(c: Config) -> dict:
-    """The fields of config.json: those of two torch.nn.RNN, GRU or LSTM between tables."""
-    return {
-        "model_type": "seq2seq",
-        "vocab_size": c.vocab_size,
-        "embedding_size": c.embed_width,
-        "hidden_size": c.width,
-        "num_layers": c.num_layers,
-        "dropout": c.dropout,
-        "mode": c.cell,
-        "decoder_start_token_id": c.start,
-        "is_encoder_decoder": True,
-    }
-
-
-def from_published(fields: dict) -> Config:
-    """The config of a config.json."""
-    return Config(
-        vocab_size=fields["vocab_size"],
-        num_layers=fields["num_layers"],
-        width=fields["hidden_size"],
-        dropout=fields.get("dropout", 0.0),
-        embed_width=fields["embedding_size"],
-        cell=fields["mode"],
-        start=fields["decoder_start_token_id"],
-    )

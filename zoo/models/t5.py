@@ -49,15 +49,44 @@ class Config:
     num_decoder_layers: int = 12
     num_buckets: int = 32
     max_distance: int = 128
+    activation: str = "relu"
+    epsilon: float = 1e-6
 
 
 SIZES = {
-    "t5-tiny": Config(4224, 128, 4, 4, 256, 1024, 64, 0.0, 4),  # 8,427,264
-    "t5-small": Config(32128, 512, 6, 8, 512, 2048, 64, 0.1, 6),  # 60,506,624
+    "t5-tiny": Config(
+        vocab_size=4224,
+        max_length=128,
+        num_layers=4,
+        num_heads=4,
+        width=256,
+        mlp_width=1024,
+        dropout=0.0,
+        num_decoder_layers=4,
+    ),  # 8,427,264
+    "t5-small": Config(
+        num_layers=6, num_heads=8, width=512, mlp_width=2048, num_decoder_layers=6
+    ),  # 60,506,624
     "t5-base": Config(),  # 222,903,552
-    "t5-large": Config(32128, 512, 24, 16, 1024, 4096, 64, 0.1, 24),  # 737,668,096
-    "t5-3b": Config(32128, 512, 24, 32, 1024, 16384, 128, 0.1, 24),  # 2,851,598,336
-    "t5-11b": Config(32128, 512, 24, 128, 1024, 65536, 128, 0.1, 24),  # 11,307,321,344
+    "t5-large": Config(
+        num_layers=24, num_heads=16, width=1024, mlp_width=4096, num_decoder_layers=24
+    ),  # 737,668,096
+    "t5-3b": Config(
+        num_layers=24,
+        num_heads=32,
+        width=1024,
+        mlp_width=16384,
+        head_width=128,
+        num_decoder_layers=24,
+    ),  # 2,851,598,336
+    "t5-11b": Config(
+        num_layers=24,
+        num_heads=128,
+        width=1024,
+        mlp_width=65536,
+        head_width=128,
+        num_decoder_layers=24,
+    ),  # 11,307,321,344
 }
 
 EPSILON = 1e-6
@@ -285,6 +314,11 @@ class T5LM(nn.Module):
     def setup(self):
         self.trunk = T5(self.config, FeedForward)
 
+    @property
+    def start_token(self) -> int:
+        """The token that begins every target."""
+        return START
+
     def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
         """The states of a source: x_BLD."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)
@@ -314,95 +348,7 @@ class T5LM(nn.Module):
 
 
 Model = T5LM
-MODELS = {"T5ForConditionalGeneration": T5LM}
+MODELS = (T5LM,)
 TASKS = {"text-to-text": T5LM}
 GROUPS = ("embedding|_bias", r"trunk/encoder_(\d+)/", "encoder_norm", r"trunk/decoder_(\d+)/", "")
-PREFIX = ""
-ENCODER, DECODER = "encoder.block.{}.layer", "decoder.block.{}.layer"
-READ, WRITE = f"{ENCODER}.0.SelfAttention", f"{DECODER}.0.SelfAttention"
-SOURCE = f"{DECODER}.1.EncDecAttention"
-BIAS = "block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-WEIGHTS = {
-    "trunk/token_embedding/embedding": "shared.weight",
-    "trunk/encoder_bias/table": f"encoder.{BIAS}",
-    "trunk/encoder_{}/attention_norm/scale": f"{ENCODER}.0.layer_norm.weight",
-    "trunk/encoder_{}/attention/query/kernel": (f"{READ}.q.weight", "DHK -> (HK)D"),
-    "trunk/encoder_{}/attention/key/kernel": (f"{READ}.k.weight", "DHK -> (HK)D"),
-    "trunk/encoder_{}/attention/value/kernel": (f"{READ}.v.weight", "DHK -> (HK)D"),
-    "trunk/encoder_{}/attention/output/kernel": (f"{READ}.o.weight", "HKD -> D(HK)"),
-    "trunk/encoder_{}/mlp_norm/scale": f"{ENCODER}.1.layer_norm.weight",
-    "trunk/encoder_{}/mlp/up/kernel": (f"{ENCODER}.1.DenseReluDense.wi.weight", "DF -> FD"),
-    "trunk/encoder_{}/mlp/down/kernel": (f"{ENCODER}.1.DenseReluDense.wo.weight", "FD -> DF"),
-    "trunk/encoder_norm/scale": "encoder.final_layer_norm.weight",
-    "trunk/decoder_bias/table": f"decoder.{BIAS}",
-    "trunk/decoder_{}/attention_norm/scale": f"{DECODER}.0.layer_norm.weight",
-    "trunk/decoder_{}/attention/query/kernel": (f"{WRITE}.q.weight", "DHK -> (HK)D"),
-    "trunk/decoder_{}/attention/key/kernel": (f"{WRITE}.k.weight", "DHK -> (HK)D"),
-    "trunk/decoder_{}/attention/value/kernel": (f"{WRITE}.v.weight", "DHK -> (HK)D"),
-    "trunk/decoder_{}/attention/output/kernel": (f"{WRITE}.o.weight", "HKD -> D(HK)"),
-    "trunk/decoder_{}/source_norm/scale": f"{DECODER}.1.layer_norm.weight",
-    "trunk/decoder_{}/source_attention/query/kernel": (f"{SOURCE}.q.weight", "DHK -> (HK)D"),
-    "trunk/decoder_{}/source_attention/key/kernel": (f"{SOURCE}.k.weight", "DHK -> (HK)D"),
-    "trunk/decoder_{}/source_attention/value/kernel": (f"{SOURCE}.v.weight", "DHK -> (HK)D"),
-    "trunk/decoder_{}/source_attention/output/kernel": (f"{SOURCE}.o.weight", "HKD -> D(HK)"),
-    "trunk/decoder_{}/mlp_norm/scale": f"{DECODER}.2.layer_norm.weight",
-    "trunk/decoder_{}/mlp/up/kernel": (f"{DECODER}.2.DenseReluDense.wi.weight", "DF -> FD"),
-    "trunk/decoder_{}/mlp/down/kernel": (f"{DECODER}.2.DenseReluDense.wo.weight", "FD -> DF"),
-    "trunk/decoder_norm/scale": "decoder.final_layer_norm.weight",
-}
-TIED = {
-    "encoder.embed_tokens.weight": "shared.weight",
-    "decoder.embed_tokens.weight": "shared.weight",
-    "lm_head.weight": "shared.weight",
-}
-IGNORED = (r"EncDecAttention\.relative_attention_bias\.weight$",)  # of the release, never used
-TOKENIZER = {"tokenizer_class": "T5Tokenizer", "extra_ids": 100}
-TOKENIZER |= {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
 AXES = sharding.AXES
-
-
-def published(c: Config) -> dict:
-    """The fields of config.json."""
-    return {
-        "model_type": "t5",
-        "vocab_size": c.vocab_size,
-        "n_positions": c.max_length,
-        "num_layers": c.num_layers,
-        "num_decoder_layers": c.num_decoder_layers,
-        "num_heads": c.num_heads,
-        "d_model": c.width,
-        "d_ff": c.mlp_width,
-        "d_kv": c.head_width,
-        "dropout_rate": c.dropout,
-        "relative_attention_num_buckets": c.num_buckets,
-        "relative_attention_max_distance": c.max_distance,
-        "feed_forward_proj": "relu",
-        "layer_norm_epsilon": EPSILON,
-        "decoder_start_token_id": START,
-        "is_encoder_decoder": True,
-        "tie_word_embeddings": True,
-        "scale_decoder_outputs": True,
-    }
-
-
-def from_published(fields: dict) -> Config:
-    """The config of a config.json, whose absent fields mean the small size."""
-    num_layers = fields.get("num_layers", 6)
-    return Config(
-        vocab_size=fields.get("vocab_size", 32128),
-        max_length=fields.get("n_positions", 512),
-        num_layers=num_layers,
-        num_heads=fields.get("num_heads", 8),
-        width=fields.get("d_model", 512),
-        mlp_width=fields.get("d_ff", 2048),
-        head_width=fields.get("d_kv", 64),
-        dropout=fields.get("dropout_rate", 0.1),
-        num_decoder_layers=fields.get("num_decoder_layers") or num_layers,
-        num_buckets=fields.get("relative_attention_num_buckets", 32),
-        max_distance=fields.get("relative_attention_max_distance", 128),
-    )
-
-
-def variant(fields: dict) -> str:
-    """The architecture of a config.json: that of version 1.1 says "t5" too, but has a gate."""
-    return "t5_v1_1" if fields.get("feed_forward_proj", "relu").startswith("gated") else "t5"

@@ -31,14 +31,23 @@ class Config(t5.Config):
 
     mlp_width: int = 2048
     dropout: float = 0.0
+    activation: str = "gelu_tanh"  # of the gate
 
 
 SIZES = {
-    "t5-v1_1-small": Config(32128, 512, 8, 6, 512, 1024, num_decoder_layers=8),  # 76,961,152
+    "t5-v1_1-small": Config(
+        num_layers=8, num_heads=6, width=512, mlp_width=1024, num_decoder_layers=8
+    ),  # 76,961,152
     "t5-v1_1-base": Config(),  # 247,577,856
-    "t5-v1_1-large": Config(32128, 512, 24, 16, 1024, 2816, 64, 0.0, 24),  # 783,150,080
-    "t5-v1_1-xl": Config(32128, 512, 24, 32, 2048, 5120, 64, 0.0, 24),  # 2,849,757,184
-    "t5-v1_1-xxl": Config(32128, 512, 24, 64, 4096, 10240, 64, 0.0, 24),  # 11,135,332,352
+    "t5-v1_1-large": Config(
+        num_layers=24, num_heads=16, width=1024, mlp_width=2816, num_decoder_layers=24
+    ),  # 783,150,080
+    "t5-v1_1-xl": Config(
+        num_layers=24, num_heads=32, width=2048, mlp_width=5120, num_decoder_layers=24
+    ),  # 2,849,757,184
+    "t5-v1_1-xxl": Config(
+        num_layers=24, num_heads=64, width=4096, mlp_width=10240, num_decoder_layers=24
+    ),  # 11,135,332,352
 }
 
 EPSILON = t5.EPSILON
@@ -73,6 +82,11 @@ class T5v11LM(nn.Module):
         self.trunk = T5(c, GatedFeedForward)
         self.head = Embedding(c.vocab_size, c.width, nn.initializers.normal(1.0))
 
+    @property
+    def start_token(self) -> int:
+        """The token that begins every target."""
+        return START
+
     def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
         """The states of a source: x_BLD."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)
@@ -102,39 +116,7 @@ class T5v11LM(nn.Module):
 
 
 Model = T5v11LM
-MODELS = {"T5ForConditionalGeneration": T5v11LM}
+MODELS = (T5v11LM,)
 TASKS = {"text-to-text": T5v11LM}
 GROUPS = t5.GROUPS
-PREFIX = t5.PREFIX
-READ, WRITE = f"{t5.ENCODER}.1.DenseReluDense", f"{t5.DECODER}.2.DenseReluDense"
-WEIGHTS = {path: row for path, row in t5.WEIGHTS.items() if "/mlp/" not in path} | {
-    "trunk/encoder_{}/mlp/gate/kernel": (f"{READ}.wi_0.weight", "DF -> FD"),
-    "trunk/encoder_{}/mlp/up/kernel": (f"{READ}.wi_1.weight", "DF -> FD"),
-    "trunk/encoder_{}/mlp/down/kernel": (f"{READ}.wo.weight", "FD -> DF"),
-    "trunk/decoder_{}/mlp/gate/kernel": (f"{WRITE}.wi_0.weight", "DF -> FD"),
-    "trunk/decoder_{}/mlp/up/kernel": (f"{WRITE}.wi_1.weight", "DF -> FD"),
-    "trunk/decoder_{}/mlp/down/kernel": (f"{WRITE}.wo.weight", "FD -> DF"),
-    "head/embedding": "lm_head.weight",
-}
-TIED = {copy: original for copy, original in t5.TIED.items() if copy != "lm_head.weight"}
-IGNORED = t5.IGNORED
-TOKENIZER = t5.TOKENIZER
 AXES = (*sharding.AXES, (r"gate/kernel$", ("fsdp", "tensor")))
-
-
-def published(c: Config) -> dict:
-    """The fields of config.json.
-
-    Published folders say "tie_word_embeddings": false, and mean that the head is not scaled either;
-    transformers 5 always writes true there, and what it means in "scale_decoder_outputs".
-    """
-    fields = t5.published(c) | {"feed_forward_proj": "gated-gelu", "scale_decoder_outputs": False}
-    del fields["tie_word_embeddings"]
-    return fields
-
-
-def from_published(fields: dict) -> Config:
-    """The config of a config.json, whose absent fields mean what they mean in a T5."""
-    if fields.get("scale_decoder_outputs", fields.get("tie_word_embeddings", True)):
-        raise ValueError("config.json has a gated T5 with a scaled head; zoo has none")
-    return Config(**vars(t5.from_published(fields)))

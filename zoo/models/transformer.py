@@ -46,13 +46,33 @@ class Config:
     start: int = 0  # the token that begins every target, and is in none
     activation: str = "relu"
     end: int = 1  # the token that ends every target
+    epsilon: float = 1e-5
 
 
 SIZES = {
-    "transformer-tiny": Config(256, 128, 2, 4, 128, 512, 32, 0.0, 2),  # 958,720
-    "transformer-small": Config(4096, 128, 2, 4, 256, 832, 64, 0.0, 2),  # 4,345,088
+    "transformer-tiny": Config(
+        vocab_size=256,
+        max_length=128,
+        num_layers=2,
+        num_heads=4,
+        width=128,
+        mlp_width=512,
+        head_width=32,
+        dropout=0.0,
+        num_decoder_layers=2,
+    ),  # 958,720
+    "transformer-small": Config(
+        vocab_size=4096,
+        max_length=128,
+        num_layers=2,
+        num_heads=4,
+        width=256,
+        mlp_width=832,
+        dropout=0.0,
+        num_decoder_layers=2,
+    ),  # 4,345,088
     "transformer-base": Config(),  # 63,119,496
-    "transformer-big": Config(37000, 512, 6, 16, 1024, 4096, 64, 0.3, 6),  # 214,282,376
+    "transformer-big": Config(num_heads=16, width=1024, mlp_width=4096, dropout=0.3),  # 214,282,376
 }
 
 EPSILON = 1e-5
@@ -184,6 +204,11 @@ class TransformerLM(nn.Module):
         self.trunk = Transformer(self.config)
         self.bias = self.param("bias", nn.initializers.zeros, (1, self.config.vocab_size))
 
+    @property
+    def start_token(self) -> int:
+        """The token that begins every target."""
+        return self.config.start
+
     def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
         """The states of a source: x_BLD."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)
@@ -215,88 +240,7 @@ class TransformerLM(nn.Module):
 
 
 Model = TransformerLM
-MODELS = {"MarianMTModel": TransformerLM}
+MODELS = (TransformerLM,)
 TASKS = {"text-to-text": TransformerLM}
 GROUPS = ("trunk/token_embedding", r"trunk/encoder_(\d+)/", r"trunk/decoder_(\d+)/", "")
-PREFIX = "model."
-LAYER = {
-    "attention/query/kernel": ("self_attn.q_proj.weight", "DHK -> (HK)D"),
-    "attention/query/bias": ("self_attn.q_proj.bias", "HK -> (HK)"),
-    "attention/key/kernel": ("self_attn.k_proj.weight", "DHK -> (HK)D"),
-    "attention/key/bias": ("self_attn.k_proj.bias", "HK -> (HK)"),
-    "attention/value/kernel": ("self_attn.v_proj.weight", "DHK -> (HK)D"),
-    "attention/value/bias": ("self_attn.v_proj.bias", "HK -> (HK)"),
-    "attention/output/kernel": ("self_attn.out_proj.weight", "HKD -> D(HK)"),
-    "attention/output/bias": ("self_attn.out_proj.bias", None),
-    "attention_norm/scale": ("self_attn_layer_norm.weight", None),
-    "attention_norm/bias": ("self_attn_layer_norm.bias", None),
-    "mlp/up/kernel": ("fc1.weight", "DF -> FD"),
-    "mlp/up/bias": ("fc1.bias", None),
-    "mlp/down/kernel": ("fc2.weight", "FD -> DF"),
-    "mlp/down/bias": ("fc2.bias", None),
-    "mlp_norm/scale": ("final_layer_norm.weight", None),
-    "mlp_norm/bias": ("final_layer_norm.bias", None),
-}
-SOURCE = {
-    f"source_{ours}": (theirs.replace("self", "encoder"), layout)
-    for ours, (theirs, layout) in LAYER.items()
-    if ours.startswith("attention")
-}
-WEIGHTS = {"trunk/token_embedding/embedding": "model.shared.weight", "bias": "final_logits_bias"}
-WEIGHTS |= {
-    f"trunk/{side}_{{}}/{ours}": (f"model.{side}.layers.{{}}.{theirs}", layout)
-    for side, rows in (("encoder", LAYER), ("decoder", LAYER | SOURCE))
-    for ours, (theirs, layout) in rows.items()
-}
-TIED = dict.fromkeys(
-    ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight"),
-    "model.shared.weight",
-)
-IGNORED = (r"embed_positions\.weight$",)  # the waves, in folders of old versions
-TOKENIZER = {"tokenizer_class": "PreTrainedTokenizerFast"}
-TOKENIZER |= {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
 AXES = sharding.AXES
-
-
-def published(c: Config) -> dict:
-    """The fields of config.json."""
-    shared = {
-        ("vocab_size", "decoder_vocab_size"): c.vocab_size,
-        ("encoder_attention_heads", "decoder_attention_heads"): c.num_heads,
-        ("encoder_ffn_dim", "decoder_ffn_dim"): c.mlp_width,
-        ("dropout", "attention_dropout"): c.dropout,
-        ("decoder_start_token_id", "pad_token_id"): c.start,
-        ("eos_token_id", "forced_eos_token_id"): c.end,
-        ("share_encoder_decoder_embeddings", "tie_word_embeddings"): True,
-        ("scale_embedding", "static_position_embeddings", "is_encoder_decoder"): True,
-        ("normalize_before", "normalize_embedding", "add_final_layer_norm"): False,
-    }
-    return {name: value for names, value in shared.items() for name in names} | {
-        "model_type": "marian",
-        "max_position_embeddings": c.max_length,
-        "encoder_layers": c.num_layers,
-        "decoder_layers": c.num_decoder_layers,
-        "d_model": c.width,
-        "activation_function": c.activation,
-        "bad_words_ids": [[c.start]],
-    }
-
-
-def from_published(fields: dict) -> Config:
-    """The config of a config.json, whose absent sizes mean what they do in transformers."""
-    width, num_heads = fields.get("d_model", 1024), fields.get("encoder_attention_heads", 16)
-    activation = fields.get("activation_function", "gelu")
-    return Config(
-        vocab_size=fields.get("vocab_size", 58101),
-        max_length=fields.get("max_position_embeddings", 1024),
-        num_layers=fields.get("encoder_layers", 12),
-        num_heads=num_heads,
-        width=width,
-        mlp_width=fields.get("encoder_ffn_dim", 4096),
-        head_width=width // num_heads,
-        dropout=fields.get("dropout", 0.1),
-        num_decoder_layers=fields.get("decoder_layers", 12),
-        start=fields.get("decoder_start_token_id", 58100),
-        activation=activation if activation in ACTIVATIONS else "relu",  # read then refuses it
-        end=fields.get("eos_token_id", 0),
-    )

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.formats.huggingface import LINEAR, nested
 from zoo.layers import heads, sharding
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, Scores
@@ -41,13 +40,19 @@ class Config:
     mlp_width: int = 3072
     head_width: int = 64
     dropout: float = 0.1
+    activation: str = "gelu"
+    epsilon: float = 1e-12
     labels: tuple[str, ...] = heads.LABELS
 
 
 SIZES = {
-    "xlnet-tiny": Config(4096, 512, 4, 4, 256, 1024, dropout=0.0),  # 4,475,136
+    "xlnet-tiny": Config(
+        vocab_size=4096, num_layers=4, num_heads=4, width=256, mlp_width=1024, dropout=0.0
+    ),  # 4,475,136
     "xlnet-base-cased": Config(),  # 116,750,336
-    "xlnet-large-cased": Config(32000, 512, 24, 16, 1024, 4096),  # 360,300,800
+    "xlnet-large-cased": Config(
+        num_layers=24, num_heads=16, width=1024, mlp_width=4096
+    ),  # 360,300,800
 }
 
 EPSILON = 1e-12
@@ -191,59 +196,14 @@ class XLNetLM(nn.Module):
 
 
 Model = XLNetLM
+MODELS = (XLNetLM,)
 XLNetTagger, XLNetQuestion = heads.tagger(XLNet), heads.question(XLNet)
 TASKS = {
     "classification": XLNetClassifier,
     "tagging": XLNetTagger,
     "question-answering": XLNetQuestion,
 }
-MODELS = {
-    "XLNetLMHeadModel": XLNetLM,
-    "XLNetForSequenceClassification": XLNetClassifier,
-    "XLNetForTokenClassification": XLNetTagger,
-    "XLNetForQuestionAnsweringSimple": XLNetQuestion,
-}
 GROUPS = ("trunk/(?:token_embedding|query_start)", r"trunk/blocks_(\d+)/", "")
-PREFIX = "transformer."
-LAYER = "transformer.layer.{}"
-WEIGHTS = {
-    "trunk/token_embedding/embedding": "transformer.word_embedding.weight",
-    "trunk/query_start": "transformer.mask_emb",
-    "trunk/blocks_{}/attention/query/kernel": f"{LAYER}.rel_attn.q",
-    "trunk/blocks_{}/attention/key/kernel": f"{LAYER}.rel_attn.k",
-    "trunk/blocks_{}/attention/value/kernel": f"{LAYER}.rel_attn.v",
-    "trunk/blocks_{}/attention/position/kernel": f"{LAYER}.rel_attn.r",
-    "trunk/blocks_{}/attention/output/kernel": (f"{LAYER}.rel_attn.o", "HKD -> DHK"),
-    "trunk/blocks_{}/attention/content_bias": f"{LAYER}.rel_attn.r_w_bias",
-    "trunk/blocks_{}/attention/position_bias": f"{LAYER}.rel_attn.r_r_bias",
-    "trunk/blocks_{}/attention/segment_bias": f"{LAYER}.rel_attn.r_s_bias",
-    "trunk/blocks_{}/attention/segment_embedding": f"{LAYER}.rel_attn.seg_embed",
-    "trunk/blocks_{}/attention_norm/scale": f"{LAYER}.rel_attn.layer_norm.weight",
-    "trunk/blocks_{}/attention_norm/bias": f"{LAYER}.rel_attn.layer_norm.bias",
-    "trunk/blocks_{}/mlp/up/kernel": (f"{LAYER}.ff.layer_1.weight", "DF -> FD"),
-    "trunk/blocks_{}/mlp/up/bias": f"{LAYER}.ff.layer_1.bias",
-    "trunk/blocks_{}/mlp/down/kernel": (f"{LAYER}.ff.layer_2.weight", "FD -> DF"),
-    "trunk/blocks_{}/mlp/down/bias": f"{LAYER}.ff.layer_2.bias",
-    "trunk/blocks_{}/mlp_norm/scale": f"{LAYER}.ff.layer_norm.weight",
-    "trunk/blocks_{}/mlp_norm/bias": f"{LAYER}.ff.layer_norm.bias",
-    "head_bias": "lm_loss.bias",
-    **nested(LINEAR, "summary", "sequence_summary.summary"),
-    **nested(LINEAR, "projection", "logits_proj"),
-    **heads.WEIGHTS,
-}
-TIED = {"lm_loss.weight": "transformer.word_embedding.weight"}
-IGNORED = ()
-TOKENIZER = {
-    "tokenizer_class": "XLNetTokenizer",
-    "bos_token": "<s>",
-    "eos_token": "</s>",
-    "unk_token": "<unk>",
-    "sep_token": "<sep>",
-    "pad_token": "<pad>",
-    "cls_token": "<cls>",
-    "mask_token": "<mask>",
-    "padding_side": "left",
-}
 AXES = (
     (r"position/kernel$", ("fsdp", "tensor", None)),
     (r"(content|position|segment)_bias$", ("tensor", None)),
@@ -251,42 +211,3 @@ AXES = (
     (r"head_bias$", ("tensor",)),
     *sharding.AXES,
 )
-
-
-def published(c: Config) -> dict:
-    """The fields of config.json."""
-    return {
-        "model_type": "xlnet",
-        "vocab_size": c.vocab_size,
-        "n_layer": c.num_layers,
-        "n_head": c.num_heads,
-        "d_model": c.width,
-        "d_head": c.head_width,
-        "d_inner": c.mlp_width,
-        "dropout": c.dropout,
-        "summary_type": "last",
-        "summary_activation": "tanh",
-        "summary_last_dropout": CLASS_DROPOUT,
-        "ff_activation": "gelu",
-        "layer_norm_eps": EPSILON,
-        "untie_r": True,
-        "attn_type": "bi",
-        "bi_data": False,
-        "clamp_len": -1,
-        "same_length": False,
-        "tie_word_embeddings": True,
-    }
-
-
-def from_published(fields: dict) -> Config:
-    """The config of a config.json, whose absent fields mean the large size."""
-    width, num_heads = fields.get("d_model", 1024), fields.get("n_head", 16)
-    return Config(
-        vocab_size=fields.get("vocab_size", 32000),
-        num_layers=fields.get("n_layer", 24),
-        num_heads=num_heads,
-        width=width,
-        mlp_width=fields.get("d_inner", 4096),
-        head_width=fields.get("d_head") or width // num_heads,
-        dropout=fields.get("dropout", 0.1),
-    )

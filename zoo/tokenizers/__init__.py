@@ -1,5 +1,16 @@
 """Tokenizers: read from model folders, with the special tokens of the published models."""
 
-from zoo.tokenizers.folder import Sides, fingerprint, load, ordinary, save, sides
+from tokenizers import Tokenizer
 
-__all__ = ["Sides", "fingerprint", "load", "ordinary", "save", "sides"]
+from zoo.tokenizers.folder import Sides, fingerprint, load, lowercase, ordinary, save, sides
+
+__all__ = [
+    "Sides",
+    "Tokenizer",
+    "fingerprint",
+    "load",
+    "lowercase",
+    "ordinary",
+    "save",
+    "sides",
+]

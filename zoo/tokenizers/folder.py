@@ -104,6 +104,12 @@ def fingerprint(tokenizer: Tokenizer | Sides) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def lowercase(tokenizer: Tokenizer | Sides) -> bool | None:
+    """Return whether BERT's normalizer lower-cases; None for a tokenizer that has another one."""
+    normalizer = sides(tokenizer).source.normalizer
+    return normalizer.lowercase if isinstance(normalizer, normalizers.BertNormalizer) else None
+
+
 def ordinary(tokenizer: Tokenizer) -> Tokenizer:
     """A copy that reads the names of special tokens in a text as ordinary characters.
 

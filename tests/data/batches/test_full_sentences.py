@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-from tiny_corpus import numbered
 
+from tests.data.tiny_corpus import numbered
 from train.data.batches import full_sentences
 
 L, B, CLS, SEP = 32, 4, 1, 2

@@ -6,8 +6,8 @@ from functools import partial
 
 import numpy as np
 import pytest
-from tiny_corpus import numbered
 
+from tests.data.tiny_corpus import numbered
 from train.data.batches import length_buckets
 from train.data.sources import parallel_text
 

@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-from tiny_corpus import numbered, prepared
 
+from tests.data.tiny_corpus import numbered, prepared
 from train.data.batches import segment_pairs
 from train.data.corpus import corpus
 

@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-from tiny_corpus import prepared
 
+from tests.data.tiny_corpus import prepared
 from train.data.batches import windows
 from train.data.corpus import corpus
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_corpus import KINDS, documents, prepared, tokenizer
 
+from tests.data.tiny_corpus import KINDS, documents, prepared, tokenizer
 from train.data.corpus import corpus
 from train.data.sources import text
 from zoo import tokenizers
@@ -224,11 +224,12 @@ def test_killed_at_any_write_it_goes_on_and_ends_in_the_same_bytes(
 
 SCRIPT = """
 import sys
-from train.data import corpus, text
-from zoo import tokenizer
+from train.data.corpus import corpus
+from train.data.sources import text
+from zoo import tokenizers
 text.BLOCK = corpus.SHARD = 2000
 source = text.files([sys.argv[1] + "/text.txt"])
-print(corpus.prepare(source, tokenizer.load(sys.argv[1]), sys.argv[2], 699).fingerprint)
+print(corpus.prepare(source, tokenizers.load(sys.argv[1]), sys.argv[2], 699).fingerprint)
 """
 
 

@@ -8,7 +8,7 @@ from train.data.sources import builtin
 
 SCRIPT = """
 import sys
-from train.data import builtin
+from train.data.sources import builtin
 print(builtin.sha256())
 print(sorted(set(sys.modules) & {"tkinter", "turtle", "antigravity", "this", "pydoc_data.topics"}))
 """

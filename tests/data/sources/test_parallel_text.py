@@ -8,8 +8,8 @@ import re
 
 import numpy as np
 import pytest
-from tiny_corpus import KINDS, documents, numbered, tokenizer
 
+from tests.data.tiny_corpus import KINDS, documents, numbered, tokenizer
 from train.data.corpus import corpus
 from train.data.sources import parallel_text
 
@@ -47,7 +47,7 @@ def test_a_pair_is_two_neighbouring_documents():
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 @pytest.mark.parametrize("block", [3, 1 << 20])
 def test_every_file_of_the_same_pairs_is_the_same_source(tmp_path, monkeypatch, end, suffix, block):
-    monkeypatch.setattr("train.data.text.BLOCK", block)
+    monkeypatch.setattr("train.data.sources.text.BLOCK", block)
     sides = joined(PAIRS, end)
     rows = [{"id": i, "source": a, "target": b} for i, (a, b) in enumerate(PAIRS)]
     objects = "".join(json.dumps(row, ensure_ascii=bool(suffix)) + end for row in rows)

@@ -91,7 +91,7 @@ def test_a_prepared_folder_is_read_as_it_is(tmp_path):
 
 def test_tensorflow_is_never_imported():
     script = (
-        "import sys, tensorflow_datasets as t\nfrom train.data import tfds\n"
+        "import sys, tensorflow_datasets as t\nfrom train.data.sources import tfds\n"
         "with t.testing.mock_data(num_examples=2): list(tfds.read('imdb_reviews').documents())\n"
         "assert not {'tensorflow', 'torch', 'transformers'} & set(sys.modules)"
     )

@@ -15,10 +15,10 @@ from tokenizers import Tokenizer
 
 from train.data.examples import tables, tfds
 from train.data.examples.tables import Examples, TextExample
-from train.finetuning.tasks.task import Apply, LabelledRow, Labels, outputs, run_model
-from train.finetuning.transfer import LoadedModel
+from train.finetuning.tasks.task import Apply, LabelledRow, Labels, labels_of, outputs, run_model
 from train.metrics import tasks
 from train.objectives.cross_entropy import classify
+from zoo.checkpoints.load import Loaded
 from zoo.inference.classify import encode
 
 NUMBER = ("score",)  # the one label of a model that predicts a number
@@ -78,15 +78,16 @@ class Classification:
 
     def predict(
         self,
-        loaded: LoadedModel,
+        loaded: Loaded,
         examples: Sequence[TextExample],
         rows: Sequence[Sequence[LabelledRow]],
         batch_size: int,
     ) -> list[dict[str, float]]:
         predictions = []
+        labels = labels_of(loaded.model)
         for (logits_C,) in outputs(loaded, rows, batch_size):
             probability_C = np.asarray(jax.nn.softmax(logits_C)).tolist()
-            predictions.append(dict(zip(loaded.labels, probability_C, strict=True)))
+            predictions.append(dict(zip(labels, probability_C, strict=True)))
         return predictions
 
     def score(
@@ -147,7 +148,7 @@ class Regression:
 
     def predict(
         self,
-        loaded: LoadedModel,
+        loaded: Loaded,
         examples: Sequence[TextExample],
         rows: Sequence[Sequence[LabelledRow]],
         batch_size: int,

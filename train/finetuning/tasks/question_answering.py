@@ -16,8 +16,8 @@ from train.data.examples import squad, tfds
 from train.data.examples.squad import Question
 from train.data.examples.tables import Examples
 from train.finetuning.tasks.task import Apply, LabelledRow, Labels, outputs, run_model
-from train.finetuning.transfer import LoadedModel
 from train.metrics import tasks
+from zoo.checkpoints.load import Loaded
 from zoo.inference.answer import best_answer, target, windows
 
 
@@ -66,7 +66,7 @@ class QuestionAnswering:
 
     def predict(
         self,
-        loaded: LoadedModel,
+        loaded: Loaded,
         examples: Sequence[Question],
         rows: Sequence[Sequence[LabelledRow]],
         batch_size: int,

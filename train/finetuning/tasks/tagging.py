@@ -15,9 +15,17 @@ from tokenizers import Tokenizer
 from train.data.examples import tagged, tfds
 from train.data.examples.tables import Examples
 from train.data.examples.tagged import TaggedSentence
-from train.finetuning.tasks.task import IGNORED, Apply, LabelledRow, Labels, outputs, run_model
-from train.finetuning.transfer import LoadedModel
+from train.finetuning.tasks.task import (
+    IGNORED,
+    Apply,
+    LabelledRow,
+    Labels,
+    labels_of,
+    outputs,
+    run_model,
+)
 from train.metrics import tasks
+from zoo.checkpoints.load import Loaded
 from zoo.inference.tag import Tag, best_tags, pieces
 
 
@@ -74,14 +82,14 @@ class Tagging:
 
     def predict(
         self,
-        loaded: LoadedModel,
+        loaded: Loaded,
         examples: Sequence[TaggedSentence],
         rows: Sequence[Sequence[LabelledRow]],
         batch_size: int,
     ) -> list[list[Tag]]:
-        logits = outputs(loaded, rows, batch_size)
+        labels, logits = labels_of(loaded.model), outputs(loaded, rows, batch_size)
         return [
-            best_tags(loaded.labels, example.words, [row.part for row in some], logits_LC)
+            best_tags(labels, example.words, [row.part for row in some], logits_LC)
             for example, some, logits_LC in zip(examples, rows, logits, strict=True)
         ]
 

@@ -13,7 +13,7 @@ from flax import linen as nn
 from tokenizers import Tokenizer
 
 from train.data.examples.tables import Examples
-from train.finetuning.transfer import LoadedModel
+from zoo.checkpoints.load import Loaded
 from zoo.inference import batching
 from zoo.inference.answer import Window
 from zoo.inference.batching import Row
@@ -90,7 +90,7 @@ class Task(Protocol[Example, Prediction]):
 
     def predict(
         self,
-        loaded: LoadedModel,
+        loaded: Loaded,
         examples: Sequence[Example],
         rows: Sequence[Sequence[LabelledRow]],
         batch_size: int,
@@ -111,21 +111,27 @@ def run_model(apply: Apply, batch: Mapping[str, jax.Array]) -> jax.Array:
     return apply(batch["tokens"], batch["segments"], batch["documents"])
 
 
+def labels_of(model: nn.Module) -> Labels:
+    """Return the names of a model's classes; None for one that generates text."""
+    return getattr(model.config, "labels", None)
+
+
 def encode(
-    task: Task, loaded: LoadedModel, examples: Sequence, max_length: int
+    task: Task, loaded: Loaded, examples: Sequence, max_length: int
 ) -> list[list[LabelledRow]]:
     """Return the rows of every example.
 
     Raises:
       ValueError: If a row does not fit the model.
     """
-    rows = [task.rows(loaded.tokenizer, each, loaded.labels, max_length) for each in examples]
+    labels = labels_of(loaded.model)
+    rows = [task.rows(loaded.tokenizer, each, labels, max_length) for each in examples]
     batching.check_rows([labelled.row for some in rows for labelled in some], loaded.model)
     return rows
 
 
 def outputs(
-    loaded: LoadedModel, rows: Sequence[Sequence[LabelledRow]], batch_size: int
+    loaded: Loaded, rows: Sequence[Sequence[LabelledRow]], batch_size: int
 ) -> list[list[np.ndarray]]:
     """Return the model's output for every row of every example."""
     flat = [labelled.row for some in rows for labelled in some]

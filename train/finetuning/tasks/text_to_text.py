@@ -9,18 +9,19 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from tokenizers import Tokenizer
 
 from train.data.examples import tfds
 from train.data.examples.tables import Examples, TextExample
 from train.data.sources import parallel_text
 from train.finetuning.tasks.task import IGNORED, Apply, LabelledRow, Labels
-from train.finetuning.transfer import LoadedModel
 from train.metrics import translation
 from train.objectives.cross_entropy import cross_entropy
+from zoo.checkpoints.load import Loaded
+from zoo.contracts import EncoderDecoder
 from zoo.inference import translate
 from zoo.inference.batching import Row
+from zoo.inference.prompts import encode_source
 from zoo.layers.embedding import Scores
 from zoo.tokenizers import sides
 
@@ -53,17 +54,18 @@ class TextToText:
     ) -> list[LabelledRow]:
         """Return the text and its end token, and the target; both are truncated."""
         both, end = sides(tokenizer), translate.end_id(tokenizer)
-        source = translate.encode(both.source, example.text, end)
-        target = translate.encode(both.target, example.label, end)
+        source = encode_source(both.source, example.text, end)
+        target = encode_source(both.target, example.label, end)
         tokens = [*source[: max_length - 1], end]
         truncated = sum(max(0, len(side) - max_length) for side in (source, target))
         return [LabelledRow(Row(tokens, [0] * len(tokens), truncated), target[:max_length])]
 
-    def forward(self, model: nn.Module, apply: Apply, batch: Mapping[str, jax.Array]) -> Scores:
+    def forward(
+        self, model: EncoderDecoder, apply: Apply, batch: Mapping[str, jax.Array]
+    ) -> Scores:
         """Return the prediction of every target token, from those before it."""
         before_BT = jnp.maximum(batch["targets"], 0)[:, :-1]
-        start = translate.start_of(model)
-        inputs_BT = jnp.pad(before_BT, ((0, 0), (1, 0)), constant_values=start)
+        inputs_BT = jnp.pad(before_BT, ((0, 0), (1, 0)), constant_values=model.start_token)
         return apply(batch["tokens"], inputs_BT, batch["documents"], method="scores")
 
     def loss(
@@ -75,7 +77,7 @@ class TextToText:
 
     def predict(
         self,
-        loaded: LoadedModel,
+        loaded: Loaded,
         examples: Sequence[TextExample],
         rows: Sequence[Sequence[LabelledRow]],
         batch_size: int,

@@ -1,13 +1,69 @@
 """Hugging Face folders, read and written without PyTorch."""
 
-from zoo.formats.huggingface.engine import (
-    LINEAR,
-    nested,
-    other_heads,
-    published_labels,
-    read,
-    read_config,
-    write,
-)
+from collections.abc import Mapping
+from typing import Any
 
-__all__ = ["LINEAR", "nested", "other_heads", "published_labels", "read", "read_config", "write"]
+from flax import linen as nn
+
+from zoo.formats.huggingface import (
+    albert,
+    bert,
+    distilbert,
+    electra,
+    gpt2,
+    marian,
+    resnet,
+    roberta,
+    t5,
+    xlnet,
+)
+from zoo.formats.huggingface.folder import new_head, published_labels, read, read_config, write
+from zoo.formats.huggingface.format import Format
+
+__all__ = [
+    "FORMATS",
+    "Format",
+    "find",
+    "find_class",
+    "new_head",
+    "published_labels",
+    "read",
+    "read_config",
+    "write",
+]
+
+FORMATS = (
+    bert.FORMAT,
+    gpt2.FORMAT,
+    xlnet.FORMAT,
+    roberta.FORMAT,
+    distilbert.FORMAT,
+    albert.FORMAT,
+    electra.FORMAT,
+    marian.FORMAT,
+    t5.FORMAT,
+    t5.FORMAT_V1_1,
+    resnet.FORMAT,
+)
+# Zoo 0.1 wrote its recurrent models as if they had a published form.
+WITHDRAWN = ("rnn", "seq2seq", "bahdanau", "luong")
+
+
+def find(published: Mapping[str, Any]) -> Format:
+    """Return the format of a config.json; ValueError if zoo does not read its model_type."""
+    model_type = published.get("model_type")
+    for known in FORMATS:
+        if known.model_type == model_type and known.reads(published):
+            return known
+    if model_type in WITHDRAWN:
+        raise ValueError(
+            f"a {model_type!r} has no Hugging Face form: load the model folder that this one was "
+            "exported from"
+        )
+    supported = ", ".join(sorted({known.model_type for known in FORMATS}))
+    raise ValueError(f"config.json has model_type {model_type!r}; zoo supports {supported}")
+
+
+def find_class(cls: type[nn.Module]) -> Format | None:
+    """Return the format in which a model class is published, or None."""
+    return next((known for known in FORMATS if cls in known.classes.values()), None)

@@ -1,0 +1,28 @@
+"""Length buckets are few, hold what is put into them, and waste little."""
+
+import pytest
+
+from zoo.inference.length_buckets import bucket, bucket_boundaries
+
+
+def test_boundaries_grow_by_half_and_by_a_third_in_turn():
+    assert bucket_boundaries(128) == [8, 12, 16, 24, 32, 48, 64, 96, 128]
+    assert bucket_boundaries(100) == [8, 12, 16, 24, 32, 48, 64, 96, 100]
+    assert bucket_boundaries(8) == [8]
+    assert bucket_boundaries(5) == [5]
+
+
+@pytest.mark.parametrize("longest", [1, 7, 8, 9, 12, 50, 512])
+def test_a_sequence_is_padded_to_the_first_boundary_that_holds_it(longest):
+    boundaries = bucket_boundaries(longest)
+    assert boundaries == sorted(set(boundaries))
+    for length in range(longest + 1):
+        padded = bucket(length, longest)
+        assert padded == next(boundary for boundary in boundaries if boundary >= length)
+        assert padded <= longest
+        assert length < 6 or padded - length <= padded / 3
+
+
+def test_a_sequence_that_no_bucket_holds_is_refused():
+    with pytest.raises(ValueError, match="a sequence of 9 tokens is over the longest length of 8"):
+        bucket(9, 8)

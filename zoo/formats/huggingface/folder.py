@@ -1,0 +1,297 @@
+"""Read and write Hugging Face folders through a format's tables; needs no PyTorch.
+
+Nothing is loaded by halves: every parameter must be found, every tensor used, tied to another or
+ignored, each with its shape. All that is wrong is said at once.
+"""
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import chex
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from zoo import registry
+from zoo.formats.huggingface.format import Format, Row, Tokenizer
+from zoo.params import abstract, flatten, unflatten
+
+
+def read_config(folder: str | os.PathLike) -> dict[str, Any]:
+    """Return the fields of a folder's config.json."""
+    path = Path(folder) / "config.json"
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{folder} has no config.json: not a Hugging Face folder") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from None
+
+
+def published_labels(published: Mapping[str, Any]) -> list[str]:
+    """Return the names of the classes in a config.json."""
+    count = published.get("num_labels", 2)
+    names = published.get("id2label") or {str(i): f"LABEL_{i}" for i in range(count)}
+    return [names[number] for number in sorted(names, key=int)]
+
+
+def read(
+    folder: str | os.PathLike,
+    known: Format,
+    cls: type[nn.Module],
+    *,
+    labels: Sequence[str] | None = None,
+    new: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    key: chex.PRNGKey | None = None,
+) -> tuple[Any, dict]:
+    """Read a folder into a model of a class: (config, params).
+
+    Args:
+      folder: The folder.
+      known: Its format.
+      cls: The class, one that the format publishes.
+      labels: The names of the classes; None: those of the folder.
+      new: Parameters, by the beginning of their path, that the folder may lack and that are then
+        drawn from `key`.
+      ignore: Published tensors, by the beginning of their name, to leave out.
+      key: Needed where parameters are drawn.
+
+    Raises:
+      ValueError: with every missing, surplus or misshapen tensor.
+    """
+    published = read_config(folder)
+    config = known.to_config(published)
+    if _has_labels(config):
+        config = replace(config, labels=tuple(labels or published_labels(published)))
+    _check_constants(folder, known, config, published)
+
+    tensors = _Tensors(folder, known.prefix)
+    unused = {name for name in tensors if not name.startswith(tuple(ignore))}
+    wrong: list[str] = []
+    params: dict[str, np.ndarray | None] = {}
+    model = cls(config)
+    for path, parameter in flatten(abstract(model)).items():
+        name, layout = _row(known.weights, path)
+        name, part, parts = _slice(name)
+        if name not in tensors:
+            if path.startswith(tuple(new)):
+                params[path] = None
+            else:
+                wrong.append(f"missing {name} (or ask for it with new=[{path!r}])")
+            continue
+        unused.discard(name)
+        array = tensors[name]
+        shape = _published_shape(layout, parameter.shape, parts)
+        if array.shape != shape:
+            wrong.append(f"{name} has shape {array.shape}, not {shape}")
+        else:
+            array = np.split(array, parts, axis=-1)[part]
+            params[path] = _to_ours(layout, parameter.shape, array).astype(np.float32)
+    for copy, original in known.tied.items():
+        if copy in unused and original in tensors:
+            unused.discard(copy)
+            if not np.array_equal(tensors[copy], tensors[original]):
+                wrong.append(f"{copy} differs from {original}; here they are one")
+    for name in sorted(unused):
+        if not any(re.search(pattern, name) for pattern in known.ignored):
+            wrong.append(f"surplus {name} (or leave it out with ignore=[{name!r}])")
+    if wrong:
+        held = " and ".join(published.get("architectures", ()))
+        raise ValueError(
+            f"{folder}{held and f', which holds {held},'} does not fit {cls.__name__}: "
+            + "; ".join(wrong)
+        )
+    drawn_anew = [path for path, array in params.items() if array is None]
+    if drawn_anew:
+        if key is None:
+            raise ValueError(f"{folder}: new parameters need a key to be drawn from")
+        drawn = flatten(model.init(key, jnp.zeros((1, 8), jnp.int32))["params"])
+        params |= {path: drawn[path] for path in drawn_anew}
+    return config, unflatten(params)
+
+
+def new_head(
+    folder: str | os.PathLike, known: Format, cls: type[nn.Module], labels: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Return `new` and `ignore` for `read`, for a class whose head the folder may lack."""
+    tensors = _Tensors(folder, known.prefix)
+    config = replace(known.to_config(read_config(folder)), labels=labels)
+    names = {
+        path: _slice(_row(known.weights, path)[0])[0] for path in flatten(abstract(cls(config)))
+    }
+    new = [path for path, name in names.items() if name not in tensors]
+    heads = [path for path in known.weights if not path.startswith("trunk/")]
+    of_heads = {_row(known.weights, path)[0] for path in heads} | known.tied.keys()
+    ignore = [name for name in tensors if name in of_heads - set(names.values())]
+    return [path for path in new if not path.startswith("trunk/")], ignore
+
+
+def write(
+    folder: str | os.PathLike,
+    known: Format,
+    model: nn.Module,
+    params: chex.ArrayTree,
+    tokenizer: Tokenizer | None = None,
+    tokenizer_fields: Mapping[str, Any] | None = None,
+) -> None:
+    """Write config.json, model.safetensors and tokenizer_config.json for transformers.
+
+    Args:
+      folder: Where to.
+      known: The format that publishes the model's class.
+      model: The model.
+      params: Its parameters.
+      tokenizer: Decides the ids of special tokens in config.json.
+      tokenizer_fields: What only the tokenizer knows, such as whether it lower-cases.
+
+    Raises:
+      ValueError: if the format cannot express the model's config.
+    """
+    folder = Path(folder)
+    described = {
+        "architectures": [n for n, cls in known.classes.items() if type(model) is cls],
+        **known.from_config(model.config),
+        **known.special_ids(model.config, tokenizer),
+        **_label_fields(model),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, dict[int, np.ndarray]] = {}
+    for path, array in flatten(params).items():
+        name, layout = _row(known.weights, path)
+        name, part, _ = _slice(name)
+        tensors.setdefault(name, {})[part] = _to_theirs(layout, np.asarray(array))
+    whole = {
+        name: np.concatenate([parts[i] for i in range(len(parts))], axis=-1)
+        if len(parts) > 1
+        else np.ascontiguousarray(parts[0])
+        for name, parts in tensors.items()
+    }
+    whole |= known.buffers(whole)
+    save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
+    for name, fields in (
+        ("config.json", described),
+        ("tokenizer_config.json", {**known.tokenizer, **(tokenizer_fields or {})}),
+    ):
+        (folder / name).write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
+
+
+def _has_labels(config: Any) -> bool:
+    return any(field.name == "labels" for field in dataclasses.fields(config))
+
+
+def _label_fields(model: nn.Module) -> dict[str, Any]:
+    """Return the names of the classes, for a model that has a head for them."""
+    if not _has_labels(model.config) or type(model) not in registry.of(model).TASKS.values():
+        return {}
+    labels = model.config.labels
+    fields: dict[str, Any] = {
+        "id2label": {str(i): label for i, label in enumerate(labels)},
+        "label2id": {label: i for i, label in enumerate(labels)},
+    }
+    return fields | ({"problem_type": "regression"} if len(labels) == 1 else {})
+
+
+def _check_constants(folder, known: Format, config: Any, published: Mapping[str, Any]) -> None:
+    """Raise ValueError where config.json asks for other mathematics than ours."""
+    activation, _ = known.fields.get("activation", ((), None))
+    for name, value in known.describe(config).items():
+        if name == "model_type" or name == activation or "drop" in name:
+            continue
+        found = published.get(name)
+        if found is not None and found != value:
+            raise ValueError(f"{folder}/config.json has {name} = {found!r}; zoo has {value!r}")
+
+
+class _Tensors:
+    """The tensors of a folder, sharded or not, each read when asked for."""
+
+    def __init__(self, folder: str | os.PathLike, prefix: str):
+        folder = Path(folder)
+        index = folder / "model.safetensors.index.json"
+        if index.exists():
+            files = {folder / name for name in json.loads(index.read_text())["weight_map"].values()}
+        else:
+            files = {folder / "model.safetensors"}
+        for file in files:
+            if not file.exists():
+                pickles = sorted(p.name for p in folder.glob("*.bin"))
+                hint = f"; {pickles[0]} is a pickle, which can run code: refused" if pickles else ""
+                raise FileNotFoundError(f"no such file: {file}{hint}")
+        self._where = {}
+        for file in sorted(files):
+            try:
+                # The flax framework, because NumPy alone has no bfloat16.
+                opened = safe_open(file, framework="flax")
+            except SafetensorError as error:
+                raise ValueError(f"{file} is damaged: {error}") from None
+            for name in opened.keys():  # noqa: SIM118
+                self._where[name] = (opened, name)
+        if not any(name.startswith(prefix) for name in self._where):
+            self._where = {prefix + name: where for name, where in self._where.items()}
+        # Files from before 2019 call the scale and bias of a norm gamma and beta.
+        for old, now in ((".gamma", ".weight"), (".beta", ".bias")):
+            self._where = {
+                name.removesuffix(old) + now if name.endswith(old) else name: where
+                for name, where in self._where.items()
+            }
+
+    def __iter__(self):
+        return iter(self._where)
+
+    def __contains__(self, name):
+        return name in self._where
+
+    def __getitem__(self, name) -> np.ndarray:
+        opened, published = self._where[name]
+        return np.asarray(opened.get_tensor(published))
+
+
+def _row(weights: Mapping[str, Row], path: str) -> tuple[str, str | None]:
+    """The published name and the layout of one of our parameters."""
+    layer = re.search(r"_(\d+)/", path)
+    row = weights[path if layer is None else path.replace(layer[0], "_{}/")]
+    name, layout = (row, None) if isinstance(row, str) else row
+    return (name if layer is None else name.format(layer[1])), layout
+
+
+def _slice(name: str) -> tuple[str, int, int]:
+    """The name of the whole tensor, which part of it (from 0), of how many."""
+    part = re.fullmatch(r"(.*)\[(\d)/(\d)\]", name)
+    return (part[1], int(part[2]) - 1, int(part[3])) if part else (name, 0, 1)
+
+
+def _axes(layout: str, shape) -> tuple[list[int], list[list[int]]]:
+    """The order in which theirs lists our axes, and which of ours share one of theirs."""
+    ours, theirs = layout.split(" -> ")
+    groups = [group.strip("()") for group in re.findall(r"\(\w+\)|\w", theirs)]
+    where = {letter: axis for axis, letter in enumerate(ours)}
+    return [where[x] for group in groups for x in group], [[where[x] for x in g] for g in groups]
+
+
+def _published_shape(layout, shape, parts: int) -> tuple[int, ...]:
+    if layout is not None:
+        shape = [int(np.prod([shape[a] for a in group])) for group in _axes(layout, shape)[1]]
+    return (*shape[:-1], shape[-1] * parts)
+
+
+def _to_ours(layout, shape, array):
+    if layout is None:
+        return array
+    order, _ = _axes(layout, shape)
+    return array.reshape([shape[axis] for axis in order]).transpose(np.argsort(order))
+
+
+def _to_theirs(layout, array):
+    if layout is None:
+        return array
+    order, _ = _axes(layout, array.shape)
+    return array.transpose(order).reshape(_published_shape(layout, array.shape, 1))

@@ -1,0 +1,84 @@
+"""The Transformer's folders, those of Marian's translators (Junczys-Dowmunt et al. 2018)."""
+
+from typing import Any
+
+from zoo.formats.huggingface.format import HEADS_IN, HEADS_OUT, LINEAR, NORM, Format, nested
+from zoo.models import transformer
+
+
+def _attention(ours: str, theirs: str) -> dict:
+    return {
+        **nested(HEADS_IN, f"{ours}/query", f"{theirs}.q_proj"),
+        **nested(HEADS_IN, f"{ours}/key", f"{theirs}.k_proj"),
+        **nested(HEADS_IN, f"{ours}/value", f"{theirs}.v_proj"),
+        **nested(HEADS_OUT, f"{ours}/output", f"{theirs}.out_proj"),
+        **nested(NORM, f"{ours}_norm", f"{theirs}_layer_norm"),
+    }
+
+
+LAYER = {
+    **_attention("attention", "self_attn"),
+    **nested(LINEAR, "mlp/up", "fc1"),
+    **nested(LINEAR, "mlp/down", "fc2"),
+    **nested(NORM, "mlp_norm", "final_layer_norm"),
+}
+SOURCE = _attention("source_attention", "encoder_attn")
+TABLE = "model.shared.weight"
+SHARED = (
+    *("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"),
+    "lm_head.weight",
+)
+
+
+class MarianFormat(Format):
+    """Marian's format, in which the start of a target is never generated."""
+
+    def describe(self, config: transformer.Config) -> dict[str, Any]:
+        """Return the fields of config.json."""
+        return super().describe(config) | {"bad_words_ids": [[config.start]]}
+
+
+FORMAT = MarianFormat(
+    model_type="marian",
+    config_class=transformer.Config,
+    classes={"MarianMTModel": transformer.TransformerLM},
+    # What an absent field means in transformers.
+    fields={
+        "vocab_size": (("vocab_size", "decoder_vocab_size"), 58101),
+        "max_length": ("max_position_embeddings", 1024),
+        "num_layers": ("encoder_layers", 12),
+        "num_heads": (("encoder_attention_heads", "decoder_attention_heads"), 16),
+        "width": ("d_model", 1024),
+        "mlp_width": (("encoder_ffn_dim", "decoder_ffn_dim"), 4096),
+        "dropout": (("dropout", "attention_dropout"), 0.1),
+        "num_decoder_layers": ("decoder_layers", 12),
+        "start": (("decoder_start_token_id", "pad_token_id"), 58100),
+        "activation": ("activation_function", "gelu"),
+        "end": (("eos_token_id", "forced_eos_token_id"), 0),
+    },
+    constants={
+        "share_encoder_decoder_embeddings": True,
+        "tie_word_embeddings": True,
+        "scale_embedding": True,
+        "static_position_embeddings": True,
+        "is_encoder_decoder": True,
+        "normalize_before": False,
+        "normalize_embedding": False,
+        "add_final_layer_norm": False,
+    },
+    weights={
+        "trunk/token_embedding/embedding": TABLE,
+        "bias": "final_logits_bias",
+        **nested(LAYER, "trunk/encoder_{}", "model.encoder.layers.{}"),
+        **nested(LAYER | SOURCE, "trunk/decoder_{}", "model.decoder.layers.{}"),
+    },
+    prefix="model.",
+    tied=dict.fromkeys(SHARED, TABLE),
+    ignored=(r"embed_positions\.weight$",),  # sinusoids, in folders of old versions
+    tokenizer={
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": "</s>",
+        "pad_token": "<pad>",
+        "unk_token": "<unk>",
+    },
+)

@@ -1,0 +1,120 @@
+"""Beam search with any language model, as transformers has it.
+
+B batch  L length  N new tokens  V vocabulary  W width of the beam  C candidates, twice as many
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zoo.inference import decoding
+from zoo.inference.decoding import State
+from zoo.inference.length_buckets import bucket
+from zoo.inference.prompts import UNLIMITED, check_beams, pad
+
+
+class Hypotheses(NamedTuple):
+    """Texts of a beam, the best first: tokens [B, W, N], how many of them count and a score [B, W].
+
+    Where there is none the score is -inf.
+    """
+
+    tokens: jax.Array
+    counts: jax.Array
+    scores: jax.Array
+
+
+def beam_search(
+    model, params, prompts, *, length, end=None, beams=4, penalty=1.0, early=False, best=1
+) -> list[list[tuple[list[int], float]]]:
+    """The `best` continuations of each prompt that a beam search finds, with their scores.
+
+    The search is that of transformers. A score is the sum of the log probabilities, that of `end`
+    included, over number**penalty; Wu et al. (2016) have ((5 + number) / 6)**penalty. Among the
+    2 * beams likeliest extensions of the open texts, the first `beams` that do not end stay open;
+    those of the first `beams` that end are closed, and the `beams` best of the closed are kept.
+    That many suffice if `early`, or if the likeliest open text would score no better by ending now,
+    which with a penalty above 0 is a guess. Raises ValueError as `generate` does.
+    """
+    check_beams(model, beams)
+    if not 1 <= best <= beams:
+        raise ValueError(f"best is {best}, but must be from 1 to the width of the beam, {beams}")
+    tokens_BL, documents_BL = pad(model, prompts, length)
+    rest = (jnp.float32(penalty), early, length, -1 if end is None else end)
+    state = search(model, beams, bucket(length, UNLIMITED), params, tokens_BL, documents_BL, *rest)
+    go_on = lambda state: resume_search(model, params, state, *rest)
+    _, found = decoding.finish(state, go_on, length)
+    return [
+        [(t[:n].tolist(), float(s)) for t, n, s in zip(*row, strict=True) if s > -np.inf][:best]
+        for row in zip(*found, strict=True)
+    ]
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def search(model, width, room, params, tokens_BL, documents_BL, penalty, early, length, end):
+    """The compiled loop of `beam_search`: its texts are the open and the closed hypotheses.
+
+    A row goes on while it looks for a better text; the loop stops as that of `decode`.
+    """
+    B, W = len(tokens_BL), width
+    logits_BV, cache = model.apply(
+        {"params": params}, tokens_BL, documents_BL, room, method="start"
+    )
+    cache = jax.tree.map(lambda leaf: jnp.repeat(leaf, W, 0) if leaf.ndim else leaf, cache)
+    logits_BWV = jnp.broadcast_to(logits_BV[:, None], (B, W, logits_BV.shape[-1]))
+    none = Hypotheses(
+        jnp.zeros((B, W, room), jnp.int32), jnp.zeros((B, W), jnp.int32), jnp.full((B, W), -jnp.inf)
+    )
+    opened = none._replace(scores=none.scores.at[:, 0].set(0.0))  # all would extend the same text
+    state = State(0, logits_BWV, cache, (opened, none), jnp.ones(B, bool), jnp.arange(B))
+    return resume_search(model, params, state, penalty, early, length, end)
+
+
+@partial(jax.jit, static_argnums=0)
+def resume_search(model, params, state, penalty, early, length, end):
+    """The loop of `search` from a state on."""
+    B, W, V = state.logits.shape
+    step = partial(model.apply, {"params": params}, method="step")
+    # What a step hands on untouched is of the source, which all texts of a row share.
+    _, after = step(jnp.zeros(B * W, jnp.int32), state.cache)
+    moves = jax.tree.map(lambda new, old: new.ndim > 0 and new is not old, after, state.cache)
+
+    def advance(state):
+        n, logits_BWV, cache, (opened, closed), going_B, row_B = state
+        score_BWV = opened.scores[..., None] + jax.nn.log_softmax(logits_BWV)
+        score_BC, at_BC = jax.lax.top_k(score_BWV.reshape(B, W * V), 2 * W)
+        beam_BC, token_BC = at_BC // V, at_BC % V
+        tokens_BCN = _take(opened.tokens, beam_BC).at[..., n].set(token_BC)
+        extended = Hypotheses(tokens_BCN, n + (token_BC != end), score_BC)
+        ends_BC = (token_BC == end) | (n + 1 == length)
+
+        closes_BC = ends_BC & (jnp.arange(2 * W) < W) & going_B[:, None]
+        final_BC = jnp.where(closes_BC, score_BC / (n + 1.0) ** penalty, -jnp.inf)
+        both = zip(closed, extended._replace(scores=final_BC), strict=True)
+        closed, _ = _best(Hypotheses(*(jnp.concatenate(pair, 1) for pair in both)), W)
+        opened, at_BW = _best(extended._replace(scores=jnp.where(ends_BC, -jnp.inf, score_BC)), W)
+
+        worst_B = closed.scores[:, -1]
+        hopes_B = opened.scores[:, 0] / (n + 1.0) ** penalty > worst_B
+        going_B &= (worst_B == -jnp.inf) | (hopes_B & ~early)
+
+        rows = (jnp.arange(B)[:, None] * W + _take(beam_BC, at_BW)).reshape(-1)
+        cache = jax.tree.map(lambda leaf, moves: leaf[rows] if moves else leaf, cache, moves)
+        logits, cache = step(_take(token_BC, at_BW).reshape(-1), cache)
+        return State(n + 1, logits.reshape(B, W, V), cache, (opened, closed), going_B, row_B)
+
+    return decoding.loop(advance, state, length)
+
+
+def _best(texts: Hypotheses, width: int):
+    """The `width` best texts of each row, and where they were."""
+    at_BW = jax.lax.top_k(texts.scores, width)[1]
+    return jax.tree.map(lambda x: _take(x, at_BW), texts), at_BW
+
+
+def _take(x, at_BW):
+    """Of each row of x the places given: [B, C, ...] -> [B, W, ...]."""
+    return jax.vmap(lambda row, at: row[at])(x, at_BW)
