@@ -83,7 +83,7 @@ class Evaluate:
         for name, value in evaluation.metrics.items():
             print(f"{name.replace('_', ' ')}: {value:.4f}")
         if self.confusion:
-            if evaluation.labels is None or len(evaluation.labels) < 2:
+            if len(evaluation.labels) < 2:
                 raise ValueError("--confusion needs a model that predicts classes or tags")
             plots.confusion(*evaluation.classes(), evaluation.labels, self.confusion)
             print(f"picture: {self.confusion}")

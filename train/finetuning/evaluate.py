@@ -10,7 +10,7 @@ from flax import linen as nn
 from train.data.examples.tables import parse_columns
 from train.finetuning.settings import TaskName
 from train.finetuning.tasks.registry import TASKS
-from train.finetuning.tasks.task import LabelledRow, Task, encode, labels_of
+from train.finetuning.tasks.task import LabelledRow, Labels, Task, encode, labels_of
 from zoo import registry
 from zoo.checkpoints.load import Loaded, load
 
@@ -22,18 +22,21 @@ class Evaluation(NamedTuple):
 
     metrics: Metrics
     predictions: list[dict[str, Any]]  # as `Task.to_json` returns them
-    labels: tuple[str, ...] | None
+    labels: Labels
     notes: tuple[str, ...] = ()
 
     def classes(self) -> tuple[list[str], list[str]]:
         """Return the true and the predicted labels, of every example or of every word."""
-        gold, predicted = [], []
+        gold: list[str] = []
+        predicted: list[str] = []
         for fields in self.predictions:
             label = fields.get("label", fields.get("labels"))
             if isinstance(label, list):
-                gold, predicted = gold + label, predicted + fields["prediction"]
+                gold += label
+                predicted += fields["prediction"]
             elif label is not None:
-                gold, predicted = [*gold, label], [*predicted, fields["prediction"]]
+                gold.append(label)
+                predicted.append(fields["prediction"])
         return gold, predicted
 
 
@@ -81,12 +84,11 @@ def evaluate_folder(
 def task_of(model: nn.Module) -> TaskName:
     """Return the kind of task that a model was fine-tuned to."""
     classes = registry.of(model).TASKS
-    head = next((name for name, cls in classes.items() if type(model) is cls), None)
-    if head is None:
+    kind = next((name for name in TASKS if classes.get(name) is type(model)), None)
+    if kind is None:
         raise ValueError(f"a {type(model).__name__} is not fine-tuned to a task: see zoo finetune")
-    if head == "classification" and len(model.config.labels) == 1:
-        return "regression"
-    return head
+    is_number = kind == "classification" and len(model.config.labels) == 1
+    return "regression" if is_number else kind
 
 
 def run_metric(task: Task, metrics: Metrics) -> float:

@@ -18,7 +18,6 @@ from train.devices import placement
 from train.finetuning.tasks.task import IGNORED, LabelledRow, Task
 from train.objectives.cross_entropy import cross_entropy
 from zoo.checkpoints.load import Loaded
-from zoo.contracts import TrunkWithHead
 from zoo.inference.batching import batches, pad
 from zoo.layers.embedding import Scores
 from zoo.params import flatten, unflatten
@@ -101,7 +100,7 @@ def stack(rows: Sequence[LabelledRow], longest: int) -> dict[str, np.ndarray]:
 
 
 def frozen_features(
-    model: TrunkWithHead,
+    model: nn.Module,
     params: chex.ArrayTree,
     rows: Sequence[LabelledRow],
     longest: int,

@@ -43,7 +43,7 @@ class LengthGroup(NamedTuple):
 
     min_words: int
     max_words: int
-    count: int
+    num_texts: int
     bleu: float
 
 

@@ -35,7 +35,7 @@ def encode(tokenizer: Tokenizer, text: str, pair: str | None = None, *, max_leng
             f"{max_length} tokens have no room for text beside {sides.count(None)} special ones: "
             "use a greater length"
         )
-    truncated = set()
+    truncated: set[int] = set()
     for side, (count, kept) in enumerate(zip(counts, _shares(counts, max_tokens), strict=True)):
         start = sides.index(side)
         truncated.update(range(start + kept, start + count))
@@ -70,13 +70,13 @@ def classify(
       ValueError: As `encode` does, and if the model is no classifier.
     """
     check_task(model, tokenizer, "classification")
-    pairs = [None] * len(texts) if pairs is None else pairs
-    if len(texts) != len(pairs):
-        raise ValueError(f"there are {len(texts)} texts, but {len(pairs)} to pair them with")
+    others: Sequence[str | None] = [None] * len(texts) if pairs is None else pairs
+    if len(texts) != len(others):
+        raise ValueError(f"there are {len(texts)} texts, but {len(others)} to pair them with")
     max_length = model.config.max_length
     rows = [
         encode(tokenizer, text, pair, max_length=max_length)
-        for text, pair in zip(texts, pairs, strict=True)
+        for text, pair in zip(texts, others, strict=True)
     ]
     truncated = [row.truncated for row in rows if row.truncated]
     if truncated:

@@ -49,7 +49,7 @@ def pieces(tokenizer: Tokenizer, words: Sequence[str], max_length: int) -> list[
     encoding = tokenizer.encode(" ".join(words))
     sides = encoding.sequence_ids
     ends = [end - 1 for end in accumulate(len(word) + 1 for word in words)]
-    of_words = [[] for _ in words]
+    of_words: list[list[int]] = [[] for _ in words]
     for position, (_, end) in enumerate(encoding.offsets):
         if sides[position] is not None:
             of_words[bisect_left(ends, end)].append(position)

@@ -61,7 +61,9 @@ def _examples(sentences: Iterator[TaggedSentence], source: str) -> Examples:
 
 def _sentences(path: Path, word: int, label: int, skipped: re.Pattern) -> Iterator[TaggedSentence]:
     """Yield the sentences of columns counted from 1; a label of 0 is the last column."""
-    words, labels, width = [], [], 0
+    words: list[str] = []
+    labels: list[str] = []
+    width = 0
     for number, line in enumerate([*lines(path), ""], 1):
         if skipped.match(line):
             continue

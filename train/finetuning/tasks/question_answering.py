@@ -35,7 +35,7 @@ class QuestionAnswering:
         return tfds.read_questions(name, split)
 
     def labels(self, examples: Sequence[Question], names: Sequence[str]) -> Labels:
-        return None
+        return ()
 
     def rows(
         self, tokenizer: Tokenizer, example: Question, labels: Labels, max_length: int

@@ -15,16 +15,14 @@ from tokenizers import Tokenizer
 from train.data.examples.tables import Examples
 from zoo.checkpoints.load import Loaded
 from zoo.inference import batching
-from zoo.inference.answer import Window
 from zoo.inference.batching import Row
-from zoo.inference.tag import Piece
 
 IGNORED = -1  # the target of a token for which nothing is predicted
 
 # A class or a number; a target per token, or IGNORED; the first and last token of an answer.
 Target = int | float | list[int] | tuple[int, int]
-Labels = tuple[str, ...] | None
-Example = TypeVar("Example")
+Labels = tuple[str, ...]  # the names of the classes; none for a task without classes
+Example = TypeVar("Example", contravariant=True)
 Prediction = TypeVar("Prediction")
 
 
@@ -33,7 +31,7 @@ class LabelledRow(NamedTuple):
 
     row: Row
     target: Target
-    part: Piece | Window | None = None
+    part: Any = None  # a Piece of a sentence, a Window of a context
 
 
 class Apply(Protocol):
@@ -49,8 +47,13 @@ class Task(Protocol[Example, Prediction]):
     Knows examples, targets and metrics, but neither the architecture nor how it is trained.
     """
 
-    head: str  # its key in TASKS of the architectures
-    metric: str  # the metric by which runs are compared
+    @property
+    def head(self) -> str:
+        """Its key in TASKS of the architectures."""
+
+    @property
+    def metric(self) -> str:
+        """The metric by which runs are compared."""
 
     def read(self, path: Path, columns: Mapping[str, str]) -> Examples:
         """Return the examples of a file; `columns` are names by role, such as "label"."""
@@ -59,7 +62,7 @@ class Task(Protocol[Example, Prediction]):
         """Return the examples of a split of a dataset of TensorFlow Datasets."""
 
     def labels(self, examples: Sequence[Example], names: Sequence[str]) -> Labels:
-        """Return the names of the classes in a fixed order; None for a task without classes.
+        """Return the names of the classes in a fixed order.
 
         Args:
           examples: The training examples.
@@ -112,8 +115,8 @@ def run_model(apply: Apply, batch: Mapping[str, jax.Array]) -> jax.Array:
 
 
 def labels_of(model: nn.Module) -> Labels:
-    """Return the names of a model's classes; None for one that generates text."""
-    return getattr(model.config, "labels", None)
+    """Return the names of a model's classes; none if it generates text."""
+    return getattr(model.config, "labels", ())
 
 
 def encode(

@@ -47,7 +47,7 @@ class TextToText:
         return Examples(tuple(example._replace(pair=None) for example in examples), notes)
 
     def labels(self, examples: Sequence[TextExample], names: Sequence[str]) -> Labels:
-        return None
+        return ()
 
     def rows(
         self, tokenizer: Tokenizer, example: TextExample, labels: Labels, max_length: int
