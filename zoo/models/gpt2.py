@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.layers import heads, sharding
-from zoo.layers.attention import KeysValues, Mask, positions
+from zoo.layers.attention import KeysValues, Mask, positions, positions_among_keys
 from zoo.layers.blocks import PreNormBlock, extend_blocks, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, Scores
@@ -132,8 +132,7 @@ class GPT2(nn.Module):
             cache.document_ids_BM, documents_BL, cache.length, 1
         )
         mask = Mask.cached(cache.length, document_ids_BM)
-        positions_BL = jnp.maximum(mask.dense(L, M)[:, 0].sum(-1) - 1, 0)
-        x_BLD = self.embed(tokens_BL, positions_BL)
+        x_BLD = self.embed(tokens_BL, positions_among_keys(mask, L, M))
         x_BLD, blocks = extend_blocks(self.blocks, x_BLD, cache.blocks, mask)
         return self.norm(x_BLD), Cache(blocks, document_ids_BM, cache.length + L)
 

@@ -140,8 +140,10 @@ class UnscaledAttention(nn.Module):
     ) -> jax.Array:
         """Return what x finds among keys and values: x_BLD."""
         q_BHLK = into_heads(x_BLD, self.query())
-        options = {"scale": 1.0, "bias_HLM": bias_HLM, "train": train}
-        return out_of_heads(attend(self.mix, q_BHLK, keys_values, mask, **options), self.output())
+        x_BHLK = attend(
+            self.mix, q_BHLK, keys_values, mask, scale=1.0, bias_HLM=bias_HLM, train=train
+        )
+        return out_of_heads(x_BHLK, self.output())
 
 
 class EncoderBlock(nn.Module):

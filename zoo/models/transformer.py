@@ -116,7 +116,7 @@ class DecoderBlock(PostNormBlock):
         """Return the keys and values of a source."""
         return self.source_attention.project_keys_values(source_BLD)
 
-    def __call__(
+    def __call__(  # type: ignore[override]  # it has a source to attend to
         self,
         x_BTD: jax.Array,
         source_BLD: jax.Array,
