@@ -145,13 +145,13 @@ def test_weights_are_drawn_as_the_paper_has_them():
 
 def test_a_folder_says_which_release_it_is(tmp_path):
     for name in ("t5", "t5_v1_1"):
-        row = tiny.TABLE[name]
-        huggingface.write(tmp_path, row.architecture, row.config, tiny.wide(row.model))
-        assert registry.name_of(zoo.load(tmp_path)[0]) == name
+        model = tiny.TABLE[name].model
+        huggingface.write(tmp_path, huggingface.find_class(type(model)), model, tiny.wide(model))
+        assert registry.name_of(zoo.load(tmp_path).model) == name
     fields = json.loads((tmp_path / "config.json").read_text())
     for changed, message in (
         ({"scale_decoder_outputs": True}, "a scaled head"),
-        ({"feed_forward_proj": "gated-silu"}, "feed_forward_proj = 'gated-silu'"),
+        ({"feed_forward_proj": "gated-silu"}, "the activation 'gated-silu'"),
         ({"feed_forward_proj": "relu"}, "scale_decoder_outputs = False"),
     ):
         (tmp_path / "config.json").write_text(json.dumps(fields | changed))

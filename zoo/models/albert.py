@@ -239,6 +239,10 @@ class AlbertPretraining(nn.Module):
 Model = AlbertPretraining
 MODELS = (AlbertPretraining, AlbertLM)
 AlbertTagger, AlbertQuestion = heads.tagger(Albert), heads.question(Albert)
-TASKS = {"text": AlbertClassifier, "token": AlbertTagger, "span": AlbertQuestion}
+TASKS = {
+    "classification": AlbertClassifier,
+    "tagging": AlbertTagger,
+    "question-answering": AlbertQuestion,
+}
 GROUPS = (r"trunk/(?:\w*embedding|project)", r"trunk/blocks_(\d+)/", "")
 AXES = ((r"project/kernel$", (None, "fsdp")), *sharding.AXES)

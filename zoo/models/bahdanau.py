@@ -150,6 +150,6 @@ class BahdanauLM(nn.Module):
 
 Model = BahdanauLM
 MODELS = (BahdanauLM,)
-TASKS = {"rewrite": BahdanauLM}
+TASKS = {"text-to-text": BahdanauLM}
 GROUPS = (r"_embedding/", r"trunk/encoder/\w+_(\d+)/", "trunk/(?:begin|look|decoder)/", "")
 AXES = recurrent.AXES

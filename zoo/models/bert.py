@@ -224,6 +224,10 @@ class BertPretraining(nn.Module):
 Model = BertPretraining
 MODELS = (BertPretraining,)
 BertTagger, BertQuestion = heads.tagger(Bert), heads.question(Bert)
-TASKS = {"text": BertClassifier, "token": BertTagger, "span": BertQuestion}
+TASKS = {
+    "classification": BertClassifier,
+    "tagging": BertTagger,
+    "question-answering": BertQuestion,
+}
 GROUPS = (r"trunk/\w*embedding", r"trunk/blocks_(\d+)/", "")
 AXES = sharding.AXES

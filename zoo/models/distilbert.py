@@ -189,6 +189,10 @@ class DistilBertLM(nn.Module):
 Model = DistilBertLM
 MODELS = (DistilBertLM,)
 DistilBertTagger = heads.tagger(DistilBert)
-TASKS = {"text": DistilBertClassifier, "token": DistilBertTagger, "span": DistilBertQuestion}
+TASKS = {
+    "classification": DistilBertClassifier,
+    "tagging": DistilBertTagger,
+    "question-answering": DistilBertQuestion,
+}
 GROUPS = (r"trunk/\w*embedding", r"trunk/blocks_(\d+)/", "")
 AXES = sharding.AXES

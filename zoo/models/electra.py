@@ -280,7 +280,11 @@ class ElectraPretraining(nn.Module):
 Model = ElectraPretraining
 MODELS = (ElectraPretraining, ElectraDiscriminator, ElectraGenerator)
 ElectraTagger, ElectraQuestion = heads.tagger(Electra), heads.question(Electra)
-TASKS = {"text": ElectraClassifier, "token": ElectraTagger, "span": ElectraQuestion}
+TASKS = {
+    "classification": ElectraClassifier,
+    "tagging": ElectraTagger,
+    "question-answering": ElectraQuestion,
+}
 GROUPS = ("trunk/(?:embeddings|project)/", r"trunk/blocks_(\d+)/", "")
 AXES = ((r"project/kernel$", (None, "fsdp")), *sharding.AXES)
 GENERATOR = ("generator_layers", "generator_heads", "generator_width", "generator_mlp_width")

@@ -197,6 +197,10 @@ class GPT2LM(nn.Module):
 Model = GPT2LM
 MODELS = (GPT2LM,)
 GPT2Tagger, GPT2Question = heads.tagger(GPT2), heads.question(GPT2)
-TASKS = {"text": GPT2Classifier, "token": GPT2Tagger, "span": GPT2Question}
+TASKS = {
+    "classification": GPT2Classifier,
+    "tagging": GPT2Tagger,
+    "question-answering": GPT2Question,
+}
 GROUPS = (r"trunk/\w*embedding", r"trunk/blocks_(\d+)/", "trunk/norm/", "")
 AXES = sharding.AXES

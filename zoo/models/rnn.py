@@ -151,6 +151,6 @@ class RNNLM(nn.Module):
 Model = RNNLM
 MODELS = (RNNLM,)
 RNNTagger = heads.tagger(RNN)
-TASKS = {"text": RNNClassifier, "token": RNNTagger}
+TASKS = {"classification": RNNClassifier, "tagging": RNNTagger}
 GROUPS = ("trunk/token_embedding", r"trunk/stack/layers_(\d+)/", "")
 AXES = recurrent.AXES

@@ -165,6 +165,10 @@ class RobertaLM(nn.Module):
 Model = RobertaLM
 MODELS = (RobertaLM,)
 RobertaTagger, RobertaQuestion = heads.tagger(Roberta), heads.question(Roberta)
-TASKS = {"text": RobertaClassifier, "token": RobertaTagger, "span": RobertaQuestion}
+TASKS = {
+    "classification": RobertaClassifier,
+    "tagging": RobertaTagger,
+    "question-answering": RobertaQuestion,
+}
 GROUPS = (r"trunk/\w*embedding", r"trunk/blocks_(\d+)/", "")
 AXES = sharding.AXES

@@ -380,6 +380,6 @@ class T5LM(nn.Module):
 
 Model = T5LM
 MODELS = (T5LM,)
-TASKS = {"rewrite": T5LM}
+TASKS = {"text-to-text": T5LM}
 GROUPS = ("embedding|_bias", r"trunk/encoder_(\d+)/", "encoder_norm", r"trunk/decoder_(\d+)/", "")
 AXES = sharding.AXES

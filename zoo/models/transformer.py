@@ -253,6 +253,6 @@ class TransformerLM(nn.Module):
 
 Model = TransformerLM
 MODELS = (TransformerLM,)
-TASKS = {"rewrite": TransformerLM}
+TASKS = {"text-to-text": TransformerLM}
 GROUPS = ("trunk/token_embedding", r"trunk/encoder_(\d+)/", r"trunk/decoder_(\d+)/", "")
 AXES = sharding.AXES

@@ -214,7 +214,11 @@ class XLNetLM(nn.Module):
 Model = XLNetLM
 MODELS = (XLNetLM,)
 XLNetTagger, XLNetQuestion = heads.tagger(XLNet), heads.question(XLNet)
-TASKS = {"text": XLNetClassifier, "token": XLNetTagger, "span": XLNetQuestion}
+TASKS = {
+    "classification": XLNetClassifier,
+    "tagging": XLNetTagger,
+    "question-answering": XLNetQuestion,
+}
 GROUPS = ("trunk/(?:token_embedding|query_start)", r"trunk/blocks_(\d+)/", "")
 AXES = (
     (r"position/kernel$", ("fsdp", "tensor", None)),
