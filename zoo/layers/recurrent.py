@@ -32,6 +32,7 @@ AXES = (
 )
 
 State = tuple[jax.Array, ...]  # arrays [B, D], of which the first is the output of the cell
+States = tuple[State, ...]  # one of each layer of a stack
 Marks = tuple[jax.Array, jax.Array]  # which tokens start afresh, which are real: see `turns`
 
 # Cells
@@ -247,10 +248,10 @@ class Stack(nn.Module):
         self,
         x_BLE: jax.Array,
         documents_BL: jax.Array | None = None,
-        states: tuple[State, ...] | None = None,
+        states: States | None = None,
         *,
         train: bool = False,
-    ) -> tuple[jax.Array, tuple[State, ...]]:
+    ) -> tuple[jax.Array, States]:
         """Return the last layer's output at every step, x_BLD, and the states after the last."""
         before = (None,) * self.num_layers if states is None else states
         after = []
@@ -260,9 +261,7 @@ class Stack(nn.Module):
             after.append(state)
         return x_BLE, tuple(after)
 
-    def step(
-        self, x_BE: jax.Array, states: tuple[State, ...], *, train: bool = False
-    ) -> tuple[State, ...]:
+    def step(self, x_BE: jax.Array, states: States, *, train: bool = False) -> States:
         """Return the states after one more step; the output is states[-1][0]."""
         after = []
         for number, (layer, state) in enumerate(zip(self.layers, states, strict=True)):
@@ -319,7 +318,7 @@ class Bidirectional(nn.Module):
         documents_BL: jax.Array | None = None,
         *,
         train: bool = False,
-    ) -> tuple[jax.Array, tuple[tuple[State, ...], tuple[State, ...]]]:
+    ) -> tuple[jax.Array, tuple[States, States]]:
         """Return x_BLD, D twice the width, and the last states of both directions."""
         flipped_BL = None if documents_BL is None else documents_BL[:, ::-1]
         forward_ends, backward_ends = [], []
