@@ -9,14 +9,14 @@ import tyro
 
 from train.commands.convert import Export, Import
 from train.commands.evaluate import Evaluate, List
-from train.commands.finetune import FindRate, Finetune
+from train.commands.finetune import FindLearningRate, Finetune
 from train.commands.infer import Answer, Classify, Detect, Fill, Generate, Tag, Translate
 from train.commands.pretrain import Pretrain
 
 COMMANDS = {
     "pretrain": Pretrain,
     "finetune": Finetune,
-    "find-rate": FindRate,
+    "find-learning-rate": FindLearningRate,
     "generate": Generate,
     "translate": Translate,
     "fill": Fill,

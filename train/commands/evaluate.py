@@ -6,8 +6,8 @@ from typing import Annotated
 
 import tyro
 
-from train.commands.finetune import Tasks
 from train.commands.pairs import pairs
+from train.finetuning.settings import TaskName
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Evaluate:
     """What the number of words counts in that search."""
     data: Path | None = None
     """For a fine-tuned model: a file with examples, as `zoo finetune` reads it."""
-    task: Tasks | None = None
-    """What it was fine-tuned to. None: as the class of the model and the data say."""
+    task: TaskName | None = None
+    """What it was fine-tuned to. None: what the class of the model and its labels imply."""
     columns: tuple[str, ...] = ()
     """Which columns of the data to read, such as text=sentence1 pair=sentence2 label=3."""
     confusion: Path | None = None
@@ -70,19 +70,26 @@ class Evaluate:
             self._translations(model, texts)
 
     def _task(self):
+        import json
+
         from train.finetuning import evaluate
         from train.reporting import plots
 
-        found = evaluate.judge(self.folder, self.data, self.task, self.columns, self.batch)
-        for line in found.remarks:
+        evaluation = evaluate.evaluate_folder(
+            self.folder, self.data, self.task, self.columns, self.batch
+        )
+        for line in evaluation.notes:
             print(line)
-        for name, value in found.figures.items():
+        for name, value in evaluation.metrics.items():
             print(f"{name.replace('_', ' ')}: {value:.4f}")
         if self.confusion:
-            plots.confusion(*found.classes, self.confusion)
+            if len(evaluation.labels) < 2:
+                raise ValueError("--confusion needs a model that predicts classes or tags")
+            plots.confusion(*evaluation.classes(), evaluation.labels, self.confusion)
             print(f"picture: {self.confusion}")
         if self.out:
-            self.out.write_text("".join(f"{line}\n" for line in found.lines), "utf-8")
+            lines = [json.dumps(fields, ensure_ascii=False) for fields in evaluation.predictions]
+            self.out.write_text("".join(f"{line}\n" for line in lines), "utf-8")
             print(f"predictions: {self.out}")
 
     def _translations(self, model, texts):

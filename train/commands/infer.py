@@ -1,4 +1,4 @@
-"""What a model makes of a text: `zoo generate`, `translate`, `classify` and others."""
+"""Inference: `zoo generate`, `translate`, `fill`, `detect`, `classify`, `tag` and `answer`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,27 +9,27 @@ import tyro
 
 @dataclass(frozen=True)
 class Generate:
-    """Continue a text, or turn it into another with an encoder-decoder."""
+    """Continue a text, or generate one from it with an encoder-decoder."""
 
     folder: Annotated[Path, tyro.conf.Positional]
     """A model folder, ours or Hugging Face's."""
     prompt: Annotated[str, tyro.conf.Positional] = ""
-    """What to continue; nothing: a new document."""
+    """The text to continue. None: a new document."""
     tokens: int = 100
-    """How many tokens at most."""
+    """Maximum number of new tokens."""
     temperature: float = 0.8
-    """Below 1 bolder, above 1 wilder; 0 always takes the likeliest."""
+    """Below 1: more conservative. Above 1: more random. 0: greedy."""
     top_k: int = 0
-    """Choose among so many of the likeliest; 0: all."""
+    """Sample from this many of the likeliest tokens; 0: all."""
     top_p: float = 0.95
-    """Choose among the likeliest that together have this probability."""
+    """Sample from the likeliest tokens that together have this probability."""
     seed: int = 0
-    """Decides the draws."""
+    """The random seed of sampling."""
     beams: int = 0
-    """Search with so many beams instead of drawing; 0: draw."""
+    """Number of beams of a beam search; 0: sample."""
 
     def run(self):
-        """Prints the prompt and its continuation; of an encoder-decoder, what it makes of it."""
+        """Print the prompt and its continuation; of an encoder-decoder, its output alone."""
         from zoo import load
         from zoo.contracts import EncoderDecoder
         from zoo.inference import generate
@@ -45,23 +45,23 @@ class Generate:
 
 @dataclass(frozen=True)
 class Translate:
-    """Write what a translator makes of a text, and draw what it looked at."""
+    """Translate a text, and draw the attention of the translator."""
 
     folder: Annotated[Path, tyro.conf.Positional]
     """A model folder, ours or Hugging Face's."""
     text: Annotated[str, tyro.conf.Positional]
-    """What to translate."""
+    """The text to translate."""
     beams: int = 4
-    """Search with so many beams; 1 takes the likeliest word each time."""
+    """Number of beams; 1: greedy search."""
     penalty: float = 1.0
-    """What the number of words counts: above 1 for longer translations, below for shorter."""
+    """Length penalty: above 1 for longer translations, below 1 for shorter ones."""
     best: int = 1
     """How many translations to print, the best first; with more than one, their scores too."""
     attention: Path | None = None
-    """A picture to draw, such as out.png: what every word of the translation looked at."""
+    """A picture to draw, such as out.png: what every token of the translation attends to."""
 
     def run(self):
-        """Prints the translation, or the best of those that were found."""
+        """Print the translation, or the best few of the beam search."""
         from train.reporting import plots
         from zoo import load
         from zoo.inference import translate
@@ -69,60 +69,60 @@ class Translate:
         model = load(self.folder)
         settings = {"beams": self.beams, "penalty": self.penalty}
         if self.best == 1:
-            (found,) = translate.translate(*model, [self.text], **settings)
-            print(found)
+            (translation,) = translate.translate(*model, [self.text], **settings)
+            print(translation)
         else:
             scored = translate.candidates(*model, self.text, self.best, **settings)
-            found, _ = scored[0]
+            translation, _ = scored[0]
             print("\n".join(f"{score:.3f}  {text}" for text, score in scored))
         if self.attention:
             for file in plots.attention(
-                translate.attention(*model, self.text, found), self.attention
+                translate.attention(*model, self.text, translation), self.attention
             ):
                 print(f"picture: {file}")
 
 
 @dataclass(frozen=True)
 class Fill:
-    """Show what a masked model would put in the place of [MASK]."""
+    """Show what a masked language model predicts for [MASK]."""
 
     folder: Annotated[Path, tyro.conf.Positional]
     """A model folder, ours or Hugging Face's."""
     text: Annotated[str, tyro.conf.Positional]
-    """A text in which [MASK] (or the model's own mask token) stands for hidden words."""
+    """A text with [MASK] (or the model's own mask token) in place of words."""
     top: int = 5
-    """How many words to show for each."""
+    """How many predictions to show for each."""
 
     def run(self):
-        """Prints the likeliest words for each mask, with their probabilities."""
+        """Print the likeliest tokens for each mask, with their probabilities."""
         from zoo import load
         from zoo.inference import fill_mask
 
-        for guesses in fill_mask.fill_mask(*load(self.folder), self.text, self.top):
-            print("  ".join(f"{word} {probability:.3f}" for word, probability in guesses))
+        for predictions in fill_mask.fill_mask(*load(self.folder), self.text, self.top):
+            print("  ".join(f"{token} {probability:.3f}" for token, probability in predictions))
 
 
 @dataclass(frozen=True)
 class Detect:
-    """Show which words of a text ELECTRA believes were replaced."""
+    """Show which tokens of a text ELECTRA predicts to be replaced."""
 
     folder: Annotated[Path, tyro.conf.Positional]
     """A model folder, ours or Hugging Face's."""
     text: Annotated[str, tyro.conf.Positional]
-    """The text to look at."""
+    """The text to check."""
 
     def run(self):
-        """Prints a line a piece of the text: its probability, and a star where it is above half."""
+        """Print one line per token: its probability, and a star if that is above one half."""
         from zoo import load
         from zoo.inference import detect_replaced
 
-        for piece, chance in detect_replaced.detect_replaced(*load(self.folder), self.text):
-            print(f"{chance:.3f} {'*' if chance > 0.5 else ' '} {piece}")
+        for token, probability in detect_replaced.detect_replaced(*load(self.folder), self.text):
+            print(f"{probability:.3f} {'*' if probability > 0.5 else ' '} {token}")
 
 
 @dataclass(frozen=True)
 class Classify:
-    """Tell the class of a text or of a pair, or how similar a pair is."""
+    """Predict the class of a text or a pair of texts, or a number for it."""
 
     folder: Annotated[Path, tyro.conf.Positional]
     """A fine-tuned model folder, ours or Hugging Face's."""
@@ -132,32 +132,32 @@ class Classify:
     """The other text of a pair."""
 
     def run(self):
-        """Prints every label with its probability, the likeliest first; or the number."""
+        """Print every label with its probability, the likeliest first; or the number."""
         from zoo import load
         from zoo.inference import classify
 
         pairs = None if self.pair is None else [self.pair]
-        (found,) = classify.classify(*load(self.folder), [self.text], pairs)
-        for label, value in found.items():
+        (prediction,) = classify.classify(*load(self.folder), [self.text], pairs)
+        for label, value in prediction.items():
             print(f"{value:.3f} {label}")
 
 
 @dataclass(frozen=True)
 class Tag:
-    """Tell the tag of every word of a text."""
+    """Predict the tag of every word of a text."""
 
     folder: Annotated[Path, tyro.conf.Positional]
     """A fine-tuned model folder, ours or Hugging Face's."""
     text: Annotated[str, tyro.conf.Positional]
-    """The text, which is split at blanks and around punctuation."""
+    """The text; it is split into words at blanks and around punctuation."""
 
     def run(self):
-        """Prints a line a word: the tag's probability, the word, the tag."""
+        """Print one line per word: the probability of its tag, the word, the tag."""
         from zoo import load
         from zoo.inference import tag
 
-        for found in tag.tag(*load(self.folder), self.text):
-            print(f"{found.probability:.3f} {found.word} {found.label}")
+        for word in tag.tag(*load(self.folder), self.text):
+            print(f"{word.probability:.3f} {word.word} {word.label}")
 
 
 @dataclass(frozen=True)
@@ -167,12 +167,12 @@ class Answer:
     folder: Annotated[Path, tyro.conf.Positional]
     """A fine-tuned model folder, ours or Hugging Face's."""
     question: Annotated[str, tyro.conf.Positional]
-    """What to answer."""
+    """The question to answer."""
     context: Annotated[str, tyro.conf.Positional]
     """The text that has the answer, or the name of a file with it."""
 
     def run(self):
-        """Prints the answer."""
+        """Print the answer."""
         from zoo import load
         from zoo.inference import answer
 

@@ -1,66 +1,122 @@
-"""Judges a fine-tuned model on the examples of a file."""
+"""Evaluation of fine-tuned models: their metrics and predictions on labelled examples."""
 
-import json
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import zoo
-from train.finetuning import loop, transfer
-from train.finetuning.tasks import task
+import numpy as np
+from flax import linen as nn
+
+from train.data.examples.tables import parse_columns
+from train.finetuning.settings import TaskName
+from train.finetuning.tasks.registry import TASKS
+from train.finetuning.tasks.task import LabelledRow, Labels, Task, encode, labels_of
 from zoo import registry
-from zoo.inference.batching import DOES
+from zoo.checkpoints.load import Loaded, load
+
+Metrics = dict[str, float]
 
 
-class Judged(NamedTuple):
-    """Figures, a line of JSON an example, and the true and told classes with their names."""
+class Evaluation(NamedTuple):
+    """The metrics of a model on some examples, and each example with its prediction."""
 
-    figures: dict[str, float]
-    lines: list[str]
-    classes: tuple[list[str], list[str], tuple[str, ...]]
-    remarks: list[str]
+    metrics: Metrics
+    predictions: list[dict[str, Any]]  # as `Task.to_json` returns them
+    labels: Labels
+    notes: tuple[str, ...] = ()
+
+    def classes(self) -> tuple[list[str], list[str]]:
+        """Return the true and the predicted labels, of every example or of every word."""
+        gold: list[str] = []
+        predicted: list[str] = []
+        for fields in self.predictions:
+            label = fields.get("label", fields.get("labels"))
+            if isinstance(label, list):
+                gold += label
+                predicted += fields["prediction"]
+            elif label is not None:
+                gold.append(label)
+                predicted.append(fields["prediction"])
+        return gold, predicted
 
 
-def judge(folder, path, task: str | None = None, columns=(), batch: int = 32) -> Judged:
-    """What a model says of every example of a file, in their order, and how good that is.
+def evaluate(
+    task: Task,
+    loaded: Loaded,
+    examples: Sequence,
+    rows: Sequence[Sequence[LabelledRow]],
+    batch_size: int = 32,
+) -> Evaluation:
+    """Return the evaluation of a model on examples, given their rows."""
+    predictions = task.predict(loaded, examples, rows, batch_size)
+    labels = labels_of(loaded.model)
+    metrics = task.score(examples, predictions, labels)
+    fields = [task.to_json(*pair) for pair in zip(examples, predictions, strict=True)]
+    return Evaluation(metrics, fields, labels)
 
-    Raises ValueError where the model cannot do the task, or a label is none of the model's.
+
+def evaluate_folder(
+    folder: str | Path,
+    path: str | Path,
+    task_name: TaskName | None = None,
+    columns: Sequence[str] = (),
+    batch_size: int = 32,
+) -> Evaluation:
+    """Return the evaluation of a fine-tuned model on the examples of a file.
+
+    Args:
+      folder: The model folder, ours or Hugging Face's.
+      path: A file with examples, as `zoo finetune` reads it.
+      task_name: What the model was fine-tuned to. None: what its class and labels imply.
+      columns: Names of columns by role, such as "label=Quality".
+      batch_size: Rows per batch.
+
+    Raises:
+      ValueError: If the model cannot do the task, or a label is not one of the model's.
     """
-    model, params, tokenizer = zoo.load(folder)
-    chosen = task.named(task or _task(model, path, columns))
-    read = chosen.read(path, task.columns(columns))
-    start = transfer.Start(model, params, tokenizer, [])
-    made = loop.rows(chosen, start, read.examples, model.config.max_length, False)
-    said = loop.answers(start, chosen, read.examples, made, batch)
-    labels = loop.labels_of(start)
-    figures = chosen.score(read.examples, said, labels)
-    written = [chosen.written(*each) for each in zip(read.examples, said, strict=True)]
-    lines = [json.dumps(fields, ensure_ascii=False) for fields in written]
-    return Judged(figures, lines, _classes(written, labels), [*read.remarks])
+    loaded = load(folder)
+    task = TASKS[task_name or task_of(loaded.model)]
+    examples, notes = task.read(Path(path), parse_columns(columns))
+    rows = encode(task, loaded, examples, loaded.model.config.max_length)
+    return evaluate(task, loaded, examples, rows, batch_size)._replace(notes=notes)
 
 
-def _task(model, path, columns) -> str:
-    """The name of the task that a model was made for, and whose data a file has."""
-    made = registry.named(registry.name_of(model)).TASKS
-    head = next((name for name, cls in made.items() if type(model) is cls), None)
-    if head is None:
-        raise ValueError(f"a {type(model).__name__} was fine-tuned to nothing: see `zoo finetune`")
-    if head != "text":
-        return DOES[head][1]
-    if len(model.config.labels) == 1:
-        return "similarity"
-    try:
-        task.named("pair").read(path, task.columns(columns))
-    except ValueError:
-        return "sentence"
-    return "pair"
+def task_of(model: nn.Module) -> TaskName:
+    """Return the kind of task that a model was fine-tuned to."""
+    classes = registry.of(model).TASKS
+    kind = next((name for name in TASKS if classes.get(name) is type(model)), None)
+    if kind is None:
+        raise ValueError(f"a {type(model).__name__} is not fine-tuned to a task: see zoo finetune")
+    is_number = kind == "classification" and len(model.config.labels) == 1
+    return "regression" if is_number else kind
 
 
-def _classes(written, labels):
-    """What is true and what was told, example by example or word by word, and the names."""
-    gold, told = [], []
-    for fields in written:
-        true = fields.get("label", fields.get("labels"))
-        if isinstance(true, list):
-            gold, told = gold + true, told + fields["prediction"]
-        elif true is not None:
-            gold, told = [*gold, true], [*told, fields["prediction"]]
-    return gold, told, labels
+def run_metric(task: Task, metrics: Metrics) -> float:
+    """Return the metric by which runs are compared."""
+    return metrics.get(task.metric, metrics.get("accuracy", 0.0))
+
+
+def best_run(task: Task, runs: Sequence[Metrics]) -> int:
+    """Return the number of the best run: of those that have not collapsed, if there are any."""
+    quality = lambda run: ("collapsed" not in runs[run], run_metric(task, runs[run]))
+    return max(range(len(runs)), key=quality)
+
+
+def summary(task: Task, metrics: Mapping[str, Sequence[Metrics]]) -> list[str]:
+    """Return lines with the metrics of every run, and of several runs their mean and spread."""
+    best, lines = best_run(task, metrics["dev"]), []
+    for name, runs in metrics.items():
+        for number, values in enumerate(runs):
+            listed = ", ".join(f"{key.replace('_', ' ')} {x:.4f}" for key, x in values.items())
+            end = "  (best)" if number == best and len(runs) > 1 else ""
+            lines.append(f"{name}, run {number}: {listed}{end}")
+        if len(runs) > 1:
+            x = [run_metric(task, values) for values in runs]
+            lines.append(
+                f"{name}, {len(runs)} runs: {np.mean(x):.4f} +- {np.std(x, ddof=1):.4f}, "
+                f"{min(x):.4f} to {max(x):.4f}"
+            )
+        collapsed = [str(number) for number, values in enumerate(runs) if "collapsed" in values]
+        if collapsed:
+            lines.append(f"{name}: run {', '.join(collapsed)} predicts one class for all examples")
+    return lines

@@ -3,45 +3,92 @@
 https://arxiv.org/abs/1506.01186
 """
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 
-from train.reporting.curves import LEVEL, TRAIN
+from train.finetuning import loop, seeds, unfreezing
+from train.finetuning.settings import Settings
+from train.finetuning.tasks.task import Task, encode
+from train.reporting.curves import BASELINE, TRAIN
 
 SMOOTHING = 0.9  # of the moving mean, corrected for its start as Adam's is
-SETTLED = 10  # updates until that mean is no longer one of a few chance batches
+WARMUP = 10  # steps until that mean is no longer one of a few chance batches
 
 
-def smooth(losses) -> np.ndarray:
-    """The moving mean of losses."""
-    mean, found = 0.0, []
+def range_test(
+    folder: str | Path,
+    task: Task,
+    examples: Sequence,
+    settings: Settings,
+    low: float,
+    high: float,
+    steps: int,
+    labels: Sequence[str] = (),
+) -> tuple[list[float], list[float]]:
+    """Train with learning rates that grow by equal factors, and return them with their losses.
+
+    As fast.ai has it, the test stops when the loss is four times the lowest one.
+    """
+    loaded, new_paths = loop.load(folder, task, task.labels(examples, labels), settings)
+    length = min(settings.length, loaded.model.config.max_length)
+    rows = [row for some in encode(task, loaded, examples, length) for row in some]
+    inputs = loop.prepare(loaded.model, rows, settings)
+    replicas = seeds.replicate(loaded, new_paths, inputs.order.seeds)
+    paths = [*replicas.trained, *replicas.shared]
+    replicas = seeds.unfreeze(replicas, paths, settings.seeds)
+    schedule = lambda step: low * (high / low) ** (step / (steps - 1))
+    optimizer = unfreezing.optimizer(schedule, dict.fromkeys(paths, 1.0), settings.weight_decay)
+    losses = []
+    for _, _, losses_S in loop.updates(
+        loaded.model, replicas, task, optimizer, inputs, range(steps)
+    ):
+        losses.append(float(losses_S[0]))
+        if not losses[-1] < 4 * min(losses):
+            break
+    return [float(schedule(step)) for step in range(len(losses))], losses
+
+
+def smooth(losses: Sequence[float]) -> np.ndarray:
+    """Return the moving mean of losses."""
+    mean, means = 0.0, []
     for number, loss in enumerate(losses, 1):
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
-        found.append(mean / (1 - SMOOTHING**number))
-    return np.array(found)
+        means.append(mean / (1 - SMOOTHING**number))
+    return np.array(means)
 
 
-def steepest(rates, losses) -> float:
-    """The rate at which the smoothed loss falls fastest; ValueError where it never falls."""
-    smoothed, rates = smooth(losses)[SETTLED:], rates[SETTLED:]
+def steepest(learning_rates: Sequence[float], losses: Sequence[float]) -> float:
+    """Return the learning rate at which the smoothed loss falls fastest.
+
+    Raises:
+      ValueError: If the loss never falls.
+    """
+    smoothed, rates = smooth(losses)[WARMUP:], learning_rates[WARMUP:]
     end = int(smoothed.argmin()) + 1 if len(smoothed) else 0
     if end < 3:
-        raise ValueError("the loss never falls: try lower rates with --low, or more --steps")
+        raise ValueError(
+            "the loss never falls: try lower learning rates with --low, or more --steps"
+        )
     slopes = np.gradient(smoothed[:end], np.log(rates[:end]))
     return float(rates[int(slopes.argmin())])
 
 
-def draw(rates, losses, best: float, out) -> None:
-    """Draws the losses over the rates, and the best of these as a dashed line."""
+def draw(
+    learning_rates: Sequence[float], losses: Sequence[float], best: float, out: str | Path
+) -> None:
+    """Draw the losses over the learning rates, and the best of these as a dashed line."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    axes.plot(rates, losses, color=TRAIN, alpha=0.3)
-    axes.plot(rates, smooth(losses), color=TRAIN)
-    axes.axvline(best, color=LEVEL, linestyle="--")
-    axes.set(xscale="log", xlabel="rate", ylabel="loss")
+    axes.plot(learning_rates, losses, color=TRAIN, alpha=0.3)
+    axes.plot(learning_rates, smooth(losses), color=TRAIN)
+    axes.axvline(best, color=BASELINE, linestyle="--")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
     axes.set_ylim(top=min(max(losses), 2 * losses[0]))
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(out)

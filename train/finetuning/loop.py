@@ -1,287 +1,235 @@
-"""Fine-tunes a pretrained model to a task, and measures what came of it."""
+"""Fine-tuning: several runs of a pretrained model on a task, of which the best is kept."""
 
 import json
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
+import optax
+from flax import linen as nn
 
-from train.data.batches.epochs import epochs
+from train.data.batches.epochs import Epochs, epochs
 from train.devices import placement
 from train.finetuning import seeds, transfer, unfreezing
-from train.finetuning.tasks.task import Task
+from train.finetuning.evaluate import Metrics, best_run, evaluate
+from train.finetuning.seeds import Replicas
+from train.finetuning.settings import Settings
+from train.finetuning.tasks.task import LabelledRow, Task, encode
 from train.reporting.progress import Report
 from zoo import registry
 from zoo.checkpoints import model_folder
-from zoo.inference.batching import check, scores
+from zoo.checkpoints.load import Loaded
+from zoo.contracts import ClassifierWithLanguageModel, TrunkWithHead
 from zoo.params import flatten
 
 REPORT_EVERY = 10
 
 
-class Choices(NamedTuple):
-    """How to fine-tune."""
+def finetune(
+    folder: str | Path,
+    task: Task,
+    data: Mapping[str, Sequence],
+    out: str | Path,
+    settings: Settings,
+    labels: Sequence[str] = (),
+) -> tuple[dict[str, list[Metrics]], list[str]]:
+    """Fine-tune the model of a folder and write the best run's.
 
-    way: str = "all"  # a name of unfreezing.WAYS
-    scratch: bool = False  # nothing is kept of what the folder holds but the sizes
-    schedule: str = "linear"  # a name of unfreezing.SCHEDULES, begun anew in every stage
-    rate: str | None = None  # or a range over the groups, "1e-6:1e-4"; None: `usual_rate`
-    layer_decay: float = 1.0  # of the rates, from each group to the one before it
-    decay: float = 0.01
-    dropout: float | None = None  # None: that of the model
-    auxiliary: float = 0.0  # the weight of GPT's loss of the next word
-    epochs: float = 3.0
-    batch: int = 32
-    length: int = 128
-    seed: int = 0
-    seeds: int = 1
-    together: int | None = None  # runs at once; None: as many as memory has room for
+    Args:
+      folder: The pretrained model.
+      task: What to fine-tune to.
+      data: The examples of "train" and "dev", and of others to evaluate on, such as "test".
+      out: The folder to write, with results.json.
+      settings: How to train.
+      labels: The names of the classes; if empty, those of the data.
 
+    Returns:
+      The metrics of each run by the name of the data, and notes on what the user should know.
 
-class Result(NamedTuple):
-    """What the runs came to: by the name of the data, the figures of each run."""
-
-    figures: dict[str, list[dict]]
-    best: int  # the run that did best on "dev", and was kept
-    remarks: list[str]
-
-
-def finetune(folder, task: Task, data: dict, out, choices: Choices, labels=None) -> Result:
-    """Fine-tunes the model of a folder and leaves the best run's.
-
-    `data` has the examples of "train" and "dev", and of others to measure on, such as "test".
-    Raises ValueError where data, folder and choices do not fit.
+    Raises:
+      ValueError: If data, folder and settings do not fit.
     """
-    labels = tuple(labels) if labels else task.labels(data["train"])
-    start = _start(folder, task, labels, choices)
-    length = min(choices.length, start.model.config.max_length)
-    made = {name: rows(task, start, data[name], length, name == "train") for name in data}
-    rounds = _rounds(start, choices, length)
-    learnt = [
-        learner.params(run)
-        for number, some in enumerate(rounds)
-        for learner in [learn(start, task, made["train"], out, some, (number, len(rounds)))]
-        for run in range(some.seeds)
-    ]
-    figures = {
-        name: [measure(start, params, task, data[name], made[name]) for params in learnt]
+    loaded, new_paths = load(folder, task, task.labels(data["train"], labels), settings)
+    length = min(settings.length, loaded.model.config.max_length)
+    rows = {name: encode(task, loaded, examples, length) for name, examples in data.items()}
+    parts = split_runs(loaded, settings, length)
+    params = []
+    for number, part in enumerate(parts):
+        runs = seeds.replicate(loaded, new_paths, range(part.seed, part.seed + part.seeds))
+        replicas = train(loaded.model, runs, task, rows["train"], out, part, (number, len(parts)))
+        params += [replicas.params(run) for run in range(part.seeds)]
+    metrics = {
+        name: [
+            evaluate(task, loaded._replace(params=each), data[name], rows[name]).metrics
+            for each in params
+        ]
         for name in data
         if name != "train"
     }
-    kept = best(task, figures["dev"])
-    _write(out, start, learnt[kept])
-    Path(out, "results.json").write_text(
-        json.dumps({"choices": choices._asdict(), "best": kept, "figures": figures}, indent=2)
+    best = best_run(task, metrics["dev"])
+    write(out, loaded._replace(params=params[best]))
+    results = {"settings": asdict(settings), "best": best, "metrics": metrics}
+    Path(out, "results.json").write_text(json.dumps(results, indent=2))
+    return metrics, _notes(rows, length, len(parts))
+
+
+def load(
+    folder: str | Path, task: Task, labels: Sequence[str] | None, settings: Settings
+) -> tuple[Loaded, list[str]]:
+    """Return the model to fine-tune, and the paths of its new parameters."""
+    key = jax.random.key(settings.seed)
+    loaded, new_paths = transfer.load_for_task(folder, task.head, labels, key=key)
+    if loaded.tokenizer is None:
+        raise ValueError(f"{folder} has no tokenizer to encode texts with")
+    if settings.auxiliary and not isinstance(loaded.model, ClassifierWithLanguageModel):
+        raise ValueError(
+            f"a {type(loaded.model).__name__} predicts no next token, so it has no --auxiliary loss"
+        )
+    special = any(loaded.tokenizer.encode("a").special_tokens_mask)
+    if task.head == "classification" and not special:
+        loaded = transfer.add_marks(loaded, jax.random.key(0))
+    if settings.scratch:
+        if settings.unfreeze != "all":
+            raise ValueError(f"--scratch has no use for --unfreeze {settings.unfreeze}: use all")
+        new_paths = list(flatten(loaded.params))
+    if settings.dropout is not None:
+        config = replace(loaded.model.config, dropout=settings.dropout)
+        loaded = loaded._replace(model=type(loaded.model)(config))
+    return loaded, new_paths
+
+
+def split_runs(loaded: Loaded, settings: Settings, length: int) -> list[Settings]:
+    """Return the runs in as few parts as memory allows, to be trained one after the other."""
+    at_once = settings.parallel_runs or jax.device_count() * seeds.max_runs(
+        loaded.model, loaded.params, settings.batch, length
     )
-    return Result(figures, kept, _remarks(made, length, len(rounds)))
+    runs = range(settings.seed, settings.seed + settings.seeds)
+    parts = np.array_split(runs, -(-settings.seeds // at_once))
+    return [replace(settings, seed=int(part[0]), seeds=len(part)) for part in parts]
 
 
-def _rounds(start, choices: Choices, length: int) -> list[Choices]:
-    """The runs in as few parts as memory allows, which are trained one after the other."""
-    room = choices.together or jax.device_count() * seeds.room(
-        start.model, start.params, choices.batch, length
-    )
-    parts = np.array_split(
-        range(choices.seed, choices.seed + choices.seeds), -(-choices.seeds // room)
-    )
-    return [choices._replace(seed=int(part[0]), seeds=len(part)) for part in parts]
+class Inputs(NamedTuple):
+    """What the steps of a fine-tuning read: all rows as arrays, and their order."""
+
+    arrays: dict[str, np.ndarray]
+    order: Epochs
 
 
-def _start(folder, task, labels, choices) -> transfer.Start:
-    start = transfer.start(folder, task.head, labels, key=jax.random.key(choices.seed))
-    if start.tokenizer is None:
-        raise ValueError(f"{folder} has no tokenizer to read a text with")
-    if choices.auxiliary and not hasattr(start.model, "with_words"):
-        raise ValueError(f"a {type(start.model).__name__} predicts no next word: no --auxiliary")
-    if task.head == "text" and not any(start.tokenizer.encode("a").special_tokens_mask):
-        start = transfer.marked(start, jax.random.key(0))
-    if choices.scratch:
-        if choices.way != "all":
-            raise ValueError(f"--scratch leaves nothing worth freezing: no --way {choices.way}")
-        start = start._replace(new=list(flatten(start.params)))
-    if choices.dropout is not None:
-        config = replace(start.model.config, dropout=choices.dropout)
-        start = start._replace(model=type(start.model)(config))
-    return start
+def prepare(model: nn.Module, rows: Sequence[LabelledRow], settings: Settings) -> Inputs:
+    """Return the inputs of a fine-tuning."""
+    target_length = lambda target: len(target) if isinstance(target, list) else 0
+    lengths = [max(len(each.row.tokens), target_length(each.target)) for each in rows]
+    runs = range(settings.seed, settings.seed + settings.seeds)
+    order = epochs(lengths, model.config.max_length, settings.batch, runs)
+    return Inputs(seeds.stack(rows, max(order.buckets)), order)
 
 
-def rows(task: Task, start, examples, length: int, training: bool) -> list:
-    """The rows of every example, checked against the model."""
-    labels = labels_of(start)
-    made = [task.rows(start.tokenizer, each, labels, length, training) for each in examples]
-    check([each.row for several in made for each in several], start.model)
-    return made
+def train(
+    model: nn.Module,
+    replicas: Replicas,
+    task: Task,
+    rows: Sequence[Sequence[LabelledRow]],
+    out: str | Path,
+    settings: Settings,
+    part: tuple[int, int] = (0, 1),
+) -> Replicas:
+    """Train all runs at once, stage by stage, and return their parameters.
 
-
-def labels_of(start) -> tuple[str, ...] | None:
-    """The names of a model's classes; None for one that writes."""
-    return getattr(start.model.config, "labels", None)
-
-
-def measure(start, params, task: Task, examples, made) -> dict:
-    """The figures of a model with these parameters on examples."""
-    said = answers(start._replace(params=params), task, examples, made)
-    return task.score(examples, said, labels_of(start))
-
-
-def answers(start, task: Task, examples, made, batch: int = 32) -> list:
-    """What a model says of each example, in their order, as many as there are."""
-    model, params = start.model, start.params
-    if task.say:
-        return task.say(model, params, start.tokenizer, examples, batch)
-    said = iter(scores(model, params, [each.row for several in made for each in several], batch))
-    return [
-        task.answer(example, several, [next(said) for _ in several], labels_of(start))
-        for example, several in zip(examples, made, strict=True)
-    ]
-
-
-def chosen(task: Task, figures: dict) -> float:
-    """The figure by which runs are compared."""
-    return figures.get(task.chosen, figures.get("accuracy", 0.0))
-
-
-def best(task: Task, runs: list[dict]) -> int:
-    """The number of the run to keep: of those that have not collapsed, if there are any."""
-    return max(range(len(runs)), key=lambda n: ("collapsed" not in runs[n], chosen(task, runs[n])))
-
-
-def learn(start, task: Task, made, out, choices: Choices, part=(0, 1)) -> seeds.Learner:
-    """Trains all runs at once, stage by stage; they are the first, second, ... of so many parts."""
-    learner, order, arrays = _prepare(start, task, made, choices)
-    groups = _groups(learner)
-    rates = unfreezing.rates(
-        choices.rate or usual_rate(start.model), len(groups), choices.layer_decay
-    )
-    rates_of = {p: rate for group, rate in zip(groups, rates, strict=True) for p in group}
-    stages = unfreezing.WAYS[choices.way](len(groups), choices.epochs)
+    Args:
+      model: The model.
+      replicas: The initial parameters of the runs.
+      task: What to learn.
+      rows: The rows of every training example.
+      out: The folder for the log.
+      settings: How to train.
+      part: Which part of all runs this is, and of how many.
+    """
+    flat = [labelled for some in rows for labelled in some]
+    arrays, order = prepare(model, flat, settings)
+    paths = [*replicas.trained, *replicas.shared]
+    groups = unfreezing.groups(paths, registry.of(model).GROUPS)
+    text = settings.learning_rate or default_learning_rate(model)
+    rates = unfreezing.learning_rates(text, len(groups), settings.layer_decay)
+    by_path = {path: rate for group, rate in zip(groups, rates, strict=True) for path in group}
+    stages = unfreezing.STRATEGIES[settings.unfreeze](len(groups), settings.epochs)
     ends = np.ceil(np.cumsum([stage.epochs for stage in stages]) * order.steps).astype(int)
-    tokens = int(arrays["documents"].sum()) // order.steps * choices.seeds
+    tokens = int(arrays["documents"].sum()) // order.steps * settings.seeds
     before = part[0] * int(ends[-1])
     with Report(out, part[1] * int(ends[-1]), tokens, first_step=before) as report:
         for stage, first, end in zip(stages, (0, *ends[:-1]), ends, strict=True):
             if end == first:
                 continue
             trained = [path for group in groups[stage.first :] for path in group]
-            learner = seeds.opened(learner, trained, choices.seeds)
-            held = arrays
-            if stage.first == len(groups) - 1 and not choices.auxiliary:
-                held = arrays | _asked_once(learner, made, arrays)
-            schedule = unfreezing.SCHEDULES[choices.schedule](int(end - first))
-            optimizer = unfreezing.optimizer(schedule, rates_of, choices.decay)
-            inputs = order, held, range(int(first), int(end)), choices.auxiliary
-            for number, after, losses_S in updates(learner, task, optimizer, *inputs):
-                learner = after
+            replicas = seeds.unfreeze(replicas, trained, settings.seeds)
+            inputs = Inputs(arrays, order)
+            head_only = stage.first == len(groups) - 1
+            if head_only and not settings.auxiliary and isinstance(model, TrunkWithHead):
+                # The trunk is frozen, so its features are the same in every epoch.
+                longest = arrays["tokens"].shape[1]
+                features = seeds.frozen_features(model, replicas.params(0), flat, longest)
+                inputs = Inputs(arrays | {"features": features}, order)
+            schedule = unfreezing.SCHEDULES[settings.schedule](int(end - first))
+            optimizer = unfreezing.optimizer(schedule, by_path, settings.weight_decay)
+            steps = range(int(first), int(end))
+            run = updates(model, replicas, task, optimizer, inputs, steps, settings.auxiliary)
+            for number, after, losses_S in run:
+                replicas = after
                 if (number + 1) % REPORT_EVERY == 0 or number + 1 == end:
                     rate = float(schedule(number - first) * rates[-1])
-                    said = {"loss": _finite(losses_S, number), "rate": rate}
-                    report.step(before + number + 1, said)
-    return learner
+                    loss = _finite(losses_S, number)
+                    report.step(before + number + 1, {"loss": loss, "rate": rate})
+    return replicas
 
 
-def _asked_once(learner, made, arrays) -> dict[str, np.ndarray]:
-    """What a frozen trunk says of all rows, the same in every epoch, if the model has one."""
-    if not hasattr(learner.model, "features"):
-        return {}
-    several, longest = [row for each in made for row in each], arrays["tokens"].shape[1]
-    return {"features": seeds.features(learner, several, longest)}
-
-
-def try_rates(folder, task: Task, examples, choices: Choices, ends, steps: int, labels=None):
-    """The losses of updates whose rates grow by equal factors from one end to the other.
-
-    Smith 2017, https://arxiv.org/abs/1506.01186, section 3.3, as fast.ai has it: it stops where the
-    loss has grown to four times the least. Returns (rates, losses).
-    """
-    start = _start(folder, task, tuple(labels or ()) or task.labels(examples), choices)
-    length = min(choices.length, start.model.config.max_length)
-    made = rows(task, start, examples, length, True)
-    learner, order, arrays = _prepare(start, task, made, choices)
-    paths = [*learner.own, *learner.shared]
-    learner = seeds.opened(learner, paths, 1)
-    low, high = ends
-    schedule = lambda step: low * (high / low) ** (step / (steps - 1))
-    optimizer = unfreezing.optimizer(schedule, dict.fromkeys(paths, 1.0), choices.decay)
-    losses = []
-    for _, _, losses_S in updates(learner, task, optimizer, order, arrays, range(steps), 0.0):
-        losses.append(float(losses_S[0]))
-        if not losses[-1] < 4 * min(losses):
-            break
-    return [float(schedule(step)) for step in range(len(losses))], losses
-
-
-def _prepare(start, task, made, choices):
-    seeds = range(choices.seed, choices.seed + choices.seeds)
-    several = [row for each in made for row in each]
-    lengths = [max(len(each.row.tokens), _told(each.target)) for each in several]
-    order = epochs(lengths, start.model.config.max_length, choices.batch, seeds)
-    arrays = seeds.table(task, several, max(order.rungs))
-    return seeds.begin(start.model, start.params, start.new, seeds), order, arrays
-
-
-def _told(target) -> int:
-    """How many tokens a target has that is told token by token."""
-    return len(target) if isinstance(target, list) else 0
-
-
-def _groups(learner) -> list[list[str]]:
-    patterns = registry.named(registry.name_of(learner.model)).GROUPS
-    return unfreezing.groups([*learner.own, *learner.shared], patterns)
-
-
-def updates(learner, task, optimizer, order, arrays, steps, auxiliary):
-    """The number of each update, the learner after it, and the loss of every run."""
-    step = seeds.make_step(learner.model, task, optimizer, auxiliary)
-    runs, rows, whole = placement.over_runs(len(order.seeds), order.batch)
-    own, shared = jax.device_put(learner.own, runs), jax.device_put(learner.shared, whole)
-    opt_state = jax.device_put(jax.vmap(optimizer.init)(own), runs)
-    seeds_S = jax.device_put(np.array(order.seeds), runs)
+def updates(
+    model: nn.Module,
+    replicas: Replicas,
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    inputs: Inputs,
+    steps: Sequence[int],
+    auxiliary: float = 0.0,
+) -> Iterator[tuple[int, Replicas, jax.Array]]:
+    """Yield the number of each step, the replicas after it, and the loss of every run."""
+    arrays, order = inputs
+    step = seeds.make_step(model, task, optimizer, auxiliary)
+    by_run, by_row, everywhere = placement.over_runs(len(order.seeds), order.batch)
+    trained = jax.device_put(replicas.trained, by_run)
+    shared = jax.device_put(replicas.shared, everywhere)
+    opt_state = jax.device_put(jax.vmap(optimizer.init)(trained), by_run)
+    seeds_S = jax.device_put(np.array(order.seeds), by_run)
     for number in steps:
-        batch = jax.device_put(seeds.take(arrays, *order(number)), rows)
-        own, opt_state, losses_S = step(own, opt_state, batch, seeds_S, shared, number)
-        learner = learner._replace(own=own, shared=shared)
-        yield number, learner, losses_S
+        batch = jax.device_put(seeds.gather(arrays, *order(number)), by_row)
+        trained, opt_state, losses_S = step(trained, opt_state, batch, seeds_S, shared, number)
+        yield number, Replicas(trained, shared), losses_S
 
 
-def usual_rate(model) -> str:
-    """What papers fine-tune at (Devlin et al. 2018), and miniatures (Turc et al. 2019)."""
+def default_learning_rate(model: nn.Module) -> str:
+    """Return that of the papers (Devlin et al. 2018), or of miniatures (Turc et al. 2019)."""
     return "5e-5" if model.config.width >= 512 else "3e-4"
 
 
-def _finite(losses_S, number: int) -> float:
+def write(out: str | Path, loaded: Loaded) -> None:
+    """Write a model folder."""
+    name, cls = registry.name_of(loaded.model), type(loaded.model).__name__
+    config = loaded.model.config
+    model_folder.write(out, name, config, loaded.params, loaded.tokenizer, cls)
+
+
+def _finite(losses_S: jax.Array, number: int) -> float:
     if not np.isfinite(losses_S).all():
-        raise ValueError(f"the loss of update {number + 1} is not finite: take a lower --rate")
+        raise ValueError(
+            f"the loss of step {number + 1} is not finite: use a lower --learning-rate"
+        )
     return float(np.mean(losses_S))
 
 
-def lines(result: Result, task: Task) -> list[str]:
-    """What to print: every run's figures, their mean and spread, and which is the best."""
-    found = []
-    for name, runs in result.figures.items():
-        for number, figures in enumerate(runs):
-            said = ", ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in figures.items())
-            end = "  (best)" if number == result.best and len(runs) > 1 else ""
-            found.append(f"{name}, run {number}: {said}{end}")
-        if len(runs) > 1:
-            values = [chosen(task, figures) for figures in runs]
-            found.append(
-                f"{name}, {len(runs)} runs: {np.mean(values):.4f} +- {np.std(values, ddof=1):.4f}, "
-                f"{min(values):.4f} to {max(values):.4f}"
-            )
-        fallen = [number for number, figures in enumerate(runs) if "collapsed" in figures]
-        if fallen:
-            found.append(f"{name}: run {', '.join(map(str, fallen))} says one class of everything")
-    return found
-
-
-def _write(out, start, params) -> None:
-    name, cls = registry.name_of(start.model), type(start.model).__name__
-    model_folder.write(out, name, start.model.config, params, start.tokenizer, cls)
-
-
-def _remarks(made, length, rounds) -> list[str]:
-    cut = sum(each.row.left_out > 0 for some in made.values() for s in some for each in s)
-    found = [f"{cut} texts are longer than {length} tokens: their ends are not read"] if cut else []
-    return [*found, *([f"the runs were trained in {rounds} parts"] if rounds > 1 else [])]
+def _notes(rows: Mapping[str, Sequence], length: int, parts: int) -> list[str]:
+    flat = (labelled for data in rows.values() for some in data for labelled in some)
+    truncated = sum(labelled.row.truncated > 0 for labelled in flat)
+    notes = [f"{truncated} texts are longer than {length} tokens and are truncated"]
+    notes = notes if truncated else []
+    return [*notes, *([f"the runs were trained in {parts} parts"] if parts > 1 else [])]

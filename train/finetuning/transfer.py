@@ -1,9 +1,11 @@
-"""Starts a model for a task from one that was pretrained: the same trunk, another head."""
+"""Transfer of a pretrained trunk to a model for a task, which has another head."""
 
+import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,14 @@ from tokenizers import AddedToken, Tokenizer, processors
 
 from zoo import registry
 from zoo.checkpoints import model_folder
-from zoo.checkpoints.load import held_class, is_published, load, load_tokenizer, own_config
+from zoo.checkpoints.load import (
+    Loaded,
+    held_class,
+    is_published,
+    load,
+    load_tokenizer,
+    own_config,
+)
 from zoo.contracts import Composite
 from zoo.formats import huggingface
 from zoo.layers import heads
@@ -21,21 +30,29 @@ MARKS = ("<start>", "<delimiter>", "<extract>")
 STD = 0.02
 
 
-class Start(NamedTuple):
-    """A model to be fine-tuned, its parameters and tokenizer, and which parameters are new."""
+def load_for_task(
+    folder: str | os.PathLike,
+    task: str,
+    labels: Sequence[str] | None = None,
+    *,
+    key: chex.PRNGKey | None = None,
+) -> tuple[Loaded, list[str]]:
+    """Return the model for a task on the pretrained trunk of a folder.
 
-    model: Any
-    params: dict
-    tokenizer: Tokenizer | None
-    new: list[str]
+    Parameters of the head that the folder has too are kept, the others are initialized.
 
+    Args:
+      folder: A model folder, ours or Hugging Face's.
+      task: A key of TASKS of the architectures.
+      labels: The names of the classes. None: those of the folder.
+      key: For the new parameters.
 
-def start(folder, task: str, labels=None, *, key) -> Start:
-    """The model for a task, a name in TASKS, on the trunk that a folder holds.
+    Returns:
+      The model, and the paths of its new parameters.
 
-    What of the head the folder holds too is kept, the rest is drawn from `key`. `labels` name the
-    classes; None: as the folder has them. Raises ValueError for an architecture that cannot do the
-    task, and for a folder that was fine-tuned to other labels.
+    Raises:
+      ValueError: If the architecture does not support the task, or the folder was fine-tuned to
+        other labels.
     """
     folder = Path(folder)
     held = held_class(folder)
@@ -43,12 +60,12 @@ def start(folder, task: str, labels=None, *, key) -> Start:
     if cls is None:
         able = [name for name, known in registry.ARCHITECTURES.items() if task in known.TASKS]
         raise ValueError(f"{folder} holds a {held.__name__}; this task needs {', '.join(able)}")
-    if task == "rewrite":  # the whole model writes, and has no other head
-        return Start(*load(folder), [])
+    if task == "text-to-text":  # the whole model generates, and has no other head
+        return load(folder), []
     read = _of_published if is_published(folder) else _of_ours
     model, params, new = read(folder, held, cls, labels, key)
     tokenizer = load_tokenizer(folder, model.config)
-    return Start(model, jax.tree.map(jnp.asarray, params), tokenizer, new)
+    return Loaded(model, jax.tree.map(jnp.asarray, params), tokenizer), new
 
 
 def _of_published(folder, held, cls, labels, key):
@@ -78,7 +95,7 @@ def _of_ours(folder, held, cls, labels, key):
 
 
 def _agreed(folder, held, wanted):
-    """The labels to take, of those that a trained head has, if there is one, and those wanted."""
+    """Return the labels, of those that a trained head has, if there is one, and those wanted."""
     if held and wanted and list(held) != list(wanted):
         raise ValueError(
             f"{folder} was fine-tuned to the labels {', '.join(held)}, the data have "
@@ -87,13 +104,13 @@ def _agreed(folder, held, wanted):
     return tuple(wanted or held or heads.LABELS)
 
 
-def marked(made: Start, key) -> Start:
-    """A model that reads from left to right, with the marks of GPT around its texts.
+def add_marks(loaded: Loaded, key: chex.PRNGKey) -> Loaded:
+    """Return a left-to-right model with GPT's special tokens around its texts.
 
     Radford et al. 2018, section 3.3: start, text, delimiter, other text, extract, where the last
-    token has seen everything. The marks are three more words, whose vectors are drawn.
+    token attends to everything. They are three more tokens, whose embeddings are initialized.
     """
-    words = Tokenizer.from_str(made.tokenizer.to_str())
+    words = Tokenizer.from_str(loaded.tokenizer.to_str())
     words.add_special_tokens([AddedToken(mark, normalized=False) for mark in MARKS])
     begin, between, end = MARKS
     words.post_processor = processors.TemplateProcessing(
@@ -101,11 +118,11 @@ def marked(made: Start, key) -> Start:
         pair=f"{begin} $A {between} $B {end}",
         special_tokens=[(mark, words.token_to_id(mark)) for mark in MARKS],
     )
-    config = made.model.config
-    table_VD = np.asarray(made.params["trunk"]["token_embedding"]["embedding"])
+    config = loaded.model.config
+    table_VD = np.asarray(loaded.params["trunk"]["token_embedding"]["embedding"])
     more = max(0, words.get_vocab_size() - config.vocab_size)
     drawn_VD = STD * jax.random.normal(key, (more, table_VD.shape[1]))
     embedding = {"embedding": jnp.concatenate([table_VD, drawn_VD])}
-    params = made.params | {"trunk": made.params["trunk"] | {"token_embedding": embedding}}
-    model = type(made.model)(replace(config, vocab_size=config.vocab_size + more))
-    return Start(model, params, words, made.new)
+    params = loaded.params | {"trunk": loaded.params["trunk"] | {"token_embedding": embedding}}
+    model = type(loaded.model)(replace(config, vocab_size=config.vocab_size + more))
+    return Loaded(model, params, words)

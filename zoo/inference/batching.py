@@ -1,35 +1,39 @@
-"""Rows of tokens: what a fine-tuned model reads of texts, and how it reads many of them.
+"""Rows of tokens, the input of a fine-tuned model, and batches of many of them.
 
-Rows of like length share a batch, padded on the right to one of a short ladder of lengths, so that
-any number of texts compiles a handful of times.
+Rows of similar length share a batch, padded on the right to one of a few lengths, so that any
+number of texts needs only a handful of compiled programs.
 
 B batch  L length  C classes
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
+import chex
 import jax
 import numpy as np
+from flax import linen as nn
+from tokenizers import Encoding, Tokenizer
 
 from zoo import registry
+from zoo.inference.length_buckets import bucket
 
-# What a fine-tuned model does, by its name in TASKS, and the task of `zoo finetune` that makes one.
+# What a model that was fine-tuned to a kind of task, a key of TASKS, does.
 DOES = {
-    "text": ("classify texts", "sentence"),
-    "token": ("tag words", "tag"),
-    "span": ("answer questions", "question"),
-    "rewrite": ("rewrite texts", "rewrite"),
+    "classification": "classify texts",
+    "tagging": "tag words",
+    "question-answering": "answer questions",
+    "text-to-text": "rewrite texts",
 }
 
 
 class Row(NamedTuple):
-    """The tokens of a text, the segment of each, and how many more did not fit."""
+    """The tokens of a text, the segment of each, and how many more were truncated."""
 
     tokens: list[int]
     segments: list[int]
-    left_out: int = 0
+    truncated: int = 0
 
 
 class Batch(NamedTuple):
@@ -40,14 +44,16 @@ class Batch(NamedTuple):
     documents: np.ndarray
 
 
-def part(encoding, places) -> Row:
-    """The row of the tokens that stand at these places of an encoding."""
+def select(encoding: Encoding, positions: Sequence[int]) -> Row:
+    """Return the row of the tokens at some positions of an encoding."""
     ids, segments = encoding.ids, encoding.type_ids
-    return Row([ids[place] for place in places], [segments[place] for place in places])
+    return Row(
+        [ids[position] for position in positions], [segments[position] for position in positions]
+    )
 
 
-def pad(rows, count: int, length: int) -> Batch:
-    """So many rows of one length; those behind the given ones are empty."""
+def pad(rows: Sequence[Row], count: int, length: int) -> Batch:
+    """Return a batch of `count` rows of one length; those after the given rows are empty."""
     tokens_BL, segments_BL, documents_BL = np.zeros((3, count, length), np.int32)
     for number, row in enumerate(rows):
         end = len(row.tokens)
@@ -57,78 +63,81 @@ def pad(rows, count: int, length: int) -> Batch:
     return Batch(tokens_BL, segments_BL, documents_BL)
 
 
-def rung(length: int, longest: int) -> int:
-    """The length that so many tokens are padded to: the next of 8, 12, 16, 24, 32, 48, ..."""
-    power = max(8, 1 << (length - 1).bit_length())
-    between = max(8, power * 3 // 4)
-    return min(between if length <= between else power, longest)
+def batches(
+    rows: Sequence[Row], batch_size: int, longest: int
+) -> Iterator[tuple[list[int], Batch]]:
+    """Yield all rows in batches, shortest first: the indices of the rows, and their batch.
 
-
-def batches(rows, rows_a_batch: int, longest: int) -> Iterator[tuple[list[int], Batch]]:
-    """All rows, the short ones first: the places of some among all, and their batch.
-
-    All batches have as many rows, if need be empty ones behind those of the places.
+    All batches have the same number of rows; the last is filled up with empty ones.
     """
-    order = sorted(range(len(rows)), key=lambda place: len(rows[place].tokens))
-    count = min(rows_a_batch, len(rows))
-    for start in range(0, len(rows), rows_a_batch):
-        places = order[start : start + rows_a_batch]
-        length = rung(len(rows[places[-1]].tokens), longest)
-        yield places, pad([rows[place] for place in places], count, length)
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index].tokens))
+    count = min(batch_size, len(rows))
+    for start in range(0, len(rows), batch_size):
+        indices = order[start : start + batch_size]
+        length = bucket(len(rows[indices[-1]].tokens), longest)
+        yield indices, pad([rows[index] for index in indices], count, length)
 
 
-def scores(model, params, rows, rows_a_batch: int = 32) -> list[np.ndarray]:
-    """What the model says of each row, in their order: [C], or [L, C] where it says it of tokens.
+def outputs(
+    model: nn.Module, params: chex.ArrayTree, rows: Sequence[Row], batch_size: int = 32
+) -> list[np.ndarray]:
+    """Return the model's output for every row: [C], or [L, C] where it predicts for each token.
 
-    Raises ValueError as `check`.
+    Raises:
+      ValueError: As `check_rows` does.
     """
-    check(rows, model)
-    found = {}
-    for places, batch in batches(rows, rows_a_batch, model.config.max_length):
-        for place, said in zip(places, np.asarray(apply(model, params, *batch)), strict=False):
-            found[place] = said if said.ndim == 1 else said[: len(rows[place].tokens)]
-    return [found[place] for place in range(len(rows))]
+    check_rows(rows, model)
+    results = {}
+    for indices, batch in batches(rows, batch_size, model.config.max_length):
+        for index, output in zip(indices, np.asarray(apply(model, params, *batch)), strict=False):
+            per_token = output.ndim > 1
+            results[index] = output[: len(rows[index].tokens)] if per_token else output
+    return [results[index] for index in range(len(rows))]
 
 
 @partial(jax.jit, static_argnums=0)
-def apply(model, params, tokens_BL, segments_BL, documents_BL):
-    """What the model says of a batch; compiled once a model and shape."""
+def apply(
+    model: nn.Module,
+    params: chex.ArrayTree,
+    tokens_BL: jax.Array,
+    segments_BL: jax.Array,
+    documents_BL: jax.Array,
+) -> jax.Array:
+    """Return the model's output for a batch; compiled once per model and shape."""
     return model.apply({"params": params}, tokens_BL, segments_BL, documents_BL)
 
 
-def softmax(logits):
-    """Probabilities over the last axis, in NumPy: JAX would compile it for every length."""
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return probabilities over the last axis, in NumPy: JAX would compile it for every length."""
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
 
 
-def check(rows, model) -> None:
-    """Raises ValueError for a row that is too long, or has what the model has no vector for."""
+def check_rows(rows: Sequence[Row], model: nn.Module) -> None:
+    """Raise ValueError for a row that is too long, or has an id that the model does not know."""
     c = model.config
-    known = {"token": c.vocab_size, "segment": getattr(c, "num_segments", float("inf"))}
+    sizes = {"token": c.vocab_size, "segment": getattr(c, "num_segments", float("inf"))}
     for number, row in enumerate(rows, 1):
         if len(row.tokens) > c.max_length:
             raise ValueError(
-                f"row {number} has {len(row.tokens)} tokens, the model takes {c.max_length}: "
+                f"row {number} has {len(row.tokens)} tokens, the model supports {c.max_length}: "
                 f"make rows of a length up to {c.max_length}"
             )
         for name, ids in (("token", row.tokens), ("segment", row.segments)):
-            wrong = [i for i in ids if not 0 <= i < known[name]]
+            wrong = [i for i in ids if not 0 <= i < sizes[name]]
             if wrong:
                 raise ValueError(
-                    f"row {number} has the {name} {wrong[0]}, the model knows 0 to "
-                    f"{known[name] - 1}: take the tokenizer of the model's own folder"
+                    f"row {number} has the {name} {wrong[0]}, the model supports 0 to "
+                    f"{sizes[name] - 1}: use the tokenizer of the model's own folder"
                 )
 
 
-def check_task(model, tokenizer, task: str) -> None:
-    """Raises ValueError unless the model was made for a task, a name in TASKS, and has words."""
-    made = [getattr(each, "TASKS", {}).get(task, ()) for each in registry.ARCHITECTURES.values()]
-    if not any(isinstance(model, cls) for cls in made):
-        does, name = DOES[task]
+def check_task(model: nn.Module, tokenizer: Tokenizer | None, task: str) -> None:
+    """Raise ValueError unless the model is for a task, a key of TASKS, and has a tokenizer."""
+    if type(model) is not registry.of(model).TASKS.get(task):
         raise ValueError(
-            f"{type(model).__name__} does not {does}: make a model that does with "
-            f"`zoo finetune ... --task {name}`"
+            f"{type(model).__name__} does not {DOES[task]}: make a model that does with "
+            f"`zoo finetune ... --task {task}`"
         )
     if tokenizer is None:
         raise ValueError("the model folder has no tokenizer, so it takes token ids only")

@@ -1,21 +1,27 @@
-"""Tells the class of a text, or of a pair of texts, with a model that was fine-tuned to it.
+"""Classification of a text, or of a pair of texts, with a fine-tuned model.
 
 C classes
 """
 
 import warnings
+from collections.abc import Sequence
 
+import chex
 import numpy as np
+from flax import linen as nn
+from tokenizers import Tokenizer
 
-from zoo.inference.batching import Row, check_task, part, scores, softmax
+from zoo.inference.batching import Row, check_task, outputs, select, softmax
 
 
-def encode(tokenizer, text: str, pair: str | None = None, *, length: int) -> Row:
-    """The row of a text or a pair, with its special tokens.
+def encode(tokenizer: Tokenizer, text: str, pair: str | None = None, *, max_length: int) -> Row:
+    """Return the row of a text or a pair, with its special tokens.
 
-    Where that is longer than `length`, the longer text loses its end, both once they are of one
-    size; the row says how many tokens were left out. Raises ValueError for a text that is empty,
-    and where there is no room for any.
+    A row of more than `max_length` tokens is truncated at the end of the longer text, and of both
+    once they are equally long.
+
+    Raises:
+      ValueError: If a text is empty, or `max_length` leaves no tokens for it.
     """
     encoding = tokenizer.encode(text, pair)
     sides = encoding.sequence_ids
@@ -23,55 +29,67 @@ def encode(tokenizer, text: str, pair: str | None = None, *, length: int) -> Row
     counts = [sides.count(side) for side in range(len(texts))]
     if 0 in counts:
         raise ValueError(f"{texts[counts.index(0)]!r} is an empty text: give one with words")
-    room = length - sides.count(None)
-    if room < len(texts):
+    max_tokens = max_length - sides.count(None)
+    if max_tokens < len(texts):
         raise ValueError(
-            f"{length} tokens have no room for text beside {sides.count(None)} special ones: "
-            "take a greater length"
+            f"{max_length} tokens have no room for text beside {sides.count(None)} special ones: "
+            "use a greater length"
         )
-    cut = set()
-    for side, (count, kept) in enumerate(zip(counts, _shares(counts, room), strict=True)):
+    truncated: set[int] = set()
+    for side, (count, kept) in enumerate(zip(counts, _shares(counts, max_tokens), strict=True)):
         start = sides.index(side)
-        cut.update(range(start + kept, start + count))
-    row = part(encoding, [place for place in range(len(sides)) if place not in cut])
-    return row._replace(left_out=len(cut))
+        truncated.update(range(start + kept, start + count))
+    row = select(encoding, [i for i in range(len(sides)) if i not in truncated])
+    return row._replace(truncated=len(truncated))
 
 
-def _shares(counts: list[int], room: int) -> list[int]:
-    """How many tokens of each text stay, as "longest_first" of the tokenizers library has it."""
-    if sum(counts) <= room:
+def _shares(counts: list[int], max_tokens: int) -> list[int]:
+    """Return how many tokens of each text stay: "longest_first" of the tokenizers library."""
+    if sum(counts) <= max_tokens:
         return counts
     if len(counts) == 1:
-        return [room]
-    short = min(*counts, room // 2)
-    return [room - short, short] if counts[0] > counts[1] else [short, room - short]
+        return [max_tokens]
+    short = min(*counts, max_tokens // 2)
+    long = max_tokens - short
+    return [long, short] if counts[0] > counts[1] else [short, long]
 
 
-def classify(model, params, tokenizer, texts, pairs=None) -> list[dict[str, float]]:
-    """The labels of each text, or of each with its pair, and their probabilities, likeliest first.
+def classify(
+    model: nn.Module,
+    params: chex.ArrayTree,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None = None,
+) -> list[dict[str, float]]:
+    """Return the labels of each text, or pair of texts, with their probabilities, likeliest first.
 
-    A model of one label predicts a number, which then stands in the place of a probability. Warns
-    where texts had to be cut. Raises ValueError as `encode`, and where the model is no classifier.
+    A model with one label predicts a number, which is returned in place of a probability. Warns if
+    texts are truncated.
+
+    Raises:
+      ValueError: As `encode` does, and if the model is no classifier.
     """
-    check_task(model, tokenizer, "text")
-    pairs = [None] * len(texts) if pairs is None else pairs
-    if len(texts) != len(pairs):
-        raise ValueError(f"there are {len(texts)} texts, but {len(pairs)} to pair them with")
-    length = model.config.max_length
+    check_task(model, tokenizer, "classification")
+    others: Sequence[str | None] = [None] * len(texts) if pairs is None else pairs
+    if len(texts) != len(others):
+        raise ValueError(f"there are {len(texts)} texts, but {len(others)} to pair them with")
+    max_length = model.config.max_length
     rows = [
-        encode(tokenizer, text, pair, length=length)
-        for text, pair in zip(texts, pairs, strict=True)
+        encode(tokenizer, text, pair, max_length=max_length)
+        for text, pair in zip(texts, others, strict=True)
     ]
-    cut = [row.left_out for row in rows if row.left_out]
-    if cut:
+    truncated = [row.truncated for row in rows if row.truncated]
+    if truncated:
         warnings.warn(
-            f"{len(cut)} of {len(rows)} texts are longer than the {length} tokens that the model "
-            f"takes: {sum(cut)} tokens at their ends were left out",
+            f"{len(truncated)} of {len(rows)} texts are longer than the {max_length} tokens that "
+            f"the model supports: {sum(truncated)} tokens at their ends were truncated",
             stacklevel=2,
         )
-    return [_named(model.config.labels, scores_C) for scores_C in scores(model, params, rows)]
+    labels = model.config.labels
+    return [_by_label(labels, logits_C) for logits_C in outputs(model, params, rows)]
 
 
-def _named(labels, scores_C) -> dict[str, float]:
-    values_C = scores_C if len(labels) == 1 else softmax(scores_C)
-    return {labels[place]: float(values_C[place]) for place in np.argsort(-values_C, kind="stable")}
+def _by_label(labels, logits_C) -> dict[str, float]:
+    values_C = logits_C if len(labels) == 1 else softmax(logits_C)
+    order = np.argsort(-values_C, kind="stable")
+    return {labels[number]: float(values_C[number]) for number in order}

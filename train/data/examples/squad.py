@@ -1,4 +1,4 @@
-"""Questions whose answers stand in a text, from a file as SQuAD has it (Rajpurkar et al. 2016)."""
+"""Questions whose answers are spans of a text, from a SQuAD file (Rajpurkar et al. 2016)."""
 
 import json
 import re
@@ -10,8 +10,8 @@ from train.data.examples.tables import Examples
 from train.data.sources import text
 
 
-class Asked(NamedTuple):
-    """A question to a text, and its answers: the words, and at which character they begin."""
+class Question(NamedTuple):
+    """A question about a text, and its answers: the words, and the character where they begin."""
 
     id: str
     question: str
@@ -19,11 +19,14 @@ class Asked(NamedTuple):
     answers: tuple[tuple[str, int], ...]
 
 
-def questions(path) -> Examples:
-    """The `Asked` of a SQuAD 1.1 file, UTF-8 JSON, plain or `.gz`; see `placed` for the answers.
+def read_questions(path: str | Path) -> Examples:
+    """Return the `Question`s of a SQuAD 1.1 file, UTF-8 JSON, plain or `.gz`.
 
-    Raises FileNotFoundError for a file that is not there; ValueError for what is no such file, and
-    for SQuAD 2.0, of whose questions some have no answer.
+    Their answers are located as `locate` does.
+
+    Raises:
+      FileNotFoundError: If the file does not exist.
+      ValueError: If it is no such file, or SQuAD 2.0, in which some questions have no answer.
     """
     path = Path(path)
     try:
@@ -31,77 +34,82 @@ def questions(path) -> Examples:
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     try:
-        return placed(_flat(content), path)
+        return locate(_flat(content), str(path))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path} is not a SQuAD file, data > paragraphs > context and qas: {error!r}"
         ) from error
 
 
-def _flat(content: dict) -> Iterator[Asked]:
+def _flat(content: dict) -> Iterator[Question]:
     for article in content["data"]:
         for paragraph in article["paragraphs"]:
             for row in paragraph["qas"]:
                 starts = [(one["text"], one["answer_start"]) for one in row.get("answers", ())]
-                answerable(row)
-                yield Asked(str(row["id"]), row["question"], paragraph["context"], tuple(starts))
+                check_answerable(row)
+                identity, context = str(row["id"]), paragraph["context"]
+                yield Question(identity, row["question"], context, tuple(starts))
 
 
-def answerable(row: dict) -> None:
+def check_answerable(row: dict) -> None:
     """Raise ValueError for a question that SQuAD 2.0 marks as one without an answer."""
     if row.get("is_impossible"):
         raise ValueError(
-            f"question {row['id']} has no answer, as in SQuAD 2.0, which cannot be learnt yet: "
+            f"question {row['id']} has no answer, as in SQuAD 2.0, which is not supported yet: "
             "leave out such questions"
         )
 
 
-def placed(asked: Iterable[Asked], name) -> Examples:
-    """The questions with every answer where it stands in the context, of whatever is called `name`.
+def locate(questions: Iterable[Question], source: str) -> Examples:
+    """Return the questions of a source, every answer at the place where it is in the context.
 
     An answer that is not at its place is taken from the nearest place where it is. One that is
-    nowhere is left out, and so is a question of which none is left. Where no question has an
-    answer, they are all kept, to be answered.
+    nowhere is left out, and so is a question whose answers all are. If no question has an answer,
+    all are kept, so that they can be answered.
 
-    Raises ValueError where there are no questions or where no answer stands in its text, and for
-    an id that two questions have or a question or a context that is empty.
+    Raises:
+      ValueError: If there are no questions, no answer is in its context, two questions have the
+        same id, or a question or a context is empty.
     """
-    asked = tuple(asked)
-    seen = set()
-    for one in asked:
-        if one.id in seen:
-            raise ValueError(f"{name} has two questions with the id {one.id}")
-        if not one.question.strip() or not one.context.strip():
-            raise ValueError(f"question {one.id} of {name} is empty, or its context")
-        seen.add(one.id)
-    if not asked:
-        raise ValueError(f"no questions in {name}")
-    if not any(one.answers for one in asked):
-        return Examples(asked)
-    found = [one._replace(answers=_found(one)) for one in asked]
-    kept = tuple(one for one in found if one.answers)
-    if not kept:
+    questions = tuple(questions)
+    ids = set()
+    for question in questions:
+        if question.id in ids:
+            raise ValueError(f"{source} has two questions with the id {question.id}")
+        if not question.question.strip() or not question.context.strip():
+            raise ValueError(f"question {question.id} of {source} is empty, or its context")
+        ids.add(question.id)
+    if not questions:
+        raise ValueError(f"no questions in {source}")
+    if not any(question.answers for question in questions):
+        return Examples(questions)
+    located = [question._replace(answers=_locate(question)) for question in questions]
+    answered = tuple(question for question in located if question.answers)
+    if not answered:
         raise ValueError(
-            f"no question of {name} has an answer that stands in its text, such as {asked[0].id}"
+            f"no question of {source} has an answer that is in its text, such as {questions[0].id}"
         )
     moved = sum(
-        bool(set(new.answers) - set(old.answers)) for old, new in zip(asked, found, strict=True)
+        bool(set(new.answers) - set(old.answers))
+        for old, new in zip(questions, located, strict=True)
     )
-    remarks = []
+    notes = []
     if moved:
-        remarks.append(f"questions of {name} with an answer that stands at another place: {moved}")
-    if len(kept) < len(asked):
-        first = next(one.id for one in found if not one.answers)
-        remarks.append(
-            f"{len(asked) - len(kept)} of the {len(asked)} questions of {name} have no answer in "
-            f"their text and are left out, such as {first}"
+        notes.append(f"questions of {source} with an answer that is at another place: {moved}")
+    if len(answered) < len(questions):
+        first = next(question.id for question in located if not question.answers)
+        notes.append(
+            f"{len(questions) - len(answered)} of the {len(questions)} questions of {source} have "
+            f"no answer in their text and are left out, such as {first}"
         )
-    return Examples(kept, tuple(remarks))
+    return Examples(answered, tuple(notes))
 
 
-def _found(asked: Asked) -> tuple[tuple[str, int], ...]:
-    """The answers that stand in the context, each at its place or at the nearest one."""
-    places = [(answer, _place(asked.context, answer, start)) for answer, start in asked.answers]
+def _locate(question: Question) -> tuple[tuple[str, int], ...]:
+    """Return the answers that are in the context, each with its place or the nearest one."""
+    places = [
+        (answer, _place(question.context, answer, start)) for answer, start in question.answers
+    ]
     return tuple((answer, place) for answer, place in places if place is not None)
 
 

@@ -1,23 +1,23 @@
-"""Examples of a task from a file: a text or two and their label, a row or an object a line.
+"""Labelled texts and pairs of texts from a file: one example per row, or per JSON object.
 
-`tagged` has sentences whose words have labels, `questions` questions to a text, and `prepared` all
-of these from TensorFlow Datasets.
+`tagged` has sentences whose words have labels, `squad` questions about a text, and `tfds` all of
+these from TensorFlow Datasets.
 """
 
 import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from train.data.sources import text
 
-Row = tuple[str, dict[str, Any]]  # where it stands, as in "line 3 of FILE", and its fields
+Row = tuple[str, dict[str, Any]]  # where it is, as in "line 3 of FILE", and its fields
 
-KNOWN = {  # how public datasets call what has a role, in lower case
+KNOWN = {  # names of the columns in public datasets, in lower case
     "text": (
         *("sentence", "text", "sentence1", "premise", "question", "question1", "#1 string"),
         *("sentence_a", "review"),
@@ -32,101 +32,120 @@ UNLABELLED = ("", "-")  # the second is what SNLI has where its annotators do no
 
 
 class Examples(NamedTuple):
-    """What a file holds, and what there is to say of it, a line each."""
+    """The examples of a file or dataset, and notes on what was changed or left out."""
 
     examples: tuple
-    remarks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-class Text(NamedTuple):
-    """One text, or two; `label` is the string that the file has."""
+class TextExample(NamedTuple):
+    """A text, or a pair of texts, and its label: the string that the file has."""
 
     text: str
     pair: str | None
-    label: str | None
+    label: str
 
 
-def texts(path, roles: tuple[str, ...], columns: dict[str, str] | None = None) -> Examples:
-    """The `Text`s of a table or of objects, UTF-8, by the suffix of the file; also as `.gz`.
+def read_texts(path: str | Path, columns: Mapping[str, str] | None = None) -> Examples:
+    """Return the `TextExample`s of a table or of JSON objects, UTF-8; also as `.gz`.
 
-    A `.csv` has commas and quotes, a `.jsonl` or `.json` an object a line, and any other file tabs
-    and no quoting, as GLUE has it. The first line of a table is a header where it has a known name
-    or one of `columns`; else the columns are called by their numbers: "1", "2" and so on. A single
-    column is the text.
+    A `.csv` has commas and quotes, a `.jsonl` or `.json` one object per line, and any other file
+    tabs and no quoting, as GLUE has it. The first line of a table is a header if it has a known
+    name or one of `columns`; otherwise the columns are named by their numbers: "1", "2" and so on.
+
+    The examples are pairs if there is a column for the pair: the one that `columns` names, or one
+    with a known name unless `columns` names a text alone. Rows whose label is empty or "-" are left
+    out.
 
     Args:
-      roles: what every row must have, of "text", "pair" and "label"; the others are None. Rows
-        whose label is empty or "-" are left out where a label is asked for.
-      columns: role -> the name of its column or field, where it is none of `KNOWN`.
+      columns: The names of the columns or fields of "text", "pair" and "label", if not in `KNOWN`.
 
-    Raises FileNotFoundError for a file that is not there; ValueError for bytes that are not UTF-8,
-    a `.gz` that is cut short, a role without a column or with several, a row with more or fewer
-    columns than the first, a text that is empty or none, and where no rows are left.
+    Raises:
+      FileNotFoundError: If the file does not exist.
+      ValueError: For bytes that are not UTF-8, a truncated `.gz`, a missing or ambiguous column, a
+        row with more or fewer columns than the first, an empty text, and if no rows are left.
     """
     path, columns = Path(path), columns or {}
-    if suffix(path) in (".jsonl", ".json"):
-        return of_rows(objects(path), path, roles, columns)
-    return of_rows(_table(path, columns), path, roles, columns)
+    rows = objects(path) if suffix(path) in (".jsonl", ".json") else _table(path, columns)
+    return from_rows(rows, str(path), columns)
 
 
-def of_rows(rows: Iterable[Row], name, roles: tuple[str, ...], columns: dict) -> Examples:
-    """The `Text`s of rows of whatever is called `name`; the rest is that of `texts`."""
-    if unknown := set(columns) - set(KNOWN):
-        raise ValueError(f"--columns knows {', '.join(KNOWN)}, not {', '.join(sorted(unknown))}")
-    fields, found, unlabelled = {}, [], 0
+def parse_columns(settings: Sequence[str]) -> dict[str, str]:
+    """Return the column of each role, from settings such as "label=Quality"."""
+    columns = dict(setting.partition("=")[::2] for setting in settings)
+    wrong = [role for role, column in columns.items() if role not in KNOWN or not column]
+    if wrong:
+        raise ValueError(
+            f"--columns {wrong[0]}: give ROLE=COLUMN, where a role is {', '.join(KNOWN)}"
+        )
+    return columns
+
+
+def from_rows(rows: Iterable[Row], source: str, columns: Mapping[str, str]) -> Examples:
+    """Return the `TextExample`s of the rows of a source, as `read_texts` does."""
+    fields: dict[str, str] = {}
+    examples, unlabelled = [], 0
     for place, row in rows:
-        fields = fields or {role: _field(row, role, name, roles, columns) for role in roles}
+        fields = fields or _fields(row, source, columns)
         if missing := [field for field in fields.values() if field not in row]:
             raise ValueError(f"{place} has no field {missing[0]!r}, which the first row has")
-        label = _label(row[fields["label"]]) if "label" in fields else None
+        label = _label(row[fields["label"]])
         if label in UNLABELLED:
             unlabelled += 1
             continue
-        sides = {role: row[field] for role, field in fields.items() if role != "label"}
-        for role, side in sides.items():
-            if not isinstance(side, str) or not side.strip():
+        texts = {role: row[field] for role, field in fields.items() if role != "label"}
+        for role, content in texts.items():
+            if not isinstance(content, str) or not content.strip():
                 raise ValueError(f"{place} has no text in {fields[role]!r}: leave out the row")
-        found.append(Text(sides["text"], sides.get("pair"), label))
-    count = len(found) + unlabelled
-    if not found:
-        what = f"none of the {count} rows of {name} has a label" if count else f"no rows in {name}"
-        raise ValueError(what)
-    remark = f"{unlabelled} of the {count} rows of {name} have no label and are left out"
-    return Examples(tuple(found), (remark,) if unlabelled else ())
+        examples.append(TextExample(texts["text"], texts.get("pair"), label))
+    count = len(examples) + unlabelled
+    if not examples:
+        raise ValueError(
+            f"none of the {count} rows of {source} has a label" if count else f"no rows in {source}"
+        )
+    note = f"{unlabelled} of the {count} rows of {source} have no label and are left out"
+    return Examples(tuple(examples), (note,) if unlabelled else ())
 
 
 def _label(value) -> str:
-    """A label as a file has it: numbers and truth values as JSON writes them, "" for none."""
+    """Return a label as a file has it: numbers and booleans as JSON writes them, "" for none."""
     if value is None:
         return ""
     return value.strip() if isinstance(value, str) else json.dumps(value)
 
 
-def _field(row: dict, role: str, name, roles, columns: dict) -> str:
-    """The field of a role."""
-    found = [
-        field
-        for field in row
-        if (field == columns[role] if role in columns else field.strip().lower() in KNOWN[role])
-    ]
-    if role == "text" and len(row) == 1 and role not in columns:
-        found = list(row)
-    if len(found) == 1:
-        return found[0]
-    listed = ", ".join(f"{field} ({str(value)[:20]!r})" for field, value in row.items())
+def _fields(row: dict, source: str, columns: Mapping[str, str]) -> dict[str, str]:
+    """Return the field of each role that the examples have."""
+    roles = ["text", "label"]
+    if "pair" in columns or ("text" not in columns and _candidates(row, "pair", columns)):
+        roles.insert(1, "pair")
+    return {role: _field(row, role, source, roles, columns) for role in roles}
+
+
+def _candidates(row: dict, role: str, columns: Mapping[str, str]) -> list[str]:
+    if role in columns:
+        return [field for field in row if field == columns[role]]
+    return [field for field in row if field.strip().lower() in KNOWN[role]]
+
+
+def _field(row: dict, role: str, source: str, roles, columns: Mapping[str, str]) -> str:
+    candidates = _candidates(row, role, columns)
+    if len(candidates) == 1:
+        return candidates[0]
+    fields = ", ".join(f"{field} ({str(value)[:20]!r})" for field, value in row.items())
     raise ValueError(
-        f"{name} has {'several columns' if found else 'no column'} for the {role}; of {listed} "
-        f"choose with --columns {' '.join(f'{each}=NAME' for each in roles)}"
+        f"{source} has {'several columns' if candidates else 'no column'} for the {role}; of "
+        f"{fields} choose with --columns {' '.join(f'{each}=NAME' for each in roles)}"
     )
 
 
 def suffix(path: Path) -> str:
-    """The suffix that tells the format: that of "a.tsv.gz" is ".tsv"."""
+    """Return the suffix that decides the format: that of "a.tsv.gz" is ".tsv"."""
     return path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
 
 
 def lines(path: Path) -> list[str]:
-    r"""The lines of a whole file, without their ends "\n", "\r\n" or "\r", up to the last text."""
+    r"""Return the lines of a whole file without their ends: "\n", "\r\n" or "\r"."""
     content = _content(path)
     return re.split(r"\r\n|\n|\r", content) if content else []
 
@@ -136,9 +155,10 @@ def _content(path: Path) -> str:
 
 
 def objects(path: Path) -> Iterator[Row]:
-    """The rows of a file with a JSON object a line.
+    """Yield the rows of a file with one JSON object per line.
 
-    Raises ValueError with the number of a line that is none.
+    Raises:
+      ValueError: With the number of the line, if it is no object.
     """
     for number, line in enumerate(lines(path), 1):
         try:
@@ -146,11 +166,11 @@ def objects(path: Path) -> Iterator[Row]:
         except ValueError:
             row = None
         if not isinstance(row, dict):
-            raise ValueError(f"line {number} of {path} is not a JSON object: write one a line")
+            raise ValueError(f"line {number} of {path} is not a JSON object: write one per line")
         yield f"line {number} of {path}", row
 
 
-def _table(path: Path, columns: dict) -> Iterator[Row]:
+def _table(path: Path, columns: Mapping[str, str]) -> Iterator[Row]:
     if suffix(path) == ".csv":
         rows = _quoted(path)
     else:

@@ -1,1 +1,1 @@
-"""What a model can be fine-tuned to, one kind of task per file."""
+"""The kinds of task that a model can be fine-tuned to."""

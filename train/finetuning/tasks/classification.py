@@ -1,127 +1,173 @@
-"""The class of a sentence or of a pair, and how similar two sentences are.
+"""Classification and regression of a text or of a pair of texts.
 
 B batch  L length  C classes
 """
 
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
+from tokenizers import Tokenizer
 
-from train.data.examples.tables import texts
-from train.finetuning.tasks.task import Made, Task
+from train.data.examples import tables, tfds
+from train.data.examples.tables import Examples, TextExample
+from train.finetuning.tasks.task import Apply, LabelledRow, Labels, labels_of, outputs, run_model
 from train.metrics import tasks
 from train.objectives.cross_entropy import classify
+from zoo.checkpoints.load import Loaded
 from zoo.inference.classify import encode
 
 NUMBER = ("score",)  # the one label of a model that predicts a number
 
 
-def _labels(examples) -> tuple[str, ...]:
-    """All labels in the order of the alphabet; ValueError where one has a single example."""
-    names, counts = np.unique([example.label for example in examples], return_counts=True)
-    if len(names) < 2:
-        raise ValueError(f"all examples have the label {names[0]}: there is nothing to tell apart")
-    single = [str(name) for name, count in zip(names, counts, strict=True) if count == 1]
-    if single:
-        raise ValueError(
-            f"the label {single[0]} has one example, which teaches nothing: give more or leave it "
-            "out; where the labels are numbers, the task is similarity"
-        )
-    return tuple(str(name) for name in names)
+@dataclass(frozen=True)
+class Classification:
+    """The class of a text or of a pair of texts; a prediction is label -> probability."""
+
+    head: str = "classification"
+    metric: str = "accuracy"
+
+    def read(self, path: Path, columns: Mapping[str, str]) -> Examples:
+        return tables.read_texts(path, columns)
+
+    def read_tfds(self, name: str, split: str, columns: Mapping[str, str]) -> Examples:
+        return tfds.read_texts(name, split, columns)
+
+    def labels(self, examples: Sequence[TextExample], names: Sequence[str]) -> Labels:
+        """Return the given names, or all labels in alphabetical order.
+
+        Raises:
+          ValueError: If there is one label only, or a label has a single example.
+        """
+        if names:
+            return tuple(names)
+        found, counts = np.unique([example.label for example in examples], return_counts=True)
+        if len(found) < 2:
+            raise ValueError(f"all examples have the label {found[0]}: there is nothing to learn")
+        single = [str(name) for name, count in zip(found, counts, strict=True) if count == 1]
+        if single:
+            raise ValueError(
+                f"the label {single[0]} has one example, which is too few to learn from: give more "
+                "or leave it out; for labels that are numbers use --task regression"
+            )
+        return tuple(str(name) for name in found)
+
+    def rows(
+        self, tokenizer: Tokenizer, example: TextExample, labels: Labels, max_length: int
+    ) -> list[LabelledRow]:
+        if example.label not in labels:
+            raise ValueError(
+                f"the label {example.label!r} is not one of those trained on: {', '.join(labels)}"
+            )
+        row = encode(tokenizer, example.text, example.pair, max_length=max_length)
+        return [LabelledRow(row, labels.index(example.label))]
+
+    def forward(self, model: nn.Module, apply: Apply, batch: Mapping[str, jax.Array]) -> jax.Array:
+        return run_model(apply, batch)
+
+    def loss(
+        self, output: jax.Array, targets: jax.Array, documents_BL: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return the cross-entropy of logits_BC and targets_B."""
+        weights_B = jnp.float32(documents_BL.any(-1))
+        return classify(output, targets, weights_B).loss, weights_B.sum()
+
+    def predict(
+        self,
+        loaded: Loaded,
+        examples: Sequence[TextExample],
+        rows: Sequence[Sequence[LabelledRow]],
+        batch_size: int,
+    ) -> list[dict[str, float]]:
+        predictions = []
+        labels = labels_of(loaded.model)
+        for (logits_C,) in outputs(loaded, rows, batch_size):
+            probability_C = np.asarray(jax.nn.softmax(logits_C)).tolist()
+            predictions.append(dict(zip(labels, probability_C, strict=True)))
+        return predictions
+
+    def score(
+        self,
+        examples: Sequence[TextExample],
+        predictions: Sequence[dict[str, float]],
+        labels: Labels,
+    ) -> dict[str, float]:
+        """Return the metrics; "collapsed" is among them if all predictions are the same class."""
+        gold = [labels.index(example.label) for example in examples]
+        predicted = [labels.index(_likeliest(prediction)) for prediction in predictions]
+        collapsed = {"collapsed": 1.0} if tasks.collapsed(predicted) else {}
+        return tasks.classification(gold, predicted, labels) | collapsed
+
+    def to_json(self, example: TextExample, prediction: dict[str, float]) -> dict:
+        predicted = {"prediction": _likeliest(prediction), "probabilities": prediction}
+        return _to_json(example) | predicted
 
 
-def _rows(target, tokenizer, example, labels, length, training) -> list[Made]:
-    row = encode(tokenizer, example.text, example.pair, length=length)
-    return [Made(row, 0 if example.label is None else target(example.label, labels))]
+@dataclass(frozen=True)
+class Regression:
+    """A number for a text or a pair, such as similarity: a classifier with one label."""
+
+    head: str = "classification"
+    metric: str = "spearman"
+
+    def read(self, path: Path, columns: Mapping[str, str]) -> Examples:
+        return tables.read_texts(path, columns)
+
+    def read_tfds(self, name: str, split: str, columns: Mapping[str, str]) -> Examples:
+        return tfds.read_texts(name, split, columns)
+
+    def labels(self, examples: Sequence[TextExample], names: Sequence[str]) -> Labels:
+        """Return the one label."""
+        return tuple(names) or NUMBER
+
+    def rows(
+        self, tokenizer: Tokenizer, example: TextExample, labels: Labels, max_length: int
+    ) -> list[LabelledRow]:
+        try:
+            target = float(example.label)
+        except ValueError:
+            raise ValueError(
+                f"the label {example.label!r} is not a number, which --task regression needs"
+            ) from None
+        row = encode(tokenizer, example.text, example.pair, max_length=max_length)
+        return [LabelledRow(row, target)]
+
+    def forward(self, model: nn.Module, apply: Apply, batch: Mapping[str, jax.Array]) -> jax.Array:
+        return run_model(apply, batch)
+
+    def loss(
+        self, output: jax.Array, targets: jax.Array, documents_BL: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return the squared error of the outputs, [B, 1], and targets_B."""
+        weights_B = jnp.float32(documents_BL.any(-1))
+        return (weights_B * jnp.square(output[:, 0] - targets)).sum(), weights_B.sum()
+
+    def predict(
+        self,
+        loaded: Loaded,
+        examples: Sequence[TextExample],
+        rows: Sequence[Sequence[LabelledRow]],
+        batch_size: int,
+    ) -> list[float]:
+        return [float(output[0]) for (output,) in outputs(loaded, rows, batch_size)]
+
+    def score(
+        self, examples: Sequence[TextExample], predictions: Sequence[float], labels: Labels
+    ) -> dict[str, float]:
+        return tasks.regression([float(example.label) for example in examples], predictions)
+
+    def to_json(self, example: TextExample, prediction: float) -> dict:
+        return _to_json(example) | {"prediction": prediction}
 
 
-def _class(label: str, labels) -> int:
-    if label not in labels:
-        raise ValueError(f"the label {label!r} was never trained: there are {', '.join(labels)}")
-    return labels.index(label)
-
-
-def _number(label: str, labels) -> float:
-    try:
-        return float(label)
-    except ValueError:
-        raise ValueError(f"{label!r} is no number: similarity wants one a line") from None
-
-
-def _class_loss(logits_BC, targets_B, documents_BL):
-    weights_B = jnp.float32(documents_BL.any(-1))
-    return classify(logits_BC, targets_B, weights_B).loss, weights_B.sum()
-
-
-def _number_loss(scores_B1, targets_B, documents_BL):
-    weights_B = jnp.float32(documents_BL.any(-1))
-    return (weights_B * jnp.square(scores_B1[:, 0] - targets_B)).sum(), weights_B.sum()
-
-
-def _class_answer(example, made, said, labels) -> dict:
-    chances_C = np.asarray(jax.nn.softmax(said[0]))
-    return {name: float(chance) for name, chance in zip(labels, chances_C, strict=True)}
-
-
-def _number_answer(example, made, said, labels) -> float:
-    return float(said[0][0])
-
-
-def _best(prediction: dict) -> str:
+def _likeliest(prediction: dict[str, float]) -> str:
     return max(prediction, key=prediction.get)
 
 
-def _class_score(examples, predictions, labels) -> dict:
-    gold = [labels.index(example.label) for example in examples]
-    found = [labels.index(_best(prediction)) for prediction in predictions]
-    collapsed = {"collapsed": 1.0} if tasks.collapsed(found) else {}
-    return tasks.classes(gold, found, labels) | collapsed
-
-
-def _number_score(examples, predictions, labels) -> dict:
-    return tasks.similarity([float(example.label) for example in examples], predictions)
-
-
-def _text(example) -> dict:
+def _to_json(example: TextExample) -> dict:
     pair = {} if example.pair is None else {"pair": example.pair}
-    return (
-        {"text": example.text} | pair | ({} if example.label is None else {"label": example.label})
-    )
-
-
-def _class_written(example, prediction) -> dict:
-    return _text(example) | {"prediction": _best(prediction), "probabilities": prediction}
-
-
-def _number_written(example, prediction) -> dict:
-    return _text(example) | {"prediction": prediction}
-
-
-def _read(roles, path, columns):
-    return texts(path, roles, columns)
-
-
-SENTENCE = Task(
-    head="text",
-    read=partial(_read, ("text", "label")),
-    prepared="texts",
-    labels=_labels,
-    rows=partial(_rows, _class),
-    loss=_class_loss,
-    answer=_class_answer,
-    score=_class_score,
-    chosen="accuracy",
-    written=_class_written,
-)
-PAIR = SENTENCE._replace(read=partial(_read, ("text", "pair", "label")), prepared="pairs")
-SIMILARITY = PAIR._replace(
-    labels=lambda examples: NUMBER,
-    rows=partial(_rows, _number),
-    loss=_number_loss,
-    answer=_number_answer,
-    score=_number_score,
-    chosen="spearman",
-    written=_number_written,
-)
+    return {"text": example.text} | pair | {"label": example.label}

@@ -1,63 +1,91 @@
-"""The answer to a question, a span of a text.
+"""Question answering: the span of a text that answers a question.
 
 B batch  L length
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
+from tokenizers import Tokenizer
 
-from train.data.examples.squad import questions
-from train.finetuning.tasks.task import Made, Task
+from train.data.examples import squad, tfds
+from train.data.examples.squad import Question
+from train.data.examples.tables import Examples
+from train.finetuning.tasks.task import Apply, LabelledRow, Labels, outputs, run_model
 from train.metrics import tasks
-from zoo.inference.answer import best, target, windows
+from zoo.checkpoints.load import Loaded
+from zoo.inference.answer import best_answer, target, windows
 
 
-def _rows(tokenizer, example, labels, length, training) -> list[Made]:
-    """A row a window; the first of the known answers is what training asks for."""
-    found = []
-    for window in windows(tokenizer, example.question, example.context, length):
-        places = (window.null, window.null)
-        if example.answers:
-            text, start = example.answers[0]
-            start += len(text) - len(text.lstrip())
-            places = target(window, start, start + len(text.strip()))
-        found.append(Made(window.row, places, window))
-    return found
+@dataclass(frozen=True)
+class QuestionAnswering:
+    """The span of a text that answers a question; a prediction is the text of the answer."""
 
+    head: str = "question-answering"
+    metric: str = "f1"
 
-def _loss(logits_BL2, targets_B2, documents_BL):
-    weights_B = jnp.float32(documents_BL.any(-1))
-    logits_BL2 = jnp.where(documents_BL[..., None] > 0, logits_BL2, -1e30)
-    logs_BL2 = jax.nn.log_softmax(logits_BL2, axis=1)
-    logs_B2 = jnp.take_along_axis(logs_BL2, targets_B2[:, None], 1)[:, 0]
-    return -(weights_B * logs_B2.mean(-1)).sum(), weights_B.sum()
+    def read(self, path: Path, columns: Mapping[str, str]) -> Examples:
+        return squad.read_questions(path)
 
+    def read_tfds(self, name: str, split: str, columns: Mapping[str, str]) -> Examples:
+        return tfds.read_questions(name, split)
 
-def _answer(example, made, said, labels) -> str:
-    return best(example.context, [each.part for each in made], said).text
+    def labels(self, examples: Sequence[Question], names: Sequence[str]) -> Labels:
+        return ()
 
+    def rows(
+        self, tokenizer: Tokenizer, example: Question, labels: Labels, max_length: int
+    ) -> list[LabelledRow]:
+        """Return one row per window; the target is the first of the known answers."""
+        rows = []
+        for window in windows(tokenizer, example.question, example.context, max_length):
+            span = (window.null, window.null)
+            if example.answers:
+                text, start = example.answers[0]
+                start += len(text) - len(text.lstrip())
+                span = target(window, start, start + len(text.strip()))
+            rows.append(LabelledRow(window.row, span, window))
+        return rows
 
-def _score(examples, predictions, labels) -> dict:
-    if not examples[0].answers:
-        return {}
-    found = {example.id: text for example, text in zip(examples, predictions, strict=True)}
-    return tasks.answers(examples, found)
+    def forward(self, model: nn.Module, apply: Apply, batch: Mapping[str, jax.Array]) -> jax.Array:
+        return run_model(apply, batch)
 
+    def loss(
+        self, output: jax.Array, targets: jax.Array, documents_BL: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return the mean cross-entropy of both ends, of logits_BL2 and targets_B2."""
+        weights_B = jnp.float32(documents_BL.any(-1))
+        logits_BL2 = jnp.where(documents_BL[..., None] > 0, output, -1e30)
+        logs_BL2 = jax.nn.log_softmax(logits_BL2, axis=1)
+        logs_B2 = jnp.take_along_axis(logs_BL2, targets[:, None], 1)[:, 0]
+        return -(weights_B * logs_B2.mean(-1)).sum(), weights_B.sum()
 
-def _written(example, prediction) -> dict:
-    gold = {"answers": [text for text, _ in example.answers]} if example.answers else {}
-    return {"id": example.id, "question": example.question} | gold | {"prediction": prediction}
+    def predict(
+        self,
+        loaded: Loaded,
+        examples: Sequence[Question],
+        rows: Sequence[Sequence[LabelledRow]],
+        batch_size: int,
+    ) -> list[str]:
+        logits = outputs(loaded, rows, batch_size)
+        return [
+            best_answer(example.context, [row.part for row in some], logits_L2).text
+            for example, some, logits_L2 in zip(examples, rows, logits, strict=True)
+        ]
 
+    def score(
+        self, examples: Sequence[Question], predictions: Sequence[str], labels: Labels
+    ) -> dict[str, float]:
+        if not examples[0].answers:
+            return {}
+        by_id = {example.id: text for example, text in zip(examples, predictions, strict=True)}
+        return tasks.question_answering(examples, by_id)
 
-QUESTION = Task(
-    head="span",
-    read=lambda path, columns: questions(path),
-    prepared="questions",
-    labels=lambda examples: None,
-    rows=_rows,
-    loss=_loss,
-    answer=_answer,
-    score=_score,
-    chosen="f1",
-    written=_written,
-)
+    def to_json(self, example: Question, prediction: str) -> dict:
+        answers = {"answers": [text for text, _ in example.answers]} if example.answers else {}
+        question = {"id": example.id, "question": example.question}
+        return question | answers | {"prediction": prediction}

@@ -1,76 +1,113 @@
-"""The tag of every word of a sentence.
+"""Tagging: a label for every word of a sentence.
 
 B batch  L length  C classes
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
+from tokenizers import Tokenizer
 
-from train.data.examples.tagged import tagged
-from train.finetuning.tasks.task import PADDING, Made, Task
-from train.metrics import tasks
-from zoo.inference.tag import Tag, best, pieces
-
-
-def _labels(examples) -> tuple[str, ...]:
-    """All labels in the order of the alphabet; ValueError where there are none."""
-    if any(example.labels is None for example in examples):
-        raise ValueError("the words have no tags: the data need a column of labels to learn from")
-    return tuple(sorted({label for example in examples for label in example.labels}))
-
-
-def _rows(tokenizer, example, labels, length, training) -> list[Made]:
-    """A row a piece; ValueError for a tag that training never saw."""
-    found = []
-    for piece in pieces(tokenizer, list(example.words), length):
-        target = [PADDING] * len(piece.row.tokens)
-        for number, place in zip(piece.words, piece.places, strict=True):
-            if example.labels is not None and example.labels[number] in labels:
-                target[place] = labels.index(example.labels[number])
-            elif example.labels is not None and training:
-                raise ValueError(f"the tag {example.labels[number]!r} is none of those given")
-        found.append(Made(piece.row, target, piece))
-    return found
-
-
-def _loss(logits_BLC, targets_BL, documents_BL):
-    weights_BL = jnp.float32(targets_BL != PADDING)
-    targets_BL1 = jnp.maximum(targets_BL, 0)[..., None]
-    logs_BL = jnp.take_along_axis(jax.nn.log_softmax(logits_BLC), targets_BL1, -1)[..., 0]
-    return -(weights_BL * logs_BL).sum(), weights_BL.sum()
-
-
-def _answer(example, made, said, labels) -> list[Tag]:
-    return best(labels, list(example.words), [each.part for each in made], said)
-
-
-def _labels_of(prediction) -> list[str]:
-    return [tag.label for tag in prediction]
-
-
-def _score(examples, predictions, labels) -> dict:
-    if examples[0].labels is None:
-        return {}
-    gold = [list(example.labels) for example in examples]
-    return tasks.tags(gold, [_labels_of(prediction) for prediction in predictions])
-
-
-def _written(example, prediction) -> dict:
-    gold = {} if example.labels is None else {"labels": list(example.labels)}
-    chances = [tag.probability for tag in prediction]
-    told = {"prediction": _labels_of(prediction), "probabilities": chances}
-    return {"words": list(example.words)} | gold | told
-
-
-TAG = Task(
-    head="token",
-    read=lambda path, columns: tagged(path, (columns or {}).get("label")),
-    prepared="tags",
-    labels=_labels,
-    rows=_rows,
-    loss=_loss,
-    answer=_answer,
-    score=_score,
-    chosen="f1",
-    written=_written,
+from train.data.examples import tagged, tfds
+from train.data.examples.tables import Examples
+from train.data.examples.tagged import TaggedSentence
+from train.finetuning.tasks.task import (
+    IGNORED,
+    Apply,
+    LabelledRow,
+    Labels,
+    labels_of,
+    outputs,
+    run_model,
 )
+from train.metrics import tasks
+from zoo.checkpoints.load import Loaded
+from zoo.inference.tag import Tag, best_tags, pieces
+
+
+@dataclass(frozen=True)
+class Tagging:
+    """The label of every word of a sentence; a prediction is a list of tags."""
+
+    head: str = "tagging"
+    metric: str = "f1"
+
+    def read(self, path: Path, columns: Mapping[str, str]) -> Examples:
+        return tagged.read_tagged(path, columns.get("label"))
+
+    def read_tfds(self, name: str, split: str, columns: Mapping[str, str]) -> Examples:
+        return tfds.read_tagged(name, split, columns.get("label"))
+
+    def labels(self, examples: Sequence[TaggedSentence], names: Sequence[str]) -> Labels:
+        """Return the given names, or all labels in alphabetical order.
+
+        Raises:
+          ValueError: If there are no labels, or the names lack one of them.
+        """
+        if any(example.labels is None for example in examples):
+            raise ValueError("the words have no tags: the data need a column of labels to learn")
+        found = sorted({label for example in examples for label in example.labels})
+        if missing := [label for label in found if names and label not in names]:
+            raise ValueError(f"the tag {missing[0]!r} of the data is not one of --labels")
+        return tuple(names or found)
+
+    def rows(
+        self, tokenizer: Tokenizer, example: TaggedSentence, labels: Labels, max_length: int
+    ) -> list[LabelledRow]:
+        """Return one row per piece of the sentence; a tag that was not trained on is ignored."""
+        rows = []
+        for piece in pieces(tokenizer, example.words, max_length):
+            target = [IGNORED] * len(piece.row.tokens)
+            for number, position in zip(piece.words, piece.positions, strict=True):
+                if example.labels is not None and example.labels[number] in labels:
+                    target[position] = labels.index(example.labels[number])
+            rows.append(LabelledRow(piece.row, target, piece))
+        return rows
+
+    def forward(self, model: nn.Module, apply: Apply, batch: Mapping[str, jax.Array]) -> jax.Array:
+        return run_model(apply, batch)
+
+    def loss(
+        self, output: jax.Array, targets: jax.Array, documents_BL: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return the cross-entropy of logits_BLC and targets_BL."""
+        weights_BL = jnp.float32(targets != IGNORED)
+        targets_BL1 = jnp.maximum(targets, 0)[..., None]
+        logs_BL = jnp.take_along_axis(jax.nn.log_softmax(output), targets_BL1, -1)[..., 0]
+        return -(weights_BL * logs_BL).sum(), weights_BL.sum()
+
+    def predict(
+        self,
+        loaded: Loaded,
+        examples: Sequence[TaggedSentence],
+        rows: Sequence[Sequence[LabelledRow]],
+        batch_size: int,
+    ) -> list[list[Tag]]:
+        labels, logits = labels_of(loaded.model), outputs(loaded, rows, batch_size)
+        return [
+            best_tags(labels, example.words, [row.part for row in some], logits_LC)
+            for example, some, logits_LC in zip(examples, rows, logits, strict=True)
+        ]
+
+    def score(
+        self,
+        examples: Sequence[TaggedSentence],
+        predictions: Sequence[Sequence[Tag]],
+        labels: Labels,
+    ) -> dict[str, float]:
+        if examples[0].labels is None:
+            return {}
+        predicted = [[tag.label for tag in tags] for tags in predictions]
+        return tasks.tagging([list(example.labels) for example in examples], predicted)
+
+    def to_json(self, example: TaggedSentence, prediction: Sequence[Tag]) -> dict:
+        labels = {} if example.labels is None else {"labels": list(example.labels)}
+        predicted = {
+            "prediction": [tag.label for tag in prediction],
+            "probabilities": [tag.probability for tag in prediction],
+        }
+        return {"words": list(example.words)} | labels | predicted

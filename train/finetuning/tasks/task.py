@@ -1,94 +1,142 @@
-"""What a model is fine-tuned to do; one kind of task a file.
+"""What a kind of task must offer: how examples are read, learned, predicted and scored.
 
-A task says how its file is read, what rows of tokens an example makes and what they should say, and
-what a model's scores mean. It knows neither the model nor how that is trained.
+B batch  L length
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeVar
 
+import jax
+import numpy as np
+from flax import linen as nn
+from tokenizers import Tokenizer
+
+from train.data.examples.tables import Examples
+from zoo.checkpoints.load import Loaded
+from zoo.inference import batching
 from zoo.inference.batching import Row
 
-ROLES = ("text", "pair", "label")
-PADDING = -1  # the target of a token of which nothing is asked
+IGNORED = -1  # the target of a token for which nothing is predicted
+
+# A class or a number; a target per token, or IGNORED; the first and last token of an answer.
+Target = int | float | list[int] | tuple[int, int]
+Labels = tuple[str, ...]  # the names of the classes; none for a task without classes
+Example = TypeVar("Example", contravariant=True)
+Prediction = TypeVar("Prediction")
 
 
-class Made(NamedTuple):
-    """A row that an example makes, what the model should say of it, and what it is part of."""
+class LabelledRow(NamedTuple):
+    """A row of tokens, its target, and which part of a long example it is."""
 
     row: Row
-    target: Any  # a class or a number; a list with what each token says, or PADDING; two places
-    part: Any = None  # what `answer` needs beside the scores
+    target: Target
+    part: Any = None  # a Piece of a sentence, a Window of a context
 
 
-def _ask(model, apply, batch):
-    """What the model says of texts."""
+class Apply(Protocol):
+    """A model's `apply` with its parameters: the inputs of a method -> its outputs."""
+
+    def __call__(self, *inputs: jax.Array, method: str | None = None) -> Any:
+        """Return what the model's method returns, by default that of `__call__`."""
+
+
+class Task(Protocol[Example, Prediction]):
+    """A kind of task.
+
+    Knows examples, targets and metrics, but neither the architecture nor how it is trained.
+    """
+
+    @property
+    def head(self) -> str:
+        """Its key in TASKS of the architectures."""
+
+    @property
+    def metric(self) -> str:
+        """The metric by which runs are compared."""
+
+    def read(self, path: Path, columns: Mapping[str, str]) -> Examples:
+        """Return the examples of a file; `columns` are names by role, such as "label"."""
+
+    def read_tfds(self, name: str, split: str, columns: Mapping[str, str]) -> Examples:
+        """Return the examples of a split of a dataset of TensorFlow Datasets."""
+
+    def labels(self, examples: Sequence[Example], names: Sequence[str]) -> Labels:
+        """Return the names of the classes in a fixed order.
+
+        Args:
+          examples: The training examples.
+          names: Those that the user wants, or nothing.
+
+        Raises:
+          ValueError: If the examples are not fit to train on.
+        """
+
+    def rows(
+        self, tokenizer: Tokenizer, example: Example, labels: Labels, max_length: int
+    ) -> list[LabelledRow]:
+        """Return the rows of an example, each of at most `max_length` tokens."""
+
+    def forward(self, model: nn.Module, apply: Apply, batch: Mapping[str, jax.Array]) -> Any:
+        """Return the model's output for a batch of "tokens", "segments", "documents", "targets"."""
+
+    def loss(
+        self, output: Any, targets: jax.Array, documents_BL: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return the sum of the losses, and how many there are; empty rows have none.
+
+        Args:
+          output: What `forward` returned.
+          targets: The targets of the rows, stacked.
+          documents_BL: 1 for tokens, 0 for padding.
+        """
+
+    def predict(
+        self,
+        loaded: Loaded,
+        examples: Sequence[Example],
+        rows: Sequence[Sequence[LabelledRow]],
+        batch_size: int,
+    ) -> list[Prediction]:
+        """Return the prediction for every example, given the rows of each."""
+
+    def score(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction], labels: Labels
+    ) -> dict[str, float]:
+        """Return the metrics of predictions; none if the examples have no labels."""
+
+    def to_json(self, example: Example, prediction: Prediction) -> dict[str, Any]:
+        """Return an example with its prediction, to be written as a JSON object."""
+
+
+def run_model(apply: Apply, batch: Mapping[str, jax.Array]) -> jax.Array:
+    """Return the output of a model with a head for a batch: `forward` of most tasks."""
     return apply(batch["tokens"], batch["segments"], batch["documents"])
 
 
-class Task(NamedTuple):
-    """One kind of task."""
-
-    head: str  # its name in TASKS of the architectures
-    read: Callable  # (path, columns) -> Examples
-    prepared: str  # what from_tfds calls such data
-    labels: Callable  # (examples) -> the names of the classes, in a fixed order
-    rows: Callable  # (tokenizer, example, labels, length, training) -> [Made], none to leave out
-    loss: Callable  # (scores, targets, documents_BL) -> (sum, weight)
-    answer: Callable | None  # (example, [Made], [scores], labels) -> a prediction
-    score: Callable  # (examples, predictions, labels) -> figures
-    chosen: str  # the figure that tells which of several runs is best
-    written: Callable  # (example, prediction) -> the fields of a line of predictions
-    ask: Callable = _ask  # (model, apply, batch) -> the scores that `loss` takes
-    say: Callable | None = None  # in place of `answer`, all predictions at once
+def labels_of(model: nn.Module) -> Labels:
+    """Return the names of a model's classes; none if it generates text."""
+    return getattr(model.config, "labels", ())
 
 
-def named(name: str) -> Task:
-    """The task that the command line calls so."""
-    from train.finetuning.tasks import classification, question_answering, tagging, text_to_text
+def encode(
+    task: Task, loaded: Loaded, examples: Sequence, max_length: int
+) -> list[list[LabelledRow]]:
+    """Return the rows of every example.
 
-    return {
-        "sentence": classification.SENTENCE,
-        "pair": classification.PAIR,
-        "similarity": classification.SIMILARITY,
-        "tag": tagging.TAG,
-        "question": question_answering.QUESTION,
-        "rewrite": text_to_text.REWRITE,
-    }[name]
-
-
-def columns(settings: Sequence[str]) -> dict[str, str]:
-    """What "label=Quality" and its like say; ValueError for anything else."""
-    found = dict(setting.partition("=")[::2] for setting in settings)
-    wrong = [name for name, column in found.items() if name not in ROLES or not column]
-    if wrong:
-        raise ValueError(
-            f"--columns {wrong[0]}: give ROLE=COLUMN, where a role is {', '.join(ROLES)}"
-        )
-    return found
-
-
-def prepared(task: Task, name: str, columns: dict) -> dict:
-    """The splits of a dataset of TensorFlow Datasets: its train, its validation or its test."""
-    from train.data.examples.tfds import from_tfds
-    from train.data.sources.tfds import splits
-
-    read = lambda split: from_tfds(name, split, task.prepared, columns)
-    dev = next((split for split in ("validation", "test") if split in splits(name)), None)
-    return {"train": read("train")} | ({"dev": read(dev)} if dev else {})
-
-
-def split(data: dict, limit: int | None) -> dict:
-    """The examples by name, where there is no "dev" with every tenth to train on for it; of those
-    to train on no more than the limit, evenly spread.
+    Raises:
+      ValueError: If a row does not fit the model.
     """
-    if "dev" not in data:
-        every = data["train"]
-        data = data | {"train": [x for i, x in enumerate(every) if i % 10], "dev": every[::10]}
-    count = len(data["train"])
-    chosen = range(count) if limit is None or limit > count else _spread(count, limit)
-    return data | {"train": [data["train"][place] for place in chosen]}
+    labels = labels_of(loaded.model)
+    rows = [task.rows(loaded.tokenizer, each, labels, max_length) for each in examples]
+    batching.check_rows([labelled.row for some in rows for labelled in some], loaded.model)
+    return rows
 
 
-def _spread(count: int, few: int) -> list[int]:
-    return [place * count // few for place in range(few)]
+def outputs(
+    loaded: Loaded, rows: Sequence[Sequence[LabelledRow]], batch_size: int
+) -> list[list[np.ndarray]]:
+    """Return the model's output for every row of every example."""
+    flat = [labelled.row for some in rows for labelled in some]
+    results = iter(batching.outputs(loaded.model, loaded.params, flat, batch_size))
+    return [[next(results) for _ in some] for some in rows]

@@ -1,76 +1,96 @@
-"""Another text for every text: translations, summaries, answers (Raffel et al. 2019, section 2.4).
+"""Text to text: translations, summaries, answers (Raffel et al. 2019, section 2.4).
 
 B batch  T length of the target
 """
 
-import jax.numpy as jnp
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from train.data.examples.tables import Examples, Text
+import jax
+import jax.numpy as jnp
+from tokenizers import Tokenizer
+
+from train.data.examples import tfds
+from train.data.examples.tables import Examples, TextExample
 from train.data.sources import parallel_text
-from train.finetuning.tasks.task import PADDING, Made, Task
+from train.finetuning.tasks.task import IGNORED, Apply, LabelledRow, Labels
 from train.metrics import translation
 from train.objectives.cross_entropy import cross_entropy
+from zoo.checkpoints.load import Loaded
+from zoo.contracts import EncoderDecoder
 from zoo.inference import translate
 from zoo.inference.batching import Row
 from zoo.inference.prompts import encode_source
+from zoo.layers.embedding import Scores
 from zoo.tokenizers import sides
 
 
-def _read(path, columns) -> Examples:
-    """Pairs as a translator learns from: a .tsv of two columns, or a .jsonl."""
-    fields = (columns["text"], columns["label"]) if columns else None
-    documents = list(parallel_text.table(path, fields).documents())
-    pairs = zip(documents[::2], documents[1::2], strict=True)
-    return Examples(tuple(Text(source, None, target) for source, target in pairs))
+@dataclass(frozen=True)
+class TextToText:
+    """A target text for every text: the label of an example; a prediction is a text."""
 
+    head: str = "text-to-text"
+    metric: str = "rougeL"
 
-def _rows(tokenizer, example, labels, length, training) -> list[Made]:
-    """The text and its end; of the target, which is longer than `length`, the beginning."""
-    both, end = sides(tokenizer), translate.end_id(tokenizer)
-    texts = ((both.source, example.text), (both.target, example.label))
-    source, target = (encode_source(words, text, end) for words, text in texts)
-    kept = [*source[: length - 1], end]
-    left_out = sum(max(0, len(side) - length) for side in (source, target))
-    return [Made(Row(kept, [0] * len(kept), left_out), target[:length])]
+    def read(self, path: Path, columns: Mapping[str, str]) -> Examples:
+        """Return the pairs of a .tsv with two columns, or of a .jsonl."""
+        if columns and columns.keys() != {"text", "label"}:
+            raise ValueError("--task text-to-text needs --columns text=NAME label=NAME, or none")
+        fields = (columns["text"], columns["label"]) if columns else None
+        texts = list(parallel_text.table(path, fields).documents())
+        pairs = zip(texts[::2], texts[1::2], strict=True)
+        return Examples(tuple(TextExample(source, None, target) for source, target in pairs))
 
+    def read_tfds(self, name: str, split: str, columns: Mapping[str, str]) -> Examples:
+        examples, notes = tfds.read_texts(name, split, columns)
+        return Examples(tuple(example._replace(pair=None) for example in examples), notes)
 
-def _ask(model, apply, batch):
-    """What is believed of every token of the target, from those before it."""
-    before_BT = jnp.maximum(batch["targets"], 0)[:, :-1]
-    inputs_BT = jnp.pad(before_BT, ((0, 0), (1, 0)), constant_values=model.start_token)
-    return apply(batch["tokens"], inputs_BT, batch["documents"], method="scores")
+    def labels(self, examples: Sequence[TextExample], names: Sequence[str]) -> Labels:
+        return ()
 
+    def rows(
+        self, tokenizer: Tokenizer, example: TextExample, labels: Labels, max_length: int
+    ) -> list[LabelledRow]:
+        """Return the text and its end token, and the target; both are truncated."""
+        both, end = sides(tokenizer), translate.end_id(tokenizer)
+        source = encode_source(both.source, example.text, end)
+        target = encode_source(both.target, example.label, end)
+        tokens = [*source[: max_length - 1], end]
+        truncated = sum(max(0, len(side) - max_length) for side in (source, target))
+        return [LabelledRow(Row(tokens, [0] * len(tokens), truncated), target[:max_length])]
 
-def _loss(scores, targets_BT, documents_BL):
-    weights_BT = jnp.float32(targets_BT != PADDING)
-    return cross_entropy(scores, jnp.maximum(targets_BT, 0), weights_BT).loss, weights_BT.sum()
+    def forward(
+        self, model: EncoderDecoder, apply: Apply, batch: Mapping[str, jax.Array]
+    ) -> Scores:
+        """Return the prediction of every target token, from those before it."""
+        before_BT = jnp.maximum(batch["targets"], 0)[:, :-1]
+        inputs_BT = jnp.pad(before_BT, ((0, 0), (1, 0)), constant_values=model.start_token)
+        return apply(batch["tokens"], inputs_BT, batch["documents"], method="scores")
 
+    def loss(
+        self, output: Scores, targets: jax.Array, documents_BL: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return the cross-entropy of targets_BT."""
+        weights_BT = jnp.float32(targets != IGNORED)
+        return cross_entropy(output, jnp.maximum(targets, 0), weights_BT).loss, weights_BT.sum()
 
-def _say(model, params, tokenizer, examples, rows_a_batch) -> list[str]:
-    """The likeliest word each time, as T5 is measured (section 3.1.2)."""
-    texts = [example.text for example in examples]
-    return translate.translate(model, params, tokenizer, texts, beams=1, rows=rows_a_batch)
+    def predict(
+        self,
+        loaded: Loaded,
+        examples: Sequence[TextExample],
+        rows: Sequence[Sequence[LabelledRow]],
+        batch_size: int,
+    ) -> list[str]:
+        """Return the greedy predictions, by which T5 is evaluated (section 3.1.2)."""
+        texts = [example.text for example in examples]
+        model, params, tokenizer = loaded.model, loaded.params, loaded.tokenizer
+        return translate.translate(model, params, tokenizer, texts, beams=1, rows=batch_size)
 
+    def score(
+        self, examples: Sequence[TextExample], predictions: Sequence[str], labels: Labels
+    ) -> dict[str, float]:
+        return translation.score(predictions, [example.label for example in examples])
 
-def _score(examples, predictions, labels) -> dict:
-    return translation.score(predictions, [example.label for example in examples])
-
-
-def _written(example, prediction) -> dict:
-    return {"text": example.text, "target": example.label, "prediction": prediction}
-
-
-REWRITE = Task(
-    head="rewrite",
-    read=_read,
-    prepared="texts",
-    labels=lambda examples: None,
-    rows=_rows,
-    loss=_loss,
-    answer=None,
-    score=_score,
-    chosen="rougeL",
-    written=_written,
-    ask=_ask,
-    say=_say,
-)
+    def to_json(self, example: TextExample, prediction: str) -> dict:
+        return {"text": example.text, "target": example.label, "prediction": prediction}

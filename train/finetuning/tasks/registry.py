@@ -1,0 +1,16 @@
+"""The kinds of task by name."""
+
+from train.finetuning.settings import TaskName
+from train.finetuning.tasks.classification import Classification, Regression
+from train.finetuning.tasks.question_answering import QuestionAnswering
+from train.finetuning.tasks.tagging import Tagging
+from train.finetuning.tasks.task import Task
+from train.finetuning.tasks.text_to_text import TextToText
+
+TASKS: dict[TaskName, Task] = {
+    "classification": Classification(),
+    "regression": Regression(),
+    "tagging": Tagging(),
+    "question-answering": QuestionAnswering(),
+    "text-to-text": TextToText(),
+}
