@@ -39,9 +39,9 @@ FAMILIES = {
     "GPT2": (GPT2, False),
 }
 SUFFIXES = {
-    "text": "ForSequenceClassification",
-    "token": "ForTokenClassification",
-    "span": "ForQuestionAnswering",
+    "classification": "ForSequenceClassification",
+    "tagging": "ForTokenClassification",
+    "question-answering": "ForQuestionAnswering",
 }
 families = pytest.mark.parametrize("family", FAMILIES)
 tasks = pytest.mark.parametrize("task", SUFFIXES)
@@ -58,13 +58,13 @@ def batch():
 
 
 def suffix(family, task):
-    return SUFFIXES[task] + ("Simple" if (family, task) == ("XLNet", "span") else "")
+    return SUFFIXES[task] + ("Simple" if (family, task) == ("XLNet", "question-answering") else "")
 
 
 def build(family, task, folder, **more):
     sizes, _ = FAMILIES[family]
     labels = {"id2label": dict(enumerate(LABELS)), "label2id": {x: i for i, x in enumerate(LABELS)}}
-    labels = {} if task == "span" else labels
+    labels = {} if task == "question-answering" else labels
     config = getattr(transformers, f"{family}Config")(
         **sizes, **labels, **more, attn_implementation="eager"
     )
@@ -92,7 +92,7 @@ def asked(family, theirs, batch):
 
 def turned(family, task, batch):
     """XLNet's texts end in their last column: padding on the left, where transformers looks."""
-    if (family, task) != ("XLNet", "text"):
+    if (family, task) != ("XLNet", "classification"):
         return batch
     shift = lambda row, count: np.roll(row, L - count)
     lengths = batch[2].sum(1)
@@ -113,9 +113,9 @@ def test_heads_equal_those_of_transformers(family, task, batch, tmp_path):
     expected = asked(family, theirs, batch)
     model, params, _ = zoo.load(tmp_path)
     assert type(model) is registry.named(registry.name_of(model)).TASKS[task]
-    assert task == "span" or model.config.labels == LABELS
+    assert task == "question-answering" or model.config.labels == LABELS
     found = np.asarray(model.apply({"params": params}, *batch))
-    real = ... if task == "text" else batch[2].astype(bool)
+    real = ... if task == "classification" else batch[2].astype(bool)
     assert relative(found[real], expected[real]) < TOLERANCE
 
 
@@ -133,16 +133,16 @@ def test_heads_and_labels_go_back_to_transformers(family, task, batch, tmp_path)
     )
     back.config.pad_token_id = theirs.config.pad_token_id
     assert not any(said.values()), said
-    assert task == "span" or tuple(back.config.id2label.values()) == LABELS
-    real = ... if task == "text" else batch[2].astype(bool)
+    assert task == "question-answering" or tuple(back.config.id2label.values()) == LABELS
+    real = ... if task == "classification" else batch[2].astype(bool)
     found, expected = asked(family, back.eval(), batch), asked(family, theirs, batch)
     assert relative(found[real], expected[real]) < 1e-6
 
 
 @families
 def test_every_gradient_of_the_classes_equals(family, batch, tmp_path):
-    theirs = build(family, "text", tmp_path)
-    batch = without_padding_tokens(family, turned(family, "text", batch))
+    theirs = build(family, "classification", tmp_path)
+    batch = without_padding_tokens(family, turned(family, "classification", batch))
     model, params, _ = zoo.load(tmp_path)
     classes_B = np.array([2, 0, 1])
     tokens_BL, segments_BL, documents_BL = map(torch.from_numpy, batch)
@@ -175,7 +175,7 @@ def test_every_gradient_of_the_classes_equals(family, batch, tmp_path):
 
 @families
 def test_one_label_is_a_number_to_predict(family, batch, tmp_path):
-    theirs = build(family, "text", tmp_path / "theirs")
+    theirs = build(family, "classification", tmp_path / "theirs")
     config = theirs.config
     config.id2label, config.label2id = {0: "score"}, {"score": 0}
     theirs = type(theirs)(config).eval()
