@@ -1,11 +1,11 @@
 """Saves a run while it goes on, and finds the newest step from which it can go on.
 
     checkpoints/<step>/params/   the parameters, which zoo.load reads without the rest
-    checkpoints/<step>/state/    optimizer, carried memory, counters
+    checkpoints/<step>/state/    optimizer, carry, counters
     checkpoints/<step>/meta/     a fingerprint for every array, metrics, what the run says of itself
 
 A step appears under its name when it is whole, so a run that is killed loses only what it did since
-the last one. What is found damaged later is passed over, and said.
+the last one. A step that is found damaged later is skipped, with a warning.
 """
 
 import math
@@ -35,6 +35,9 @@ class Checkpoints:
 
     A step that is no multiple of `every` is that of a run which was stopped, or the last of all. It
     goes with the next, so that what is kept does not tell whether a run was ever stopped.
+
+    Orbax's preservation policies do not fit: its LatestN counts every step, those of a stopped run
+    and damaged ones too, and belongs to a Checkpointer that knows nothing of our fingerprints.
     """
 
     def __init__(self, folder, keep: int = 2, every: int = 1):

@@ -78,16 +78,16 @@ def test_every_length_up_to_the_room_is_kept():
         assert found == [row[:length] for row in longest]
 
 
-def test_a_rung_is_compiled_once():
+def test_a_length_bucket_is_compiled_once():
     generate.decode.clear_cache()
     for length, settings in (
-        (3, {"temperature": 0.7, "top_k": 5}),
+        (9, {"temperature": 0.7, "top_k": 5}),
         (11, {"temperature": 1.3, "top_p": 0.4, "seed": 8, "end": 3}),
-        (16, {}),
+        (12, {}),
     ):
         run([[1, 2], [3] * (length % 7 + 1)], length=length, **settings)
     assert generate.decode._cache_size() == 1
-    run([[1, 2], [3]], length=17)
+    run([[1, 2], [3]], length=13)
     assert generate.decode._cache_size() == 2
     run([[1, 2], [3]], length=2, temperature=0.0)
     assert generate.decode._cache_size() == 3
@@ -201,10 +201,10 @@ def test_rows_of_a_beam_do_not_depend_on_each_other():
             assert abs(score / row[0][1] - 1) < 1e-5
 
 
-def test_a_rung_of_beams_is_compiled_once():
+def test_a_length_bucket_of_beams_is_compiled_once():
     beam_search.search.clear_cache()
-    beams([[1, 2], [3]], length=3, penalty=0.6, best=2)
-    beams([[1], [2, 3]], length=16, end=5, early=True, best=3)
+    beams([[1, 2], [3]], length=9, penalty=0.6, best=2)
+    beams([[1], [2, 3]], length=12, end=5, early=True, best=3)
     assert beam_search.search._cache_size() == 1
     beams([[1, 2], [3]], beams=2)
     assert beam_search.search._cache_size() == 2

@@ -1,11 +1,13 @@
-"""Masks, the mix and attention against slow and obvious references."""
+"""Masks, the weighted sum and attention against slow and obvious references."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from tests.wide import draw, relative
 from zoo.layers import attention
+from zoo.layers.attention import Mask, WeightedSum
 
 EXACT = 1e-6
 
@@ -19,16 +21,72 @@ def test_positions_count_within_a_document():
     assert found.dtype == np.int32
 
 
-def test_a_token_sees_the_real_tokens_of_its_document():
-    documents_BL = np.random.default_rng(0).integers(0, 3, (4, 9))
-    mask_B1LM = np.asarray(attention.same_document(jnp.asarray(documents_BL)))
-    for b, i, j in np.ndindex(4, 9, 9):
-        same = documents_BL[b, i] == documents_BL[b, j] != 0
-        assert mask_B1LM[b, 0, i, j] == same
-    assert attention.causal(3)[0, 0].tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+B, L, M, OFFSET = 4, 5, 9, 3
+KEYS = np.random.default_rng(0).integers(0, 3, (B, M))  # documents, 0 for padding
+MASKS = {
+    "nothing": Mask.bidirectional(),
+    "bidirectional": Mask.bidirectional(KEYS),
+    "causal": Mask.causal(),
+    "causal documents": Mask.causal(KEYS),
+    "window": Mask.causal(window=3),
+    "window of documents": Mask.causal(KEYS, window=2),
+    "cache": Mask.cached(OFFSET),
+    "padded cache": Mask.cached(OFFSET, KEYS),
+    "source": Mask.source(KEYS),
+    "bidirectional window": Mask(None, KEYS, OFFSET, window=3),
+}
 
 
-def attend(score_BHLM, v_BHMK, mask):
+def sees(mask: Mask, b: int, query: int, key: int) -> bool:
+    """The rules of a mask, for one query and one key."""
+    at, documents, own = mask.query_offset + query, mask.key_document_ids_BM, True
+    if mask.query_document_ids_BL is not None:
+        own = mask.query_document_ids_BL[b, query] == documents[b, key]
+    return bool(
+        own
+        and (documents is None or documents[b, key] > 0)
+        and (mask.direction == "bidirectional" or key <= at)
+        and (mask.window is None or key > at - mask.window)
+    )
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_a_mask_as_an_array_is_what_its_rules_allow(name):
+    mask = MASKS[name]
+    queries = L if mask.query_document_ids_BL is None else M
+    expected = np.array(
+        [
+            [[sees(mask, b, query, key) for key in range(M)] for query in range(queries)]
+            for b in range(B)
+        ]
+    )
+    eager, jitted = mask.dense(queries, M), jax.jit(lambda mask: mask.dense(queries, M))(mask)
+    if name == "nothing":
+        assert eager is jitted is None
+    else:
+        assert expected.any()
+        assert not expected.all()
+        for dense in (eager, jitted):
+            assert dense.dtype == bool
+            assert (np.broadcast_to(dense, (B, 1, queries, M))[:, 0] == expected).all()
+
+
+def test_a_mask_compiles_once_for_all_its_offsets_and_documents():
+    compiled = []
+
+    @jax.jit
+    def dense(mask):
+        compiled.append(mask.direction)
+        return mask.dense(1, M)
+
+    for offset in range(3):
+        dense(Mask.cached(jnp.int32(offset), jnp.asarray(KEYS)))
+    assert compiled == ["causal"]
+    dense(Mask.source(jnp.asarray(KEYS)))
+    assert compiled == ["causal", "bidirectional"]
+
+
+def softmax_of_seen(score_BHLM, v_BHMK, mask):
     """The softmax of what a row may see, one row at a time."""
     out = np.zeros((*score_BHLM.shape[:3], v_BHMK.shape[-1]))
     for b, h, i in np.ndindex(*score_BHLM.shape[:3]):
@@ -38,12 +96,12 @@ def attend(score_BHLM, v_BHMK, mask):
     return out
 
 
-def test_mix_is_a_softmax_over_what_is_seen():
+def test_weighted_sum_is_a_softmax_over_what_is_seen():
     score_BHLM, v_BHMK = np.array(draw(2, 3, 5, 6)) * 5, np.array(draw(2, 3, 6, 4, seed=1))
     mask = np.random.default_rng(0).random((2, 1, 5, 6)) < 0.5
     mask[..., 0] = True
-    found, state = attention.Mix(0.0).apply({}, score_BHLM, v_BHMK, mask, mutable="intermediates")
-    assert relative(found, attend(score_BHLM, v_BHMK, mask)) < EXACT
+    found, state = WeightedSum(0.0).apply({}, score_BHLM, v_BHMK, mask, mutable="intermediates")
+    assert relative(found, softmax_of_seen(score_BHLM, v_BHMK, mask)) < EXACT
     (weight_BHLM,) = state["intermediates"]["attention"]
     assert np.allclose(weight_BHLM.sum(-1), 1, atol=1e-6)
     assert (np.asarray(weight_BHLM)[np.broadcast_to(~mask, weight_BHLM.shape)] == 0).all()
@@ -52,7 +110,7 @@ def test_mix_is_a_softmax_over_what_is_seen():
 def test_a_row_that_sees_nothing_is_finite_and_so_is_its_gradient():
     score_BHLM, v_BHMK = draw(1, 1, 2, 3), draw(1, 1, 3, 4, seed=1)
     mask = jnp.array([[False] * 3, [True] * 3])[None, None]
-    run = lambda s, v: attention.Mix(0.0).apply({}, s, v, mask)
+    run = lambda s, v: WeightedSum(0.0).apply({}, s, v, mask)
     assert relative(run(score_BHLM, v_BHMK)[0, 0, 0], v_BHMK[0, 0].mean(0)) < EXACT
     for gradient in jax.grad(lambda s, v: run(s, v).sum(), (0, 1))(score_BHLM, v_BHMK):
         assert np.isfinite(gradient).all()
@@ -63,7 +121,7 @@ def test_attention_is_equation_1():
     init = jax.nn.initializers.normal(0.3)
     module = attention.Attention(H, K, D, 0.0, init, init)
     x_BLD, memory_BMD = draw(2, 5, D), draw(2, 6, D, seed=1)
-    mask = np.ones((2, 1, 5, 6), bool)
+    mask = Mask.source(np.array([[1] * 6, [0, 1, 1, 0, 1, 2]]))
     params = module.init(jax.random.key(0), x_BLD, memory_BMD, mask)["params"]
     params = jax.tree.map(lambda p: draw(*p.shape, seed=p.size), params)
     heads = lambda name, x: (
@@ -71,7 +129,25 @@ def test_attention_is_equation_1():
         + np.asarray(params[name]["bias"]).reshape(1, H, 1, K)
     )
     q, k, v = heads("query", x_BLD), heads("key", memory_BMD), heads("value", memory_BMD)
-    mixed = attend(np.einsum("bhlk,bhmk->bhlm", q, k) / K**0.5, v, mask)
+    seen = np.broadcast_to(mask.dense(5, 6), (2, 1, 5, 6))
+    mixed = softmax_of_seen(np.einsum("bhlk,bhmk->bhlm", q, k) / K**0.5, v, seen)
     expected = np.einsum("bhlk,hkd->bld", mixed, params["output"]["kernel"])
     found = module.apply({"params": params}, x_BLD, memory_BMD, mask)
     assert relative(found, expected + np.asarray(params["output"]["bias"])) < 1e-5
+
+
+def test_a_bias_is_added_to_the_scores_and_the_scale_multiplies_the_queries():
+    q, k, v, bias = draw(2, 3, 5, 4), draw(2, 3, 6, 4), draw(2, 3, 6, 4, seed=1), draw(3, 5, 6)
+    found = attention.attend(
+        WeightedSum(0.0, parent=None).bind({}), q, (k, v), Mask.source(), scale=0.3, bias_HLM=bias
+    )
+    score = np.einsum("bhlk,bhmk->bhlm", q, k) * 0.3 + np.asarray(bias)
+    assert relative(found, softmax_of_seen(score, v, np.ones((2, 1, 5, 6), bool))) < 1e-5
+
+
+def test_new_keys_and_values_are_written_behind_those_of_a_cache():
+    cached, new = (draw(2, 3, 6, 4),) * 2, (draw(2, 3, 2, 4, seed=1), draw(2, 3, 2, 4, seed=2))
+    for old, added, both in zip(cached, new, attention.append(cached, new, 3), strict=True):
+        assert (both[:, :, 3:5] == added).all()
+        assert (both[:, :, :3] == old[:, :, :3]).all()
+        assert (both[:, :, 5:] == old[:, :, 5:]).all()

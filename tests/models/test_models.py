@@ -9,12 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import zoo
 from tests import shapes, tiny
 from tests.tiny import B, L, V
 from tests.wide import relative
 from zoo import registry
-from zoo.formats import huggingface
 from zoo.params import abstract, flatten
 
 TOLERANCE = 1e-5
@@ -62,7 +60,7 @@ def test_shapes_of_decoding_are_what_names_say():
     with shapes.checked() as seen:
         _, cache = row.model.apply(params, tiny.TOKENS, tiny.DOCUMENTS, 4, method="start")
         row.model.apply(params, np.arange(B), cache, method="step")
-    assert "gpt2.py:GPT2.extend:mask_BLM" in seen
+    assert "gpt2.py:GPT2.extend:document_ids_BM" in seen
 
 
 def test_a_wrong_name_is_found():
@@ -200,7 +198,10 @@ def test_jit_changes_nothing(name):
 def test_sizes_count_what_stands_beside_them(name):
     architecture = tiny.TABLE[name].architecture
     source = inspect.getsource(architecture)
-    said = dict(re.findall(r'^    "([\w-]+)": Config\(.*\),  # ([\d,]+)$', source, re.M))
+    rows = re.findall(
+        r'^    "([\w-]+)": Config\(((?:.|\n(?!    "))*?)\),  # ([\d,]+)$', source, re.M
+    )
+    said = {name: count for name, _, count in rows}
     families = getattr(architecture, "MINIATURES", {})
     assert set(said) == set(architecture.SIZES) - set(families)
     for size, count in said.items():
@@ -223,17 +224,6 @@ def num_parameters(architecture, config):
 
 
 @models
-def test_the_weight_table_names_every_parameter_once(name):
-    row, rows = tiny.TABLE[name], set()
-    for cls in row.architecture.MODELS.values():
-        paths = flatten(abstract(cls(row.config)))
-        published = [huggingface._row(row.architecture.WEIGHTS, path)[0] for path in paths]
-        assert len(set(published)) == len(published)
-        rows |= {re.sub(r"_\d+/", "_{}/", path) for path in paths}
-    assert rows == set(row.architecture.WEIGHTS)
-
-
-@models
 def test_every_parameter_fits_an_axes_rule_or_is_whole(name):
     row = tiny.TABLE[name]
     paths = flatten(abstract(row.model))
@@ -245,20 +235,6 @@ def test_every_parameter_fits_an_axes_rule_or_is_whole(name):
     split = [p for p in paths if any(re.search(rule, p) for rule, _ in row.architecture.AXES)]
     large = [p for p, x in paths.items() if p.startswith("trunk/") and x.size > 8 * 24]
     assert set(large) <= set(split)
-
-
-@models
-def test_export_then_import_is_bit_exact(name, tmp_path):
-    row = tiny.TABLE[name]
-    for cls in row.architecture.MODELS.values():
-        params = tiny.wide(cls(row.config))
-        huggingface.write(tmp_path, row.architecture, row.config, params, cls=cls)
-        model, again, _ = zoo.load(tmp_path)
-        assert model == cls(row.config)
-        assert jax.tree.structure(again) == jax.tree.structure(params)
-        found = flatten(again)
-        for path, array in flatten(params).items():
-            assert np.array_equal(array, found[path]), path
 
 
 @models

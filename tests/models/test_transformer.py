@@ -1,4 +1,4 @@
-"""What holds of the Transformer alone: sources, targets, waves and decoding."""
+"""What holds of the Transformer alone: sources, targets, positions and decoding."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from tests import shapes, tiny
 from tests.tiny import B, L, V
 from tests.wide import relative
 from zoo.inference import generate
-from zoo.layers import attention
+from zoo.layers.attention import Mask
 from zoo.models import transformer
 from zoo.params import flatten
 
@@ -76,7 +76,7 @@ def test_step_by_step_is_the_whole_at_once_without_the_start(length):
         assert (logits_BV[:, START] < -1e9).all()
         if t + 1 < T:
             logits_BV, cache = step(tiny.TARGETS[:, t + 1], cache)
-    assert int(cache.length) == T == cache.targets[0][0].shape[2]
+    assert int(cache.length) == T == cache.blocks[0][0].shape[2]
 
 
 def test_the_start_is_never_written_however_likely():
@@ -97,7 +97,7 @@ def test_shapes_of_decoding_are_what_names_say():
     assert "transformer.py:Transformer.extend:x_B1D" in seen
 
 
-def test_waves_are_those_of_the_paper():
+def test_positional_encodings_are_those_of_the_paper():
     length, D = 700, 16
     table_LD = np.asarray(transformer.sinusoids(length, D))
     for place in (0, 1, 6, 699):
@@ -112,8 +112,8 @@ def test_all_three_attentions_can_be_seen():
     _, state = MODEL.apply(PARAMS, *inputs, mutable="intermediates")
     maps = flatten(state["intermediates"]["trunk"])
     H = MODEL.config.num_heads
-    own, past = attention.same_document(tiny.DOCUMENTS), attention.causal(T)
-    real = (tiny.DOCUMENTS > 0)[:, None, None]
+    own, past = Mask.bidirectional(tiny.DOCUMENTS).dense(L, L), Mask.causal().dense(T, T)
+    real = Mask.source(tiny.DOCUMENTS).dense(T, L)
     for name, queries, keys, seen in (
         ("encoder_0/attention", L, L, own | ~own.any(-1, keepdims=True)),  # padding sees all
         ("encoder_1/attention", L, L, own | ~own.any(-1, keepdims=True)),
@@ -124,7 +124,10 @@ def test_all_three_attentions_can_be_seen():
         assert weight_BHLM.shape == (B, H, queries, keys)
         assert np.allclose(weight_BHLM.sum(-1), 1, atol=1e-5)
         assert ((weight_BHLM > 0) == seen).all(), name
-    assert not maps
+    assert {path.split("/")[0] for path in maps} == {
+        "encoder_hidden_states",
+        "decoder_hidden_states",
+    }
 
 
 def test_weights_are_drawn_as_the_paper_has_them():

@@ -20,12 +20,12 @@ from train.devices import accelerators
 from train.reporting import curves, manifest, progress
 from train.reporting.progress import Report, Silence, read_log
 
-LEVELS = {"uniform, ln V": math.log(8192), "unigram": 6.6}
+BASELINES = {"uniform, ln V": math.log(8192), "unigram": 6.6}
 
 
 def _run(folder, first=0, last=40, total=40):
     """A run reports every second step and evaluates every tenth."""
-    with Report(folder, total, 128, first_step=first, levels=LEVELS) as this:
+    with Report(folder, total, 128, first_step=first, baselines=BASELINES) as this:
         if not first:
             this.evaluation(0, {"loss": 9.0, "perplexity": math.exp(9.0)})
         for step in range(first + 1, last + 1):

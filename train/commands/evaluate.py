@@ -56,13 +56,13 @@ class Evaluate:
 
         if self.data:
             return self._task()
-        source, kind = None, "pairs" if self.source else "text"
+        source = None
         if self.source:
             source = pairs([self.source, *([self.target] if self.target else [])], self.fields)
         elif self.text:
             source = text.files(self.text, self.separator)
-        figures = evaluate.evaluate(self.folder, source, self.batch, self.length, kind)
-        for name, value in figures.items():
+        metrics = evaluate.evaluate(self.folder, source, self.batch, self.length)
+        for name, value in metrics.items():
             print(f"{name.replace('_', ' ')}: {value:.4f}")
         model = zoo.load(self.folder)
         texts = evaluate.pairs(registry.name_of(model[0]), source)

@@ -1,10 +1,22 @@
 """Pairs of texts in the forms that the commands take them."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from train.data.sources import parallel_text
+from train.data.sources.parallel_text import PairSource
 
 
-def pairs(files, fields=None):
-    """Two line files, or one .tsv or .jsonl whose `fields` are source and target: a Source."""
+def pairs(files: Sequence[Path], fields: tuple[str, str] | None = None) -> PairSource:
+    """Return the pairs of two line files, or of one .tsv or .jsonl.
+
+    Args:
+      files: The files.
+      fields: Which fields of a .jsonl are source and target.
+
+    Raises:
+      ValueError: For more files, or fields of files that have none.
+    """
     if len(files) > 2:
         raise ValueError(f"pairs stand in two files of lines or in one table, not in {len(files)}")
     if len(files) == 2:

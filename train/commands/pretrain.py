@@ -29,7 +29,7 @@ class Pretrain:
     fields: tuple[str, str] | None = None
     """Which fields of a .jsonl are source and target. None: those of that name."""
     dev: tuple[Path, ...] = ()
-    """What to measure on, in the form of the training text. None: the last part of that."""
+    """What to evaluate on, in the form of the training text. None: the last part of that."""
     tokenizer: Path | None = None
     """A folder with a tokenizer to use. None: one is trained on the text."""
     vocabulary: int | None = None
@@ -41,9 +41,9 @@ class Pretrain:
     teacher: Path | None = None
     """A model folder to learn from: distillation."""
     steps: int | None = None
-    """Updates in all. None, here and below: the recipe's own."""
+    """Steps in all. None, here and below: the recipe's own."""
     batch: int | None = None
-    """Sequences in the batch of one update, over all devices."""
+    """Sequences in the batch of one step, over all devices."""
     length: int | None = None
     """Tokens in a sequence."""
     seed: int | None = None
@@ -64,37 +64,38 @@ class Pretrain:
     """Go on with the run in that folder."""
 
     def run(self):
-        """Pretrains, then shows a sample and where things are."""
+        """Pretrain, then show a sample and where things are."""
         import jax
 
-        from train.devices import malloc, placement
+        from train.devices import malloc
+        from train.devices.placement import join_processes
         from train.pretraining import distill, loop
         from train.recipes import recipe
-        from train.recipes.recipe import separate, with_config, with_fields
+        from train.recipes.recipe import with_config, with_fields
 
         malloc.keep_freed_memory()
         if self.cluster:
-            placement.start()
+            join_processes()
         plain = ("steps", "batch", "length", "seed", "dtype", "accumulate", "vocabulary")
         chosen = with_config(recipe(self.recipe), self.config)
         chosen = with_fields(chosen, **{name: getattr(self, name) for name in plain})
         if self.separate:
-            chosen = separate(chosen)
+            chosen = chosen.separate_vocabularies()
         if self.teacher:
             chosen = distill.distilled(chosen, self.teacher)
-        source, dev = self._sources(chosen.reading)
+        source, dev = self._sources(chosen)
         out = self.out or Path("runs") / self.recipe
-        figures = loop.pretrain(
+        metrics = loop.pretrain(
             chosen,
             source,
             out,
             dev=dev,
             resume=self.resume,
             tokenizer=self.tokenizer,
-            way=self.parallel,
+            parallelism=self.parallel,
             mesh=self.mesh,
         )
-        if not figures or jax.process_index() > 0:
+        if not metrics or jax.process_index() > 0:
             return
         if self.teacher:
             print("\n".join(distill.compare(out, self.teacher, chosen, source)))
@@ -103,21 +104,21 @@ class Pretrain:
             Generate(out, "The").run()
         print(f"model folder: {out}\ncurves: {out / 'curves.png'}")
 
-    def _sources(self, reading):
-        """What to train and what to measure on; the latter is None for a part of the former."""
+    def _sources(self, chosen):
+        """Return what to train and what to evaluate on; None for the last part of the former."""
         from train.data.sources import text, tfds
 
         given = [name for name in ("text", "tfds", "source") if getattr(self, name)]
         if len(given) > 1:
             raise ValueError(f"--{given[0]} and --{given[1]} exclude each other")
-        if given and (given == ["source"]) != (reading.kind == "pairs"):
-            wanted = "--source" if reading.kind == "pairs" else "--text or --tfds"
-            raise ValueError(f"{self.recipe} learns from {reading.kind}: give {wanted}")
+        if given and (given == ["source"]) != (chosen.source_kind == "pairs"):
+            wanted = "--source" if chosen.source_kind == "pairs" else "--text or --tfds"
+            raise ValueError(f"{self.recipe} learns from {chosen.source_kind}: give {wanted}")
         if self.target and not self.source:
             raise ValueError("--target is the other side of a --source: give both")
 
         def files(paths):
-            if reading.kind == "pairs":
+            if chosen.source_kind == "pairs":
                 return pairs(paths, self.fields)
             return text.files(paths, self.separator)
 
@@ -126,5 +127,5 @@ class Pretrain:
         elif given:
             source = files(self.text or [side for side in (self.source, self.target) if side])
         else:
-            source = reading.builtin()
+            source = chosen.builtin_source()
         return source, files(self.dev) if self.dev else None

@@ -1,7 +1,7 @@
 """Trains tokenizers from texts: byte-level BPE, WordPiece and unigram models.
 
-`texts` are strings that can be read more than once: a list, or a Source of train/data/text.py. The
-same texts give the same tokenizer, whatever the number of threads.
+`texts` are strings that can be read more than once. The same texts give the same tokenizer,
+whatever the number of threads.
 """
 
 import json
@@ -17,7 +17,7 @@ ALPHABET = 1000
 
 
 def byte_level_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """GPT-2's tokenizer: bytes and merges, then `<|endoftext|>` as the last id.
+    """Train GPT-2's tokenizer: bytes and merges, then `<|endoftext|>` as the last id.
 
     Raises ValueError where the texts give fewer than `vocab_size` entries.
     """
@@ -33,7 +33,7 @@ def byte_level_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def roberta(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """RoBERTa's tokenizer: `<s>`, `<pad>`, `</s>`, `<unk>`, then bytes and merges, then `<mask>`.
+    """Train RoBERTa's: `<s>`, `<pad>`, `</s>`, `<unk>`, then bytes and merges, then `<mask>`.
 
     Raises ValueError where the texts give fewer than `vocab_size` entries.
     """
@@ -52,7 +52,7 @@ def roberta(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = True) -> Tokenizer:
-    """BERT's tokenizer: `[PAD]` is 0, then `[UNK]`, `[CLS]`, `[SEP]`, `[MASK]`, then the pieces.
+    """Train BERT's: `[PAD]` is 0, then `[UNK]`, `[CLS]`, `[SEP]`, `[MASK]`, then the pieces.
 
     Raises ValueError where the texts give fewer than `vocab_size` entries.
     """
@@ -79,7 +79,7 @@ def wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = True) -> 
 
 
 def unigram(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """XLNet's tokenizer: a cased unigram model with XLNet's nine special tokens as ids 0 to 8.
+    """Train XLNet's: a cased unigram model with XLNet's nine special tokens as ids 0 to 8.
 
     Raises ValueError where the texts give fewer than `vocab_size` entries.
     """
@@ -90,7 +90,7 @@ def unigram(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def albert(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """ALBERT's: a lower-cased unigram model; `<pad>` is 0, `<unk>` 1, then `[CLS]` and the others.
+    """Train ALBERT's: lower-cased unigram; `<pad>` is 0, `<unk>` 1, then `[CLS]` and the others.
 
     Raises ValueError where the texts give fewer than `vocab_size` entries.
     """
@@ -101,7 +101,7 @@ def albert(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def t5(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """T5's: a cased unigram model; `<pad>` is 0, then `</s>`, `<unk>`; 100 sentinels come last.
+    """Train T5's cased unigram model; `<pad>` is 0, then `</s>`, `<unk>`; 100 sentinels come last.
 
     The vocabulary is as large as fits below the next multiple of 128 with the sentinels, as the
     published 32,100 of 32,128. Raises ValueError where the texts give fewer entries.
@@ -113,7 +113,7 @@ def t5(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def pairs(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """A translator's, for both sides: a cased unigram model; `<pad>` is 0, then `</s>`, `<unk>`.
+    """Train a translator's cased unigram model for both sides; `<pad>` is 0, then `</s>`, `<unk>`.
 
     Raises ValueError where the texts give fewer than `vocab_size` entries.
     """
@@ -121,20 +121,24 @@ def pairs(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def separate(texts: Iterable[str], vocab_size: int) -> Sides:
-    """One for the sources and one for the targets, which take turns in the texts; as `pairs`."""
+    """Train one tokenizer on the sources and one on the targets, which alternate in the texts."""
     texts = list(texts)
     return Sides(pairs(texts[::2], vocab_size), pairs(texts[1::2], vocab_size))
 
 
-def special(tokenizer: Tokenizer) -> tuple[int, int, int]:
-    """The ids of what opens a text, what ends it, and what hides a word."""
+def special_ids(tokenizer: Tokenizer) -> tuple[int, int, int]:
+    """Return the ids of the tokens that open a text, end it, and mask a token.
+
+    Raises:
+      ValueError: If the tokenizer has no such tokens.
+    """
     families = (("[CLS]", "[SEP]", "[MASK]"), ("<s>", "</s>", "<mask>"))
     for names in families:
         ids = tuple(map(tokenizer.token_to_id, names))
         if None not in ids:
             return ids
     raise ValueError(
-        "the tokenizer hides no words: it has neither [CLS], [SEP], [MASK] nor <s>, </s>, <mask>"
+        "the tokenizer has no mask token: it needs [CLS], [SEP], [MASK], or <s>, </s>, <mask>"
     )
 
 

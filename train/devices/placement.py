@@ -1,46 +1,118 @@
-"""Devices: where the state and the batches lie, and how the step runs over them.
+"""Where the state and the batches lie, and how the step runs over the devices.
 
-The only file that knows devices. `on_mesh` compiles the step once for a mesh with the axes data,
-fsdp and tensor, over arrays that are global; `on_pmap` maps the same step over replicas, one a
-device. Both agree with one device.
+`mesh` compiles the step once for a mesh with the axes data, fsdp and tensor, over arrays that are
+global; `pmap` maps the same step over replicas, one per device. Both agree with one device.
 """
 
 import os
-import re
-from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
+import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
-from jax.sharding import AxisType, NamedSharding
+import optax
+from flax import linen as nn
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from train.step import State, make_evaluate, make_init, make_step
+from train.objectives.objective import Objective
+from train.step import State
 
-ROWS = P(("data", "fsdp"))  # the rows of a batch are split over both
-
-
-class Placement(NamedTuple):
-    """A run on its devices."""
-
-    init: Callable  # () -> state, created where it is to lie
-    abstract: State  # shapes, types and shardings of what is saved
-    step: Callable  # (state, batch) -> (state, metrics); the state is donated
-    evaluate: Callable  # (params, batch, carry, number) -> (sums, carry)
-    put: Callable  # this process's rows, in host memory -> the batch
-    carry: Callable  # (rows) -> an empty carry for evaluation
-    saved: Callable  # state -> what a checkpoint holds of it
-    placed: Callable  # the reverse
+# The path rules of a model: pattern -> the mesh axis of each axis of a parameter.
+Axes = tuple[tuple[str, tuple[str | None, ...]], ...]
+Batch = Mapping[str, np.ndarray]
 
 
-def start(address=None, processes=None, process=None) -> None:
-    """Joins several processes into one run; nothing needs to be said where JAX finds the others.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Training:
+    """What is placed on devices: the parts of a step, which know nothing of devices.
 
-    It does so on TPU pods and in Slurm, Kubernetes and Open MPI jobs. Elsewhere: the host:port of
-    process 0, how many there are, and the number of this one. ValueError where there is none.
+    Attributes:
+      model: The network.
+      objective: What it is trained to do.
+      optimizer: How parameters are updated.
+      schedule: The learning rates, for reports.
+      axes: The path rules of the model.
+      batch_size: Rows of a batch, over all devices.
+      seed: Decides weights, masks and dropout.
+      dtype: What matrix products compute in.
+      accumulate: Micro-batches that a batch is cut into.
+    """
+
+    model: nn.Module
+    objective: Objective
+    optimizer: optax.GradientTransformation
+    schedule: optax.Schedule
+    axes: Axes
+    batch_size: int
+    seed: int
+    dtype: str
+    accumulate: int
+
+    def check_rows(self, devices: int) -> None:
+        """Raise ValueError unless all micro-batches have as many rows on every device."""
+        if self.batch_size % (self.accumulate * devices):
+            raise ValueError(
+                f"a batch of {self.batch_size} cannot be cut into {self.accumulate} parts over "
+                f"{devices} devices"
+            )
+
+
+class Placement(Protocol):
+    """A training on its devices."""
+
+    @property
+    def abstract(self) -> State:
+        """Shapes, types and shardings of the state that is saved."""
+        ...
+
+    def init(self) -> State:
+        """Return the state before the first step, created where it is to lie."""
+        ...
+
+    def step(self, state: State, batch: chex.ArrayTree) -> tuple[State, dict[str, jax.Array]]:
+        """Return the state after one step, and its metrics. The old state is donated."""
+        ...
+
+    def evaluate(
+        self, params: chex.ArrayTree, batch: chex.ArrayTree, carry: chex.ArrayTree, number: int
+    ) -> tuple[chex.ArrayTree, chex.ArrayTree]:
+        """Return the sums of the terms of an evaluation batch with their weights, and the carry."""
+        ...
+
+    def put(self, batch: Batch) -> chex.ArrayTree:
+        """Return this process's rows of a batch, in host memory, as a batch on the devices."""
+        ...
+
+    def initial_carry(self) -> chex.ArrayTree:
+        """Return the carry before the first batch of an evaluation."""
+        ...
+
+    def to_saved(self, state: State) -> State:
+        """Return what a checkpoint holds of a state, as `abstract` describes it."""
+        ...
+
+    def from_saved(self, saved: State) -> State:
+        """Return the state of a checkpoint."""
+        ...
+
+
+def join_processes(
+    address: str | None = None, processes: int | None = None, process: int | None = None
+) -> None:
+    """Join several processes into one run.
+
+    JAX finds the others itself on TPU pods and in Slurm, Kubernetes and Open MPI jobs.
+
+    Args:
+      address: The host:port of process 0, where JAX does not find it.
+      processes: How many processes there are.
+      process: The number of this one.
+
+    Raises:
+      ValueError: If there are no others.
     """
     try:
         jax.distributed.initialize(address, processes, process)
@@ -48,128 +120,27 @@ def start(address=None, processes=None, process=None) -> None:
         raise ValueError(f"there are no other processes to join here: {error}") from error
 
 
-def on_mesh(model, objective, optimizer, schedule, axes, *, batch, seed, dtype, accumulate, mesh):
-    """The step on a mesh of (data, fsdp, tensor) devices; -1 stands for all that are left.
-
-    `axes` are the model's path rules. An axis that its mesh axis does not divide is left whole.
-    """
-    mesh = make_mesh(*mesh)
-    _check_rows(batch, accumulate, mesh.shape["data"] * mesh.shape["fsdp"])
-    init = make_init(model, objective, optimizer, batch, seed)
-    shapes = jax.eval_shape(init)
-    rows = NamedSharding(mesh, ROWS)
-    everywhere = NamedSharding(mesh, P())
-    shardings = State(
-        everywhere,
-        _shardings(shapes.params, mesh, axes),
-        _shardings(shapes.opt_state, mesh, axes),
-        jax.tree.map(lambda _: rows, shapes.carry),
-    )
-    options = {"seed": seed, "dtype": dtype, "accumulate": accumulate}
-    # An argument, not a constant: what it holds would be written into the program.
-    objective = jax.device_put(objective, _shardings(objective, mesh, axes))
-
-    def step(objective, state, batch):
-        return make_step(model, objective, optimizer, schedule, **options)(state, batch)
-
-    def evaluate(objective, *inputs):
-        return make_evaluate(model, objective, dtype=dtype)(*inputs)
-
-    step = jax.jit(step, donate_argnums=1, out_shardings=(shardings, everywhere))
-    evaluate = jax.jit(evaluate, out_shardings=(everywhere, rows))
-    return Placement(
-        init=jax.jit(init, out_shardings=shardings),
-        abstract=jax.tree.map(
-            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings
-        ),
-        step=partial(step, objective),
-        evaluate=partial(evaluate, objective),
-        put=lambda batch: jax.tree.map(
-            lambda x: jax.make_array_from_process_local_data(rows, x), batch
-        ),
-        carry=lambda: jax.device_put(objective.carry(model, batch), rows),
-        saved=lambda state: state,
-        placed=lambda state: state,
-    )
+def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
+    """Return a mesh over all devices; -1 stands for all that the other axes leave."""
+    sizes, count = [data, fsdp, tensor], jax.device_count()
+    if -1 in sizes:
+        sizes[sizes.index(-1)] = count // -int(np.prod(sizes))
+    if int(np.prod(sizes)) != count:
+        raise ValueError(f"a mesh of {data} x {fsdp} x {tensor} does not fit {count} devices")
+    return jax.make_mesh(tuple(sizes), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
 
 
-def on_pmap(model, objective, optimizer, schedule, axes, *, batch, seed, dtype, accumulate, mesh):
-    """The step mapped over replicas: a device each, its rows of the batch, all parameters."""
-    if tuple(mesh[1:]) != (1, 1):
-        raise ValueError(
-            "--parallel pmap keeps all parameters on every device; for fsdp or tensor use mesh"
-        )
-    devices = jax.local_device_count()
-    _check_rows(batch, accumulate, jax.device_count())
-    across = lambda tree: jax.lax.psum(tree, "data")
-    place = lambda: jax.lax.axis_index("data")
-    rows = batch // jax.process_count()
-    init = make_init(model, objective, optimizer, rows, seed)
-    mapped = {"dtype": dtype, "across": across, "place": place}
-    options = mapped | {"seed": seed, "accumulate": accumulate}
+def over_runs(runs: int, rows: int) -> tuple[NamedSharding, NamedSharding, NamedSharding]:
+    """Return where several runs lie that are trained at once.
 
-    def step(objective, state, batch):
-        return make_step(model, objective, optimizer, schedule, **options)(state, batch)
+    The devices divide the runs among them, and the rows of every run's batch if some are left.
 
-    def evaluate(objective, *inputs):
-        return make_evaluate(model, objective, **mapped)(*inputs)
+    Args:
+      runs: How many runs there are.
+      rows: Rows of the batch of one run.
 
-    split = lambda tree: jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), tree)
-    # Laid out by a pmap, not by device_put: a step whose input lies otherwise than its output
-    # compiles twice.
-    spread = jax.pmap(lambda whole, rows: (whole, rows), in_axes=(None, 0), axis_name="data")
-
-    def spread_out(state):
-        whole, carry = spread(state._replace(carry=()), (jnp.arange(devices), split(state.carry)))
-        return whole._replace(carry=carry[1])
-
-    # What is saved spans the processes: every replica holds the whole, and its rows of the carry.
-    replicas = make_mesh()
-    lies = State(step=P(), params=P(), opt_state=P(), carry=P("data"))
-
-    def saved(state):
-        whole = jax.tree.map(_first, state._replace(carry=()))
-        carry = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), state.carry)
-        whole = whole._replace(carry=carry)
-        return multihost_utils.host_local_array_to_global_array(whole, replicas, lies)
-
-    def placed(state):
-        return spread_out(multihost_utils.global_array_to_host_local_array(state, replicas, lies))
-
-    mapped_step = jax.pmap(step, axis_name="data", in_axes=(None, 0, 0), donate_argnums=1)
-    mapped_evaluate = jax.pmap(evaluate, axis_name="data", in_axes=(None, 0, 0, 0, None))
-
-    def stepped(state, batch):
-        state, metrics = mapped_step(objective, state, batch)
-        return state, jax.tree.map(_first, metrics)
-
-    def evaluated(params, batch, carry, number):
-        sums, carry = mapped_evaluate(objective, params, batch, carry, number)
-        return jax.tree.map(_first, sums), carry
-
-    shapes = jax.eval_shape(make_init(model, objective, optimizer, batch, seed))
-    shardings = State(*(NamedSharding(replicas, spec) for spec in lies))
-    return Placement(
-        init=lambda: spread_out(jax.jit(init)()),
-        abstract=State(
-            *(
-                jax.tree.map(partial(_lying, sharding), part)
-                for sharding, part in zip(shardings, shapes, strict=True)
-            )
-        ),
-        step=stepped,
-        evaluate=evaluated,
-        put=split,
-        carry=lambda: split(objective.carry(model, rows)),
-        saved=saved,
-        placed=placed,
-    )
-
-
-def over_runs(runs: int, rows: int):
-    """Where several runs lie that are trained at once: arrays [runs, ...], batches, what all share.
-
-    The devices part the runs among them, and the rows of every run's batch if some are left.
+    Returns:
+      The shardings of arrays [runs, ...], of batches [runs, rows, ...], and of what all share.
     """
     devices = jax.devices()
     first = _divisor(runs, len(devices))
@@ -184,58 +155,12 @@ def over_runs(runs: int, rows: int):
 
 
 def memory() -> float:
-    """Bytes that every device has for arrays; CPUs share those of the machine."""
+    """Return the bytes that every device has for arrays; CPUs share those of the machine."""
     devices = jax.devices()
     known = (devices[0].memory_stats() or {}).get("bytes_limit")
     return known or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / len(devices)
 
 
 def _divisor(count: int, most: int) -> int:
-    """The largest number up to `most` by which a count can be divided."""
+    """Return the largest number up to `most` that divides a count."""
     return max(n for n in range(1, min(count, most) + 1) if count % n == 0)
-
-
-WAYS = {"mesh": on_mesh, "pmap": on_pmap}
-
-
-def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1):
-    """A mesh over all devices; -1 stands for all that the other axes leave."""
-    sizes, count = [data, fsdp, tensor], jax.device_count()
-    if -1 in sizes:
-        sizes[sizes.index(-1)] = count // -int(np.prod(sizes))
-    if int(np.prod(sizes)) != count:
-        raise ValueError(f"a mesh of {data} x {fsdp} x {tensor} does not fit {count} devices")
-    return jax.make_mesh(tuple(sizes), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
-
-
-def _first(mapped):
-    """What the first replica has; plain indexing would make the devices talk to each other."""
-    return mapped.addressable_shards[0].data[0]
-
-
-def _lying(sharding, shape):
-    return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
-
-
-def _shardings(tree, mesh, axes):
-    """By path, so that a rule for a parameter holds for its moments too."""
-
-    def sharding(path, leaf):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        wanted = next((axis for pattern, axis in axes if re.search(pattern, name)), ())
-        # Factored moments have fewer axes than their parameter: they stay whole.
-        fitting = wanted if len(wanted) == leaf.ndim else ()
-        return NamedSharding(
-            mesh,
-            P(*[a if a and n % mesh.shape[a] == 0 else None
-                for a, n in zip(fitting, leaf.shape, strict=True)] if fitting else []),
-        )  # fmt: skip
-
-    return jax.tree_util.tree_map_with_path(sharding, tree)
-
-
-def _check_rows(batch: int, accumulate: int, devices: int) -> None:
-    if batch % (accumulate * devices):
-        raise ValueError(
-            f"a batch of {batch} cannot be cut into {accumulate} parts over {devices} devices"
-        )

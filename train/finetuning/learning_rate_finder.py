@@ -11,7 +11,7 @@ import numpy as np
 from train.finetuning import loop, seeds, unfreezing
 from train.finetuning.settings import Settings
 from train.finetuning.tasks.task import Task, encode
-from train.reporting.curves import LEVEL, TRAIN
+from train.reporting.curves import BASELINE, TRAIN
 
 SMOOTHING = 0.9  # of the moving mean, corrected for its start as Adam's is
 WARMUP = 10  # steps until that mean is no longer one of a few chance batches
@@ -87,7 +87,7 @@ def draw(
     axes = figure.subplots()
     axes.plot(learning_rates, losses, color=TRAIN, alpha=0.3)
     axes.plot(learning_rates, smooth(losses), color=TRAIN)
-    axes.axvline(best, color=LEVEL, linestyle="--")
+    axes.axvline(best, color=BASELINE, linestyle="--")
     axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
     axes.set_ylim(top=min(max(losses), 2 * losses[0]))
     axes.spines[["top", "right"]].set_visible(False)

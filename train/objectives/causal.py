@@ -3,21 +3,25 @@
 B batch  L length
 """
 
+import chex
 import jax.numpy as jnp
+from flax import linen as nn
 
 from train.objectives.cross_entropy import cross_entropy
-from train.objectives.objective import objective, rngs
+from train.objectives.objective import Example, Objective, Term, dropout_rngs, objective
 
 
 @objective
-class Causal:
+class Causal(Objective):
     """Predicts the next token within its document; `end_of_document` opens every document."""
 
     end_of_document: int
     factors = {"token": 1.0}
+    reported_term = "token"
+    predicts_every_token = True
 
-    def corrupt(self, key, example):
-        """A window of L + 1 tokens becomes L inputs, their documents and L targets."""
+    def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
+        """Turn a window of L + 1 tokens into L inputs, their documents and L targets."""
         tokens, mask = example["tokens"], example["mask"]
         # Counted from 1, since a window mostly opens inside a document; 0 is padding.
         document = 1 + jnp.cumsum(tokens[:-1] == self.end_of_document)
@@ -28,18 +32,23 @@ class Causal:
             "weights": {"token": (mask[:-1] & mask[1:]).astype(jnp.float32)},
         }
 
-    def carry(self, model, batch: int):
-        """Windows know nothing of each other."""
-        return ()
-
-    def loss(self, model, params, batch, carry, key, *, train: bool):
-        """Cross-entropy of the next token: {"token": Term}."""
+    def loss(
+        self,
+        model: nn.Module,
+        params: chex.ArrayTree,
+        batch: Example,
+        carry: chex.ArrayTree,
+        key: chex.PRNGKey,
+        *,
+        train: bool,
+    ) -> tuple[dict[str, Term], chex.ArrayTree]:
+        """Return the cross-entropy of the next token: {"token": Term}."""
         scores = model.apply(
             {"params": params},
             batch["tokens"],
             batch["documents"],
             train=train,
-            rngs=rngs(key),
+            rngs=dropout_rngs(key),
             method="scores",
         )
         return {"token": cross_entropy(scores, batch["targets"], batch["weights"]["token"])}, carry

@@ -1,43 +1,54 @@
-"""Causal language modelling with a state that goes on from window to window.
+"""Causal language modelling with a state that is passed from window to window.
 
 Truncated back-propagation (Mikolov et al. 2010; Zaremba et al. 2014): the gradient ends where the
-window begins, what was read before does not.
+window begins; the state does not.
 
 B batch  L length
 """
 
+import chex
 import jax
+from flax import linen as nn
 
 from train.objectives.causal import Causal
 from train.objectives.cross_entropy import cross_entropy
-from train.objectives.objective import objective, rngs
+from train.objectives.objective import Example, Term, dropout_rngs, objective
 from zoo.layers import recurrent
 
 
 @objective
-class Carried(Causal):
+class StatefulCausal(Causal):
     """Predicts the next token; the state of a document goes on in the next window of its row."""
 
-    def corrupt(self, key, example):
-        """As Causal; a row that begins anew has no token of the document that was open."""
-        found = super().corrupt(key, example)
-        real = found["documents"] > 0
-        return found | {"documents": found["documents"] + (real & example["fresh"])}
+    def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
+        """As Causal; a row that begins a new column is not part of the document before."""
+        inputs = super().corrupt(key, example)
+        real = inputs["documents"] > 0
+        return inputs | {"documents": inputs["documents"] + (real & example["fresh"])}
 
-    def carry(self, model, batch: int):
-        """States of zeros."""
+    def initial_carry(self, model: nn.Module, batch_size: int) -> chex.ArrayTree:
+        """Return states of zeros."""
         c = model.config
-        return (recurrent.zeros(c.cell, c.width, batch),) * c.num_layers
+        return (recurrent.zeros(c.cell, c.width, batch_size),) * c.num_layers
 
-    def loss(self, model, params, batch, carry, key, *, train: bool):
-        """Cross-entropy of the next token: {"token": Term}, and the states after the window."""
+    def loss(
+        self,
+        model: nn.Module,
+        params: chex.ArrayTree,
+        batch: Example,
+        carry: chex.ArrayTree,
+        key: chex.PRNGKey,
+        *,
+        train: bool,
+    ) -> tuple[dict[str, Term], chex.ArrayTree]:
+        """Return the cross-entropy of the next token, and the states after the window."""
         scores, carry = model.apply(
             {"params": params},
             batch["tokens"],
             batch["documents"],
             jax.lax.stop_gradient(carry),
             train=train,
-            rngs=rngs(key),
+            rngs=dropout_rngs(key),
             method="scores",
         )
         return {"token": cross_entropy(scores, batch["targets"], batch["weights"]["token"])}, carry

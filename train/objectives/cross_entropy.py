@@ -11,22 +11,24 @@ import jax.numpy as jnp
 from train.objectives.objective import Term
 from zoo.layers.embedding import Scores
 
-TOKENS_A_CHUNK = 256  # the fastest on a CPU for the head of a small model, measured
+TOKENS_PER_CHUNK = 256  # the fastest on a CPU for the head of a small model, measured
 
 
-def cross_entropy(scores: Scores, targets_BL, weights_BL) -> Term:
-    """Sums weight times -log p(target) over all positions, in chunks of positions."""
+def cross_entropy(scores: Scores, targets_BL: jax.Array, weights_BL: jax.Array) -> Term:
+    """Sum weight times -log p(target) over all positions, in chunks of positions."""
     return Term(*_summed(_surprise, scores, (targets_BL, weights_BL), ()))
 
 
-def smoothed_cross_entropy(scores: Scores, targets_BL, weights_BL, smoothing: float) -> Term:
-    """The same with the share `smoothing` of the truth spread evenly over the whole vocabulary."""
+def smoothed_cross_entropy(
+    scores: Scores, targets_BL: jax.Array, weights_BL: jax.Array, smoothing: float
+) -> Term:
+    """As `cross_entropy`, with the share `smoothing` of each target spread over the vocabulary."""
     measure = partial(_smoothed_surprise, smoothing)
     return Term(*_summed(measure, scores, (targets_BL, weights_BL), ()))
 
 
-def divergence(student: Scores, teacher: Scores, weights_BL, temperature: float) -> Term:
-    """Sums weight times KL(teacher || student) at a temperature T, times T ** 2.
+def divergence(student: Scores, teacher: Scores, weights_BL: jax.Array, temperature: float) -> Term:
+    """Sum weight times KL(teacher || student) at a temperature T, times T ** 2.
 
     Hinton et al. 2015, section 2: the square keeps the gradient's size whatever the temperature.
     Right is where both find the same word likeliest. The teacher gets no gradient.
@@ -36,14 +38,14 @@ def divergence(student: Scores, teacher: Scores, weights_BL, temperature: float)
     return Term(*_summed(measure, student, (x_BLD, weights_BL), table_and_bias))
 
 
-def squared_error(student: Scores, teacher: Scores, weights_BL) -> Term:
-    """Sums weight times the mean square difference of the logits; the rest as `divergence`."""
+def squared_error(student: Scores, teacher: Scores, weights_BL: jax.Array) -> Term:
+    """Sum weight times the mean square difference of the logits; the rest as `divergence`."""
     x_BLD, *table_and_bias = jax.lax.stop_gradient(teacher)
     return Term(*_summed(_squared_error, student, (x_BLD, weights_BL), table_and_bias))
 
 
-def classify(logits_BC, targets_B, weights_B) -> Term:
-    """The same for a handful of classes."""
+def classify(logits_BC: jax.Array, targets_B: jax.Array, weights_B: jax.Array) -> Term:
+    """As `cross_entropy`, for a handful of classes."""
     losses_B = -jnp.take_along_axis(jax.nn.log_softmax(logits_BC), targets_B[:, None], 1)[:, 0]
     right_B = logits_BC.argmax(-1) == targets_B
     return Term((weights_B * losses_B).sum(), (weights_B * right_B).sum())
@@ -152,6 +154,6 @@ def _cut(*arrays):
     """Cuts along the length, so that rows stay on their devices: [chunks, B, L / chunks, ...]."""
     B, L, _ = arrays[0].shape
     enough = range(1, L + 1)
-    chunks = next(n for n in enough if L % n == 0 and (n * TOKENS_A_CHUNK >= B * L or n == L))
+    chunks = next(n for n in enough if L % n == 0 and (n * TOKENS_PER_CHUNK >= B * L or n == L))
     cut = lambda array: jnp.moveaxis(array.reshape(B, chunks, L // chunks, *array.shape[2:]), 1, 0)
     return tuple(cut(array) for array in arrays)

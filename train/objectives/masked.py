@@ -1,29 +1,35 @@
 """Masked language modelling (Devlin et al. 2018, section 3.1), without pairs (Liu et al. 2019).
 
-Some of the tokens are hidden: 80 % of those become [MASK], 10 % a random one, 10 % stay. The
-network tells what they were. They are hidden anew at every visit, RoBERTa's dynamic masking, where
-the first release of BERT wrote ten fixed copies.
+Some of the tokens are masked: 80 % of those become [MASK], 10 % a random token, 10 % stay. The
+network predicts what they were. They are drawn anew at every visit, RoBERTa's dynamic masking,
+where the first release of BERT wrote ten fixed copies.
 
-Departures: `fairseq` may hide <s> and </s> too and rounds 15 % of a row up or down by chance; here
-special tokens are never hidden and 15 % are rounded as BERT rounds them.
+Departures: `fairseq` may mask <s> and </s> too and rounds 15 % of a row up or down by chance; here
+special tokens are never masked and 15 % are rounded as BERT rounds them.
 
 B batch  L length  D width  P predictions  W words
 """
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from train.objectives.cross_entropy import cross_entropy
-from train.objectives.objective import objective, rngs
+from train.objectives.objective import Example, Objective, Term, dropout_rngs, objective
 
 
 @objective
-class Masked:
-    """Hides single tokens, evenly among those of the text.
+class MaskedLanguageModeling(Objective):
+    """Masks single tokens, evenly among those of the text, and predicts them.
 
-    `mask` is the id of [MASK], `specials` those of [CLS] and [SEP], which are never hidden;
-    `num_predictions` is the most a row may have.
+    Attributes:
+      vocab_size: The size of the vocabulary.
+      mask: The id of [MASK].
+      specials: The ids of [CLS] and [SEP], which are never masked.
+      num_predictions: The most predictions that a row may have.
+      rate: The part of the tokens that is masked.
     """
 
     vocab_size: int
@@ -32,50 +38,65 @@ class Masked:
     num_predictions: int
     rate: float = 0.15
     factors = {"masked": 1.0}
+    reported_term = "masked"
 
-    def corrupt(self, key, example):
-        """Hides some tokens of a row."""
-        hidden, used_P = hide(self, key, example, jnp.arange(len(example["tokens"])))
-        return hidden | {"weights": {"masked": used_P}}
+    def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
+        """Mask some tokens of a row."""
+        masked, used_P = mask_tokens(self, key, example, jnp.arange(len(example["tokens"])))
+        return masked | {"weights": {"masked": used_P}}
 
-    def carry(self, model, batch: int):
-        """Rows know nothing of each other."""
-        return ()
+    def loss(
+        self,
+        model: nn.Module,
+        params: chex.ArrayTree,
+        batch: Example,
+        carry: chex.ArrayTree,
+        key: chex.PRNGKey,
+        *,
+        train: bool,
+    ) -> tuple[dict[str, Term], chex.ArrayTree]:
+        """Return the cross-entropy of the masked tokens: {"masked": Term}.
 
-    def loss(self, model, params, batch, carry, key, *, train: bool):
-        """Cross-entropy of the hidden tokens: {"masked": Term}.
-
-        The model is any that has a `trunk` and `masked_scores`.
+        The model is any zoo.contracts.MaskedLanguageModel.
         """
 
         def scores(model, tokens_BL, documents_BL, predictions_BP):
             x_BLD = model.trunk(tokens_BL, documents_BL=documents_BL, train=train)
-            return model.masked_scores(at(x_BLD, predictions_BP))
+            return model.masked_scores(gather(x_BLD, predictions_BP))
 
         inputs = batch["tokens"], batch["documents"], batch["predictions"]
-        scores = model.apply({"params": params}, *inputs, rngs=rngs(key), method=scores)
+        scores = model.apply({"params": params}, *inputs, rngs=dropout_rngs(key), method=scores)
         term = cross_entropy(scores, batch["targets"], batch["weights"]["masked"])
         return {"masked": term}, carry
 
 
-def at(x_BLD, places_BP):
-    """The states at some places: x_BPD."""
+def gather(x_BLD: jax.Array, places_BP: jax.Array) -> jax.Array:
+    """Return the states at some places: x_BPD."""
     return jnp.take_along_axis(x_BLD, places_BP[..., None], axis=1)
 
 
-def hide(objective, key, example, word_L):
-    """Hides words of an example: what the network sees and tells, and weights [P] of those told.
+def mask_tokens(
+    objective: MaskedLanguageModeling, key: chex.PRNGKey, example: Example, word_L: jax.Array
+) -> tuple[Example, jax.Array]:
+    """Mask whole words of an example.
 
-    `objective` has the fields of Masked; `word_L` numbers the word of each token.
+    Args:
+      objective: What to mask, and how much.
+      key: The key of the row.
+      example: The row.
+      word_L: The number of the word of each token.
+
+    Returns:
+      What the network sees and predicts, and the weights [P] of its predictions.
     """
     choice_key, replace_key = jax.random.split(key)
-    candidates_L, budget = hideable(objective, example)
-    chosen_L = choose(choice_key, candidates_L, word_L, budget)
-    return put_away(objective, replace_key, example, chosen_L)
+    candidates_L, budget = maskable(objective, example)
+    chosen_L = choose_words(choice_key, candidates_L, word_L, budget)
+    return apply_mask(objective, replace_key, example, chosen_L)
 
 
-def hideable(objective, example):
-    """Which tokens may be hidden, bool [L], and how many are to be."""
+def maskable(objective: MaskedLanguageModeling, example: Example) -> tuple[jax.Array, jax.Array]:
+    """Return which tokens may be masked, bool [L], and how many are to be."""
     tokens_L, real_L = example["tokens"], example["mask"]
     candidates_L = real_L & ~jnp.isin(tokens_L, jnp.array(objective.specials, jnp.int32))
     # Rounded by Python for every possible length: float32 would round some halves the other way.
@@ -83,8 +104,10 @@ def hideable(objective, example):
     return candidates_L, jnp.array(np.minimum(budgets, objective.num_predictions))[real_L.sum()]
 
 
-def choose(key, candidates_L, word_L, budget):
-    """Whole words in random order while they fit into `budget` tokens: bool [L].
+def choose_words(
+    key: chex.PRNGKey, candidates_L: jax.Array, word_L: jax.Array, budget: jax.Array
+) -> jax.Array:
+    """Choose whole words in random order while they fit into `budget` tokens: bool [L].
 
     `word_L` numbers the word of each token, from 0 to at most L; only candidates are chosen.
     """
@@ -96,10 +119,9 @@ def choose(key, candidates_L, word_L, budget):
 
 
 def _fitting(size_W, budget):
-    """Which sizes are taken, one after the other, if those too large for what is left are passed
-    over: bool [W].
+    """Take sizes one after the other while they fit, and skip those that do not: bool [W].
 
-    A few rounds, not one step a word: each takes all up to the first that no longer fits, which
+    A few rounds, not one step per word: each takes all up to the first that no longer fits, which
     will not fit later either.
     """
 
@@ -116,30 +138,34 @@ def _fitting(size_W, budget):
     )
 
 
-def put_away(objective, key, example, chosen_L):
-    """The example with the chosen tokens hidden, what they were, and weights [P]."""
+def apply_mask(
+    objective: MaskedLanguageModeling, key: chex.PRNGKey, example: Example, chosen_L: jax.Array
+) -> tuple[Example, jax.Array]:
+    """Return the example with the chosen tokens masked and what they were, and weights [P]."""
     tokens_L, P = example["tokens"], objective.num_predictions
     predictions_P = jnp.nonzero(chosen_L, size=P, fill_value=0)[0].astype(jnp.int32)
     used_P = jnp.arange(P) < chosen_L.sum()
     targets_P = tokens_L[predictions_P]
-    hidden_P = replace(key, targets_P, objective.vocab_size, objective.mask)
-    hidden = {
-        "tokens": write(tokens_L, predictions_P, used_P, hidden_P),
+    masked_P = replacements(key, targets_P, objective.vocab_size, objective.mask)
+    masked = {
+        "tokens": write(tokens_L, predictions_P, used_P, masked_P),
         "documents": example["mask"].astype(jnp.int32),
         "predictions": predictions_P,
         "targets": targets_P,
     }
-    return hidden, used_P.astype(jnp.float32)
+    return masked, used_P.astype(jnp.float32)
 
 
-def write(tokens_L, places_P, used_P, words_P):
-    """The tokens with other words at the places that are used."""
+def write(
+    tokens_L: jax.Array, places_P: jax.Array, used_P: jax.Array, words_P: jax.Array
+) -> jax.Array:
+    """Return the tokens with others at the places that are used."""
     nowhere = len(tokens_L)  # dropped
     return tokens_L.at[jnp.where(used_P, places_P, nowhere)].set(words_P, mode="drop")
 
 
-def replace(key, targets_P, vocab_size: int, mask: int):
-    """What stands where a token is hidden: 80 % [MASK], 10 % the token, 10 % any id."""
+def replacements(key: chex.PRNGKey, targets_P: jax.Array, vocab_size: int, mask: int) -> jax.Array:
+    """Draw what stands in place of masked tokens: 80 % [MASK], 10 % the token, 10 % any id."""
     key, random_key = jax.random.split(key)
     draw_P = jax.random.uniform(key, targets_P.shape)
     random_P = jax.random.randint(random_key, targets_P.shape, 0, vocab_size)

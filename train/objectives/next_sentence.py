@@ -1,86 +1,80 @@
 """Masked language modelling and next segments (Devlin et al. 2018, section 3.1).
 
-Some tokens of `[CLS] A [SEP] B [SEP]` are hidden; the network tells what they were, and whether
+Some tokens of `[CLS] A [SEP] B [SEP]` are masked; the network predicts what they were, and whether
 segment B follows segment A.
 
 L length  P predictions
 """
 
+import chex
+import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from train.objectives.cross_entropy import classify, cross_entropy
-from train.objectives.masked import hide
-from train.objectives.objective import objective, rngs
+from train.objectives.masked import MaskedLanguageModeling, mask_tokens
+from train.objectives.objective import Example, Term, dropout_rngs, objective
 
 
 @objective
-class MaskedPairs:
-    """Hides single tokens, evenly among those of the text; fields as those of Masked."""
+class NextSentence(MaskedLanguageModeling):
+    """Masks single tokens, evenly among those of the text."""
 
-    vocab_size: int
-    mask: int
-    specials: tuple[int, ...]
-    num_predictions: int
-    rate: float = 0.15
     factors = {"masked": 1.0, "next": 1.0}
 
-    def corrupt(self, key, example):
-        """Hides some tokens of a pair of segments."""
-        return _corrupt(self, key, example, jnp.arange(len(example["tokens"])))
+    def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
+        """Mask some tokens of a pair of segments."""
+        word_L = jnp.arange(len(example["tokens"]))
+        return as_pair(example, *mask_tokens(self, key, example, word_L), "next")
 
-    def carry(self, model, batch: int):
-        """Pairs know nothing of each other."""
-        return ()
-
-    def loss(self, model, params, batch, carry, key, *, train: bool):
-        """Cross-entropy of hidden tokens and next segment: {"masked": Term, "next": Term}."""
+    def loss(
+        self,
+        model: nn.Module,
+        params: chex.ArrayTree,
+        batch: Example,
+        carry: chex.ArrayTree,
+        key: chex.PRNGKey,
+        *,
+        train: bool,
+    ) -> tuple[dict[str, Term], chex.ArrayTree]:
+        """Return the cross-entropy of masked tokens and next segment: {"masked", "next"}."""
         return pair_terms(model, params, batch, key, "next", train=train), carry
 
 
 @objective
-class WholeWordMaskedPairs:
-    """Hides whole words, whatever tokens their tokenizer makes of them: the later release of BERT.
+class WholeWordNextSentence(NextSentence):
+    """Masks whole words, whatever tokens their tokenizer makes of them: the later release of BERT.
 
-    Words are taken in random order while they fit; one with more tokens than there are left to hide
-    is passed over. Each token of a hidden word is replaced on its own. Fields as those of Masked.
+    Words are taken in random order while they fit; one with more tokens than there are left to mask
+    is skipped. Each token of a masked word is replaced on its own.
     """
 
-    vocab_size: int
-    mask: int
-    specials: tuple[int, ...]
-    num_predictions: int
-    rate: float = 0.15
-    factors = {"masked": 1.0, "next": 1.0}
-
-    def corrupt(self, key, example):
-        """Hides some words of a pair of segments."""
-        return _corrupt(self, key, example, jnp.cumsum(example["words"]))
-
-    def carry(self, model, batch: int):
-        """Pairs know nothing of each other."""
-        return ()
-
-    def loss(self, model, params, batch, carry, key, *, train: bool):
-        """Cross-entropy of hidden tokens and next segment: {"masked": Term, "next": Term}."""
-        return pair_terms(model, params, batch, key, "next", train=train), carry
+    def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
+        """Mask some words of a pair of segments."""
+        word_L = jnp.cumsum(example["words"])
+        return as_pair(example, *mask_tokens(self, key, example, word_L), "next")
 
 
-def _corrupt(objective, key, example, word_L):
-    return as_pair(example, *hide(objective, key, example, word_L), "next")
-
-
-def as_pair(example, hidden, used_P, label: str):
-    """What was hidden, with the segments of the pair and its label, which counts once a pair."""
+def as_pair(example: Example, masked: Example, used_P: jax.Array, label: str) -> Example:
+    """Return a masked pair with its segments and its label, which counts once per pair."""
     real = example["mask"].any().astype(jnp.float32)
-    return hidden | {
+    return masked | {
         "segments": example["segments"],
         label: example[label],
         "weights": {"masked": used_P, label: real},
     }
 
 
-def pair_terms(model, params, batch, key, label: str, *, train: bool):
-    """Cross-entropy of the hidden tokens and of the pair's label: {"masked": Term, label: Term}."""
+def pair_terms(
+    model: nn.Module,
+    params: chex.ArrayTree,
+    batch: Example,
+    key: chex.PRNGKey,
+    label: str,
+    *,
+    train: bool,
+) -> dict[str, Term]:
+    """Return the cross-entropy of masked tokens and of the label: {"masked": Term, label: Term}."""
     scores, logits_B2 = model.apply(
         {"params": params},
         batch["tokens"],
@@ -88,7 +82,7 @@ def pair_terms(model, params, batch, key, label: str, *, train: bool):
         batch["documents"],
         batch["predictions"],
         train=train,
-        rngs=rngs(key),
+        rngs=dropout_rngs(key),
         method="scores",
     )
     weights = batch["weights"]

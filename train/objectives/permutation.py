@@ -12,19 +12,21 @@ released code wants whole blocks; rows are masked and ordered anew at every visi
 B batch  L length of a row or of a part  P predictions
 """
 
+import chex
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from train.objectives.cross_entropy import cross_entropy
-from train.objectives.objective import objective, rngs
+from train.objectives.objective import Example, Objective, Term, dropout_rngs, objective
 from zoo.layers.transformer_xl import Memory, lengthen
 
 LONGEST_SPAN = 5  # a span of n tokens is drawn with probability proportional to 1 / n
 
 
 @objective
-class Permuted:
-    """Predicts `num_predictions` tokens a row, `memory` positions of earlier rows in sight.
+class Permutation(Objective):
+    """Predicts `num_predictions` tokens per row, `memory` positions of earlier rows in sight.
 
     A span of n tokens stands in a context of n * mask_alpha // mask_beta; tokens are ordered inside
     blocks of `perm_size`; `sep` and `cls` are seen but never predicted.
@@ -39,9 +41,10 @@ class Permuted:
     mask_alpha: int = 6
     mask_beta: int = 1
     factors = {"token": 1.0}
+    reported_term = "token"
 
-    def corrupt(self, key, example):
-        """What each token may not see (`blocked`, [L, L]), and which are to be predicted ([P])."""
+    def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
+        """Draw what each token may not see (`blocked`, [L, L]), and what is predicted ([P])."""
         tokens, mask = example["tokens"], example["mask"]
         L, P = len(tokens), self.num_predictions
         if not 0 < self.reuse < L:
@@ -71,9 +74,10 @@ class Permuted:
             "weights": {"token": (jnp.arange(P) < target.sum()).astype(jnp.float32)},
         }
 
-    def spans(self, key, words_L, allowed_L, goal: int):
-        """Picks at most `goal` tokens of one part in spans that begin where words begin:
-        picked_L.
+    def spans(
+        self, key: chex.PRNGKey, words_L: jax.Array, allowed_L: jax.Array, goal: int
+    ) -> jax.Array:
+        """Pick at most `goal` tokens of one part in spans that begin where words begin: picked_L.
 
         From left to right: a length n; a number of tokens to pass over, from 0 to below the
         context; on to the next word; n tokens, of which the allowed are picked; the rest of the
@@ -102,15 +106,26 @@ class Permuted:
 
         return jax.lax.while_loop(unfinished, span, (0, 0, jnp.zeros(L, bool)))[2]
 
-    def carry(self, model, batch: int):
-        """A memory with room for `memory` positions a row, which holds nothing yet."""
+    def initial_carry(self, model: nn.Module, batch_size: int) -> chex.ArrayTree:
+        """Return an empty memory of `memory` positions per row."""
         c = model.config
-        empty = (jnp.zeros((batch, self.memory, c.width)),) * c.num_layers
-        return Memory(empty, jnp.zeros((batch, self.memory), jnp.int32))
+        empty = (jnp.zeros((batch_size, self.memory, c.width)),) * c.num_layers
+        return Memory(empty, jnp.zeros((batch_size, self.memory), jnp.int32))
 
-    def loss(self, model, params, batch, carry, key, *, train: bool):
-        """Cross-entropy of the query stream: {"token": Term}; a fresh row forgets its memory
-        first."""
+    def loss(
+        self,
+        model: nn.Module,
+        params: chex.ArrayTree,
+        batch: Example,
+        carry: chex.ArrayTree,
+        key: chex.PRNGKey,
+        *,
+        train: bool,
+    ) -> tuple[dict[str, Term], chex.ArrayTree]:
+        """Return the cross-entropy of the query stream: {"token": Term}.
+
+        A fresh row forgets its memory first.
+        """
         documents_BM = jnp.where(batch["fresh"][:, None], 0, carry.documents_BM)
         memory = carry._replace(documents_BM=documents_BM)
         scores, read = model.apply(
@@ -122,29 +137,29 @@ class Permuted:
             batch["predictions"],
             memory,
             train=train,
-            rngs=rngs(key),
+            rngs=dropout_rngs(key),
             method="scores",
         )
         term = cross_entropy(scores, batch["targets"], batch["weights"]["token"])
         return {"token": term}, lengthen(memory, read, self.reuse, self.memory)
 
 
-def fill(key, picked_L, allowed_L, goal: int):
-    """Picks single tokens until there are `goal`, or until all that are allowed are picked."""
+def fill(key: chex.PRNGKey, picked_L: jax.Array, allowed_L: jax.Array, goal: int) -> jax.Array:
+    """Pick single tokens until there are `goal`, or until all that are allowed are picked."""
     free_L = allowed_L & ~picked_L
     draw_L = jnp.where(free_L, jax.random.uniform(key, picked_L.shape), 2)
     rank_L = jnp.argsort(jnp.argsort(draw_L))
     return picked_L | (free_L & (rank_L < goal - picked_L.sum()))
 
 
-def order(key, L: int, perm_size: int):
-    """The place of each token in the order, shuffled inside blocks, alike in each block."""
+def order(key: chex.PRNGKey, L: int, perm_size: int) -> jax.Array:
+    """Return the place of each token in the order, shuffled inside blocks, alike in each block."""
     at_L = jnp.arange(L)
     return at_L // perm_size * perm_size + jax.random.permutation(key, perm_size)[at_L % perm_size]
 
 
-def unseen(place_L, target_L, special_L):
-    """Which columns a row may not see: blocked_LL.
+def unseen(place_L: jax.Array, target_L: jax.Array, special_L: jax.Array) -> jax.Array:
+    """Return which columns a row may not see: blocked_LL.
 
     Targets and special tokens are seen only by those of them that come later, and special tokens by
     themselves. All else is context, seen by everyone.

@@ -1,9 +1,9 @@
 """Replaced-token detection (Clark et al. 2020, "ELECTRA", section 3).
 
-Some tokens are hidden; a small generator guesses what they were; a word is drawn from each guess
-and put into the text; the discriminator tells of every token whether it is the original. A drawn
-word that happens to be right counts as the original. No gradient passes through the draw, so the
-generator learns to guess and not to deceive.
+Some tokens are masked; a small generator predicts what they were; a token is drawn from each of
+its distributions and put into the text; the discriminator predicts of every token whether it is the
+original. A drawn token that happens to be right counts as the original. No gradient passes through
+the draw, so the generator learns to predict and not to deceive.
 
 As released: 85 % of the chosen tokens become [MASK] and the rest stay; the loss of the
 discriminator, over all real tokens, counts fifty times. Departure: the released code chooses
@@ -13,41 +13,38 @@ mean of their ids; here no position is chosen twice.
 B batch  L length  P predictions  V vocabulary
 """
 
+import chex
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from train.objectives.cross_entropy import cross_entropy
-from train.objectives.masked import choose, hideable, write
-from train.objectives.objective import Term, objective, rngs
+from train.objectives.masked import MaskedLanguageModeling, choose_words, maskable, write
+from train.objectives.objective import Example, Term, dropout_rngs, objective
 
 MASKED_RATE = 0.85
 
 
 @objective
-class Replaced:
-    """Hides single tokens for the generator; fields as those of Masked."""
+class ReplacedToken(MaskedLanguageModeling):
+    """Masks single tokens for the generator."""
 
-    vocab_size: int
-    mask: int
-    specials: tuple[int, ...]
-    num_predictions: int
-    rate: float = 0.15
     factors = {"masked": 1.0, "replaced": 50.0, "original": 0.0}
 
-    def corrupt(self, key, example):
-        """Hides some tokens; the original stays beside them, for the discriminator."""
+    def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
+        """Mask some tokens; the original is kept beside them, for the discriminator."""
         choice_key, mask_key = jax.random.split(key)
         tokens_L, P = example["tokens"], self.num_predictions
-        candidates_L, budget = hideable(self, example)
-        chosen_L = choose(choice_key, candidates_L, jnp.arange(len(tokens_L)), budget)
+        candidates_L, budget = maskable(self, example)
+        chosen_L = choose_words(choice_key, candidates_L, jnp.arange(len(tokens_L)), budget)
         predictions_P = jnp.nonzero(chosen_L, size=P, fill_value=0)[0].astype(jnp.int32)
         used_P = jnp.arange(P) < chosen_L.sum()
         targets_P = tokens_L[predictions_P]
-        masked_P = jax.random.uniform(mask_key, (P,)) < MASKED_RATE
-        hidden_P = jnp.where(masked_P, self.mask, targets_P)
+        is_mask_P = jax.random.uniform(mask_key, (P,)) < MASKED_RATE
+        masked_P = jnp.where(is_mask_P, self.mask, targets_P)
         return {
             "tokens": tokens_L,
-            "hidden": write(tokens_L, predictions_P, used_P, hidden_P),
+            "hidden": write(tokens_L, predictions_P, used_P, masked_P),
             "segments": example["segments"],
             "documents": example["mask"].astype(jnp.int32),
             "predictions": predictions_P,
@@ -59,14 +56,19 @@ class Replaced:
             },
         }
 
-    def carry(self, model, batch: int):
-        """Rows know nothing of each other."""
-        return ()
+    def loss(
+        self,
+        model: nn.Module,
+        params: chex.ArrayTree,
+        batch: Example,
+        carry: chex.ArrayTree,
+        key: chex.PRNGKey,
+        *,
+        train: bool,
+    ) -> tuple[dict[str, Term], chex.ArrayTree]:
+        """Return the cross-entropy of generator and discriminator: {"masked", "replaced"}.
 
-    def loss(self, model, params, batch, carry, key, *, train: bool):
-        """Cross-entropy of generator and discriminator: {"masked": Term, "replaced": Term}.
-
-        And "original", which costs nothing: how often that answer would be right.
+        And "original", which costs nothing: how often that prediction would be right.
         """
         variables, weights = {"params": params}, batch["weights"]
         generator_key, draw_key, discriminator_key = jax.random.split(key, 3)
@@ -77,7 +79,7 @@ class Replaced:
             batch["documents"],
             batch["predictions"],
             train=train,
-            rngs=rngs(generator_key),
+            rngs=dropout_rngs(generator_key),
             method="guess",
         )
         drawn_BP = jax.random.categorical(draw_key, jax.lax.stop_gradient(scores.logits()))
@@ -90,7 +92,7 @@ class Replaced:
             batch["segments"],
             batch["documents"],
             train=train,
-            rngs=rngs(discriminator_key),
+            rngs=dropout_rngs(discriminator_key),
             method="detect",
         )
         replaced_BL = tokens_BL != batch["tokens"]
@@ -101,8 +103,8 @@ class Replaced:
         }, carry
 
 
-def detection(logits_BL, replaced_BL, weights_BL) -> Term:
-    """Binary cross-entropy of "this token was replaced", summed with the weights."""
+def detection(logits_BL: jax.Array, replaced_BL: jax.Array, weights_BL: jax.Array) -> Term:
+    """Return the binary cross-entropy of "this token was replaced", summed with the weights."""
     losses_BL = jax.nn.softplus(jnp.where(replaced_BL, -logits_BL, logits_BL))
     right_BL = (logits_BL > 0) == replaced_BL
     return Term((weights_BL * losses_BL).sum(), (weights_BL * right_BL).sum())

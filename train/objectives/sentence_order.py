@@ -1,55 +1,59 @@
 """Masked n-grams and the order of sentences (Lan et al. 2019, "ALBERT", sections 3.1 and 4.1).
 
-One to three words in a row are hidden together, n of them with probability proportional to 1 / n
-(equation 1 of the paper, from SpanBERT); the network tells what they were, and whether the two
+One to three words in a row are masked together, n of them with probability proportional to 1 / n
+(equation 1 of the paper, from SpanBERT); the network predicts what they were, and whether the two
 segments stand in their order.
 
-As in `create_pretraining_data.py`: starts are taken in random order; an n-gram that would hide more
-than is left is shortened word by word; one that meets a hidden word is passed over. Departure: the
+As in `create_pretraining_data.py`: starts are taken in random order; an n-gram that would mask more
+than is left is shortened word by word; one that meets a masked word is skipped. Departure: the
 draws are new at every visit.
 
 L length  P predictions  W words
 """
 
+import chex
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
-from train.objectives.masked import hideable, put_away
+from train.objectives.masked import MaskedLanguageModeling, apply_mask, maskable
 from train.objectives.next_sentence import as_pair, pair_terms
-from train.objectives.objective import objective
+from train.objectives.objective import Example, Term, objective
 
 LONGEST = 3  # words of an n-gram
 
 
 @objective
-class OrderedPairs:
-    """Hides n-grams of whole words; fields as those of Masked."""
+class SentenceOrder(MaskedLanguageModeling):
+    """Masks n-grams of whole words."""
 
-    vocab_size: int
-    mask: int
-    specials: tuple[int, ...]
-    num_predictions: int
-    rate: float = 0.15
     factors = {"masked": 1.0, "order": 1.0}
 
-    def corrupt(self, key, example):
-        """Hides some n-grams of a pair of segments."""
+    def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
+        """Mask some n-grams of a pair of segments."""
         choice_key, replace_key = jax.random.split(key)
-        candidates_L, budget = hideable(self, example)
-        chosen_L = choose(choice_key, candidates_L, jnp.cumsum(example["words"]), budget)
-        return as_pair(example, *put_away(self, replace_key, example, chosen_L), "order")
+        candidates_L, budget = maskable(self, example)
+        chosen_L = choose_ngrams(choice_key, candidates_L, jnp.cumsum(example["words"]), budget)
+        return as_pair(example, *apply_mask(self, replace_key, example, chosen_L), "order")
 
-    def carry(self, model, batch: int):
-        """Pairs know nothing of each other."""
-        return ()
-
-    def loss(self, model, params, batch, carry, key, *, train: bool):
-        """Cross-entropy of hidden tokens and order: {"masked": Term, "order": Term}."""
+    def loss(
+        self,
+        model: nn.Module,
+        params: chex.ArrayTree,
+        batch: Example,
+        carry: chex.ArrayTree,
+        key: chex.PRNGKey,
+        *,
+        train: bool,
+    ) -> tuple[dict[str, Term], chex.ArrayTree]:
+        """Return the cross-entropy of masked tokens and order: {"masked": Term, "order": Term}."""
         return pair_terms(model, params, batch, key, "order", train=train), carry
 
 
-def choose(key, candidates_L, word_L, budget):
-    """N-grams of whole words in random order while they fit into `budget` tokens: bool [L].
+def choose_ngrams(
+    key: chex.PRNGKey, candidates_L: jax.Array, word_L: jax.Array, budget: jax.Array
+) -> jax.Array:
+    """Choose n-grams of whole words in random order while they fit in `budget` tokens: bool [L].
 
     `word_L` numbers the word of each token from 1, in the order of the text; only candidates are
     chosen, and the special tokens between two words do not part them.
@@ -70,7 +74,7 @@ def choose(key, candidates_L, word_L, budget):
         taken_W, turn = state
         return (turn < W) & (size_W.sum(where=taken_W) < budget)
 
-    def hide(state):
+    def take(state):
         taken_W, turn = state
         first = order_W[turn]
         room = jnp.minimum(LONGEST, count - first)  # words from here to the end
@@ -86,5 +90,5 @@ def choose(key, candidates_L, word_L, budget):
         free = (first < count) & ~(gram_W & taken_W).any()
         return taken_W | (gram_W & free), turn + 1
 
-    taken_W, _ = jax.lax.while_loop(unfinished, hide, (jnp.zeros(W, bool), 0))
+    taken_W, _ = jax.lax.while_loop(unfinished, take, (jnp.zeros(W, bool), 0))
     return candidates_L & taken_W[number_W[word_L - 1]]

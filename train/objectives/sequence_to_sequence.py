@@ -9,15 +9,18 @@ any network can be trained so, whether it goes from word to word or not.
 B batch  L length of the source  T length of the target
 """
 
+import chex
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from train.objectives.cross_entropy import cross_entropy, smoothed_cross_entropy
-from train.objectives.objective import objective, rngs
+from train.objectives.objective import Example, Objective, Term, dropout_rngs, objective
+from zoo.layers.embedding import Scores
 
 
 @objective
-class Translated:
+class SequenceToSequence(Objective):
     """Predicts targets that begin with `start`, unseen, and end with `end`; so do sources.
 
     `smoothing` is the share that label smoothing spreads, `sampled` the share of the words before
@@ -29,9 +32,10 @@ class Translated:
     smoothing: float = 0.0
     sampled: float = 0.0
     factors = {"token": 1.0}
+    reported_term = "token"
 
-    def corrupt(self, key, example):
-        """Ends both sides, and shifts the target right for the decoder."""
+    def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
+        """End both sides, and shift the target right for the decoder."""
         source_L, _ = ended(example["source"], example["source_length"], self.end)
         target_T, real_T = ended(example["target"], example["target_length"], self.end)
         places_L = jnp.arange(len(source_L))
@@ -44,12 +48,17 @@ class Translated:
             "weights": {"token": (is_pair & real_T).astype(jnp.float32)},
         }
 
-    def carry(self, model, batch: int):
-        """Rows know nothing of each other."""
-        return ()
-
-    def loss(self, model, params, batch, carry, key, *, train: bool):
-        """Cross-entropy of the next token of the target: {"token": Term}."""
+    def loss(
+        self,
+        model: nn.Module,
+        params: chex.ArrayTree,
+        batch: Example,
+        carry: chex.ArrayTree,
+        key: chex.PRNGKey,
+        *,
+        train: bool,
+    ) -> tuple[dict[str, Term], chex.ArrayTree]:
+        """Return the cross-entropy of the next token of the target: {"token": Term}."""
 
         def scores(inputs_BT):
             return model.apply(
@@ -58,22 +67,22 @@ class Translated:
                 inputs_BT,
                 batch["documents"],
                 train=train,
-                rngs=rngs(key),
+                rngs=dropout_rngs(key),
                 method="scores",
             )
 
         inputs_BT, weights_BT = batch["inputs"], batch["weights"]["token"]
         if self.sampled and train:
-            inputs_BT = self.own_words(key, scores(inputs_BT), inputs_BT)
-        found = scores(inputs_BT)
+            inputs_BT = self.sample_inputs(key, scores(inputs_BT), inputs_BT)
+        predicted = scores(inputs_BT)
         if self.smoothing and train:
-            term = smoothed_cross_entropy(found, batch["targets"], weights_BT, self.smoothing)
+            term = smoothed_cross_entropy(predicted, batch["targets"], weights_BT, self.smoothing)
         else:
-            term = cross_entropy(found, batch["targets"], weights_BT)
+            term = cross_entropy(predicted, batch["targets"], weights_BT)
         return {"token": term}, carry
 
-    def own_words(self, key, scores, inputs_BT):
-        """The inputs with a share of them, never the first, drawn from what a first pass found."""
+    def sample_inputs(self, key: chex.PRNGKey, scores: Scores, inputs_BT: jax.Array) -> jax.Array:
+        """Return the inputs with a share of them, never the first, drawn from a first pass."""
         draw_key, choice_key = jax.random.split(jax.random.fold_in(key, 2))
         drawn_BT = jax.random.categorical(draw_key, jax.lax.stop_gradient(scores.logits()))
         drawn_BT = jnp.roll(drawn_BT, 1, axis=1).astype(inputs_BT.dtype)
@@ -81,7 +90,7 @@ class Translated:
         return jnp.where(chosen_BT.at[:, 0].set(False), drawn_BT, inputs_BT)
 
 
-def ended(tokens_L, length, end: int):
-    """A text with the token `end` behind it, padding after that, and which tokens are real."""
+def ended(tokens_L: jax.Array, length: jax.Array, end: int) -> tuple[jax.Array, jax.Array]:
+    """Return a text with the token `end` and padding behind it, and which tokens are real."""
     places_L = jnp.arange(len(tokens_L))
     return jnp.where(places_L == length, end, tokens_L), places_L <= length

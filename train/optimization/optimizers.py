@@ -4,11 +4,26 @@ Each clips the gradient by its global norm first (`clip=None`: not at all). Mome
 the parameters, which is float32.
 """
 
+from typing import Protocol
+
 import jax
 import jax.numpy as jnp
 import optax
 
 from train.optimization.weight_decay import Mask
+
+
+class OptimizerFactory(Protocol):
+    """Makes an optimizer for a schedule of learning rates, such as any function of this file."""
+
+    def __call__(
+        self, schedule: optax.Schedule, *, decay_mask: Mask
+    ) -> optax.GradientTransformation:
+        """Return the optimizer; `decay_mask` is True for parameters that weight decay applies to.
+
+        An optimizer without weight decay ignores the mask.
+        """
+        ...
 
 
 def adamw(
@@ -74,7 +89,10 @@ def lamb(
 
 
 def adafactor(
-    schedule: optax.Schedule, smallest_scale: float | None = 1e-3, clip: float | None = None
+    schedule: optax.Schedule,
+    smallest_scale: float | None = 1e-3,
+    decay_mask: Mask | None = None,
+    clip: float | None = None,
 ) -> optax.GradientTransformation:
     """T5's Adafactor: Adam with a factored second moment, without momentum and without decay.
 
@@ -83,9 +101,10 @@ def adafactor(
     factored; attention's [D, H, K] kernels, which T5 stores flat, mostly are not.
 
     Args:
-      schedule: rates relative to the root mean square of each tensor.
-      smallest_scale: the least such root mean square; None makes the rates absolute.
-      clip: as for the others; T5 has none.
+      schedule: Learning rates relative to the root mean square of each tensor.
+      smallest_scale: The least such root mean square; None makes the rates absolute.
+      decay_mask: Ignored, since nothing is decayed.
+      clip: As for the others; T5 has none.
     """
     scale = (
         optax.identity()
@@ -120,7 +139,7 @@ def adadelta(
 
 
 def scale_by_uncorrected_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
-    """optax.scale_by_adam without its bias correction, which optax cannot leave out; same state."""
+    """Return optax.scale_by_adam without its bias correction, which optax cannot leave out."""
 
     def update(gradients, state, params=None):
         mu = optax.tree.update_moment(gradients, state.mu, b1, 1)

@@ -5,14 +5,24 @@ learning rate of step 0, and a resumed run has those of an uninterrupted one. Pa
 stays where it ended.
 """
 
+from typing import Protocol
+
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 
+class ScheduleFactory(Protocol):
+    """Makes the schedule of a run."""
+
+    def __call__(self, steps: int, /) -> optax.Schedule:
+        """Return the schedule of a run of so many steps."""
+        ...
+
+
 def constant(peak: float) -> optax.Schedule:
-    """Hold one rate for ever."""
-    return lambda step: jnp.asarray(peak, jnp.float32)
+    """Keep one learning rate for ever."""
+    return optax.constant_schedule(peak)
 
 
 def linear(peak: float, warmup: int, steps: int, end: float = 0.0) -> optax.Schedule:
@@ -21,8 +31,7 @@ def linear(peak: float, warmup: int, steps: int, end: float = 0.0) -> optax.Sche
     XLNet's, with end = peak / 1000. Raises ValueError if the warm-up leaves no step.
     """
     _check_room(warmup, steps)
-    fall = optax.linear_schedule(peak, end, steps - warmup, transition_begin=warmup)
-    return _after_warmup(peak, warmup, fall)
+    return _warm_up(peak, warmup, optax.linear_schedule(peak, end, steps - warmup))
 
 
 def bert_linear(peak: float, warmup: int, steps: int) -> optax.Schedule:
@@ -32,7 +41,8 @@ def bert_linear(peak: float, warmup: int, steps: int) -> optax.Schedule:
     of BERT and ALBERT. Raises ValueError if the warm-up leaves no step.
     """
     _check_room(warmup, steps)
-    return _after_warmup(peak, warmup, optax.linear_schedule(peak, 0.0, steps))
+    line = optax.linear_schedule(peak, 0.0, steps)
+    return _warm_up(peak, warmup, lambda step: line(step + warmup))
 
 
 def cosine(peak: float, warmup: int, steps: int, end: float = 0.0) -> optax.Schedule:
@@ -52,7 +62,8 @@ def inverse_square_root(peak: float, warmup: int) -> optax.Schedule:
     `peak` and then falls as one of 1 does.
     """
     knee = max(warmup, 1)
-    return _after_warmup(peak, warmup, lambda step: peak * jnp.sqrt(knee / jnp.maximum(step, knee)))
+    fall = lambda step: peak * jnp.sqrt(knee / jnp.maximum(step + warmup, knee))
+    return _warm_up(peak, warmup, fall)
 
 
 def slanted_triangular(
@@ -67,8 +78,8 @@ def slanted_triangular(
     top = int(cut * steps)
     _check_room(top, steps)
     rise = optax.linear_schedule(peak / ratio, peak, max(top, 1))
-    fall = optax.linear_schedule(peak, peak / ratio, steps - top, transition_begin=top)
-    return lambda step: jnp.where(step < top, rise(step), fall(step))
+    fall = optax.linear_schedule(peak, peak / ratio, steps - top)
+    return optax.join_schedules([rise, fall], [top])
 
 
 def one_cycle(peak: float, steps: int, rise: float = 0.25) -> optax.Schedule:
@@ -85,18 +96,20 @@ def one_cycle(peak: float, steps: int, rise: float = 0.25) -> optax.Schedule:
 def staircase(peak: float, hold: int, every: int, factor: float) -> optax.Schedule:
     """Hold `peak` for `hold` steps, then divide it by `factor`, again after `every` steps more.
 
-    Zaremba et al. 2014, section 4, where `every` is an epoch.
+    Zaremba et al. 2014, section 4, where `every` is an epoch. Not optax.exponential_decay, whose
+    stairs begin at step 0 and multiply by a rounded 1 / factor.
     """
     falls = lambda step: jnp.maximum((step - hold) // every + 1, 0)
     return lambda step: peak * jnp.float32(factor) ** -falls(step)
 
 
-def _after_warmup(peak, warmup, then):
+def _warm_up(peak: float, warmup: int, then: optax.Schedule) -> optax.Schedule:
+    """Rise linearly to `peak`, then follow a schedule that counts from there."""
     rise = optax.linear_schedule(0.0, peak, max(warmup, 1))
-    return lambda step: jnp.where(step < warmup, rise(step), then(step))
+    return optax.join_schedules([rise, then], [warmup])
 
 
-def _check_room(warmup, steps):
+def _check_room(warmup: int, steps: int) -> None:
     if not 0 <= warmup < steps:
         raise ValueError(
             f"a warm-up of {warmup} steps does not fit {steps} steps: shorten it or train longer"

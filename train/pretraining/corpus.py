@@ -1,49 +1,68 @@
-"""From a source of text to what a run trains on: the tokenizer and the tokenised corpus."""
+"""From a source of text to what a run trains on: the tokenizer and the tokenized corpus."""
 
 import hashlib
 import os
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from train.data.corpus import corpus as stored
+from tokenizers import Tokenizer
+
+from train.data.corpus import prepare
 from train.data.corpus.corpus import Corpus
+from train.data.sources.source import Piece, Source
 from train.recipes.recipe import Recipe
 from zoo import tokenizers
+from zoo.tokenizers import Sides
 
 # A tokenizer of some ten thousand words learns nothing from more. A small one needs fewer, but from
-# 100 a word it cuts the built-in dates into pieces so long that a translator learns them less well.
-DOCUMENTS = 200_000
-DOCUMENTS_A_WORD = 400
+# 100 per word it cuts the built-in dates into pieces so long that a translator learns them less
+# well.
+TOKENIZER_TEXTS = 200_000
+TOKENIZER_TEXTS_PER_WORD = 400
 
 
-def tokenizer(recipe: Recipe, source, run=None, folder=None):
-    """The run's own tokenizer if it has one; else that of `folder`; else one trained on the source.
+def tokenizer(
+    recipe: Recipe,
+    source: Source,
+    run: str | Path | None = None,
+    folder: str | Path | None = None,
+) -> Tokenizer | Sides:
+    """Return the run's own tokenizer if it has one; else that of a folder; else train one.
 
-    Raises ValueError where its words do not fit the model's vocabulary.
+    Args:
+      recipe: What to train.
+      source: The text.
+      run: The folder of the run that is resumed, or None.
+      folder: A folder with a tokenizer to use, or None.
+
+    Raises:
+      ValueError: If the run has another tokenizer than the folder, or if the tokenizer has more
+        words than the model's vocabulary.
     """
     if run is not None and (Path(run) / "tokenizer.json").exists():
-        found = tokenizers.load(run)
-        if folder is not None and not _same(found, tokenizers.load(folder)):
+        words = tokenizers.load(run)
+        if folder is not None and not _same(words, tokenizers.load(folder)):
             raise ValueError(f"{run} has another tokenizer than {folder}: leave out --tokenizer")
     elif folder is not None:
-        found = tokenizers.load(folder)
+        words = tokenizers.load(folder)
     else:
-        vocab_size = recipe.config.vocab_size
-        most = min(DOCUMENTS, DOCUMENTS_A_WORD * vocab_size)
-        texts = list(islice(_without_reserved(recipe, source).documents(), most))
-        found = recipe.make_tokenizer(texts, vocab_size)
-    count = found.get_vocab_size()
+        most = min(TOKENIZER_TEXTS, TOKENIZER_TEXTS_PER_WORD * recipe.config.vocab_size)
+        pieces = islice(_checked(recipe, source).pieces(), most)
+        words = recipe.train_tokenizer([piece.text for piece in pieces])
+    count = words.get_vocab_size()
     if count > recipe.config.vocab_size:
         raise ValueError(
             f"the tokenizer has {count} words, {recipe.name} has room for "
             f"{recipe.config.vocab_size}: give a --tokenizer that fits, or --vocabulary {count}"
         )
-    return found
+    return words
 
 
-def corpus(recipe: Recipe, source, tokenizer) -> Corpus:
-    """The source tokenised, once for all runs: under ZOO_CACHE, else ~/.cache/zoo."""
+def corpus(recipe: Recipe, source: Source, tokenizer: Tokenizer | Sides) -> Corpus:
+    """Return the source tokenized, once for all runs: under ZOO_CACHE, else ~/.cache/zoo."""
     end = recipe.end_of_document
     end = None if end is None else tokenizer.token_to_id(end)
     if recipe.end_of_document is not None and end is None:
@@ -53,26 +72,37 @@ def corpus(recipe: Recipe, source, tokenizer) -> Corpus:
     name = f"{source.fingerprint} {tokenizers.fingerprint(tokenizer)} {end}"
     cache = Path(os.environ.get("ZOO_CACHE", Path.home() / ".cache" / "zoo"))
     folder = cache / "corpora" / hashlib.sha256(name.encode()).hexdigest()[:16]
-    return stored.prepare(_without_reserved(recipe, source), tokenizer, folder, end)
+    return prepare.prepare(_checked(recipe, source), tokenizer, folder, end)
 
 
-def _without_reserved(recipe: Recipe, source):
-    """The source, which raises ValueError at a text that holds what the recipe reserves."""
-    if recipe.reserved is None:
-        return source
+@dataclass(frozen=True)
+class _CheckedSource(Source):
+    """A source that raises ValueError at a text with a token that the recipe reserves."""
 
-    def documents():
-        for number, text in enumerate(source.documents()):
-            found = re.search(recipe.reserved, text)
-            if found:
+    source: Source
+    recipe: Recipe
+
+    @property
+    def fingerprint(self) -> str:
+        return self.source.fingerprint
+
+    def documents(self) -> Iterator[str]:
+        return self.source.documents()
+
+    def pieces(self) -> Iterator[Piece]:
+        for piece in self.source.pieces():
+            reserved = re.search(self.recipe.reserved_tokens, piece.text)
+            if reserved:
                 raise ValueError(
-                    f"document {number} of the text holds {found[0]!r}, which {recipe.name} puts "
-                    "there itself: remove it"
+                    f"document {piece.document} of the text contains {reserved[0]!r}, which "
+                    f"{self.recipe.name} puts there itself: remove it"
                 )
-            yield text
-
-    return source._replace(documents=documents)
+            yield piece
 
 
-def _same(one, other) -> bool:
+def _checked(recipe: Recipe, source: Source) -> Source:
+    return source if recipe.reserved_tokens is None else _CheckedSource(source, recipe)
+
+
+def _same(one: Tokenizer | Sides, other: Tokenizer | Sides) -> bool:
     return tokenizers.fingerprint(one) == tokenizers.fingerprint(other)

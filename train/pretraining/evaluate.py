@@ -1,62 +1,76 @@
-"""Measures a model folder on a text with the objective it was pretrained by."""
+"""Evaluates a model folder on a text with the objective it was pretrained with."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 
 import zoo
-from train.data.corpus.corpus import num_bytes
-from train.data.sources.parallel_text import held_out
+from train.data.corpus.pair_corpus import num_held_out
+from train.data.sources.source import Source
+from train.metrics import language_model
 from train.pretraining import corpus
 from train.recipes import RECIPES, recipe
-from train.recipes.recipe import Recipe, figures
+from train.recipes.recipe import Recipe
 from train.step import add_up, make_evaluate
 from zoo import registry
 
 
-def evaluate(folder, source=None, batch: int = 16, length: int | None = None, kind=None) -> dict:
-    """Loss, perplexity and accuracy, each token counted once; a causal model's bits a byte too.
+def evaluate(
+    folder: str | Path,
+    source: Source | None = None,
+    batch_size: int = 16,
+    length: int | None = None,
+) -> dict[str, float]:
+    """Return loss, perplexity and accuracy, each token counted once; of causal models more.
 
-    On a source of a `kind`, "text" or "pairs"; None: on the held-out part of what is built in.
-    Raises ValueError where folder, source and length do not fit.
+    Args:
+      folder: A model folder, ours or Hugging Face's.
+      source: The text. None: the held-out part of what is built in.
+      batch_size: Rows of a batch.
+      length: Tokens in a row. None: 128, or the most that the model takes.
+
+    Raises:
+      ValueError: If folder, source and length do not fit.
     """
     model, params, tokenizer = zoo.load(folder)
     if tokenizer is None:
         raise ValueError(f"{folder} has no tokenizer to read a text with")
     name = registry.name_of(model)
-    whole_model = registry.named(name).Model
-    if not isinstance(model, whole_model):
+    pretrained = registry.named(name).Model
+    if not isinstance(model, pretrained):
         raise ValueError(
             f"{folder} holds a {type(model).__name__}, which pretraining does not train: it needs "
-            f"a {whole_model.__name__}"
+            f"a {pretrained.__name__}"
         )
-    chosen = replace(_recipe(name), name=str(folder), config=model.config)
     length = length or min(128, model.config.max_length)
     if length > model.config.max_length:
         raise ValueError(f"--length {length} is over the {model.config.max_length} of {folder}")
-    if source and kind != chosen.reading.kind:
-        wanted = "--source" if chosen.reading.kind == "pairs" else "--text"
-        raise ValueError(f"a {name} is measured on {chosen.reading.kind}: give {wanted}")
-    text = corpus.corpus(chosen, source or chosen.reading.builtin(), tokenizer)
+    chosen = replace(_recipe(name), name=str(folder), config=model.config, length=length)
+    if source and source.kind != chosen.source_kind:
+        flag = "--source" if chosen.source_kind == "pairs" else "--text"
+        raise ValueError(f"a {name} is evaluated on {chosen.source_kind}: give {flag}")
+    text = corpus.corpus(chosen, source or chosen.builtin_source(), tokenizer)
     if source is None:
-        _, text = chosen.reading.split(text)
-    task = chosen.task(tokenizer, model.config, length)
-    batches = task.evaluate(text, length, batch)
-    look = jax.jit(make_evaluate(model, task.objective, dtype="float32"))
-    found = add_up(task.objective, look, params, batches, task.objective.carry(model, batch))
-    predicted = chosen.reading.predicted(text, tokenizer)
-    return figures(found, task, len(predicted) / num_bytes(text))
+        _, text = text.split()
+    objective = chosen.objective(tokenizer)
+    batches = chosen.batches(tokenizer).evaluate(text, batch_size)
+    compiled = jax.jit(make_evaluate(model, objective, dtype="float32"))
+    carry = objective.initial_carry(model, batch_size)
+    metrics = add_up(objective, compiled, params, batches, carry)
+    tokens_per_byte = len(text.predicted_tokens(tokenizer)) / text.num_bytes
+    return language_model.add_derived(metrics, objective, tokens_per_byte)
 
 
-def pairs(architecture: str, source=None) -> list[str]:
-    """The pairs to translate, sources and targets in turn; of what does not translate, none."""
-    reading = _recipe(architecture).reading
-    if reading.kind != "pairs":
+def pairs(architecture: str, source: Source | None = None) -> list[str]:
+    """Return the pairs to translate, sources and targets in turn; of other models, none."""
+    chosen = _recipe(architecture)
+    if chosen.source_kind != "pairs":
         return []
-    texts = list((source or reading.builtin()).documents())
-    return texts if source else texts[-2 * held_out(len(texts) // 2) :]
+    texts = list((source or chosen.builtin_source()).documents())
+    return texts if source else texts[-2 * num_held_out(len(texts) // 2) :]
 
 
 def _recipe(architecture: str) -> Recipe:
-    """Any recipe of an architecture: all of one have one objective."""
-    return next(made for made in map(recipe, RECIPES) if made.architecture == architecture)
+    """Return any recipe of an architecture: all of one have one objective."""
+    return next(r for r in map(recipe, RECIPES) if r.architecture == architecture)

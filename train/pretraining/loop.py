@@ -3,8 +3,10 @@
 import json
 import math
 import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -12,95 +14,136 @@ from tokenizers import Tokenizer
 
 from train.checkpoint import Checkpoints
 from train.data.batches.batches import Batches
-from train.data.corpus.corpus import num_bytes
-from train.devices import placement
+from train.data.corpus.corpus import Corpus
+from train.data.sources.source import Source
+from train.devices.parallelism import PARALLELISM
+from train.devices.placement import Placement, Training
 from train.metrics import language_model
+from train.objectives.objective import Objective
 from train.optimization import weight_decay
 from train.pretraining import corpus
-from train.recipes.recipe import Recipe, Task, figures, flops
+from train.recipes.recipe import Recipe, flops_per_step
 from train.reporting.manifest import write_manifest
 from train.reporting.progress import Report, Silence
 from train.step import State, add_up
 from zoo import registry, tokenizers
 from zoo.checkpoints import model_folder
 from zoo.params import flatten, unflatten
+from zoo.tokenizers import Sides
+
+Metrics = dict[str, float]
 
 
 class NotFinite(ValueError):
     """The loss or the gradient is not a number, or not finite."""
 
 
-class Run(NamedTuple):
-    """All that a run needs, made and checked before anything is trained."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """All that a run needs, made and checked before anything is trained.
+
+    Attributes:
+      out: The folder of the run.
+      recipe: What is trained.
+      objective: What the model is trained to do.
+      tokenizer: What the text was tokenized with.
+      placement: The model and its step on the devices.
+      train_batches: What is trained on.
+      held_out_batches: What is evaluated on.
+      identity: What decides the numbers of the run; it resumes only if this agrees.
+      baselines: Losses to compare with, by name.
+      tokens_per_byte: Predicted tokens per byte of the held-out text.
+      num_tokens: Tokens to predict in training, and held out.
+      notes: What the user should know of the text.
+    """
 
     out: Path
     recipe: Recipe
-    task: Task
-    tokenizer: Tokenizer
-    devices: placement.Placement
-    train: Batches
-    held_out: Batches
-    meta: dict  # what a checkpoint says of its run: it goes on only where this agrees
-    levels: dict[str, float]  # losses to compare with
-    tokens_a_byte: float
-    tokens: tuple[int, int]  # to predict in training, held out
-    remarks: list[str]  # on the text, for whoever trains
+    objective: Objective
+    tokenizer: Tokenizer | Sides
+    placement: Placement
+    train_batches: Batches
+    held_out_batches: Batches
+    identity: dict[str, Any]
+    baselines: dict[str, float]
+    tokens_per_byte: float
+    num_tokens: tuple[int, int]
+    notes: Sequence[str]
 
 
-def pretrain(recipe: Recipe, source, out, *, resume=False, **choices) -> dict:
-    """Trains a recipe on a text and leaves a model folder: the held-out figures at the end.
+def pretrain(
+    recipe: Recipe,
+    source: Source,
+    out: str | Path,
+    *,
+    dev: Source | None = None,
+    resume: bool = False,
+    tokenizer: str | Path | None = None,
+    parallelism: Literal["mesh", "pmap"] = "mesh",
+    mesh: tuple[int, int, int] = (-1, 1, 1),
+) -> Metrics:
+    """Train a recipe on a text, leave a model folder, and return the held-out metrics.
 
-    `source` is a train.data.text.Source; `choices` are those of `prepare`. With `resume` the run in
-    the folder goes on from its newest good step as if it had never stopped, or begins if there is
-    none. Ctrl-C and SIGTERM save first; then there are no figures. Raises ValueError where the
-    folder holds another run, where text, tokenizer and model do not fit, or where the loss is not
-    finite.
+    Ctrl-C and SIGTERM save first; then no metrics are returned.
+
+    Args:
+      recipe: What to train.
+      source: The text.
+      out: The folder to leave.
+      dev: What to evaluate on. None: the last part of the text.
+      resume: Whether to go on with the run in that folder, from its newest good step, as if it had
+        never stopped; it begins if there is none.
+      tokenizer: A folder with a tokenizer. None: one is trained on the text.
+      parallelism: How devices share the work.
+      mesh: Devices along data, fsdp and tensor; -1: all that are left.
+
+    Raises:
+      ValueError: If the folder holds another run, if text, tokenizer and model do not fit, or if
+        the loss is not finite.
     """
-    run = prepare(recipe, source, out, resume=resume, **choices)
+    run = prepare(
+        recipe,
+        source,
+        out,
+        dev=dev,
+        resume=resume,
+        tokenizer=tokenizer,
+        parallelism=parallelism,
+        mesh=mesh,
+    )
     checkpoints = Checkpoints(run.out, max(2, recipe.average), recipe.save_every)
-    state, first_step, news = begin(run, checkpoints)
+    state, first_step, news = initial_state(run, checkpoints)
     with _report(run, first_step) as report, _Signals() as signals:
         for line in news + _introduction(run):
             report.line(line)
         if first_step == 0:
-            loss = measure(run, state, 0, report)["loss"]
-            levels = "; ".join(f"{name}: {level:.3f}" for name, level in run.levels.items())
-            report.line(f"before the first step the held-out loss is {loss:.3f}; {levels}")
+            loss = evaluate(run, state, 0, report)["loss"]
+            baselines = "; ".join(f"{name}: {value:.3f}" for name, value in run.baselines.items())
+            report.line(f"before the first step the held-out loss is {loss:.3f}; {baselines}")
         try:
-            state, step, found = train(run, state, first_step, checkpoints, report, signals)
+            state, step, metrics = train(run, state, first_step, checkpoints, report, signals)
         finally:
             checkpoints.close()
         if step < recipe.steps:
             report.line(f"stopped and saved at step {step}; --resume goes on from there")
             return {}
-        if recipe.average > 1:
-            mean = checkpoints.average(run.devices.abstract.params, recipe.average)
-            state = run.devices.placed(run.devices.saved(state)._replace(params=mean))
-            found = None
-        found = found or measure(run, state, step, report)
-        params = run.devices.saved(state).params
-        model_folder.write(run.out, recipe.architecture, recipe.config, params, run.tokenizer)
-        report.line(f"held out: {_line(found)}")
-        unigram = {"loss": run.levels["unigram"]}
-        report.line(f"a unigram model: {_line(figures(unigram, run.task, run.tokens_a_byte))}")
-    return found
+        return _finish(run, state, metrics, checkpoints, report)
 
 
 def prepare(
     recipe: Recipe,
-    source,
-    out,
+    source: Source,
+    out: str | Path,
     *,
-    dev=None,
-    resume=False,
-    tokenizer=None,
-    way="mesh",
-    mesh=(-1, 1, 1),
+    dev: Source | None = None,
+    resume: bool = False,
+    tokenizer: str | Path | None = None,
+    parallelism: Literal["mesh", "pmap"] = "mesh",
+    mesh: tuple[int, int, int] = (-1, 1, 1),
 ) -> Run:
-    """Makes and checks everything: text, batches, model, devices.
+    """Make and check everything that a run needs: text, batches, model, devices.
 
-    `dev` is a source to measure on, by default the last part of the other; `tokenizer` a folder to
-    take it from, `way` a key of placement.WAYS, `mesh` its devices.
+    Arguments and errors are those of `pretrain`.
     """
     out = Path(out).absolute()
     saved = model_folder.steps(out)
@@ -109,163 +152,225 @@ def prepare(
             f"{out} holds a run at step {saved[-1]}: "
             "give --resume to go on with it, or another --out"
         )
-    tokenizer = corpus.tokenizer(recipe, source, out if resume else None, tokenizer)
-    text = corpus.corpus(recipe, source, tokenizer)
-    remarks = recipe.reading.remarks(source, text, tokenizer, recipe.length)
-    if dev is None:
-        text, held_out = recipe.reading.split(text)
-    else:
-        held_out = corpus.corpus(recipe, dev, tokenizer)
-        remarks += recipe.reading.remarks(dev, held_out, tokenizer, recipe.length)
-    predicted = [recipe.reading.predicted(part, tokenizer) for part in (text, held_out)]
-    task = recipe.task(tokenizer, recipe.config, recipe.length)
-    architecture = registry.named(recipe.architecture)
-    schedule = recipe.schedule(recipe.steps)
+    words = corpus.tokenizer(recipe, source, out if resume else None, tokenizer)
+    train_text, held_out_text, notes = _texts(recipe, source, dev, words)
+    texts = train_text, held_out_text
+    predicted = [text.predicted_tokens(words) for text in texts]
+    objective, batches = recipe.objective(words), recipe.batches(words)
+    training = make_training(recipe, objective)
     process = (jax.process_index(), jax.process_count())
     vocab_size = recipe.config.vocab_size
-    meta = recipe.fields() | {
-        "data": source.fingerprint if dev is None else f"{source.fingerprint} {dev.fingerprint}",
-        "tokenizer": tokenizers.fingerprint(tokenizer),
-    }
+    entropy = language_model.unigram_entropy(*predicted, vocab_size)
     return Run(
         out=out,
         recipe=recipe,
-        task=task,
-        tokenizer=tokenizer,
-        devices=placement.WAYS[way](
-            architecture.Model(recipe.config),
-            task.objective,
-            recipe.optimizer(schedule, decay_mask=weight_decay.undecayed(recipe.undecayed)),
-            schedule,
-            architecture.AXES,
-            batch=recipe.batch,
-            seed=recipe.seed,
-            dtype=recipe.dtype,
-            accumulate=recipe.accumulate,
-            mesh=mesh,
-        ),
-        train=task.train(text, recipe.length, recipe.batch, recipe.seed, process=process),
-        held_out=task.evaluate(held_out, recipe.length, recipe.batch, process=process),
-        meta=json.loads(json.dumps(meta)),
-        levels={
+        objective=objective,
+        tokenizer=words,
+        placement=PARALLELISM[parallelism](training, mesh),
+        train_batches=batches.train(train_text, recipe.batch, recipe.seed, process),
+        held_out_batches=batches.evaluate(held_out_text, recipe.batch, process),
+        identity=_identity(recipe, source, dev, words),
+        baselines={
             "uniform, ln V": math.log(vocab_size),
-            "unigram": task.level(language_model.unigram_entropy(*predicted, vocab_size)),
+            "unigram": objective.unigram_loss(entropy, recipe.length),
         },
-        tokens_a_byte=len(predicted[1]) / num_bytes(held_out),
-        tokens=tuple(map(len, predicted)),
-        remarks=remarks,
+        tokens_per_byte=len(predicted[1]) / held_out_text.num_bytes,
+        num_tokens=(len(predicted[0]), len(predicted[1])),
+        notes=notes,
     )
 
 
-def begin(run: Run, checkpoints: Checkpoints) -> tuple[State, int, list[str]]:
-    """The state to go on from, its step, and what to tell of it."""
-    _check_same_run(run.out, checkpoints.meta(), run.meta)
-    target = run.devices.abstract
-    restored = checkpoints.restore(target.params, target._replace(params=()))
+def make_training(recipe: Recipe, objective: Objective) -> Training:
+    """Return what a recipe trains, apart from its data."""
+    architecture = registry.named(recipe.architecture)
+    schedule = recipe.schedule(recipe.steps)
+    mask = weight_decay.undecayed(recipe.undecayed)
+    return Training(
+        model=architecture.Model(recipe.config),
+        objective=objective,
+        optimizer=recipe.optimizer(schedule, decay_mask=mask),
+        schedule=schedule,
+        axes=architecture.AXES,
+        batch_size=recipe.batch,
+        seed=recipe.seed,
+        dtype=recipe.dtype,
+        accumulate=recipe.accumulate,
+    )
+
+
+def initial_state(run: Run, checkpoints: Checkpoints) -> tuple[State, int, list[str]]:
+    """Return the state to go on from, its step, and what to report of it."""
+    _check_same_run(run.out, checkpoints.meta(), run.identity)
+    abstract = run.placement.abstract
+    restored = checkpoints.restore(abstract.params, abstract._replace(params=()))
     if restored is None:
         recipe = run.recipe
         model_folder.write(run.out, recipe.architecture, recipe.config, tokenizer=run.tokenizer)
         if jax.process_index() == 0:
-            write_manifest(run.out, recipe=recipe.name, **run.meta)
-        state = _started(run, run.devices.init())
-        return state, 0, weight_decay.table(target.params, recipe.undecayed)
-    state = run.devices.placed(restored.state._replace(params=restored.params))
+            write_manifest(run.out, recipe=recipe.name, **run.identity)
+        state = _with_initial_params(run, run.placement.init())
+        return state, 0, weight_decay.table(abstract.params, recipe.undecayed)
+    state = run.placement.from_saved(restored.state._replace(params=restored.params))
     return state, restored.step, [*restored.skipped, f"going on from step {restored.step}"]
 
 
-def _started(run: Run, state: State) -> State:
-    """The state with those parameters that the recipe does not draw."""
-    given = run.recipe.start(flatten(run.devices.abstract.params))
-    if not given:
-        return state
-    whole = run.devices.saved(state)
-    put = lambda path, leaf: (
-        jax.device_put(given[path], leaf.sharding, may_alias=False) if path in given else leaf
-    )
-    params = unflatten({path: put(path, leaf) for path, leaf in flatten(whole.params).items()})
-    return run.devices.placed(whole._replace(params=params))
-
-
-def train(run: Run, state: State, step: int, checkpoints, report, signals):
-    """The loop, to the end or a signal: (state, step, the held-out figures there or None)."""
-    recipe, found, pending = run.recipe, None, []
-    for batch in run.train.prefetched(step):
+def train(
+    run: Run,
+    state: State,
+    step: int,
+    checkpoints: Checkpoints,
+    report: Report | Silence,
+    signals: "_Signals",
+) -> tuple[State, int, Metrics | None]:
+    """Train to the end or a signal; return state, step, and its held-out metrics if known."""
+    recipe, metrics, pending = run.recipe, None, []
+    for batch in run.train_batches.prefetched(step):
         if step == recipe.steps or signals.stop:
             break
-        state, latest = run.devices.step(state, run.devices.put(batch))
-        step, found = step + 1, None
+        state, latest = run.placement.step(state, run.placement.put(batch))
+        step, metrics = step + 1, None
         pending.append(latest)
         is_last = step == recipe.steps
-        is_measured = step % recipe.evaluate_every == 0 or is_last
+        is_evaluated = step % recipe.evaluate_every == 0 or is_last
         is_saved = step % recipe.save_every == 0 or is_last
         # Metrics stay on the device until now, so the device never waits for the host.
-        if step % recipe.report_every == 0 or is_measured or is_saved:
+        if step % recipe.report_every == 0 or is_evaluated or is_saved:
             latest = _fetch(run, pending, step, checkpoints)
             pending = []
             checkpoints.check()
             if step % recipe.report_every == 0:
                 report.step(step, latest)
-        if is_measured:
-            found = measure(run, state, step, report)
+        if is_evaluated:
+            metrics = evaluate(run, state, step, report)
         if is_saved:
-            _save(run, state, step, checkpoints, found)
+            _save(run, state, step, checkpoints, metrics)
     if signals.stop and step < recipe.steps:
         _fetch(run, pending, step, checkpoints)
-        _save(run, state, step, checkpoints, found)
-    return state, step, found
+        _save(run, state, step, checkpoints, metrics)
+    return state, step, metrics
 
 
-def measure(run: Run, state: State, step: int, report) -> dict:
-    """The held-out figures at a step, reported."""
-    look = lambda params, batch, *rest: run.devices.evaluate(params, run.devices.put(batch), *rest)
-    found = add_up(run.task.objective, look, state.params, run.held_out, run.devices.carry())
-    found = figures(found, run.task, run.tokens_a_byte)
-    report.evaluation(step, found)
-    return found
+def evaluate(run: Run, state: State, step: int, report: Report | Silence) -> Metrics:
+    """Report and return the held-out metrics at a step."""
+
+    def evaluate(params, batch, *rest):
+        return run.placement.evaluate(params, run.placement.put(batch), *rest)
+
+    carry = run.placement.initial_carry()
+    metrics = add_up(run.objective, evaluate, state.params, run.held_out_batches, carry)
+    metrics = language_model.add_derived(metrics, run.objective, run.tokens_per_byte)
+    report.evaluation(step, metrics)
+    return metrics
 
 
-def _save(run: Run, state: State, step: int, checkpoints, found) -> None:
-    whole = run.devices.saved(state)
-    checkpoints.save(step, whole.params, whole._replace(params=()), run.meta, found or {})
+def _finish(
+    run: Run,
+    state: State,
+    metrics: Metrics | None,
+    checkpoints: Checkpoints,
+    report: Report | Silence,
+) -> Metrics:
+    """Write the model folder, and report and return its held-out metrics."""
+    recipe, placement = run.recipe, run.placement
+    if recipe.average > 1:
+        mean = checkpoints.average(placement.abstract.params, recipe.average)
+        state = placement.from_saved(placement.to_saved(state)._replace(params=mean))
+        metrics = None
+    metrics = metrics or evaluate(run, state, recipe.steps, report)
+    params = placement.to_saved(state).params
+    model_folder.write(run.out, recipe.architecture, recipe.config, params, run.tokenizer)
+    unigram = {"loss": run.baselines["unigram"]}
+    unigram = language_model.add_derived(unigram, run.objective, run.tokens_per_byte)
+    report.line(f"held out: {_line(metrics)}")
+    report.line(f"a unigram model: {_line(unigram)}")
+    return metrics
 
 
-def _fetch(run: Run, pending: list, step: int, checkpoints) -> dict:
-    """Reads the metrics of the last steps; the first that is not finite ends the run."""
+def _texts(
+    recipe: Recipe, source: Source, dev: Source | None, words: Tokenizer | Sides
+) -> tuple[Corpus, Corpus, list[str]]:
+    """Return what to train on, what to evaluate on, and the notes on both."""
+    text = corpus.corpus(recipe, source, words)
+    notes = recipe.notes(source, text, words)
+    if dev is None:
+        return *text.split(), notes
+    held_out = corpus.corpus(recipe, dev, words)
+    return text, held_out, notes + recipe.notes(dev, held_out, words)
+
+
+def _identity(
+    recipe: Recipe, source: Source, dev: Source | None, words: Tokenizer | Sides
+) -> dict[str, Any]:
+    identity = recipe.identity() | {
+        "data": source.fingerprint if dev is None else f"{source.fingerprint} {dev.fingerprint}",
+        "tokenizer": tokenizers.fingerprint(words),
+    }
+    return json.loads(json.dumps(identity))
+
+
+def _with_initial_params(run: Run, state: State) -> State:
+    """Return the state with those parameters that the recipe gives, not draws."""
+    given = run.recipe.initial_params(flatten(run.placement.abstract.params))
+    if not given:
+        return state
+    whole = run.placement.to_saved(state)
+    put = lambda path, leaf: (
+        jax.device_put(given[path], leaf.sharding, may_alias=False) if path in given else leaf
+    )
+    params = unflatten({path: put(path, leaf) for path, leaf in flatten(whole.params).items()})
+    return run.placement.from_saved(whole._replace(params=params))
+
+
+def _save(
+    run: Run, state: State, step: int, checkpoints: Checkpoints, metrics: Metrics | None
+) -> None:
+    whole = run.placement.to_saved(state)
+    checkpoints.save(step, whole.params, whole._replace(params=()), run.identity, metrics or {})
+
+
+def _fetch(run: Run, pending: list, step: int, checkpoints: Checkpoints) -> Metrics:
+    """Read the metrics of the last steps; the first that is not finite ends the run."""
     latest = {}
     for back, latest in enumerate(jax.device_get(pending)):
         if not (math.isfinite(latest["loss"]) and math.isfinite(latest["gradient_norm"])):
             number = step - len(pending) + back
             file = run.out / f"not_finite_batch_{number}.npz"
-            np.savez(file, **run.train(number))
+            np.savez(file, **run.train_batches(number))
             checkpoints.close()
             raise NotFinite(
-                f"update {number + 1} has loss {latest['loss']} and gradient norm "
+                f"step {number + 1} has loss {latest['loss']} and gradient norm "
                 f"{latest['gradient_norm']}: stopped, and nothing saved since step "
                 f"{(checkpoints.latest() or [0])[-1]}; its batch is in {file.name}; "
-                "a smaller rate, a longer warm-up or float32 may help"
+                "a smaller learning rate, a longer warm-up or float32 may help"
             )
     return {name: float(value) for name, value in latest.items()}
 
 
-def _report(run: Run, first_step: int):
+def _report(run: Run, first_step: int) -> Report | Silence:
     if jax.process_index() > 0:
         return Silence()
-    recipe, params = run.recipe, run.devices.abstract.params
-    tokens = recipe.batch * recipe.length
-    return Report(run.out, recipe.steps, tokens, flops(params, recipe), first_step, run.levels)
+    recipe = run.recipe
+    return Report(
+        run.out,
+        recipe.steps,
+        recipe.batch * recipe.length,
+        flops_per_step(run.placement.abstract.params, recipe),
+        first_step,
+        run.baselines,
+    )
 
 
 def _introduction(run: Run) -> list[str]:
     recipe, devices = run.recipe, jax.devices()
     return [
-        *run.remarks,
-        f"{recipe.name}: {run.tokens[0]:,} tokens to train on, {run.tokens[1]:,} held out",
-        f"batch {recipe.batch} ({recipe.batch // jax.process_count()} a process) of length "
+        *run.notes,
+        f"{recipe.name}: {run.num_tokens[0]:,} tokens to train on, {run.num_tokens[1]:,} held out",
+        f"batch {recipe.batch} ({recipe.batch // jax.process_count()} per process) of length "
         f"{recipe.length} on {len(devices)} {devices[0].platform} devices, {recipe.dtype}",
     ]
 
 
-def _check_same_run(out, before, now) -> None:
+def _check_same_run(out: Path, before: dict[str, Any] | None, now: dict[str, Any]) -> None:
     if before is None:
         return
     differences = [
@@ -277,11 +382,8 @@ def _check_same_run(out, before, now) -> None:
         raise ValueError(f"{out} belongs to another run: " + "; ".join(differences))
 
 
-def _line(figures) -> str:
-    names = {"loss": "loss", "perplexity": "perplexity", "bits_per_byte": "bits a byte"}
-    return ", ".join(
-        f"{names.get(name, name.replace('_', ' '))} {value:.4g}" for name, value in figures.items()
-    )
+def _line(metrics: Metrics) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items())
 
 
 class _Signals:

@@ -1,45 +1,50 @@
-"""ALBERT: hidden n-grams and the order of sentences on pairs of segments.
+"""ALBERT: masked n-grams and the order of sentences on pairs of segments.
 
-Lan et al. 2019, section 4.1, and the released code: LAMB, 0.00176 after 3,125 updates, linear to
+Lan et al. 2019, section 4.1, and the released code: LAMB, 0.00176 after 3,125 steps, linear to
 zero over 125,000, batch 4096 of 512, decay 0.01, 15 % of the tokens predicted. The released code
-would predict 20 of 512 by default; the paper's rate is taken.
+would predict 20 of 512 by default; the paper's 15 % are taken.
 """
 
 import math
+from collections.abc import Iterable
 from functools import partial
 
+from tokenizers import Tokenizer
+
 from train.data import train_tokenizer
-from train.data.batches import segment_pairs
-from train.objectives.sentence_order import OrderedPairs
+from train.data.batches.segment_pairs import OrderedPairs
+from train.objectives.sentence_order import SentenceOrder
 from train.optimization import optimizers, schedules
 from train.optimization.weight_decay import BIASES_AND_NORMS
-from train.recipes.recipe import Recipe, Task
+from train.recipes.recipe import Recipe
 from zoo.models import albert
 
 
-def task(tokenizer, config, length) -> Task:
-    """Pairs in their order or turned round, of whose tokens 15 % are to be predicted."""
-    cls, sep, mask = train_tokenizer.special(tokenizer)
-    drawn = {"cls": cls, "sep": sep, "pair": segment_pairs.sentence_order}
-    return Task(
-        OrderedPairs(
+class AlbertRecipe(Recipe):
+    """Pairs in their order or swapped, 15 % of whose tokens are predicted."""
+
+    def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
+        return train_tokenizer.albert(texts, self.config.vocab_size)
+
+    def objective(self, tokenizer: Tokenizer) -> SentenceOrder:
+        cls, sep, mask = train_tokenizer.special_ids(tokenizer)
+        return SentenceOrder(
             vocab_size=tokenizer.get_vocab_size(),
             mask=mask,
             specials=(cls, sep),
-            num_predictions=math.ceil(0.15 * length),
-        ),
-        partial(segment_pairs.train, **drawn),
-        partial(segment_pairs.evaluate, **drawn),
-        words="masked",
-        predicts_all=False,
-    )
+            num_predictions=math.ceil(0.15 * self.length),
+        )
+
+    def batches(self, tokenizer: Tokenizer) -> OrderedPairs:
+        cls, sep, _ = train_tokenizer.special_ids(tokenizer)
+        return OrderedPairs(length=self.length, cls=cls, sep=sep)
 
 
 def albert_tiny() -> Recipe:
     """One block called four times, on the built-in corpus: `zoo pretrain albert-tiny`.
 
-    Held-out perplexity of the hidden words is about 680, where a unigram model has 796; 55 % of the
-    orders are told right.
+    Held-out perplexity of the masked tokens is about 680, where a unigram model has 796; 55 % of
+    the orders are predicted correctly.
     """
     return _recipe(
         "albert-tiny",
@@ -66,14 +71,11 @@ def published(name: str) -> Recipe:
     )
 
 
-def _recipe(name, **fields) -> Recipe:
-    return Recipe(
+def _recipe(name: str, **fields) -> AlbertRecipe:
+    return AlbertRecipe(
         name=name,
         architecture="albert",
         config=albert.SIZES[name],
-        make_tokenizer=train_tokenizer.albert,
-        end_of_document=None,
-        task=task,
         undecayed=BIASES_AND_NORMS,
         **fields,
     )

@@ -1,50 +1,64 @@
-"""BERT: masked words and next sentences on pairs of segments.
+"""BERT: masked tokens and next sentences on pairs of segments.
 
 Devlin et al. 2019, appendix A.2, and the released code: AdamW without bias correction, 1e-4 after
-10,000 updates, linear to zero over a million, batch 256, decay 0.01, dropout 0.1. The paper takes
-length 128 for nine tenths of the updates and 512 for the rest; a recipe has one length, 128, so the
+10,000 steps, linear to zero over a million, batch 256, decay 0.01, dropout 0.1. The paper takes
+length 128 for nine tenths of the steps and 512 for the rest; a recipe has one length, 128, so the
 rest is a second run.
 """
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 
+from tokenizers import Tokenizer
+
 from train.data import train_tokenizer
-from train.data.batches import segment_pairs
-from train.objectives.next_sentence import MaskedPairs, WholeWordMaskedPairs
+from train.data.batches.segment_pairs import NextSegmentPairs
+from train.objectives.next_sentence import NextSentence, WholeWordNextSentence
 from train.optimization import optimizers, schedules
 from train.optimization.weight_decay import BIASES_AND_NORMS
-from train.recipes.recipe import Recipe, Task
+from train.recipes.recipe import Recipe
 from zoo.models import bert
 
 
-def task(objective, tokenizer, config, length) -> Task:
-    """Pairs of segments, of which 15 % of the tokens are to be predicted: 20 at 128, 77 at 512."""
-    cls, sep, mask = train_tokenizer.special(tokenizer)
-    drawn = {"cls": cls, "sep": sep, "pair": segment_pairs.next_segment}
-    return Task(
-        objective(
+@dataclass(frozen=True, kw_only=True)
+class BertRecipe(Recipe):
+    """Pairs of segments, 15 % of whose tokens are predicted: 20 at 128, 77 at 512.
+
+    Attributes:
+      masking: Whether single tokens are masked, or whole words.
+    """
+
+    masking: type[NextSentence] = NextSentence
+
+    def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
+        lowercase = self.name.startswith(SMALL) or "uncased" in self.name
+        return train_tokenizer.wordpiece(texts, self.config.vocab_size, lowercase)
+
+    def objective(self, tokenizer: Tokenizer) -> NextSentence:
+        cls, sep, mask = train_tokenizer.special_ids(tokenizer)
+        return self.masking(
             vocab_size=tokenizer.get_vocab_size(),
             mask=mask,
             specials=(cls, sep),
-            num_predictions=math.ceil(0.15 * length),
-        ),
-        partial(segment_pairs.train, **drawn),
-        partial(segment_pairs.evaluate, **drawn),
-        words="masked",
-        predicts_all=False,
-    )
+            num_predictions=math.ceil(0.15 * self.length),
+        )
+
+    def batches(self, tokenizer: Tokenizer) -> NextSegmentPairs:
+        cls, sep, _ = train_tokenizer.special_ids(tokenizer)
+        return NextSegmentPairs(length=self.length, cls=cls, sep=sep)
 
 
-def bert_tiny(objective=MaskedPairs) -> Recipe:
+def bert_tiny(masking: type[NextSentence] = NextSentence) -> BertRecipe:
     """Four layers on the built-in corpus, ten minutes on two cores: `zoo pretrain bert-tiny`.
 
-    Held-out perplexity of the hidden words is about 300, where a unigram model has 540; 67 % of the
-    next segments are told right.
+    Held-out perplexity of the masked tokens is about 300, where a unigram model has 540; 67 %
+    of the next segments are predicted correctly.
     """
     return _recipe(
         "bert-tiny",
-        objective,
+        masking,
         schedule=lambda steps: schedules.linear(3e-4, min(100, steps // 10), steps),
         steps=1200,
         batch=16,
@@ -54,16 +68,16 @@ def bert_tiny(objective=MaskedPairs) -> Recipe:
     )
 
 
-def bert_shallow(objective=MaskedPairs) -> Recipe:
+def bert_shallow(masking: type[NextSentence] = NextSentence) -> BertRecipe:
     """Two narrow layers for a text of ten megabytes, such as WikiText-2: `zoo pretrain bert-shallow
     --text wiki.train.tokens.gz --dev wiki.valid.tokens.gz --separator "\\n \\n = "`.
 
-    There, held-out perplexity of the hidden words is 39.5, where a unigram model has 637; 77 % of
-    the next segments are told right. 28 minutes of two cores.
+    There, held-out perplexity of the masked tokens is 39.5, where a unigram model has 637; 77 % of
+    the next segments are predicted correctly. 28 minutes on two cores.
     """
     return _recipe(
         "bert-shallow",
-        objective,
+        masking,
         schedule=lambda steps: schedules.linear(1e-3, min(500, steps // 10), steps),
         steps=12_500,
         batch=16,
@@ -73,11 +87,11 @@ def bert_shallow(objective=MaskedPairs) -> Recipe:
     )
 
 
-def published(size: str, objective=MaskedPairs) -> Recipe:
+def published(size: str, masking: type[NextSentence] = NextSentence) -> BertRecipe:
     """A published size with the paper's recipe, on lower-cased text where its name says uncased."""
     return _recipe(
         size,
-        objective,
+        masking,
         schedule=lambda steps: schedules.bert_linear(1e-4, min(10_000, steps // 10), steps),
         steps=1_000_000,
         batch=256,
@@ -86,15 +100,12 @@ def published(size: str, objective=MaskedPairs) -> Recipe:
     )
 
 
-def _recipe(size, objective, **fields) -> Recipe:
-    lowercase = size in SMALL or size.endswith("uncased")
-    return Recipe(
-        name=size if objective is MaskedPairs else size + WHOLE_WORD,
+def _recipe(size: str, masking: type[NextSentence], **fields) -> BertRecipe:
+    return BertRecipe(
+        name=size if masking is NextSentence else size + WHOLE_WORD,
         architecture="bert",
         config=bert.SIZES[size],
-        make_tokenizer=partial(train_tokenizer.wordpiece, lowercase=lowercase),
-        end_of_document=None,
-        task=partial(task, objective),
+        masking=masking,
         optimizer=partial(optimizers.adamw_bert, eps=1e-6, decay=0.01, clip=1.0),
         undecayed=BIASES_AND_NORMS,
         **fields,
@@ -105,11 +116,11 @@ SMALL = ("bert-tiny", "bert-shallow")
 WHOLE_WORD = "-whole-word-masking"
 RECIPES = {
     "bert-tiny": bert_tiny,
-    "bert-tiny" + WHOLE_WORD: partial(bert_tiny, WholeWordMaskedPairs),
+    "bert-tiny" + WHOLE_WORD: partial(bert_tiny, WholeWordNextSentence),
     "bert-shallow": bert_shallow,
     **{size: partial(published, size) for size in bert.SIZES if size not in SMALL},
     **{
-        size + WHOLE_WORD: partial(published, size, WholeWordMaskedPairs)
+        size + WHOLE_WORD: partial(published, size, WholeWordNextSentence)
         for size in ("bert-large-uncased", "bert-large-cased")
     },
 }

@@ -1,31 +1,51 @@
 """DistilBERT: half the layers of a BERT, taught by it.
 
 Sanh et al. 2019 and the released code: Adam 0.9 / 0.98, epsilon 1e-6, 5e-4 after a twentieth of the
-updates, then linear to zero, no decay, clipping at 5, rows of up to 512, 4000 in a batch, three
+steps, then linear to zero, no decay, clipping at 5, rows of up to 512, 4000 in a batch, three
 passes over Wikipedia and BooksCorpus (about 7 million rows). Without `--teacher` the same student
-learns alone, from hidden words.
+learns alone, from masked tokens.
 """
 
-from dataclasses import replace
+from collections.abc import Iterable
 from functools import partial
+
+from tokenizers import Tokenizer
 
 from train.data import train_tokenizer
 from train.optimization import optimizers, schedules
-from train.recipes.recipe import Recipe
-from train.recipes.roberta import task
+from train.recipes.recipe import Config
+from train.recipes.roberta import RobertaRecipe
 from zoo.models import distilbert, roberta
 
 
-def distilbert_tiny() -> Recipe:
+class DistilBertRecipe(RobertaRecipe):
+    """Rows of whole sentences with masked tokens, as RoBERTa's, in BERT's vocabulary."""
+
+    def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
+        lowercase = self.name == "distilbert-tiny" or self.name.endswith("uncased")
+        return train_tokenizer.wordpiece(texts, self.config.vocab_size, lowercase)
+
+
+class SixLayers(DistilBertRecipe):
+    """A student that has the sizes of its teacher, and six layers."""
+
+    def student_config(self, teacher: Config) -> distilbert.Config:
+        same = ("vocab_size", "max_length", "num_heads", "width", "mlp_width", "head_width")
+        sizes = {name: getattr(teacher, name) for name in (*same, "dropout")}
+        return distilbert.Config(num_layers=6, **sizes)
+
+
+def distilbert_tiny() -> DistilBertRecipe:
     """Half of bert-tiny: `zoo pretrain distilbert-tiny --teacher runs/bert-tiny`.
 
-    Held-out perplexity of the hidden words is about 279, its teacher's 297; of the same student
+    Held-out perplexity of the masked tokens is about 279, its teacher's 297; of the same student
     without a teacher 396, and of a unigram model 540.
     """
     return _recipe(
         "distilbert-tiny",
         "distilbert",
         distilbert.SIZES["distilbert-tiny"],
+        DistilBertRecipe,
         schedule=lambda steps: schedules.linear(5e-4, steps // 20, steps),
         steps=400,
         batch=8,
@@ -35,28 +55,20 @@ def distilbert_tiny() -> Recipe:
     )
 
 
-def six_layers() -> Recipe:
+def six_layers() -> SixLayers:
     """The six-layer student of any BERT: `zoo pretrain distilbert-six-layers --teacher FOLDER`."""
-    base = published("distilbert-six-layers", "distilbert", distilbert.Config())
-    fit = lambda c: distilbert.Config(
-        vocab_size=c.vocab_size,
-        max_length=c.max_length,
-        num_layers=6,
-        num_heads=c.num_heads,
-        width=c.width,
-        mlp_width=c.mlp_width,
-        head_width=c.head_width,
-        dropout=c.dropout,
-    )
-    return replace(base, of_teacher=fit)
+    return published("distilbert-six-layers", "distilbert", distilbert.Config(), SixLayers)
 
 
-def published(name: str, architecture: str, config) -> Recipe:
+def published(
+    name: str, architecture: str, config: Config, family: type[RobertaRecipe] = DistilBertRecipe
+) -> RobertaRecipe:
     """A published size with the paper's recipe."""
     return _recipe(
         name,
         architecture,
         config,
+        family,
         schedule=lambda steps: schedules.linear(5e-4, steps // 20, steps),
         steps=5_250,
         batch=4000,
@@ -65,16 +77,13 @@ def published(name: str, architecture: str, config) -> Recipe:
     )
 
 
-def _recipe(name, architecture, config, **fields) -> Recipe:
-    lowercase = name == "distilbert-tiny" or name.endswith("uncased")
-    wordpiece = partial(train_tokenizer.wordpiece, lowercase=lowercase)
-    return Recipe(
+def _recipe(
+    name: str, architecture: str, config: Config, family: type[RobertaRecipe], **fields
+) -> RobertaRecipe:
+    return family(
         name=name,
         architecture=architecture,
         config=config,
-        make_tokenizer=train_tokenizer.roberta if architecture == "roberta" else wordpiece,
-        end_of_document=None,
-        task=task,
         optimizer=partial(optimizers.adamw, b1=0.9, b2=0.98, eps=1e-6, decay=0.0, clip=5.0),
         undecayed=(),
         **fields,
@@ -90,6 +99,10 @@ RECIPES = {
         if size != "distilbert-tiny"
     },
     "distilroberta-base": partial(
-        published, "distilroberta-base", "roberta", roberta.SIZES["distilroberta-base"]
+        published,
+        "distilroberta-base",
+        "roberta",
+        roberta.SIZES["distilroberta-base"],
+        RobertaRecipe,
     ),
 }

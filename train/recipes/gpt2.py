@@ -1,39 +1,44 @@
 """GPT-2: causal language modelling on windows of text.
 
-The paper (Radford et al. 2019) gives batch 512 and length 1024, and no more. Rate, schedule and
-decay are those of its well-known reproductions: AdamW 0.9 / 0.95, 6e-4 at its peak after 2,000
-updates, cosine to a tenth, decay 0.1 on matrices, clipping at 1; larger sizes take the smaller
-rates of GPT-3 (Brown et al. 2020, table 2.1).
+The paper (Radford et al. 2019) gives batch 512 and length 1024, and no more. Learning rate,
+schedule and weight decay are those of its well-known reproductions: AdamW 0.9 / 0.95, 6e-4 at its
+peak after 2,000 steps, cosine to a tenth, decay 0.1 on matrices, clipping at 1; larger sizes take
+the smaller learning rates of GPT-3 (Brown et al. 2020, table 2.1).
 """
 
+from collections.abc import Iterable
 from functools import partial
 
+from tokenizers import Tokenizer
+
 from train.data import train_tokenizer
-from train.data.batches import windows
+from train.data.batches.windows import Windows
 from train.objectives.causal import Causal
 from train.optimization import optimizers, schedules
 from train.optimization.weight_decay import BIASES_AND_NORMS
-from train.recipes.recipe import Recipe, Task
+from train.recipes.recipe import Recipe
 from zoo.models import gpt2
 
 END = "<|endoftext|>"
 
 
-def task(tokenizer, config, length) -> Task:
+class GPT2Recipe(Recipe):
     """Windows of a stream in which every document opens with the end-of-text token."""
-    return Task(
-        Causal(tokenizer.token_to_id(END)),
-        windows.train,
-        windows.evaluate,
-        words="token",
-        predicts_all=True,
-    )
+
+    def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
+        return train_tokenizer.byte_level_bpe(texts, self.config.vocab_size)
+
+    def objective(self, tokenizer: Tokenizer) -> Causal:
+        return Causal(tokenizer.token_to_id(END))
+
+    def batches(self, tokenizer: Tokenizer) -> Windows:
+        return Windows(length=self.length)
 
 
 def gpt2_tiny() -> Recipe:
     """Four layers on the built-in corpus, four minutes on two CPU cores: `zoo pretrain gpt2-tiny`.
 
-    Held-out perplexity is about 190, 2.15 bits a byte; a unigram model has 773 and 2.73. It sees
+    Held-out perplexity is about 190, 2.15 bits per byte; a unigram model has 773 and 2.73. It sees
     the text once, so dropout would only slow it down.
     """
     return _recipe(
@@ -48,7 +53,7 @@ def gpt2_tiny() -> Recipe:
 
 
 def published(name: str, peak: float) -> Recipe:
-    """A published size: 300,000 updates of half a million tokens."""
+    """A published size: 300,000 steps of half a million tokens."""
     return _recipe(
         name,
         schedule=lambda steps: schedules.cosine(peak, min(2000, steps // 10), steps, peak / 10),
@@ -59,14 +64,12 @@ def published(name: str, peak: float) -> Recipe:
     )
 
 
-def _recipe(name, **fields) -> Recipe:
-    return Recipe(
+def _recipe(name: str, **fields) -> GPT2Recipe:
+    return GPT2Recipe(
         name=name,
         architecture="gpt2",
         config=gpt2.SIZES[name],
-        make_tokenizer=train_tokenizer.byte_level_bpe,
         end_of_document=END,
-        task=task,
         optimizer=partial(optimizers.adamw, b1=0.9, b2=0.95, decay=0.1, clip=1.0),
         undecayed=BIASES_AND_NORMS,
         **fields,

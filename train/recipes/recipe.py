@@ -1,56 +1,78 @@
 """What a run is: a model, an objective, data, an optimizer, and how long.
 
-A recipe is a function that returns a Recipe; its docstring has its source. The command line sets
-the plain fields; everything else is Python.
+A recipe is a function that returns a Recipe; its docstring has its source. A family of recipes is a
+subclass that says how to train a tokenizer, which objective to train with, and how to cut a text
+into batches. The command line sets the plain fields; everything else is Python.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
-import optax
+import chex
+import jax
+from tokenizers import Tokenizer
 
 import zoo
-from train.data.reading import TEXT, Reading
-from train.metrics import language_model
+from train.data.batches.batches import BatchSource
+from train.data.corpus.corpus import Corpus
+from train.data.sources import builtin
+from train.data.sources.source import Source
+from train.objectives.objective import Objective
+from train.optimization.optimizers import OptimizerFactory
+from train.optimization.schedules import ScheduleFactory
 from zoo import registry
 from zoo.params import abstract, flatten
+from zoo.tokenizers import Sides
 
 
-class Task(NamedTuple):
-    """What tokenizer, config and length make of a recipe: the objective, and its examples."""
+class Config(Protocol):
+    """The part of every model's config that training needs: a frozen dataclass."""
 
-    objective: Any
-    train: Callable  # (corpus, length, batch, seed, process=) -> Batches
-    evaluate: Callable  # (corpus, length, batch, process=) -> Batches
-    words: str  # the term of the loss whose perplexity is told
-    predicts_all: bool  # every token of the text: then nats a token are bits a byte
-    level: Callable[[float], float] = lambda unigram: unigram  # a unigram model's loss here
+    vocab_size: int
+    max_length: int
+    num_layers: int
+    width: int
 
 
-def figures(found: dict, task: Task, tokens_a_byte: float) -> dict:
-    """Held-out losses and accuracies, with perplexity, and bits a byte where every token counts."""
-    nats = found.get(f"{task.words}_loss", found["loss"])
-    more = {"perplexity": language_model.perplexity(nats)}
-    if task.predicts_all:
-        more["bits_per_byte"] = nats * tokens_a_byte / math.log(2)
-    return found | more
+@dataclass(frozen=True, kw_only=True)
+class Recipe(ABC):
+    """A run of `steps` steps, each from a batch of `batch` sequences of `length` tokens.
 
+    Attributes:
+      source_kind: What the family learns from: "text" or "pairs".
+      name: As in `zoo pretrain NAME`.
+      architecture: The name of the model in zoo.registry.
+      config: The sizes of the model.
+      schedule: Makes the learning rates of a run of so many steps.
+      optimizer: Makes the optimizer for them.
+      undecayed: Patterns of the paths of parameters without weight decay.
+      end_of_document: The token between documents, or None.
+      reserved_tokens: A pattern of what no text may contain, or None.
+      steps: Steps in all.
+      batch: Sequences in the batch of one step, over all devices.
+      length: Tokens in a sequence.
+      seed: Decides weights, order, masks and dropout.
+      dtype: What matrix products compute in; parameters stay float32.
+      accumulate: Micro-batches that a batch is cut into.
+      evaluate_every: Steps between two evaluations.
+      save_every: Steps between two checkpoints.
+      report_every: Steps between two reports.
+      average: Saved steps whose mean is the model; 1: the last.
+    """
 
-@dataclass(frozen=True)
-class Recipe:
-    """A run: `steps` updates, each from a batch of `batch` sequences of `length` tokens."""
+    source_kind: ClassVar[str] = "text"
 
     name: str
     architecture: str
-    config: Any
-    make_tokenizer: Callable  # (texts, vocab_size) -> Tokenizer
-    end_of_document: str | None  # the token between documents
-    task: Callable  # (tokenizer, config, length) -> Task
-    schedule: Callable[[int], optax.Schedule]  # steps -> schedule
-    optimizer: Callable[[optax.Schedule, Callable], optax.GradientTransformation]
+    config: Config
+    schedule: ScheduleFactory
+    optimizer: OptimizerFactory
     undecayed: tuple[str, ...]
+    end_of_document: str | None = None
+    reserved_tokens: str | None = None
     steps: int
     batch: int
     length: int
@@ -59,27 +81,65 @@ class Recipe:
     accumulate: int = 1
     evaluate_every: int = 1000
     save_every: int = 1000
-    separate: Callable | None = None  # as make_tokenizer, a vocabulary for each side of a pair
-    average: int = 1  # saved steps whose mean is the model; 1: the last
     report_every: int = 10
-    reading: Reading = TEXT
-    start: Callable[[dict], dict] = lambda shapes: {}  # of all parameters -> those not drawn
-    reserved: str | None = None  # a pattern that no text may hold
-    of_teacher: Callable | None = None  # the teacher's config -> that of a student made to fit
-    teacher: dict | None = None  # what decides the numbers of a distilled run
+    average: int = 1
 
-    def fields(self) -> dict:
-        """What of it decides the numbers of a run, as JSON: a run goes on only where they agree."""
+    @abstractmethod
+    def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer | Sides:
+        """Return a tokenizer with the vocabulary of the config, trained on texts."""
+
+    @abstractmethod
+    def objective(self, tokenizer: Tokenizer | Sides) -> Objective:
+        """Return what the model is trained to do."""
+
+    @abstractmethod
+    def batches(self, tokenizer: Tokenizer | Sides) -> BatchSource:
+        """Return how a corpus is cut into batches."""
+
+    def builtin_source(self) -> Source:
+        """Return what is learned from if nothing else is given."""
+        return builtin.read()
+
+    def notes(self, source: Source, corpus: Corpus, tokenizer: Tokenizer | Sides) -> list[str]:
+        """Return what the user should know of a text before it is trained on, one line each."""
+        return []
+
+    def initial_params(self, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+        """Return those parameters that are given, not drawn: path -> array."""
+        return {}
+
+    def student_config(self, teacher: Config) -> Config:
+        """Return the config of a model that learns from a teacher with the given config."""
+        return self.config
+
+    def separate_vocabularies(self) -> Self:
+        """Return the recipe with a vocabulary for each side of a pair.
+
+        Raises:
+          ValueError: If the model has one embedding for both sides.
+        """
+        raise ValueError(f"{self.name} has one vocabulary: it cannot take --separate")
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the numbers of a run, as JSON: a run resumes only if it agrees."""
         plain = ("name", "steps", "batch", "length", "seed", "dtype", "accumulate")
-        return {"zoo": zoo.__version__, "config": vars(self.config), "teacher": self.teacher} | {
-            name: getattr(self, name) for name in plain
-        }
+        values = {name: getattr(self, name) for name in plain}
+        return {"zoo": zoo.__version__, "config": vars(self.config)} | values
 
 
-def with_fields(recipe: Recipe, vocabulary: int | None = None, **fields) -> Recipe:
-    """The recipe with the fields that are not None in place of its own; ValueError if unfit.
+R = TypeVar("R", bound=Recipe)
 
-    `vocabulary` is that of its config.
+
+def with_fields(recipe: R, vocabulary: int | None = None, **fields: str | int | None) -> R:
+    """Return the recipe with the fields that are not None in place of its own.
+
+    Args:
+      recipe: What to change.
+      vocabulary: The vocabulary size of its config.
+      fields: Plain fields of the recipe.
+
+    Raises:
+      ValueError: If a value is too small, or the length is over that of the model.
     """
     if vocabulary is not None:
         recipe = replace(recipe, config=replace(recipe.config, vocab_size=vocabulary))
@@ -94,42 +154,37 @@ def with_fields(recipe: Recipe, vocabulary: int | None = None, **fields) -> Reci
     return recipe
 
 
-def with_config(recipe: Recipe, settings: Sequence[str]) -> Recipe:
-    """The recipe with fields of its config, each NAME=VALUE, in place of its own.
+def with_config(recipe: R, settings: Sequence[str]) -> R:
+    """Return the recipe with fields of its config, each NAME=VALUE, in place of its own.
 
-    Raises ValueError for a name that the config does not have, or a value of another type or that
-    no model can be built of.
+    Raises:
+      ValueError: For a name that the config does not have, or a value of another type or that no
+        model can be built with.
     """
     config = recipe.config
     for setting in settings:
         name, _, value = setting.partition("=")
         if name not in vars(config):
             raise ValueError(f"--config {setting}: give NAME=VALUE, of {', '.join(vars(config))}")
-        was = getattr(config, name)
+        old = getattr(config, name)
         try:
-            config = replace(config, **{name: type(was)(value)})
+            config = replace(config, **{name: type(old)(value)})
         except (TypeError, ValueError):
-            raise ValueError(f"--config {setting}: give a value like {was!r}") from None
+            raise ValueError(f"--config {setting}: give a value like {old!r}") from None
     if settings:
         abstract(registry.named(recipe.architecture).Model(config))  # before any text is read
     return replace(recipe, config=config)
 
 
-def separate(recipe: Recipe) -> Recipe:
-    """A recipe with a vocabulary for each side of a pair; ValueError where they share a table."""
-    if recipe.separate is None:
-        raise ValueError(f"{recipe.name} has one table of words: it cannot take --separate")
-    return replace(recipe, make_tokenizer=recipe.separate)
+def flops_per_step(params: chex.ArrayTree, recipe: Recipe) -> float:
+    """Return the FLOP of one step: 6 per kernel parameter and token, and those of attention.
 
-
-def flops(params, recipe: Recipe) -> float:
-    """FLOP of one update: 6 a kernel parameter and token, and attention's 12 L D a layer and token.
-
-    Embeddings are not counted; the head is, as if every position were predicted.
+    Attention takes 12 L D per layer and token. Embeddings are not counted; the head is, as if every
+    position were predicted.
     """
     leaves = flatten(params).items()
     kernels = sum(math.prod(x.shape) for path, x in leaves if path.endswith("kernel"))
     c = recipe.config
-    attention = c.num_layers * recipe.length * c.width if hasattr(c, "num_heads") else 0
-    a_token = 6 * (kernels + c.vocab_size * c.width) + 12 * attention
-    return float(a_token * recipe.batch * recipe.length)
+    attention = c.num_layers * recipe.length * c.width if "num_heads" in vars(c) else 0
+    per_token = 6 * (kernels + c.vocab_size * c.width) + 12 * attention
+    return float(per_token * recipe.batch * recipe.length)

@@ -1,4 +1,4 @@
-"""Recurrent language models, trained window by window with the state carried on.
+"""Recurrent language models, trained window by window with a state that is passed on.
 
 Zaremba et al. 2014, section 4, and the released code: stochastic gradient descent at a rate of 1
 for some epochs, then less in each; the gradient, summed over the window and averaged over the rows,
@@ -8,29 +8,28 @@ the clipping a part of it. An epoch is that of the Penn Treebank: 929,589 tokens
 
 from functools import partial
 
-from train.data import train_tokenizer
-from train.data.batches import contiguous
-from train.objectives.causal_stateful import Carried
+from tokenizers import Tokenizer
+
+from train.data.batches.contiguous import ContiguousWindows
+from train.objectives.causal_stateful import StatefulCausal
 from train.optimization import optimizers, schedules
-from train.recipes.gpt2 import END
-from train.recipes.recipe import Recipe, Task
+from train.recipes.gpt2 import END, GPT2Recipe
 from zoo.models import rnn
 
 EPOCH = 929_589  # tokens
 
 
-def task(tokenizer, config, length) -> Task:
+class RNNRecipe(GPT2Recipe):
     """Columns of a stream in which every document opens with the end-of-text token."""
-    return Task(
-        Carried(tokenizer.token_to_id(END)),
-        contiguous.train,
-        contiguous.evaluate,
-        words="token",
-        predicts_all=True,
-    )
+
+    def objective(self, tokenizer: Tokenizer) -> StatefulCausal:
+        return StatefulCausal(tokenizer.token_to_id(END))
+
+    def batches(self, tokenizer: Tokenizer) -> ContiguousWindows:
+        return ContiguousWindows(length=self.length)
 
 
-def tiny(name: str) -> Recipe:
+def tiny(name: str) -> RNNRecipe:
     """Two layers of 256 on the built-in corpus: `zoo pretrain lstm-lm-tiny`, or gru-lm-tiny.
 
     In a minute or two their held-out perplexity is 189.9 (rnn), 179.6 (gru) and 268.5 (lstm), where
@@ -48,7 +47,7 @@ def tiny(name: str) -> Recipe:
     )
 
 
-def published(name: str, hold: int, factor: float, epochs: int, clip: float, **fields) -> Recipe:
+def published(name: str, hold: int, factor: float, epochs: int, clip: float, **fields) -> RNNRecipe:
     """A size of the paper: the rate stands for `hold` epochs, then falls by `factor` in each."""
     batch, length = fields["batch"], fields["length"]
     epoch = EPOCH // (batch * length)
@@ -61,14 +60,12 @@ def published(name: str, hold: int, factor: float, epochs: int, clip: float, **f
     )
 
 
-def _recipe(name, **fields) -> Recipe:
-    return Recipe(
+def _recipe(name: str, **fields) -> RNNRecipe:
+    return RNNRecipe(
         name=name,
         architecture="rnn",
         config=rnn.SIZES[name],
-        make_tokenizer=train_tokenizer.byte_level_bpe,
         end_of_document=END,
-        task=task,
         undecayed=(r"bias$",),
         **fields,
     )

@@ -1,42 +1,48 @@
-"""RoBERTa: words hidden anew at every visit, in rows of whole sentences.
+"""RoBERTa: tokens masked anew at every visit, in rows of whole sentences.
 
-Liu et al. 2019, sections 2.3 and 5 and table 9: Adam 0.9 / 0.98, epsilon 1e-6, 500,000 updates of
-8192 rows of 512, decay 0.01, no clipping; 6e-4 after 24,000 updates for the base size, 4e-4 after
+Liu et al. 2019, sections 2.3 and 5 and table 9: Adam 0.9 / 0.98, epsilon 1e-6, 500,000 steps of
+8192 rows of 512, decay 0.01, no clipping; 6e-4 after 24,000 steps for the base size, 4e-4 after
 30,000 for the large one, then linear to zero. The released code decays every parameter.
 """
 
 import math
+from collections.abc import Iterable
 from functools import partial
 
+from tokenizers import Tokenizer
+
 from train.data import train_tokenizer
-from train.data.batches import full_sentences
-from train.objectives.masked import Masked
+from train.data.batches.full_sentences import FullSentences
+from train.objectives.masked import MaskedLanguageModeling
 from train.optimization import optimizers, schedules
-from train.recipes.recipe import Recipe, Task
+from train.recipes.recipe import Recipe
 from zoo.models import roberta
 
 
-def task(tokenizer, config, length) -> Task:
-    """Whole sentences, of whose tokens 15 % are to be predicted: 77 at 512."""
-    cls, sep, mask = train_tokenizer.special(tokenizer)
-    return Task(
-        Masked(
+class RobertaRecipe(Recipe):
+    """Whole sentences, of whose tokens 15 % are predicted: 77 at 512."""
+
+    def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
+        return train_tokenizer.roberta(texts, self.config.vocab_size)
+
+    def objective(self, tokenizer: Tokenizer) -> MaskedLanguageModeling:
+        cls, sep, mask = train_tokenizer.special_ids(tokenizer)
+        return MaskedLanguageModeling(
             vocab_size=tokenizer.get_vocab_size(),
             mask=mask,
             specials=(cls, sep),
-            num_predictions=math.ceil(0.15 * length),
-        ),
-        partial(full_sentences.train, cls=cls, sep=sep),
-        partial(full_sentences.evaluate, cls=cls, sep=sep),
-        words="masked",
-        predicts_all=False,
-    )
+            num_predictions=math.ceil(0.15 * self.length),
+        )
+
+    def batches(self, tokenizer: Tokenizer) -> FullSentences:
+        cls, sep, _ = train_tokenizer.special_ids(tokenizer)
+        return FullSentences(length=self.length, cls=cls, sep=sep)
 
 
 def roberta_tiny() -> Recipe:
     """Four layers on the built-in corpus, under three minutes: `zoo pretrain roberta-tiny`.
 
-    Held-out perplexity of the hidden words is about 540, where a unigram model has 772.
+    Held-out perplexity of the masked tokens is about 540, where a unigram model has 772.
     """
     return _recipe(
         "roberta-tiny",
@@ -61,14 +67,11 @@ def published(name: str, peak: float, warmup: int) -> Recipe:
     )
 
 
-def _recipe(name, **fields) -> Recipe:
-    return Recipe(
+def _recipe(name: str, **fields) -> RobertaRecipe:
+    return RobertaRecipe(
         name=name,
         architecture="roberta",
         config=roberta.SIZES[name],
-        make_tokenizer=train_tokenizer.roberta,
-        end_of_document=None,
-        task=task,
         optimizer=partial(optimizers.adamw, b1=0.9, b2=0.98, eps=1e-6, decay=0.01, clip=None),
         undecayed=(),
         **fields,

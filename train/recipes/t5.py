@@ -1,43 +1,40 @@
-"""T5: spans cut out of a text, and written again.
+"""T5: spans cut out of a text, and predicted from the rest.
 
 Raffel et al. 2020, section 3.1, and the released models: Adafactor without momentum or decay, a
-rate of 1 / sqrt(step), 0.01 at most, a million updates of 2048 rows of 512 (568 tokens before spans
-are cut out). Version 1.1 was trained without dropout, with the same recipe.
+learning rate of 1 / sqrt(step), 0.01 at most, a million steps of 2048 rows of 512 (568 tokens
+before spans are cut out). Version 1.1 was trained without dropout, with the same recipe.
 """
 
+from collections.abc import Iterable
 from functools import partial
 
+from tokenizers import Tokenizer
+
 from train.data import train_tokenizer
-from train.data.batches import windows
-from train.objectives import span_corruption
-from train.objectives.span_corruption import Spans
+from train.data.batches.windows import Windows
+from train.objectives.span_corruption import SpanCorruption, raw_length
 from train.optimization import optimizers, schedules
-from train.recipes.recipe import Recipe, Task
+from train.recipes.recipe import Config, Recipe
 from zoo.models import t5, t5_v1_1
 
 
-def task(tokenizer, config, length) -> Task:
+class T5Recipe(Recipe):
     """Windows of so many tokens that `length` are left when spans are cut out."""
-    sentinel, end = map(tokenizer.token_to_id, ("<extra_id_0>", "</s>"))
-    raw = span_corruption.raw_length(length)
-    # The length of a recipe is that of the inputs; a window has the raw one.
-    cut = lambda make: (
-        lambda corpus, length, *rest, **more: make(corpus, raw, *rest, overlap=0, **more)
-    )
-    return Task(
-        Spans(sentinel, end),
-        cut(windows.train),
-        cut(windows.evaluate),
-        words="token",
-        predicts_all=False,
-        level=lambda words: span_corruption.unigram_level(words, raw),
-    )
+
+    def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
+        return train_tokenizer.t5(texts, self.config.vocab_size)
+
+    def objective(self, tokenizer: Tokenizer) -> SpanCorruption:
+        return SpanCorruption(*map(tokenizer.token_to_id, ("<extra_id_0>", "</s>")))
+
+    def batches(self, tokenizer: Tokenizer) -> Windows:
+        return Windows(length=raw_length(self.length), overlap=0)
 
 
 def t5_tiny() -> Recipe:
     """Four layers and four, on the built-in corpus, three minutes: `zoo pretrain t5-tiny`.
 
-    The held-out loss is about 5.33 nats a target; guessing by frequency gives 6.02.
+    The held-out loss is about 5.33 nats per target; predicting by frequency gives 6.02.
     """
     return _recipe(
         "t5-tiny",
@@ -52,7 +49,7 @@ def t5_tiny() -> Recipe:
     )
 
 
-def published(name: str, architecture: str, config) -> Recipe:
+def published(name: str, architecture: str, config: Config) -> T5Recipe:
     """A published size with the paper's recipe."""
     return _recipe(
         name,
@@ -66,17 +63,14 @@ def published(name: str, architecture: str, config) -> Recipe:
     )
 
 
-def _recipe(name, architecture, config, **fields) -> Recipe:
-    return Recipe(
+def _recipe(name: str, architecture: str, config: Config, **fields) -> T5Recipe:
+    return T5Recipe(
         name=name,
         architecture=architecture,
         config=config,
-        make_tokenizer=train_tokenizer.t5,
-        end_of_document=None,
-        task=task,
-        optimizer=lambda schedule, decay_mask: optimizers.adafactor(schedule),
+        optimizer=optimizers.adafactor,
         undecayed=(),
-        reserved=r"<extra_id_\d+>",
+        reserved_tokens=r"<extra_id_\d+>",
         **fields,
     )
 

@@ -1,4 +1,4 @@
-"""Translators: one text written for another, whatever the two are.
+"""Translators: a text is turned into another, whatever the two are.
 
 The tiny ones learn to write dates in digits, or what `--source` and `--target` hold. The published
 recipes:
@@ -9,40 +9,91 @@ recipes:
   at 1, some five days.
 - Luong et al. 2015, section 4.1: gradient descent at 1, twelve epochs, halved in each after eight,
   rows of 128, clipping at 5, sentences of up to 50 words.
-- Vaswani et al. 2017, section 5: Adam 0.9, 0.98, epsilon 1e-9, four thousand updates of warm-up and
-  then the inverse square root, label smoothing of 0.1, about 25,000 tokens a side.
+- Vaswani et al. 2017, section 5: Adam 0.9, 0.98, epsilon 1e-9, four thousand steps of warm-up and
+  then the inverse square root, label smoothing of 0.1, about 25,000 tokens per side.
 
 Ours is the mean over words, so a rate for sums over a row is times the mean length of a row, here
 taken as 25 words, and its clipping a part of it. An epoch is that of the English to French, 12
 million pairs, or English to German, 4.5 million, that the papers took.
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
+
+from tokenizers import Tokenizer
 
 from train.data import train_tokenizer
 from train.data.batches import length_buckets
-from train.data.reading import END, PAIRS
-from train.objectives.sequence_to_sequence import Translated
+from train.data.batches.length_buckets import LengthBuckets
+from train.data.corpus.pair_corpus import END_OF_TEXT, PairCorpus
+from train.data.sources import dates
+from train.data.sources.parallel_text import PairSource, shares_letters
+from train.objectives.sequence_to_sequence import SequenceToSequence
 from train.optimization import optimizers, schedules
-from train.recipes.recipe import Recipe, Task
-from zoo.models import bahdanau, luong, seq2seq, transformer
+from train.recipes.recipe import Recipe
+from zoo import registry
+from zoo.models import transformer
+from zoo.tokenizers import Sides
 
 WORDS = 25  # of a sentence
 FRENCH, GERMAN = 12_000_000, 4_500_000  # pairs
 
 
-def task(smoothing: float, tokenizer, config, length) -> Task:
-    """Pairs of about one length; what is predicted is the target."""
-    return Task(
-        Translated(config.start, tokenizer.token_to_id(END), smoothing),
-        length_buckets.train,
-        length_buckets.evaluate,
-        words="token",
-        predicts_all=False,
-    )
+@dataclass(frozen=True, kw_only=True)
+class TranslatorRecipe(Recipe):
+    """Pairs of about one length; what is predicted is the target.
+
+    Attributes:
+      smoothing: The share of label smoothing.
+    """
+
+    source_kind: ClassVar[str] = "pairs"
+
+    smoothing: float = 0.0
+
+    def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer | Sides:
+        return train_tokenizer.pairs(texts, self.config.vocab_size)
+
+    def objective(self, tokenizer: Tokenizer | Sides) -> SequenceToSequence:
+        end = tokenizer.token_to_id(END_OF_TEXT)
+        return SequenceToSequence(self.config.start, end, self.smoothing)
+
+    def batches(self, tokenizer: Tokenizer | Sides) -> LengthBuckets:
+        return LengthBuckets(length=self.length)
+
+    def builtin_source(self) -> PairSource:
+        return dates.read()
+
+    def notes(
+        self, source: PairSource, corpus: PairCorpus, tokenizer: Tokenizer | Sides
+    ) -> list[str]:
+        notes = [length_buckets.too_long(corpus, self.length)]
+        if not isinstance(tokenizer, Sides) and not shares_letters(source):
+            notes.insert(
+                0,
+                "the two sides share no letters: a joint vocabulary is divided between them, "
+                "and may have to be larger",
+            )
+        return [note for note in notes if note]
 
 
-def tiny(name: str, architecture, steps: int = 1500) -> Recipe:
+class RecurrentTranslatorRecipe(TranslatorRecipe):
+    """A translator that embeds the words of each side by themselves."""
+
+    def separate_vocabularies(self) -> "SeparateVocabularies":
+        return SeparateVocabularies(**vars(self))
+
+
+class SeparateVocabularies(RecurrentTranslatorRecipe):
+    """A translator with a vocabulary for each side."""
+
+    def train_tokenizer(self, texts: Iterable[str]) -> Sides:
+        return train_tokenizer.separate(texts, self.config.vocab_size)
+
+
+def tiny(name: str, architecture: str, steps: int = 1500) -> TranslatorRecipe:
     """Learns the built-in dates in a few minutes: `zoo pretrain luong-tiny`, or another one.
 
     Held-out dates that are right to the last token: 98.40 % with one vector, 99.55 % with Luong's
@@ -61,16 +112,16 @@ def tiny(name: str, architecture, steps: int = 1500) -> Recipe:
     )
 
 
-def small(name: str, architecture, rate: float) -> Recipe:
+def small(name: str, architecture: str, peak: float) -> TranslatorRecipe:
     """About 4.35 million parameters whichever it is, for some ten thousands of pairs.
 
-    Some four passes over the 29,000 of Multi30k, 11 to 20 minutes of two cores.
+    Some four passes over the 29,000 of Multi30k, 11 to 20 minutes on two cores.
     """
     return _recipe(
         name,
         architecture,
         0.1,
-        schedule=lambda steps: schedules.cosine(rate, min(400, steps // 10), steps, rate / 20),
+        schedule=lambda steps: schedules.cosine(peak, min(400, steps // 10), steps, peak / 20),
         optimizer=partial(optimizers.adamw, b2=0.98, decay=0.0, clip=1.0),
         steps=3000,
         batch=16,
@@ -81,16 +132,16 @@ def small(name: str, architecture, rate: float) -> Recipe:
 
 
 def gradient_descent(
-    name: str, architecture, pairs: int, rate: float, hold: float, every: float, epochs: float
-) -> Recipe:
-    """A published size: the rate stands for `hold` epochs, then halves after `every`."""
+    name: str, architecture: str, pairs: int, peak: float, hold: float, every: float, epochs: float
+) -> TranslatorRecipe:
+    """A published size: the learning rate stays for `hold` epochs, then halves after `every`."""
     batch = 128
     steps = pairs // batch
     return _recipe(
         name,
         architecture,
         schedule=lambda _: schedules.staircase(
-            rate * WORDS, int(hold * steps), int(every * steps), 2.0
+            peak * WORDS, int(hold * steps), int(every * steps), 2.0
         ),
         optimizer=partial(optimizers.sgd, clip=5.0 / WORDS),
         steps=int(epochs * steps),
@@ -99,11 +150,11 @@ def gradient_descent(
     )
 
 
-def bahdanau_published() -> Recipe:
+def bahdanau_published() -> TranslatorRecipe:
     """RNNsearch-50: rows of 80, Adadelta; five days are taken as five epochs."""
     return _recipe(
         "bahdanau",
-        bahdanau,
+        "bahdanau",
         schedule=lambda steps: schedules.constant(1.0),
         optimizer=optimizers.adadelta,
         steps=5 * FRENCH // 80,
@@ -112,12 +163,12 @@ def bahdanau_published() -> Recipe:
     )
 
 
-def transformer_published(name: str, steps: int, average: int) -> Recipe:
-    """A size of the paper: updates of about 25,000 tokens a side, the mean of the last models."""
+def transformer_published(name: str, steps: int, average: int) -> TranslatorRecipe:
+    """A size of the paper: steps of about 25,000 tokens per side, the mean of the last models."""
     config = transformer.SIZES[name]
     return _recipe(
         name,
-        transformer,
+        "transformer",
         0.1,
         schedule=lambda steps: schedules.inverse_square_root((config.width * 4000) ** -0.5, 4000),
         optimizer=partial(optimizers.adamw, b2=0.98, eps=1e-9, decay=0.0, clip=None),
@@ -129,33 +180,30 @@ def transformer_published(name: str, steps: int, average: int) -> Recipe:
     )
 
 
-def _recipe(name, architecture, smoothing: float = 0.0, **fields) -> Recipe:
-    return Recipe(
+def _recipe(name: str, architecture: str, smoothing: float = 0.0, **fields) -> TranslatorRecipe:
+    family = TranslatorRecipe if architecture == "transformer" else RecurrentTranslatorRecipe
+    return family(
         name=name,
-        architecture=architecture.__name__.rpartition(".")[2],
-        config=architecture.SIZES[name],
-        make_tokenizer=train_tokenizer.pairs,
-        end_of_document=None,
-        task=partial(task, smoothing),
+        architecture=architecture,
+        config=registry.named(architecture).SIZES[name],
+        smoothing=smoothing,
         undecayed=(r"bias$",),
-        reading=PAIRS,
-        separate=None if architecture is transformer else train_tokenizer.separate,
         **fields,
     )
 
 
 RECIPES = {
-    "seq2seq-tiny": partial(tiny, "seq2seq-tiny", seq2seq),
-    "bahdanau-tiny": partial(tiny, "bahdanau-tiny", bahdanau, 600),
-    "luong-tiny": partial(tiny, "luong-tiny", luong),
-    "transformer-tiny": partial(tiny, "transformer-tiny", transformer, 2400),
-    "seq2seq-small": partial(small, "seq2seq-small", seq2seq, 2e-3),
-    "bahdanau-small": partial(small, "bahdanau-small", bahdanau, 2e-3),
-    "luong-small": partial(small, "luong-small", luong, 2e-3),
-    "transformer-small": partial(small, "transformer-small", transformer, 1.5e-3),
-    "seq2seq": partial(gradient_descent, "seq2seq", seq2seq, FRENCH, 0.7, 5, 0.5, 7.5),
+    "seq2seq-tiny": partial(tiny, "seq2seq-tiny", "seq2seq"),
+    "bahdanau-tiny": partial(tiny, "bahdanau-tiny", "bahdanau", 600),
+    "luong-tiny": partial(tiny, "luong-tiny", "luong"),
+    "transformer-tiny": partial(tiny, "transformer-tiny", "transformer", 2400),
+    "seq2seq-small": partial(small, "seq2seq-small", "seq2seq", 2e-3),
+    "bahdanau-small": partial(small, "bahdanau-small", "bahdanau", 2e-3),
+    "luong-small": partial(small, "luong-small", "luong", 2e-3),
+    "transformer-small": partial(small, "transformer-small", "transformer", 1.5e-3),
+    "seq2seq": partial(gradient_descent, "seq2seq", "seq2seq", FRENCH, 0.7, 5, 0.5, 7.5),
     "bahdanau": bahdanau_published,
-    "luong": partial(gradient_descent, "luong", luong, GERMAN, 1.0, 8, 1, 12),
+    "luong": partial(gradient_descent, "luong", "luong", GERMAN, 1.0, 8, 1, 12),
     "transformer-base": partial(transformer_published, "transformer-base", 100_000, 5),
     "transformer-big": partial(transformer_published, "transformer-big", 300_000, 20),
 }

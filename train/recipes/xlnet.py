@@ -1,40 +1,48 @@
 """XLNet: permutation language modelling on streams of text with memory.
 
-Yang et al. 2019, appendix A.4, for the large size: 4e-4 after 40,000 updates, linear to zero over
+Yang et al. 2019, appendix A.4, for the large size: 4e-4 after 40,000 steps, linear to zero over
 500,000, batch 8192 of 512, decay 0.01, epsilon 1e-6, no bias correction, memory 384, a sixth of the
 tokens predicted. The paper trains the base size like BERT and gives no more; it has the same recipe
 here, at BERT's batch.
 """
 
+from collections.abc import Iterable
 from functools import partial
 
+from tokenizers import Tokenizer
+
 from train.data import train_tokenizer
-from train.data.batches import permutation_rows
-from train.objectives.permutation import Permuted
+from train.data.batches.permutation_rows import PermutationRows
+from train.objectives.permutation import Permutation
 from train.optimization import optimizers, schedules
 from train.optimization.weight_decay import BIASES_AND_NORMS
-from train.recipes.recipe import Recipe, Task
+from train.recipes.recipe import Recipe
 from zoo.models import xlnet
 
 
-def task(tokenizer, config, length) -> Task:
+class XLNetRecipe(Recipe):
     """Half of a row joins the memory of the next; at 512, memory 384 and 85 predictions."""
-    cls, sep = map(tokenizer.token_to_id, ("<cls>", "<sep>"))
-    drawn = {"reuse": length // 2, "cls": cls, "sep": sep}
-    return Task(
-        Permuted(
-            sep=sep,
-            cls=cls,
-            num_predictions=length // 6,
-            reuse=length // 2,
-            memory=length * 3 // 4,
-            perm_size=length // 2,
-        ),
-        partial(permutation_rows.train, **drawn),
-        partial(permutation_rows.evaluate, **drawn),
-        words="token",
-        predicts_all=False,
-    )
+
+    def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
+        return train_tokenizer.unigram(texts, self.config.vocab_size)
+
+    def objective(self, tokenizer: Tokenizer) -> Permutation:
+        return Permutation(
+            sep=tokenizer.token_to_id("<sep>"),
+            cls=tokenizer.token_to_id("<cls>"),
+            num_predictions=self.length // 6,
+            reuse=self.length // 2,
+            memory=self.length * 3 // 4,
+            perm_size=self.length // 2,
+        )
+
+    def batches(self, tokenizer: Tokenizer) -> PermutationRows:
+        return PermutationRows(
+            length=self.length,
+            reuse=self.length // 2,
+            cls=tokenizer.token_to_id("<cls>"),
+            sep=tokenizer.token_to_id("<sep>"),
+        )
 
 
 def xlnet_tiny() -> Recipe:
@@ -65,14 +73,12 @@ def published(name: str, batch: int) -> Recipe:
     )
 
 
-def _recipe(name, **fields) -> Recipe:
-    return Recipe(
+def _recipe(name: str, **fields) -> XLNetRecipe:
+    return XLNetRecipe(
         name=name,
         architecture="xlnet",
         config=xlnet.SIZES[name],
-        make_tokenizer=train_tokenizer.unigram,
         end_of_document="<eod>",
-        task=task,
         optimizer=partial(optimizers.adamw_bert, eps=1e-6, decay=0.01, clip=1.0),
         undecayed=BIASES_AND_NORMS,
         **fields,

@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-TRAIN, HELD_OUT, LEVEL, RATE = "#3b6ea8", "#d1603d", "#8a8a8a", "#5b8c5a"
+TRAIN, HELD_OUT, BASELINE, RATE = "#3b6ea8", "#d1603d", "#8a8a8a", "#5b8c5a"
 
 
-def draw(events: Sequence[Mapping], levels: Mapping[str, float], path: str | os.PathLike):
-    """Draw the events of a log, with levels as dashed lines, into a PNG of 960 by 720 pixels.
+def draw(events: Sequence[Mapping], baselines: Mapping[str, float], path: str | os.PathLike):
+    """Draw the events of a log, with baselines as dashed lines, into a PNG of 960 by 720 pixels.
 
     Args:
-      events: the lines of a log.jsonl, whose losses are in nats a token.
-      levels: losses to compare with, by name.
+      events: the lines of a log.jsonl, whose losses are in nats per token.
+      baselines: losses to compare with, by name.
       path: where the picture goes.
     """
     # Here, not above: it takes a second, which every start of a program would pay.
@@ -38,19 +38,19 @@ def draw(events: Sequence[Mapping], levels: Mapping[str, float], path: str | os.
     step, loss = _columns(events, "held_out", "loss")
     label = f"held out, {loss[-1]:.2f} at the end" if len(loss) else "held out"
     loss_axes.plot(step, loss, color=HELD_OUT, linewidth=1.5, marker="o", markersize=4, label=label)
-    for name, level in levels.items():
-        loss_axes.axhline(level, color=LEVEL, linewidth=1, linestyle="--")
+    for name, value in baselines.items():
+        loss_axes.axhline(value, color=BASELINE, linewidth=1, linestyle="--")
         loss_axes.annotate(
-            f"{name}  {level:.2f}",
-            xy=(1, level),
+            f"{name}  {value:.2f}",
+            xy=(1, value),
             xycoords=("axes fraction", "data"),
             xytext=(0, 4),
             textcoords="offset points",
-            color=LEVEL,
+            color=BASELINE,
             fontsize=9,
             ha="right",
         )
-    loss_axes.set_ylabel("loss (nats a token)")
+    loss_axes.set_ylabel("loss (nats per token)")
     loss_axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     rate_axes.set_ylabel("learning rate")
     rate_axes.set_ylim(bottom=0)

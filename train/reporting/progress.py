@@ -1,7 +1,7 @@
 """What a run shows and leaves behind: a bar, log.jsonl, TensorBoard events, the curves.
 
 A line of the log is a JSON object, {"kind": "train" or "held_out", "step": 20, "loss": 5.1, ...},
-where step counts the updates made. It is written as it happens. A resumed run first strikes out
+where step counts the steps made. It is written as it happens. A resumed run first strikes out
 what it will do again, so the finished log is that of an uninterrupted run, except for `TIMES`.
 """
 
@@ -32,12 +32,12 @@ class Report:
 
     Args:
       folder: the run's; log.jsonl, events/ and curves.png go there.
-      total_steps: updates the run has in all.
-      tokens_per_step: tokens of one update, over all devices.
-      flops_per_step: FLOP of one update, over all devices, or None if unknown.
-      first_step: updates made before this start: 0, or the step resumed from. The log keeps what it
+      total_steps: steps the run has in all.
+      tokens_per_step: tokens of one step, over all devices.
+      flops_per_step: FLOP of one step, over all devices, or None if unknown.
+      first_step: steps made before this start: 0, or the step resumed from. The log keeps what it
         says of that step and of those before, so a step is best evaluated before it is saved.
-      levels: losses to compare with, by name, such as {"uniform, ln V": 9.01, "unigram": 6.2}.
+      baselines: losses to compare with, by name, such as {"uniform, ln V": 9.01, "unigram": 6.2}.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class Report:
         tokens_per_step: int,
         flops_per_step: float | None = None,
         first_step: int = 0,
-        levels: Mapping[str, float] | None = None,
+        baselines: Mapping[str, float] | None = None,
     ):
         self.folder = Path(folder)
         self.total_steps = total_steps
         self.tokens_per_step = tokens_per_step
         self.first_step = first_step
-        self.levels = dict(levels or {})
+        self.baselines = dict(baselines or {})
         self.folder.mkdir(parents=True, exist_ok=True)
         peak = accelerators.peak(jax.devices())
         self._share_per_step = flops_per_step / peak if flops_per_step and peak else None
@@ -87,14 +87,14 @@ class Report:
         self._progress.stop()
         self._events.close()
         self._log.close()
-        curves.draw(read_log(self.folder), self.levels, self.folder / "curves.png")
+        curves.draw(read_log(self.folder), self.baselines, self.folder / "curves.png")
 
     def line(self, text: str):
         """Print a line, above the bar if there is one."""
         self._console.print(text, markup=False, emoji=False, soft_wrap=True)
 
     def step(self, step: int, metrics: Mapping[str, float]):
-        """Report training at `step`: "loss" in nats a token, "rate", and any other metrics."""
+        """Report training at `step`: "loss" in nats per token, "rate", and any other metrics."""
         speeds = self._speeds(step)
         self._record("train", step, {**metrics, **speeds})
         status = _status({**metrics, **speeds}, self._seconds_left(step))
@@ -106,7 +106,7 @@ class Report:
             self.line(f"step {step:,} of {self.total_steps:,}  {status}")
 
     def evaluation(self, step: int, metrics: Mapping[str, float]):
-        """Report the held-out figures at `step`; the time they took counts in no speed."""
+        """Report the held-out metrics at `step`; the time they took counts in no speed."""
         self._record("held_out", step, metrics)
         os.fsync(self._log.fileno())  # the step may be saved now, and then the log must have it
         shown = "  ".join(
@@ -117,7 +117,7 @@ class Report:
             self._last = step, time.monotonic()
 
     def _speeds(self, step):
-        """Tokens a second and share of the peak since the last report; before it, XLA compiled."""
+        """Return tokens per second and share of the peak, unless XLA has compiled since."""
         now = time.monotonic()
         since, self._last = self._last, (step, now)
         if since is None:

@@ -13,7 +13,7 @@ import numpy as np
 from zoo.inference import decoding
 from zoo.inference.decoding import State
 from zoo.inference.length_buckets import bucket
-from zoo.inference.prompts import UNLIMITED, check_beams, pad
+from zoo.inference.prompts import UNLIMITED, pad
 
 
 class Hypotheses(NamedTuple):
@@ -39,7 +39,6 @@ def beam_search(
     That many suffice if `early`, or if the likeliest open text would score no better by ending now,
     which with a penalty above 0 is a guess. Raises ValueError as `generate` does.
     """
-    check_beams(model, beams)
     if not 1 <= best <= beams:
         raise ValueError(f"best is {best}, but must be from 1 to the width of the beam, {beams}")
     tokens_BL, documents_BL = pad(model, prompts, length)

@@ -22,7 +22,7 @@ from zoo.inference import decoding
 from zoo.inference.beam_search import beam_search
 from zoo.inference.decoding import State
 from zoo.inference.length_buckets import bucket
-from zoo.inference.prompts import ENDS, UNLIMITED, end_token, pad
+from zoo.inference.prompts import ENDS, UNLIMITED, check_beams, end_token, pad
 
 NEVER = -1e30
 
@@ -124,6 +124,7 @@ def text(model, params, tokenizer, prompt: str, *, ends=ENDS, beams: int = 0, **
     if not ids:
         raise ValueError("the prompt is empty, and the tokenizer has no token to begin a text with")
     if beams:
+        check_beams(model, beams)
         (((new, _),),) = beam_search(model, params, [ids], end=end, beams=beams, **settings)
     else:
         (new,) = generate(model, params, [ids], end=end, **settings)

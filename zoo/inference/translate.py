@@ -121,11 +121,11 @@ def side(name: str) -> str:
 
 
 def _sown(tree, path=()):
-    """The weights that were sown, each with the path of its part: [H, T, M]."""
+    """The weights of attention that were sown, each with the path of its part: [H, T, M]."""
     for name in sorted(tree, key=_by_number):
         if isinstance(tree[name], dict):
             yield from _sown(tree[name], (*path, name))
-        else:
+        elif name == "attention":  # blocks sow their hidden states too
             (weights,) = tree[name]  # [1, H, T, M], of a recurrent decoder [1, 1, T, 1, M]
             _, H, *_, M = weights.shape
             part = "/".join(name for name in path if name not in ("intermediates", "trunk", "mix"))

@@ -1,60 +1,137 @@
-"""Attention and the blocks around it: masks, scores, the mix, post-norm and pre-norm.
+"""Attention: the structured mask, the weighted sum, and multi-head attention.
 
-Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, and what GPT-2 made of its blocks.
-
-B batch  L length  M memory  D width  H heads  K head width
+Vaswani et al. 2017, https://arxiv.org/abs/1706.03762. Attention is a score, how well a query fits a
+key, and a weighted sum of values. Papers differ in the score and share the weighted sum.
 """
 
-from collections.abc import Callable
+from functools import reduce
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax import struct
 
 from zoo.layers.dropout import Dropout
 from zoo.layers.linear import Heads, Merge, product
 
-# Masks and positions. True means "may look". `documents` numbers the document of each token from 1;
-# 0 is padding.
+KeysValues = tuple[jax.Array, jax.Array]  # k_BHMK and v_BHMK
+
+# Masks and positions
 
 
-def causal(length: int):
-    """No position sees a later one: mask_11LM."""
-    return jnp.tri(length, dtype=bool)[None, None]
+@struct.dataclass
+class Mask:
+    """Which keys each query attends to, as rules instead of an array.
+
+    A fused kernel must see that a mask is causal and where documents end, and cannot infer that
+    from an array. Document ids count from 1; 0 is padding. A query attends to the keys that every
+    rule allows.
+
+    Attributes:
+        query_document_ids_BL: A query attends to keys of its own document only; None: of any.
+            Needs the document ids of the keys.
+        key_document_ids_BM: Nobody attends to padding; None: there is none.
+        query_offset: The position of the first query among the keys.
+        direction: "causal": a query attends to keys up to its own position only.
+        window: A query attends to no key before the last `window` up to its own position, which
+            is one of them; None: to all.
+    """
+
+    query_document_ids_BL: jax.Array | None = None
+    key_document_ids_BM: jax.Array | None = None
+    query_offset: int | jax.Array = 0
+    direction: Literal["bidirectional", "causal"] = struct.field(
+        pytree_node=False, default="bidirectional"
+    )
+    window: int | None = struct.field(pytree_node=False, default=None)
+
+    @classmethod
+    def bidirectional(cls, document_ids_BL: jax.Array | None = None) -> "Mask":
+        """Every token attends to its own document, an encoder's self-attention."""
+        return cls(document_ids_BL, document_ids_BL)
+
+    @classmethod
+    def causal(cls, document_ids_BL: jax.Array | None = None, window: int | None = None) -> "Mask":
+        """Every token attends to its own document up to itself, a decoder's self-attention."""
+        return cls(document_ids_BL, document_ids_BL, direction="causal", window=window)
+
+    @classmethod
+    def cached(cls, length: int | jax.Array, document_ids_BM: jax.Array | None = None) -> "Mask":
+        """Causal self-attention of new tokens behind the first `length` places of a cache.
+
+        The keys are those of the whole cache, of which all real ones are of one document.
+        """
+        return cls(None, document_ids_BM, length, direction="causal")
+
+    @classmethod
+    def source(cls, document_ids_BM: jax.Array | None = None) -> "Mask":
+        """Every token attends to every real token of a source, a decoder's cross-attention."""
+        return cls(None, document_ids_BM)
+
+    def dense(self, num_queries: int, num_keys: int) -> jax.Array | None:
+        """Return the mask as an array, for attention that has no other use for it.
+
+        Returns:
+            True where a query attends to a key; broadcasts to [B, H, L, M]. None if nothing is
+            masked.
+        """
+        rules = []
+        query_L1 = self.query_offset + jnp.arange(num_queries)[:, None]
+        key_M = jnp.arange(num_keys)
+        if self.direction == "causal":
+            rules.append((key_M <= query_L1)[None, None])
+        if self.window is not None:
+            rules.append((query_L1 - key_M < self.window)[None, None])
+        if self.key_document_ids_BM is not None:
+            rules.append((self.key_document_ids_BM > 0)[:, None, None])
+            if self.query_document_ids_BL is not None:
+                query_BL1 = self.query_document_ids_BL[:, :, None]
+                rules.append((query_BL1 == self.key_document_ids_BM[:, None])[:, None])
+        return reduce(jnp.logical_and, rules) if rules else None
 
 
-def same_document(documents_BL):
-    """A token sees the real tokens of its own document: mask_B1LM."""
-    same_BLM = documents_BL[:, :, None] == documents_BL[:, None, :]
-    return (same_BLM & (documents_BL > 0)[:, None, :])[:, None]
+def positions(document_ids_BL: jax.Array) -> jax.Array:
+    """Return the position of each token in its own document, from 0: int32 [B, L].
+
+    Padding is not counted.
+    """
+    L = document_ids_BL.shape[1]
+    return positions_among_keys(Mask.causal(document_ids_BL), L, L)
 
 
-def positions(documents_BL):
-    """The place of each token in its own document, from 0, padding not counted: int32 [B, L]."""
-    before_B1LM = same_document(documents_BL) & causal(documents_BL.shape[1])
-    return jnp.maximum(before_B1LM[:, 0].sum(-1, dtype=jnp.int32) - 1, 0)
+def positions_among_keys(mask: Mask, num_queries: int, num_keys: int) -> jax.Array:
+    """Return the position of each query among the keys it attends to, from 0: int32 [B, L].
+
+    The mask must be causal, so that the query itself is the last of them.
+    """
+    allowed = mask.dense(num_queries, num_keys)
+    if allowed is None:
+        raise ValueError("positions need a causal mask, got one that masks nothing")
+    return jnp.maximum(allowed[:, 0].sum(-1, dtype=jnp.int32) - 1, 0)
 
 
-# Attention is a score (how well does a query fit a key) and a mix (mask, softmax, weighted sum).
-# Papers differ in the score and share the mix.
+# Scores and the weighted sum
 
 
-def scaled_dot(q_BHLK, k_BHMK):
-    """Query times key over the root of the head width (Vaswani et al. 2017, equation 1)."""
-    return product("BHLK,BHMK->BHLM", q_BHLK * q_BHLK.shape[-1] ** -0.5, k_BHMK)
-
-
-class Mix(nn.Module):
+class WeightedSum(nn.Module):
     """Mask, softmax in float32, dropout, weighted sum: score_BHLM, v_BHMK -> x_BHLK.
 
-    The weights are sown as "attention" for whoever collects "intermediates". A row that may look
-    nowhere looks everywhere, evenly: finite, and of no use to anyone.
+    The weights are sown as "attention" for whoever collects "intermediates". A fully masked row
+    attends uniformly, so the output stays finite; it should be ignored.
     """
 
     dropout: float
 
     @nn.compact
-    def __call__(self, score_BHLM, v_BHMK, mask, *, train: bool = False):
+    def __call__(
+        self,
+        score_BHLM: jax.Array,
+        v_BHMK: jax.Array,
+        mask: jax.Array | None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         if mask is not None:
             score_BHLM = jnp.where(mask, score_BHLM, -1e30)
         weight_BHLM = jax.nn.softmax(score_BHLM)
@@ -63,31 +140,75 @@ class Mix(nn.Module):
         return product("BHLM,BHMK->BHLK", weight_BHLM, v_BHMK)
 
 
+def attend(
+    weighted_sum: WeightedSum,
+    q_BHLK: jax.Array,
+    keys_values: KeysValues,
+    mask: Mask,
+    *,
+    scale: float,
+    bias_HLM: jax.Array | None = None,
+    train: bool = False,
+) -> jax.Array:
+    """Return dot-product attention: x_BHLK (Vaswani et al. 2017, equation 1).
+
+    All dot-product attention passes through here, so this is where a fused kernel may be chosen
+    later, by platform, shapes and mask. `weighted_sum` has no parameters; it holds the rate of
+    dropout, and its place in the model names the weights that it sows.
+
+    Args:
+        weighted_sum: What turns the scores into weights and the weights into a sum of values.
+        q_BHLK: The queries.
+        keys_values: k_BHMK and v_BHMK.
+        mask: Which keys each query attends to.
+        scale: Factor of the queries, usually the inverse root of the head width.
+        bias_HLM: Added to the scores, which T5 has for the distance of query and key.
+        train: Whether to drop weights out.
+    """
+    k_BHMK, v_BHMK = keys_values
+    score_BHLM = product("BHLK,BHMK->BHLM", q_BHLK * scale, k_BHMK)
+    if bias_HLM is not None:
+        score_BHLM = score_BHLM + bias_HLM
+    allowed = mask.dense(q_BHLK.shape[2], k_BHMK.shape[2])
+    return weighted_sum(score_BHLM, v_BHMK, allowed, train=train)
+
+
+def append(cached: KeysValues, new: KeysValues, position: int | jax.Array) -> KeysValues:
+    """Return cached keys and values with new ones written in from `position` on."""
+    write = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, position, 2)
+    return jax.tree.map(write, cached, new)
+
+
 class Attention(nn.Module):
-    """Multi-head attention (Vaswani et al. 2017, section 3.2): x looks at the memory it may see."""
+    """Multi-head attention (Vaswani et al. 2017, section 3.2): x attends to a memory, or to x."""
 
     num_heads: int
     head_width: int
     width: int
     dropout: float
-    kernel_init: Callable
-    output_init: Callable
+    kernel_init: nn.initializers.Initializer
+    output_init: nn.initializers.Initializer
 
     def setup(self):
         self.query = Heads(self.num_heads, self.head_width, self.kernel_init)
         self.key = Heads(self.num_heads, self.head_width, self.kernel_init)
         self.value = Heads(self.num_heads, self.head_width, self.kernel_init)
-        self.mix = Mix(self.dropout)
+        self.mix = WeightedSum(self.dropout)
         self.output = Merge(self.width, self.output_init)
 
-    def remember(self, memory_BMD):
-        """What there is to look at: k_BHMK, v_BHMK."""
+    def project_keys_values(self, memory_BMD: jax.Array) -> KeysValues:
+        """Return the keys and values of a memory: k_BHMK, v_BHMK."""
         return self.key(memory_BMD), self.value(memory_BMD)
 
-    def look(self, x_BLD, k_BHMK, v_BHMK, mask, *, train: bool = False):
-        """What x finds there: x_BLD. The mask broadcasts to [B, H, L, M]."""
-        score_BHLM = scaled_dot(self.query(x_BLD), k_BHMK)
-        return self.output(self.mix(score_BHLM, v_BHMK, mask, train=train))
+    def attend(
+        self, x_BLD: jax.Array, keys_values: KeysValues, mask: Mask, *, train: bool = False
+    ) -> jax.Array:
+        """Return what x finds among keys and values: x_BLD."""
+        scale = self.head_width**-0.5
+        x_BHLK = attend(self.mix, self.query(x_BLD), keys_values, mask, scale=scale, train=train)
+        return self.output(x_BHLK)
 
-    def __call__(self, x_BLD, memory_BMD, mask, *, train: bool = False):
-        return self.look(x_BLD, *self.remember(memory_BMD), mask, train=train)
+    def __call__(
+        self, x_BLD: jax.Array, memory_BMD: jax.Array, mask: Mask, *, train: bool = False
+    ) -> jax.Array:
+        return self.attend(x_BLD, self.project_keys_values(memory_BMD), mask, train=train)

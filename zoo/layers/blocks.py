@@ -1,14 +1,77 @@
-"""Transformer blocks: post-norm (Vaswani et al. 2017; BERT) and pre-norm (GPT-2)."""
+"""Transformer blocks, post-norm and pre-norm, and the functions that run a trunk's blocks."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
+import chex
 import jax
 from flax import linen as nn
 
-from zoo.layers.attention import Attention
+from zoo.layers.attention import Attention, KeysValues, Mask, append
 from zoo.layers.dropout import Dropout
-from zoo.layers.feed_forward import FeedForward
+from zoo.layers.feed_forward import Activation, FeedForward
 from zoo.layers.norm import Norm
+
+# Running blocks
+
+
+def run_blocks(
+    trunk: nn.Module,
+    blocks: Sequence[nn.Module],
+    x: chex.ArrayTree,
+    *inputs: chex.ArrayTree,
+    per_block: Sequence[chex.ArrayTree] | None = None,
+    name: str = "hidden_states",
+    train: bool = False,
+) -> tuple[chex.ArrayTree, ...]:
+    """Return the hidden states of a trunk's blocks, each run on the output of the one before.
+
+    Every trunk runs its blocks through here or through `extend_blocks`, so this is where scanning
+    and rematerialisation will be decided, by depth and platform. Today it is a loop.
+
+    Args:
+        trunk: The module that has the blocks. The hidden states are sown into its "intermediates"
+            for whoever collects them, at no cost otherwise.
+        blocks: Called as block(x, *inputs, train=train); one may occur several times.
+        x: The input of the first block, one array or a tree of them.
+        inputs: Further inputs, the same for every block.
+        per_block: An input of each block's own, given between x and the others.
+        name: What the hidden states are sown as, where a trunk has several stacks of blocks.
+        train: Handed on to the blocks.
+
+    Returns:
+        x itself, then the output of each block; the last is the output of the stack.
+    """
+    hidden_states = [x]
+    for number, block in enumerate(blocks):
+        own = () if per_block is None else (per_block[number],)
+        hidden_states.append(block(hidden_states[-1], *own, *inputs, train=train))
+    for state in hidden_states:
+        trunk.sow("intermediates", name, state)
+    return tuple(hidden_states)
+
+
+def extend_blocks(
+    blocks: Sequence[nn.Module],
+    x: chex.ArrayTree,
+    caches: Sequence[chex.ArrayTree],
+    *inputs: chex.ArrayTree,
+    per_block: Sequence[chex.ArrayTree] | None = None,
+) -> tuple[chex.ArrayTree, tuple[chex.ArrayTree, ...]]:
+    """Return the output of blocks for tokens behind their caches, and the new caches.
+
+    The sister of `run_blocks` for decoding: calls block.extend(x, cache, *inputs), which returns
+    x and the cache with the new tokens in it. `per_block` is an input of each block's own, given
+    between the cache and the others.
+    """
+    after = []
+    for number, (block, cache) in enumerate(zip(blocks, caches, strict=True)):
+        own = () if per_block is None else (per_block[number],)
+        x, cache = block.extend(x, cache, *own, *inputs)
+        after.append(cache)
+    return x, tuple(after)
+
+
+# Blocks
 
 
 class PostNormBlock(nn.Module):
@@ -19,9 +82,9 @@ class PostNormBlock(nn.Module):
     width: int
     mlp_width: int
     dropout: float
-    activation: Callable
+    activation: Activation
     epsilon: float
-    kernel_init: Callable
+    kernel_init: nn.initializers.Initializer
 
     def setup(self):
         self.attention = Attention(
@@ -40,7 +103,7 @@ class PostNormBlock(nn.Module):
         self.mlp_dropout = Dropout(self.dropout)
         self.mlp_norm = Norm(self.epsilon)
 
-    def __call__(self, x_BLD, mask, *, train: bool = False):
+    def __call__(self, x_BLD: jax.Array, mask: Mask, *, train: bool = False) -> jax.Array:
         attended_BLD = self.attention(x_BLD, x_BLD, mask, train=train)
         x_BLD = self.attention_norm(x_BLD + self.attention_dropout(attended_BLD, train=train))
         return self.mlp_norm(x_BLD + self.mlp_dropout(self.mlp(x_BLD), train=train))
@@ -49,7 +112,7 @@ class PostNormBlock(nn.Module):
 class PreNormBlock(nn.Module):
     """Normalise, attend, add; normalise, feed forward, add (GPT-2).
 
-    `output_init` draws the two maps that write into the residual stream.
+    `output_init` draws the two layers that write into the residual stream.
     """
 
     num_heads: int
@@ -57,10 +120,10 @@ class PreNormBlock(nn.Module):
     width: int
     mlp_width: int
     dropout: float
-    activation: Callable
+    activation: Activation
     epsilon: float
-    kernel_init: Callable
-    output_init: Callable
+    kernel_init: nn.initializers.Initializer
+    output_init: nn.initializers.Initializer
 
     def setup(self):
         self.attention_norm = Norm(self.epsilon)
@@ -79,19 +142,20 @@ class PreNormBlock(nn.Module):
         )
         self.mlp_dropout = Dropout(self.dropout)
 
-    def __call__(self, x_BLD, mask, *, train: bool = False):
+    def __call__(self, x_BLD: jax.Array, mask: Mask, *, train: bool = False) -> jax.Array:
         normed_BLD = self.attention_norm(x_BLD)
         attended_BLD = self.attention(normed_BLD, normed_BLD, mask, train=train)
         return self._feed_forward(x_BLD, attended_BLD, train=train)
 
-    def extend(self, x_BLD, k_BHMK, v_BHMK, at, mask):
-        """The same for tokens behind a memory: x_BLD, and the memory with them from `at` on."""
+    def extend(
+        self, x_BLD: jax.Array, cached: KeysValues, mask: Mask
+    ) -> tuple[jax.Array, KeysValues]:
+        """Return x_BLD for tokens behind a cache, and the cache with them at the mask's offset."""
         normed_BLD = self.attention_norm(x_BLD)
-        k_BHLK, v_BHLK = self.attention.remember(normed_BLD)
-        k_BHMK = jax.lax.dynamic_update_slice_in_dim(k_BHMK, k_BHLK, at, 2)
-        v_BHMK = jax.lax.dynamic_update_slice_in_dim(v_BHMK, v_BHLK, at, 2)
-        attended_BLD = self.attention.look(normed_BLD, k_BHMK, v_BHMK, mask)
-        return self._feed_forward(x_BLD, attended_BLD, train=False), k_BHMK, v_BHMK
+        new = self.attention.project_keys_values(normed_BLD)
+        cached = append(cached, new, mask.query_offset)
+        attended_BLD = self.attention.attend(normed_BLD, cached, mask)
+        return self._feed_forward(x_BLD, attended_BLD, train=False), cached
 
     def _feed_forward(self, x_BLD, attended_BLD, *, train: bool):
         x_BLD = x_BLD + self.attention_dropout(attended_BLD, train=train)

@@ -7,14 +7,16 @@ from flax import linen as nn
 
 from zoo.layers.linear import Dense
 
+Activation = Callable[[jax.Array], jax.Array]  # elementwise
 
-def gelu(x):
-    """The Gaussian error linear unit with its exact error function (Hendrycks and Gimpel 2016)."""
+
+def gelu(x: jax.Array) -> jax.Array:
+    """Return the Gaussian error linear unit of x, exact (Hendrycks and Gimpel 2016)."""
     return x * (0.5 + 0.5 * jax.lax.erf(x * 0.5**0.5))
 
 
-def gelu_tanh(x):
-    """The tanh form of the same, which the GPTs were trained with: up to 5e-4 away."""
+def gelu_tanh(x: jax.Array) -> jax.Array:
+    """Return its tanh form, which the GPTs were trained with: up to 5e-4 away."""
     return nn.gelu(x, approximate=True)
 
 
@@ -29,17 +31,17 @@ ACTIVATIONS = {
 
 
 class FeedForward(nn.Module):
-    """Two maps with a bend between them: x_BLD -> x_BLD."""
+    """Two dense layers with an activation between them: x_BLD -> x_BLD."""
 
     mlp_width: int
     width: int
-    activation: Callable
-    kernel_init: Callable
-    output_init: Callable
+    activation: Activation
+    kernel_init: nn.initializers.Initializer
+    output_init: nn.initializers.Initializer
 
     def setup(self):
         self.up = Dense(self.mlp_width, self.kernel_init)
         self.down = Dense(self.width, self.output_init)
 
-    def __call__(self, x_BLD):
+    def __call__(self, x_BLD: jax.Array) -> jax.Array:
         return self.down(self.activation(self.up(x_BLD)))

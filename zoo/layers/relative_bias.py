@@ -1,25 +1,26 @@
-"""Attention by buckets of distance, and the blocks around it (Raffel et al. 2019, "T5").
+"""A bias of attention scores by buckets of distance (Raffel et al. 2019, "T5").
 
 https://arxiv.org/abs/1910.10683, section 2.1. Near distances have a bucket each, far ones share
-one, and every bucket adds a number of its own to the scores of each head. Nothing has a bias, and
-norms only scale.
+one, and every bucket adds a number of its own to the scores of each head. A distance is the
+position of the key less that of the query.
 
-B batch  L length  M memory  T target length  D width  H heads  K head width  R buckets
+R buckets
 """
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
 from zoo.layers.embedding import lookup
 
-# A distance is the position of the key less that of the query.
+Bucket = Callable[[jax.Array, int, int], jax.Array]  # of a distance, as `either_side`
 
 
-def bucket(distance, num_buckets: int, max_distance: int):
-    """The bucket of a distance from 0 on: the first half hold one each, the others ever more.
+def bucket(distance: jax.Array, num_buckets: int, max_distance: int) -> jax.Array:
+    """Return the bucket of a distance from 0 on: the first half hold one each, the others more.
 
     All from `max_distance` on are in the last. The logarithms are NumPy's, because powers of two
     begin a bucket and those of an accelerator may miss it.
@@ -31,31 +32,31 @@ def bucket(distance, num_buckets: int, max_distance: int):
     return jnp.asarray(np.where(near < exact, near, wide))[jnp.minimum(distance, max_distance)]
 
 
-def either_side(distance, num_buckets: int, max_distance: int):
-    """Half of the buckets are for keys up to the query, half for those behind it: an encoder's."""
+def either_side(distance: jax.Array, num_buckets: int, max_distance: int) -> jax.Array:
+    """Return an encoder's bucket: half are for keys up to the query, half for later ones."""
     half = num_buckets // 2
     return bucket(jnp.abs(distance), half, max_distance) + jnp.where(distance > 0, half, 0)
 
 
-def the_past(distance, num_buckets: int, max_distance: int):
-    """All buckets are for keys up to the query: a decoder's."""
+def the_past(distance: jax.Array, num_buckets: int, max_distance: int) -> jax.Array:
+    """Return a decoder's bucket: all are for keys up to the query."""
     return bucket(jnp.maximum(-distance, 0), num_buckets, max_distance)
 
 
 class DistanceBias(nn.Module):
     """What distance adds to the scores: positions of queries and keys -> bias_HLM.
 
-    `side` finds the bucket of a distance.
+    `side` returns the bucket of a distance.
     """
 
     num_heads: int
     num_buckets: int
     max_distance: int
-    table_init: Callable
-    side: Callable
+    table_init: nn.initializers.Initializer
+    side: Bucket
 
     @nn.compact
-    def __call__(self, queries_L, keys_M):
+    def __call__(self, queries_L: jax.Array, keys_M: jax.Array) -> jax.Array:
         table_RH = self.param("table", self.table_init, (self.num_buckets, self.num_heads))
         distance_LM = keys_M - queries_L[:, None]
         bucket_LM = self.side(distance_LM, self.num_buckets, self.max_distance)

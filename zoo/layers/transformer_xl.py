@@ -1,30 +1,31 @@
-"""Attention by distance, behind a memory (Dai et al. 2019, "Transformer-XL"), as XLNet has it.
+"""Relative attention with a memory (Dai et al. 2019, "Transformer-XL"), as XLNet has it.
 
 https://arxiv.org/abs/1901.02860, sections 3.2 and 3.3. XLNet adds a score for whether two tokens
-are of one segment, and rows that may stand anywhere, for its query stream.
+are of one segment, and a query stream, whose rows may stand anywhere. Its permutation masks are
+arrays by nature, so they stay here.
 
-B batch  L length  M memory and length  D width  H heads  K head width  R distances  P predictions
+R distances, from that of the last query and the first key down
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.layers.attention import Mix
+from zoo.layers.attention import WeightedSum
 from zoo.layers.dropout import Dropout
-from zoo.layers.feed_forward import gelu
+from zoo.layers.feed_forward import Activation
 from zoo.layers.linear import Dense, Kernel, into_heads, out_of_heads, product
 from zoo.layers.norm import Norm
 
+# The memory
+
 
 class Memory(NamedTuple):
-    """What stands before the tokens: the input of each layer there, [B, M, D], and its
-    documents_BM.
+    """The input of each layer at the tokens before these, [B, M, D], and their document ids.
 
-    A token sees the memory of its own document; 0 marks room that holds nothing.
+    A token attends to the memory of its own document; 0 marks a place that holds nothing.
     """
 
     inputs: tuple[jax.Array, ...]
@@ -32,10 +33,9 @@ class Memory(NamedTuple):
 
 
 def lengthen(memory: Memory, read: Memory, reuse: int, length: int) -> Memory:
-    """The memory of the next call: the first `reuse` positions just read join it, the last `length`
-    stay.
+    """Return the memory of the next call; no gradient passes through it (section 2.5).
 
-    No gradient passes through it (section 2.5).
+    The first `reuse` positions just read join the old ones, and the last `length` of all stay.
     """
 
     def join(old, new):
@@ -45,10 +45,13 @@ def lengthen(memory: Memory, read: Memory, reuse: int, length: int) -> Memory:
     return jax.tree.map(join, memory, read)
 
 
-class View(NamedTuple):
-    """What the rows of a stream may see, what of it is of another segment, and where they stand.
+# Masks and distances
 
-    No `at_BL` means that the first row stands at 0, the next at 1, and so on.
+
+class View(NamedTuple):
+    """What the rows of a stream attend to, what of it is of another segment, and their positions.
+
+    Without `at_BL` the first row stands at 0, the next at 1, and so on.
     """
 
     mask_B1LM: jax.Array
@@ -56,20 +59,28 @@ class View(NamedTuple):
     at_BL: jax.Array | None
 
 
-def views(segments_BL, documents_BL, blocked_BLL, at_BP, remembered):
-    """What the content stream and the query stream may see.
+def views(
+    segments_BL: jax.Array | None,
+    document_ids_BL: jax.Array,
+    blocked_BLL: jax.Array | None,
+    at_BP: jax.Array | None,
+    memory_document_ids: jax.Array,
+) -> tuple[View, View | None]:
+    """Return the views of the content stream and of the query stream.
 
-    `remembered` holds the documents of the memory, which is of segment 0; M is memory and length.
+    M counts memory and tokens; the memory is of segment 0. Without `at_BP` there is no query
+    stream; with it, a row does not see the columns where `blocked_BLL` is True, but in the content
+    stream a token sees itself all the same.
     """
-    L, behind = documents_BL.shape[1], remembered.shape[1]
-    documents_BM = jnp.concatenate([remembered, documents_BL], 1)
-    see_BLM = documents_BL[:, :, None] == documents_BM[:, None]
-    see_BLM &= (documents_BM > 0)[:, None]
+    L, behind = document_ids_BL.shape[1], memory_document_ids.shape[1]
+    document_ids_BM = jnp.concatenate([memory_document_ids, document_ids_BL], 1)
+    see_BLM = document_ids_BL[:, :, None] == document_ids_BM[:, None]
+    see_BLM &= (document_ids_BM > 0)[:, None]
     other_B1LM = None
     if segments_BL is not None:
         segments_BM = jnp.pad(segments_BL, ((0, 0), (behind, 0)))
         other_B1LM = (segments_BL[:, :, None] != segments_BM[:, None])[:, None]
-    if at_BP is None:
+    if at_BP is None or blocked_BLL is None:
         return View(see_BLM[:, None], other_B1LM, None), None
     see_BLM &= ~jnp.pad(blocked_BLL, ((0, 0), (0, 0), (behind, 0)))
     pick = lambda rows: jnp.take_along_axis(rows, at_BP[:, None, :, None], 2)
@@ -79,16 +90,19 @@ def views(segments_BL, documents_BL, blocked_BLL, at_BP, remembered):
     return View((see_BLM | itself_LM)[:, None], other_B1LM, None), query
 
 
-def distances(L: int, M: int, width: int):
-    """Sines, then cosines, of how far a key lies behind a query, from M down to 1 - L."""
+def distances(L: int, M: int, width: int) -> jax.Array:
+    """Return the sinusoidal encoding of distances from M down to 1 - L, sines first: [R, width].
+
+    A distance is how far a key lies behind a query.
+    """
     distance_R = jnp.arange(M, -L, -1, dtype=jnp.float32)
-    rate = 10000.0 ** -(jnp.arange(0, width, 2, dtype=jnp.float32) / width)
-    angle = distance_R[:, None] * rate
+    frequency = 10000.0 ** -(jnp.arange(0, width, 2, dtype=jnp.float32) / width)
+    angle = distance_R[:, None] * frequency
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
 
 
-def by_key(score_BHLR, at_BL, M: int):
-    """Turns a score for every distance into one for every key: score_BHLM.
+def by_key(score_BHLR: jax.Array, at_BL: jax.Array | None, M: int) -> jax.Array:
+    """Turn a score for every distance into one for every key: score_BHLM.
 
     The row at position i finds its first key at column R - M - i and the others behind it.
     """
@@ -100,6 +114,9 @@ def by_key(score_BHLR, at_BL, M: int):
     return jax.vmap(jax.vmap(window, (1, 0), 1))(score_BHLR, at_BL)
 
 
+# Layers
+
+
 class RelativeAttention(nn.Module):
     """Attention by content, distance and segment (section 2.4; Dai et al. 2019, section 3.3)."""
 
@@ -107,7 +124,7 @@ class RelativeAttention(nn.Module):
     head_width: int
     width: int
     dropout: float
-    kernel_init: Callable
+    kernel_init: nn.initializers.Initializer
 
     def setup(self):
         D, H, K = self.width, self.num_heads, self.head_width
@@ -120,16 +137,26 @@ class RelativeAttention(nn.Module):
         self.position_bias = self.param("position_bias", self.kernel_init, (H, K))
         self.segment_bias = self.param("segment_bias", self.kernel_init, (H, K))
         self.segment_embedding = self.param("segment_embedding", self.kernel_init, (2, H, K))
-        self.mix = Mix(self.dropout)
+        self.mix = WeightedSum(self.dropout)
 
-    def remember(self, memory_BMD, table_RD):
-        """What both streams look at: k_BHMK, v_BHMK, and r_HRK of the distances."""
+    def project_keys_values(
+        self, memory_BMD: jax.Array, table_RD: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Return what both streams attend to: k_BHMK, v_BHMK, and r_HRK of the distances."""
         k_BHMK = into_heads(memory_BMD, self.key())
         v_BHMK = into_heads(memory_BMD, self.value())
         return k_BHMK, v_BHMK, into_heads(table_RD[None], self.position())[0]
 
-    def look(self, x_BLD, k_BHMK, v_BHMK, r_HRK, view: View, *, train: bool = False):
-        """What x finds there: x_BLD."""
+    def attend(
+        self,
+        x_BLD: jax.Array,
+        keys_values: tuple[jax.Array, jax.Array, jax.Array],
+        view: View,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
+        """Return what the rows of one stream find there: x_BLD."""
+        k_BHMK, v_BHMK, r_HRK = keys_values
         scale = self.head_width**-0.5
         q_BHLK = into_heads(x_BLD, self.query())
         biased = lambda bias_HK: (q_BHLK + bias_HK[:, None]) * scale
@@ -148,20 +175,28 @@ class RelativeAttention(nn.Module):
 
 
 class DroppingFeedForward(nn.Module):
-    """Two maps, and dropout behind the bend between them too: x_BLD -> x_BLD."""
+    """Two dense layers with an activation and dropout between them: x_BLD -> x_BLD."""
 
     mlp_width: int
     width: int
     dropout: float
-    kernel_init: Callable
+    activation: Activation
+    kernel_init: nn.initializers.Initializer
 
     def setup(self):
         self.up = Dense(self.mlp_width, self.kernel_init)
         self.inner_dropout = Dropout(self.dropout)
         self.down = Dense(self.width, self.kernel_init)
 
-    def __call__(self, x_BLD, *, train: bool = False):
-        return self.down(self.inner_dropout(gelu(self.up(x_BLD)), train=train))
+    def __call__(self, x_BLD: jax.Array, *, train: bool = False) -> jax.Array:
+        return self.down(self.inner_dropout(self.activation(self.up(x_BLD)), train=train))
+
+
+class Streams(NamedTuple):
+    """The hidden states of the content stream, and of the query stream where there is one."""
+
+    content_BLD: jax.Array
+    query_BPD: jax.Array | None
 
 
 class RelativeBlock(nn.Module):
@@ -172,8 +207,9 @@ class RelativeBlock(nn.Module):
     width: int
     mlp_width: int
     dropout: float
+    activation: Activation
     epsilon: float
-    kernel_init: Callable
+    kernel_init: nn.initializers.Initializer
 
     def setup(self):
         self.attention = RelativeAttention(
@@ -181,15 +217,32 @@ class RelativeBlock(nn.Module):
         )
         self.attention_dropout = Dropout(self.dropout)
         self.attention_norm = Norm(self.epsilon)
-        self.mlp = DroppingFeedForward(self.mlp_width, self.width, self.dropout, self.kernel_init)
+        self.mlp = DroppingFeedForward(
+            self.mlp_width, self.width, self.dropout, self.activation, self.kernel_init
+        )
         self.mlp_dropout = Dropout(self.dropout)
         self.mlp_norm = Norm(self.epsilon)
 
-    def remember(self, memory_BMD, table_RD):
-        """What both streams look at."""
-        return self.attention.remember(memory_BMD, table_RD)
+    def __call__(
+        self,
+        streams: Streams,
+        memory_BMD: jax.Array,
+        table_RD: jax.Array,
+        content: View,
+        query: View | None,
+        *,
+        train: bool = False,
+    ) -> Streams:
+        x_BLD, query_BPD = streams
+        keys_values = self.attention.project_keys_values(
+            jnp.concatenate([memory_BMD, x_BLD], 1), table_RD
+        )
+        x_BLD = self._stream(x_BLD, keys_values, content, train=train)
+        if query is not None:
+            query_BPD = self._stream(query_BPD, keys_values, query, train=train)
+        return Streams(x_BLD, query_BPD)
 
-    def __call__(self, x_BLD, remembered, view: View, *, train: bool = False):
-        attended_BLD = self.attention.look(x_BLD, *remembered, view, train=train)
+    def _stream(self, x_BLD, keys_values, view: View, *, train: bool):
+        attended_BLD = self.attention.attend(x_BLD, keys_values, view, train=train)
         x_BLD = self.attention_norm(x_BLD + self.attention_dropout(attended_BLD, train=train))
         return self.mlp_norm(x_BLD + self.mlp_dropout(self.mlp(x_BLD, train=train), train=train))

@@ -19,11 +19,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.layers import attention, heads, sharding
-from zoo.layers.blocks import PostNormBlock
+from zoo.layers import heads, sharding
+from zoo.layers.attention import Mask, positions
+from zoo.layers.blocks import PostNormBlock, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, Scores
-from zoo.layers.feed_forward import gelu_tanh
+from zoo.layers.feed_forward import ACTIVATIONS, Activation
 from zoo.layers.linear import Dense
 from zoo.layers.norm import Norm
 from zoo.models import bert
@@ -82,7 +83,6 @@ SIZES = {
     ),  # 223,158,450
 }
 
-EPSILON = 1e-12
 CLASS_DROPOUT = 0.1  # in every release, whatever the dropout of the trunk
 STD = 0.02  # before the tails beyond two of it are cut off
 
@@ -99,13 +99,15 @@ class MaskedHead(nn.Module):
 
     embed_width: int
     vocab_size: int
+    activation: Activation
+    epsilon: float
 
     @nn.compact
-    def __call__(self, x_BPD, table_VE):
+    def __call__(self, x_BPD: jax.Array, table_VE: jax.Array) -> Scores:
         init = nn.initializers.truncated_normal(STD)
-        x_BPE = gelu_tanh(Dense(self.embed_width, init, name="dense")(x_BPD))
+        x_BPE = self.activation(Dense(self.embed_width, init, name="dense")(x_BPD))
         bias_V = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
-        return Scores(Norm(EPSILON, name="norm")(x_BPE), table_VE, bias_V)
+        return Scores(Norm(self.epsilon, name="norm")(x_BPE), table_VE, bias_V)
 
 
 class Albert(nn.Module):
@@ -123,26 +125,35 @@ class Albert(nn.Module):
         self.token_embedding = Embedding(c.vocab_size, c.embed_width, init)
         self.position_embedding = Embedding(c.max_length, c.embed_width, init)
         self.segment_embedding = Embedding(c.num_segments, c.embed_width, init)
-        self.embedding_norm = Norm(EPSILON)
+        self.embedding_norm = Norm(c.epsilon)
         self.embedding_dropout = Dropout(c.dropout)
         self.project = Dense(c.width, init)
         sizes = c.num_heads, c.head_width, c.width, c.mlp_width, c.dropout
-        self.blocks = [PostNormBlock(*sizes, gelu_tanh, EPSILON, init) for _ in range(c.num_groups)]
+        self.blocks = [
+            PostNormBlock(*sizes, ACTIVATIONS[c.activation], c.epsilon, init)
+            for _ in range(c.num_groups)
+        ]
 
-    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         c = self.config
-        positions_BL, mask = jnp.arange(tokens_BL.shape[1])[None], None
+        positions_BL = jnp.arange(tokens_BL.shape[1])[None]
         if documents_BL is not None:
-            positions_BL = attention.positions(documents_BL)
-            mask = attention.same_document(documents_BL)
+            positions_BL = positions(documents_BL)
         if segments_BL is None:
             segments_BL = jnp.zeros_like(tokens_BL)
         x_BLE = self.token_embedding(tokens_BL) + self.segment_embedding(segments_BL)
         x_BLE = self.embedding_norm(x_BLE + self.position_embedding(positions_BL))
         x_BLD = self.project(self.embedding_dropout(x_BLE, train=train))
-        for i in range(c.num_layers):
-            x_BLD = self.blocks[i * c.num_groups // c.num_layers](x_BLD, mask, train=train)
-        return x_BLD
+        mask = Mask.bidirectional(documents_BL)
+        blocks = [self.blocks[i * c.num_groups // c.num_layers] for i in range(c.num_layers)]
+        return run_blocks(self, blocks, x_BLD, mask, train=train)[-1]
 
     read = __call__
 
@@ -158,7 +169,7 @@ class AlbertClassifier(heads.OnTrunk):
         self.pooler, self.dropout = bert.Pooler(self.config.width), Dropout(CLASS_DROPOUT)
         self.classes = Dense(len(self.config.labels), heads.INIT)
 
-    def head(self, x_BD, *, train: bool = False):
+    def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
         """The scores of the classes: logits_BC."""
         return self.classes(self.dropout(self.pooler(x_BD), train=train))
 
@@ -169,24 +180,44 @@ class AlbertLM(nn.Module):
     config: Config
 
     def setup(self):
-        self.trunk = Albert(self.config)
-        self.masked_head = MaskedHead(self.config.embed_width, self.config.vocab_size)
+        c = self.config
+        self.trunk = Albert(c)
+        self.masked_head = MaskedHead(
+            c.embed_width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon
+        )
 
-    def masked_scores(self, x_BPD):
+    def masked_scores(self, x_BPD: jax.Array) -> Scores:
         """What these states believe of their tokens: Scores."""
         return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
 
-    def scores(self, tokens_BL, segments_BL, documents_BL, predictions_BP, *, train: bool = False):
+    def scores(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        documents_BL: jax.Array | None,
+        predictions_BP: jax.Array,
+        *,
+        train: bool = False,
+    ) -> Scores:
         """Scores of the tokens at the positions `predictions_BP`."""
         x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
         return self.masked_scores(jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1))
 
-    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         """Every token: logits_BLV."""
         x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
         return self.masked_scores(x_BLD).logits()
 
-    def fill(self, tokens_BL, segments_BL, gaps_BP):
+    def fill(
+        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
+    ) -> jax.Array:
         """The words that fit the gaps, where the tokens have [MASK]: logits_BPV."""
         return self.scores(tokens_BL, segments_BL, None, gaps_BP).logits()
 
@@ -200,26 +231,45 @@ class AlbertPretraining(nn.Module):
         c = self.config
         self.trunk = Albert(c)
         self.pooler = bert.Pooler(c.width)
-        self.masked_head = MaskedHead(c.embed_width, c.vocab_size)
+        self.masked_head = MaskedHead(
+            c.embed_width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon
+        )
         self.order_head = Dense(2, nn.initializers.truncated_normal(STD))
 
-    def masked_scores(self, x_BPD):
+    def masked_scores(self, x_BPD: jax.Array) -> Scores:
         """What these states believe of their tokens: Scores."""
         return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
 
-    def scores(self, tokens_BL, segments_BL, documents_BL, predictions_BP, *, train: bool = False):
+    def scores(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        documents_BL: jax.Array | None,
+        predictions_BP: jax.Array,
+        *,
+        train: bool = False,
+    ) -> tuple[Scores, jax.Array]:
         """Scores of the tokens at the positions `predictions_BP`, and order_B2."""
         x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
         x_BPD = jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1)
         return self._heads(x_BPD, x_BLD)
 
-    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> Output:
         """Every token and the order of the segments: Output."""
         x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
         scores, order_B2 = self._heads(x_BLD, x_BLD)
         return Output(scores.logits(), order_B2)
 
-    def fill(self, tokens_BL, segments_BL, gaps_BP):
+    def fill(
+        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
+    ) -> jax.Array:
         """The words that fit the gaps, where the tokens have [MASK]: logits_BPV."""
         return self.scores(tokens_BL, segments_BL, None, gaps_BP)[0].logits()
 

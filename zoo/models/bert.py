@@ -18,11 +18,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.layers import attention, heads, sharding
-from zoo.layers.blocks import PostNormBlock
+from zoo.layers import heads, sharding
+from zoo.layers.attention import Mask, positions
+from zoo.layers.blocks import PostNormBlock, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, Scores
-from zoo.layers.feed_forward import gelu
+from zoo.layers.feed_forward import ACTIVATIONS, Activation
 from zoo.layers.linear import Dense
 from zoo.layers.norm import Norm
 
@@ -85,7 +86,6 @@ SIZES = {
     ),  # 334,661,958
 } | MINIATURES
 
-EPSILON = 1e-12
 STD = 0.02  # before the tails beyond two of it are cut off
 
 
@@ -102,7 +102,7 @@ class Pooler(nn.Module):
     width: int
 
     @nn.compact
-    def __call__(self, x_BD):
+    def __call__(self, x_BD: jax.Array) -> jax.Array:
         init = nn.initializers.truncated_normal(STD)
         return jnp.tanh(Dense(self.width, init, name="dense")(x_BD))
 
@@ -112,13 +112,15 @@ class MaskedHead(nn.Module):
 
     width: int
     vocab_size: int
+    activation: Activation
+    epsilon: float
 
     @nn.compact
-    def __call__(self, x_BPD, table_VD):
+    def __call__(self, x_BPD: jax.Array, table_VD: jax.Array) -> Scores:
         init = nn.initializers.truncated_normal(STD)
-        x_BPD = gelu(Dense(self.width, init, name="dense")(x_BPD))
+        x_BPD = self.activation(Dense(self.width, init, name="dense")(x_BPD))
         bias_V = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
-        return Scores(Norm(EPSILON, name="norm")(x_BPD), table_VD, bias_V)
+        return Scores(Norm(self.epsilon, name="norm")(x_BPD), table_VD, bias_V)
 
 
 class Bert(nn.Module):
@@ -136,7 +138,7 @@ class Bert(nn.Module):
         self.token_embedding = Embedding(c.vocab_size, c.width, init)
         self.position_embedding = Embedding(c.max_length, c.width, init)
         self.segment_embedding = Embedding(c.num_segments, c.width, init)
-        self.embedding_norm = Norm(EPSILON)
+        self.embedding_norm = Norm(c.epsilon)
         self.embedding_dropout = Dropout(c.dropout)
         self.blocks = [
             PostNormBlock(
@@ -145,26 +147,31 @@ class Bert(nn.Module):
                 width=c.width,
                 mlp_width=c.mlp_width,
                 dropout=c.dropout,
-                activation=gelu,
-                epsilon=EPSILON,
+                activation=ACTIVATIONS[c.activation],
+                epsilon=c.epsilon,
                 kernel_init=init,
             )
             for _ in range(c.num_layers)
         ]
 
-    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
-        positions_BL, mask = jnp.arange(tokens_BL.shape[1])[None], None
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
+        positions_BL = jnp.arange(tokens_BL.shape[1])[None]
         if documents_BL is not None:
-            positions_BL = attention.positions(documents_BL)
-            mask = attention.same_document(documents_BL)
+            positions_BL = positions(documents_BL)
         if segments_BL is None:
             segments_BL = jnp.zeros_like(tokens_BL)
         x_BLD = self.token_embedding(tokens_BL) + self.segment_embedding(segments_BL)
         x_BLD = self.embedding_norm(x_BLD + self.position_embedding(positions_BL))
         x_BLD = self.embedding_dropout(x_BLD, train=train)
-        for block in self.blocks:
-            x_BLD = block(x_BLD, mask, train=train)
-        return x_BLD
+        mask = Mask.bidirectional(documents_BL)
+        return run_blocks(self, self.blocks, x_BLD, mask, train=train)[-1]
 
     read = __call__
 
@@ -180,7 +187,7 @@ class BertClassifier(heads.OnTrunk):
         self.pooler, self.dropout = Pooler(self.config.width), Dropout(self.config.dropout)
         self.classes = Dense(len(self.config.labels), heads.INIT)
 
-    def head(self, x_BD, *, train: bool = False):
+    def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
         """The scores of the classes: logits_BC."""
         return self.classes(self.dropout(self.pooler(x_BD), train=train))
 
@@ -194,26 +201,43 @@ class BertPretraining(nn.Module):
         c = self.config
         self.trunk = Bert(c)
         self.pooler = Pooler(c.width)
-        self.masked_head = MaskedHead(c.width, c.vocab_size)
+        self.masked_head = MaskedHead(c.width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon)
         self.next_head = Dense(2, nn.initializers.truncated_normal(STD))
 
-    def masked_scores(self, x_BPD):
+    def masked_scores(self, x_BPD: jax.Array) -> Scores:
         """What these states believe of their tokens: Scores."""
         return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
 
-    def scores(self, tokens_BL, segments_BL, documents_BL, predictions_BP, *, train: bool = False):
+    def scores(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        documents_BL: jax.Array | None,
+        predictions_BP: jax.Array,
+        *,
+        train: bool = False,
+    ) -> tuple[Scores, jax.Array]:
         """Scores of the tokens at the positions `predictions_BP`, and next_B2."""
         x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
         x_BPD = jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1)
         return self._heads(x_BPD, x_BLD)
 
-    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> Output:
         """Every token and the next segment: Output."""
         x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
         scores, next_B2 = self._heads(x_BLD, x_BLD)
         return Output(scores.logits(), next_B2)
 
-    def fill(self, tokens_BL, segments_BL, gaps_BP):
+    def fill(
+        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
+    ) -> jax.Array:
         """The words that fit the gaps, where the tokens have [MASK]: logits_BPV."""
         return self.scores(tokens_BL, segments_BL, None, gaps_BP)[0].logits()
 

@@ -20,11 +20,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.layers import attention, heads, sharding
-from zoo.layers.blocks import PostNormBlock
+from zoo.layers import heads, sharding
+from zoo.layers.attention import Mask, positions
+from zoo.layers.blocks import PostNormBlock, run_blocks
 from zoo.layers.dropout import Dropout
-from zoo.layers.embedding import Embedding
-from zoo.layers.feed_forward import gelu
+from zoo.layers.embedding import Embedding, Scores
+from zoo.layers.feed_forward import ACTIVATIONS, Activation, gelu
 from zoo.layers.linear import Dense
 from zoo.layers.norm import Norm
 from zoo.models import bert
@@ -94,7 +95,6 @@ SIZES = {
     ),  # 354,655,291
 }
 
-EPSILON = 1e-12
 STD = 0.02  # before the tails beyond two of it are cut off
 
 
@@ -109,11 +109,12 @@ class ReplacedHead(nn.Module):
     """Was this token replaced? x_BLD -> logits_BL, above 0 for yes."""
 
     width: int
+    activation: Activation
 
     @nn.compact
-    def __call__(self, x_BLD):
+    def __call__(self, x_BLD: jax.Array) -> jax.Array:
         init = nn.initializers.truncated_normal(STD)
-        x_BLD = gelu(Dense(self.width, init, name="dense")(x_BLD))
+        x_BLD = self.activation(Dense(self.width, init, name="dense")(x_BLD))
         return Dense(1, nn.initializers.glorot_uniform(), name="score")(x_BLD)[..., 0]
 
 
@@ -128,13 +129,20 @@ class Embeddings(nn.Module):
         self.token_embedding = Embedding(c.vocab_size, c.embed_width, init)
         self.position_embedding = Embedding(c.max_length, c.embed_width, init)
         self.segment_embedding = Embedding(c.num_segments, c.embed_width, init)
-        self.embedding_norm = Norm(EPSILON)
+        self.embedding_norm = Norm(c.epsilon)
         self.embedding_dropout = Dropout(c.dropout)
 
-    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         positions_BL = jnp.arange(tokens_BL.shape[1])[None]
         if documents_BL is not None:
-            positions_BL = attention.positions(documents_BL)
+            positions_BL = positions(documents_BL)
         if segments_BL is None:
             segments_BL = jnp.zeros_like(tokens_BL)
         x_BLE = self.token_embedding(tokens_BL) + self.segment_embedding(segments_BL)
@@ -153,21 +161,31 @@ class Electra(nn.Module):
         self.embeddings = Embeddings(c)
         self.project = Dense(c.width, nn.initializers.glorot_uniform())  # asked if widths differ
         sizes = c.num_heads, c.head_width, c.width, c.mlp_width, c.dropout
-        self.blocks = [PostNormBlock(*sizes, gelu, EPSILON, init) for _ in range(c.num_layers)]
+        self.blocks = [
+            PostNormBlock(*sizes, ACTIVATIONS[c.activation], c.epsilon, init)
+            for _ in range(c.num_layers)
+        ]
 
-    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         x_BLE = self.embeddings(tokens_BL, segments_BL, documents_BL, train=train)
         return self.encode(x_BLE, documents_BL, train=train)
 
     read = __call__
 
-    def encode(self, x_BLE, documents_BL, *, train: bool = False):
+    def encode(
+        self, x_BLE: jax.Array, documents_BL: jax.Array | None, *, train: bool = False
+    ) -> jax.Array:
         """The same from embeddings that another has made: x_BLD."""
-        mask = None if documents_BL is None else attention.same_document(documents_BL)
         x_BLD = x_BLE if self.config.embed_width == self.config.width else self.project(x_BLE)
-        for block in self.blocks:
-            x_BLD = block(x_BLD, mask, train=train)
-        return x_BLD
+        mask = Mask.bidirectional(documents_BL)
+        return run_blocks(self, self.blocks, x_BLD, mask, train=train)[-1]
 
 
 class ElectraClassifier(heads.TwoLayers):
@@ -183,10 +201,18 @@ class ElectraDiscriminator(nn.Module):
     config: Config
 
     def setup(self):
-        self.trunk = Electra(self.config)
-        self.replaced_head = ReplacedHead(self.config.width)
+        c = self.config
+        self.trunk = Electra(c)
+        self.replaced_head = ReplacedHead(c.width, ACTIVATIONS[c.activation])
 
-    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         """Was each token replaced? logits_BL, above 0 for yes."""
         return self.replaced_head(self.trunk(tokens_BL, segments_BL, documents_BL, train=train))
 
@@ -199,24 +225,42 @@ class ElectraGenerator(nn.Module):
     config: Config
 
     def setup(self):
-        self.trunk = Electra(self.config)
-        self.masked_head = bert.MaskedHead(self.config.embed_width, self.config.vocab_size)
+        c = self.config
+        self.trunk = Electra(c)
+        self.masked_head = bert.MaskedHead(c.embed_width, c.vocab_size, gelu, c.epsilon)
 
-    def masked_scores(self, x_BPD):
+    def masked_scores(self, x_BPD: jax.Array) -> Scores:
         """What these states believe of their tokens: Scores."""
         return self.masked_head(x_BPD, self.trunk.embeddings.token_embedding.embedding)
 
-    def scores(self, tokens_BL, segments_BL, documents_BL, predictions_BP, *, train: bool = False):
+    def scores(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        documents_BL: jax.Array | None,
+        predictions_BP: jax.Array,
+        *,
+        train: bool = False,
+    ) -> Scores:
         """Scores of the tokens at the positions `predictions_BP`."""
         x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
         return self.masked_scores(jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1))
 
-    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         """Every token: logits_BLV."""
         x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
         return self.masked_scores(x_BLD).logits()
 
-    def fill(self, tokens_BL, segments_BL, gaps_BP):
+    def fill(
+        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
+    ) -> jax.Array:
         """The words that fit the gaps, where the tokens have [MASK]: logits_BPV."""
         return self.scores(tokens_BL, segments_BL, None, gaps_BP).logits()
 
@@ -231,8 +275,8 @@ class ElectraPretraining(nn.Module):
         self.embeddings = Embeddings(c)
         # Nobody asks these trunks for embeddings of their own, so they have none.
         self.generator, self.discriminator = Electra(generator(c)), Electra(c)
-        self.masked_head = bert.MaskedHead(c.embed_width, c.vocab_size)
-        self.replaced_head = ReplacedHead(c.width)
+        self.masked_head = bert.MaskedHead(c.embed_width, c.vocab_size, gelu, c.epsilon)
+        self.replaced_head = ReplacedHead(c.width, ACTIVATIONS[c.activation])
 
     @staticmethod
     def part(cls: type, config: Config, params: dict) -> tuple[Config, dict]:
@@ -246,29 +290,53 @@ class ElectraPretraining(nn.Module):
         trunk = {"embeddings": params["embeddings"], **params[name]}
         return config, {"trunk": trunk, head: params[head]}
 
-    def masked_scores(self, x_BPD):
+    def masked_scores(self, x_BPD: jax.Array) -> Scores:
         """What these states of the generator believe of their tokens: Scores."""
         return self.masked_head(x_BPD, self.embeddings.token_embedding.embedding)
 
-    def guess(self, tokens_BL, segments_BL, documents_BL, predictions_BP, *, train: bool = False):
+    def guess(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        documents_BL: jax.Array | None,
+        predictions_BP: jax.Array,
+        *,
+        train: bool = False,
+    ) -> Scores:
         """The generator's Scores of the tokens at the positions `predictions_BP`."""
         x_BLE = self.embeddings(tokens_BL, segments_BL, documents_BL, train=train)
         x_BLD = self.generator.encode(x_BLE, documents_BL, train=train)
         return self.masked_scores(jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1))
 
-    def detect(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+    def detect(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         """Does the discriminator find each token replaced? logits_BL, above 0 for yes."""
         x_BLE = self.embeddings(tokens_BL, segments_BL, documents_BL, train=train)
         return self.replaced_head(self.discriminator.encode(x_BLE, documents_BL, train=train))
 
-    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> Output:
         """Both networks on the same tokens: Output."""
         inputs = tokens_BL, segments_BL, documents_BL
         every_BP = jnp.broadcast_to(jnp.arange(tokens_BL.shape[1]), tokens_BL.shape)
         scores = self.guess(*inputs, every_BP, train=train)
         return Output(scores.logits(), self.detect(*inputs, train=train))
 
-    def fill(self, tokens_BL, segments_BL, gaps_BP):
+    def fill(
+        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
+    ) -> jax.Array:
         """The words that fit the gaps, where the tokens have [MASK]: logits_BPV."""
         return self.guess(tokens_BL, segments_BL, None, gaps_BP).logits()
 

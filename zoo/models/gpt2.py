@@ -19,11 +19,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.layers import attention, heads, sharding
-from zoo.layers.blocks import PreNormBlock
+from zoo.layers import heads, sharding
+from zoo.layers.attention import KeysValues, Mask, positions, positions_among_keys
+from zoo.layers.blocks import PreNormBlock, extend_blocks, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, Scores
-from zoo.layers.feed_forward import gelu_tanh
+from zoo.layers.feed_forward import ACTIVATIONS
 from zoo.layers.linear import Kernel, affine, product
 from zoo.layers.norm import Norm
 
@@ -61,21 +62,19 @@ SIZES = {
     "gpt2-xl": Config(num_layers=48, num_heads=25, width=1600, mlp_width=6400),  # 1,557,611,200
 }
 
-EPSILON = 1e-5
 STD = 0.02
 POSITION_STD = 0.01  # as released; transformers draws positions like all else
 
 
 class Cache(NamedTuple):
-    """What a position leaves for later ones: keys and values of each layer, [B, H, M, K].
+    """What a position leaves for later ones: the keys and values of each block, [B, H, M, K].
 
-    `documents_BM` is 1 where a real token stands, 0 for padding and for room not yet filled;
+    `document_ids_BM` is 1 where a real token stands, 0 for padding and for places not yet filled;
     `length` is the number of places filled, the same for every row.
     """
 
-    keys: tuple[jax.Array, ...]
-    values: tuple[jax.Array, ...]
-    documents_BM: jax.Array
+    blocks: tuple[KeysValues, ...]
+    document_ids_BM: jax.Array
     length: jax.Array
 
 
@@ -100,50 +99,55 @@ class GPT2(nn.Module):
                 width=c.width,
                 mlp_width=c.mlp_width,
                 dropout=c.dropout,
-                activation=gelu_tanh,
-                epsilon=EPSILON,
+                activation=ACTIVATIONS[c.activation],
+                epsilon=c.epsilon,
                 kernel_init=init,
                 output_init=output_init,
             )
             for _ in range(c.num_layers)
         ]
-        self.norm = Norm(EPSILON)
+        self.norm = Norm(c.epsilon)
 
-    def embed(self, tokens_BL, positions_BL, *, train: bool = False):
+    def embed(
+        self, tokens_BL: jax.Array, positions_BL: jax.Array, *, train: bool = False
+    ) -> jax.Array:
         """Token and position, added: x_BLD."""
         x_BLD = self.token_embedding(tokens_BL) + self.position_embedding(positions_BL)
         return self.embedding_dropout(x_BLD, train=train)
 
-    def __call__(self, tokens_BL, documents_BL=None, *, train: bool = False):
-        L = tokens_BL.shape[1]
-        positions_BL, mask = jnp.arange(L)[None], attention.causal(L)
+    def __call__(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> jax.Array:
+        positions_BL = jnp.arange(tokens_BL.shape[1])[None]
         if documents_BL is not None:
-            positions_BL = attention.positions(documents_BL)
-            mask = mask & attention.same_document(documents_BL)
+            positions_BL = positions(documents_BL)
         x_BLD = self.embed(tokens_BL, positions_BL, train=train)
-        for block in self.blocks:
-            x_BLD = block(x_BLD, mask, train=train)
-        return self.norm(x_BLD)
+        mask = Mask.causal(documents_BL)
+        return self.norm(run_blocks(self, self.blocks, x_BLD, mask, train=train)[-1])
 
-    def read(self, tokens_BL, segments_BL, documents_BL, *, train: bool = False):
+    def read(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        documents_BL: jax.Array | None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         """The same for a head, whose segments it does not know."""
         return self(tokens_BL, documents_BL, train=train)
 
-    def extend(self, tokens_BL, documents_BL, cache: Cache):
+    def extend(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array, cache: Cache
+    ) -> tuple[jax.Array, Cache]:
         """Reads tokens behind those of the cache (0 marks padding): x_BLD, and the new cache."""
-        L = tokens_BL.shape[1]
-        at, M = cache.length, cache.documents_BM.shape[1]
-        documents_BM = jax.lax.dynamic_update_slice_in_dim(cache.documents_BM, documents_BL, at, 1)
-        real_BM = documents_BM > 0
-        earlier_LM = jnp.arange(M) <= at + jnp.arange(L)[:, None]
-        mask_BLM = earlier_LM & real_BM[:, None]
-        x_BLD = self.embed(tokens_BL, jnp.maximum(mask_BLM.sum(-1) - 1, 0))
-        keys, values = [], []
-        for block, k_BHMK, v_BHMK in zip(self.blocks, cache.keys, cache.values, strict=True):
-            x_BLD, k_BHMK, v_BHMK = block.extend(x_BLD, k_BHMK, v_BHMK, at, mask_BLM[:, None])
-            keys.append(k_BHMK)
-            values.append(v_BHMK)
-        return self.norm(x_BLD), Cache(tuple(keys), tuple(values), documents_BM, at + L)
+        L, M = tokens_BL.shape[1], cache.document_ids_BM.shape[1]
+        document_ids_BM = jax.lax.dynamic_update_slice_in_dim(
+            cache.document_ids_BM, documents_BL, cache.length, 1
+        )
+        mask = Mask.cached(cache.length, document_ids_BM)
+        x_BLD = self.embed(tokens_BL, positions_among_keys(mask, L, M))
+        x_BLD, blocks = extend_blocks(self.blocks, x_BLD, cache.blocks, mask)
+        return self.norm(x_BLD), Cache(blocks, document_ids_BM, cache.length + L)
 
 
 class GPT2Classifier(heads.OnTrunk):
@@ -156,11 +160,18 @@ class GPT2Classifier(heads.OnTrunk):
         super().setup()
         self.score = Kernel((self.config.width, len(self.config.labels)), heads.INIT)
 
-    def head(self, x_BD, *, train: bool = False):
+    def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
         """The scores of the classes: logits_BC."""
         return affine(x_BD, self.score())
 
-    def with_words(self, tokens_BL, segments_BL, documents_BL, *, train: bool = False):
+    def with_words(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        documents_BL: jax.Array | None,
+        *,
+        train: bool = False,
+    ) -> tuple[jax.Array, Scores]:
         """The classes and the Scores of the next words, for GPT's auxiliary loss."""
         x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
         words = Scores(x_BLD, self.trunk.token_embedding.embedding, 0.0)
@@ -175,24 +186,31 @@ class GPT2LM(nn.Module):
     def setup(self):
         self.trunk = GPT2(self.config)
 
-    def scores(self, tokens_BL, documents_BL=None, *, train: bool = False):
+    def scores(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> Scores:
         """What each position believes of the next token, before the product with the vocabulary."""
         x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
         return Scores(x_BLD, self.trunk.token_embedding.embedding, 0.0)
 
-    def __call__(self, tokens_BL, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> jax.Array:
         """logits_BLV of the next token; `documents_BL` as in the trunk."""
         return self.scores(tokens_BL, documents_BL, train=train).logits()
 
-    def start(self, tokens_BL, documents_BL, room: int):
+    def start(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
+    ) -> tuple[jax.Array, Cache]:
         """Reads a prompt, padded on the left: logits_BV after it, a cache with room for more."""
         c, (B, L) = self.config, tokens_BL.shape
-        dtype = self.trunk.token_embedding.embedding.dtype
-        empty = (jnp.zeros((B, c.num_heads, L + room, c.head_width), dtype),) * c.num_layers
-        cache = Cache(empty, empty, jnp.zeros((B, L + room), jnp.int32), jnp.int32(0))
+        shape = (B, c.num_heads, L + room, c.head_width)
+        empty = (jnp.zeros(shape, self.trunk.token_embedding.embedding.dtype),) * 2
+        documents_BM = jnp.zeros((B, L + room), jnp.int32)
+        cache = Cache((empty,) * c.num_layers, documents_BM, jnp.int32(0))
         return self._extend(tokens_BL, documents_BL, cache)
 
-    def step(self, token_B, cache: Cache):
+    def step(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Reads one token more: logits_BV after it, and the cache with it."""
         return self._extend(token_B[:, None], jnp.ones_like(token_B)[:, None], cache)
 

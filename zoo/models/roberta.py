@@ -13,14 +13,16 @@ B batch  L length  D width  V vocabulary  P predictions
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.layers import attention, heads, sharding
-from zoo.layers.blocks import PostNormBlock
+from zoo.layers import heads, sharding
+from zoo.layers.attention import Mask, positions
+from zoo.layers.blocks import PostNormBlock, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, Scores
-from zoo.layers.feed_forward import gelu
+from zoo.layers.feed_forward import ACTIVATIONS, gelu
 from zoo.layers.linear import Dense
 from zoo.layers.norm import Norm
 
@@ -57,7 +59,6 @@ SIZES = {
     "distilroberta-base": Config(num_layers=6),  # 82,170,201
 }
 
-EPSILON = 1e-5  # the default of PyTorch, where BERT has 1e-12
 STD = 0.02
 PADDING = 1  # its id is its position too, and real tokens begin behind it
 
@@ -67,13 +68,14 @@ class MaskedHead(nn.Module):
 
     width: int
     vocab_size: int
+    epsilon: float
 
     @nn.compact
-    def __call__(self, x_BPD, table_VD):
+    def __call__(self, x_BPD: jax.Array, table_VD: jax.Array) -> Scores:
         init = nn.initializers.normal(STD)
         x_BPD = gelu(Dense(self.width, init, name="dense")(x_BPD))
         bias_V = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
-        return Scores(Norm(EPSILON, name="norm")(x_BPD), table_VD, bias_V)
+        return Scores(Norm(self.epsilon, name="norm")(x_BPD), table_VD, bias_V)
 
 
 class Roberta(nn.Module):
@@ -92,7 +94,7 @@ class Roberta(nn.Module):
         self.position_embedding = Embedding(PADDING + 1 + c.max_length, c.width, init)
         # RoBERTa has no segments, but published weights have one, zeros until they are fine-tuned.
         self.segment_embedding = Embedding(1, c.width, nn.initializers.zeros)
-        self.embedding_norm = Norm(EPSILON)
+        self.embedding_norm = Norm(c.epsilon)
         self.embedding_dropout = Dropout(c.dropout)
         self.blocks = [
             PostNormBlock(
@@ -101,27 +103,34 @@ class Roberta(nn.Module):
                 width=c.width,
                 mlp_width=c.mlp_width,
                 dropout=c.dropout,
-                activation=gelu,
-                epsilon=EPSILON,
+                activation=ACTIVATIONS[c.activation],
+                epsilon=c.epsilon,
                 kernel_init=init,
             )
             for _ in range(c.num_layers)
         ]
 
-    def __call__(self, tokens_BL, documents_BL=None, *, train: bool = False):
-        positions_BL, mask = PADDING + 1 + jnp.arange(tokens_BL.shape[1])[None], None
+    def __call__(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> jax.Array:
+        positions_BL = PADDING + 1 + jnp.arange(tokens_BL.shape[1])[None]
         if documents_BL is not None:
-            positions_BL = PADDING + 1 + attention.positions(documents_BL)
+            positions_BL = PADDING + 1 + positions(documents_BL)
             positions_BL = jnp.where(documents_BL > 0, positions_BL, PADDING)
-            mask = attention.same_document(documents_BL)
         x_BLD = self.token_embedding(tokens_BL) + self.segment_embedding.embedding
         x_BLD = self.embedding_norm(x_BLD + self.position_embedding(positions_BL))
         x_BLD = self.embedding_dropout(x_BLD, train=train)
-        for block in self.blocks:
-            x_BLD = block(x_BLD, mask, train=train)
-        return x_BLD
+        mask = Mask.bidirectional(documents_BL)
+        return run_blocks(self, self.blocks, x_BLD, mask, train=train)[-1]
 
-    def read(self, tokens_BL, segments_BL, documents_BL, *, train: bool = False):
+    def read(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        documents_BL: jax.Array | None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         """The same for a head, whose segments it does not know."""
         return self(tokens_BL, documents_BL, train=train)
 
@@ -141,24 +150,35 @@ class RobertaLM(nn.Module):
     def setup(self):
         c = self.config
         self.trunk = Roberta(c)
-        self.masked_head = MaskedHead(c.width, c.vocab_size)
+        self.masked_head = MaskedHead(c.width, c.vocab_size, c.epsilon)
 
-    def masked_scores(self, x_BPD):
+    def masked_scores(self, x_BPD: jax.Array) -> Scores:
         """What these states believe of their tokens: Scores."""
         return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
 
-    def scores(self, tokens_BL, documents_BL, predictions_BP, *, train: bool = False):
+    def scores(
+        self,
+        tokens_BL: jax.Array,
+        documents_BL: jax.Array | None,
+        predictions_BP: jax.Array,
+        *,
+        train: bool = False,
+    ) -> Scores:
         """Scores of the tokens at the positions `predictions_BP`."""
         x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
         x_BPD = jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1)
         return self.masked_scores(x_BPD)
 
-    def __call__(self, tokens_BL, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> jax.Array:
         """Every token: logits_BLV."""
         x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
         return self.masked_scores(x_BLD).logits()
 
-    def fill(self, tokens_BL, segments_BL, gaps_BP):
+    def fill(
+        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
+    ) -> jax.Array:
         """The words that fit the gaps, where the tokens have <mask>: logits_BPV."""
         return self.scores(tokens_BL, None, gaps_BP).logits()
 

@@ -22,11 +22,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.layers import attention, sharding
-from zoo.layers.attention import Mix
+from zoo.layers import sharding
+from zoo.layers.attention import KeysValues, Mask, WeightedSum, append, attend
+from zoo.layers.blocks import extend_blocks, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, Scores
-from zoo.layers.linear import Kernel, affine, into_heads, out_of_heads, product
+from zoo.layers.feed_forward import ACTIVATIONS, Activation
+from zoo.layers.linear import Kernel, affine, into_heads, out_of_heads
 from zoo.layers.norm import RMSNorm
 from zoo.layers.relative_bias import DistanceBias, either_side, the_past
 
@@ -89,21 +91,21 @@ SIZES = {
     ),  # 11,307,321,344
 }
 
-EPSILON = 1e-6
 START = 0  # the padding token begins every target
+# From mlp_width, width, dropout and activation: the layer that T5 1.1 has a gated form of.
+MakeFeedForward = Callable[[int, int, float, Activation], nn.Module]
 
 
 class Cache(NamedTuple):
-    """What a target's later tokens need of the source and of its earlier ones.
+    """What later tokens of a target need: the keys and values of each block, [B, H, M, K].
 
-    Keys and values of each layer are [B, H, M, K]. `length` is the number of target tokens read,
-    the same for every row.
+    `blocks` has those of the target, `sources` those of the source, whose padding has document 0;
+    `length` is the number of target tokens read, the same for every row.
     """
 
-    keys: tuple[jax.Array, ...]
-    values: tuple[jax.Array, ...]
-    sources: tuple[tuple[jax.Array, jax.Array], ...]
-    mask_B11L: jax.Array
+    blocks: tuple[KeysValues, ...]
+    sources: tuple[KeysValues, ...]
+    source_document_ids_BL: jax.Array
     length: jax.Array
 
 
@@ -120,24 +122,34 @@ class UnscaledAttention(nn.Module):
         self.query = Kernel((D, H, K), normal((D * K) ** -0.5))
         self.key = Kernel((D, H, K), normal(D**-0.5))
         self.value = Kernel((D, H, K), normal(D**-0.5))
-        self.mix = Mix(self.dropout)
+        self.mix = WeightedSum(self.dropout)
         self.output = Kernel((H, K, D), normal((H * K) ** -0.5))
 
-    def remember(self, memory_BMD):
-        """What there is to look at: k_BHMK, v_BHMK."""
+    def project_keys_values(self, memory_BMD: jax.Array) -> KeysValues:
+        """Return the keys and values of a memory: k_BHMK, v_BHMK."""
         return into_heads(memory_BMD, self.key()), into_heads(memory_BMD, self.value())
 
-    def look(self, x_BLD, k_BHMK, v_BHMK, bias_HLM, mask, *, train: bool = False):
-        """What x finds there: x_BLD. The bias may be 0; the mask broadcasts to [B, H, L, M]."""
+    def attend(
+        self,
+        x_BLD: jax.Array,
+        keys_values: KeysValues,
+        mask: Mask,
+        bias_HLM: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
+        """Return what x finds among keys and values: x_BLD."""
         q_BHLK = into_heads(x_BLD, self.query())
-        score_BHLM = product("BHLK,BHMK->BHLM", q_BHLK, k_BHMK) + bias_HLM
-        return out_of_heads(self.mix(score_BHLM, v_BHMK, mask, train=train), self.output())
+        x_BHLK = attend(
+            self.mix, q_BHLK, keys_values, mask, scale=1.0, bias_HLM=bias_HLM, train=train
+        )
+        return out_of_heads(x_BHLK, self.output())
 
 
 class EncoderBlock(nn.Module):
     """Normalise, attend, add; normalise, feed forward, add.
 
-    `feed_forward` makes the part of that name from the numbers mlp_width, width and dropout.
+    `feed_forward` builds the part of that name.
     """
 
     num_heads: int
@@ -145,8 +157,9 @@ class EncoderBlock(nn.Module):
     width: int
     mlp_width: int
     dropout: float
+    activation: Activation
     epsilon: float
-    feed_forward: Callable
+    feed_forward: MakeFeedForward
 
     def setup(self):
         attention = (self.num_heads, self.head_width, self.width, self.dropout)
@@ -154,27 +167,30 @@ class EncoderBlock(nn.Module):
         self.attention = UnscaledAttention(*attention)
         self.attention_dropout = Dropout(self.dropout)
         self.mlp_norm = RMSNorm(self.epsilon)
-        self.mlp = self.feed_forward(self.mlp_width, self.width, self.dropout)
+        self.mlp = self.feed_forward(self.mlp_width, self.width, self.dropout, self.activation)
         self.mlp_dropout = Dropout(self.dropout)
 
-    def __call__(self, x_BLD, bias_HLL, mask, *, train: bool = False):
+    def __call__(
+        self, x_BLD: jax.Array, mask: Mask, bias_HLL: jax.Array, *, train: bool = False
+    ) -> jax.Array:
         normed_BLD = self.attention_norm(x_BLD)
-        remembered = self.attention.remember(normed_BLD)
-        attended_BLD = self.attention.look(normed_BLD, *remembered, bias_HLL, mask, train=train)
+        keys_values = self.attention.project_keys_values(normed_BLD)
+        attended_BLD = self.attention.attend(normed_BLD, keys_values, mask, bias_HLL, train=train)
         x_BLD = x_BLD + self.attention_dropout(attended_BLD, train=train)
         return x_BLD + self.mlp_dropout(self.mlp(self.mlp_norm(x_BLD), train=train), train=train)
 
 
 class DecoderBlock(nn.Module):
-    """The same, and a look at a source between the two."""
+    """The same, with attention to a source between the two."""
 
     num_heads: int
     head_width: int
     width: int
     mlp_width: int
     dropout: float
+    activation: Activation
     epsilon: float
-    feed_forward: Callable
+    feed_forward: MakeFeedForward
 
     def setup(self):
         attention = (self.num_heads, self.head_width, self.width, self.dropout)
@@ -185,42 +201,60 @@ class DecoderBlock(nn.Module):
         self.source_attention = UnscaledAttention(*attention)
         self.source_dropout = Dropout(self.dropout)
         self.mlp_norm = RMSNorm(self.epsilon)
-        self.mlp = self.feed_forward(self.mlp_width, self.width, self.dropout)
+        self.mlp = self.feed_forward(self.mlp_width, self.width, self.dropout, self.activation)
         self.mlp_dropout = Dropout(self.dropout)
 
-    def remember(self, source_BLD):
-        """What there is to look at in the source: its keys and values."""
-        return self.source_attention.remember(source_BLD)
+    def project_source(self, source_BLD: jax.Array) -> KeysValues:
+        """Return the keys and values of a source."""
+        return self.source_attention.project_keys_values(source_BLD)
 
-    def __call__(self, x_BTD, source, bias_HTT, mask, source_mask, *, train: bool = False):
+    def __call__(
+        self,
+        x_BTD: jax.Array,
+        source_BLD: jax.Array,
+        mask: Mask,
+        source_mask: Mask,
+        bias_HTT: jax.Array,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         normed_BTD = self.attention_norm(x_BTD)
-        remembered = self.attention.remember(normed_BTD)
-        attended_BTD = self.attention.look(normed_BTD, *remembered, bias_HTT, mask, train=train)
-        return self._after(x_BTD, attended_BTD, source, source_mask, train=train)
+        target = self.attention.project_keys_values(normed_BTD)
+        attended_BTD = self.attention.attend(normed_BTD, target, mask, bias_HTT, train=train)
+        source = self.project_source(source_BLD)
+        return self._rest(x_BTD, attended_BTD, source, source_mask, train=train)
 
-    def extend(self, x_B1D, k_BHMK, v_BHMK, at, source, bias_H1M, mask, source_mask):
-        """The same for one token behind a memory: x_B1D, and the memory with it at `at`."""
-        normed_B1D = self.attention_norm(x_B1D)
-        k_BH1K, v_BH1K = self.attention.remember(normed_B1D)
-        k_BHMK = jax.lax.dynamic_update_slice_in_dim(k_BHMK, k_BH1K, at, 2)
-        v_BHMK = jax.lax.dynamic_update_slice_in_dim(v_BHMK, v_BH1K, at, 2)
-        attended_B1D = self.attention.look(normed_B1D, k_BHMK, v_BHMK, bias_H1M, mask)
-        return self._after(x_B1D, attended_B1D, source, source_mask, train=False), k_BHMK, v_BHMK
+    def extend(
+        self,
+        x_BTD: jax.Array,
+        cached: KeysValues,
+        source: KeysValues,
+        mask: Mask,
+        source_mask: Mask,
+        bias_HTM: jax.Array,
+    ) -> tuple[jax.Array, KeysValues]:
+        """Return x_BTD for tokens behind a cache, and the cache with them at the mask's offset."""
+        normed_BTD = self.attention_norm(x_BTD)
+        new = self.attention.project_keys_values(normed_BTD)
+        cached = append(cached, new, mask.query_offset)
+        attended_BTD = self.attention.attend(normed_BTD, cached, mask, bias_HTM)
+        return self._rest(x_BTD, attended_BTD, source, source_mask), cached
 
-    def _after(self, x_BTD, attended_BTD, source, source_mask, *, train: bool):
+    def _rest(self, x_BTD, attended_BTD, source, source_mask, *, train: bool = False):
         x_BTD = x_BTD + self.attention_dropout(attended_BTD, train=train)
         normed_BTD = self.source_norm(x_BTD)
-        found_BTD = self.source_attention.look(normed_BTD, *source, 0.0, source_mask, train=train)
-        x_BTD = x_BTD + self.source_dropout(found_BTD, train=train)
+        attended_BTD = self.source_attention.attend(normed_BTD, source, source_mask, train=train)
+        x_BTD = x_BTD + self.source_dropout(attended_BTD, train=train)
         return x_BTD + self.mlp_dropout(self.mlp(self.mlp_norm(x_BTD), train=train), train=train)
 
 
 class FeedForward(nn.Module):
-    """Two maps, a relu and dropout between them: x_BLD -> x_BLD."""
+    """Two layers without biases, an activation and dropout between them: x_BLD -> x_BLD."""
 
     mlp_width: int
     width: int
     dropout: float
+    activation: Activation
 
     def setup(self):
         D, F, normal = self.width, self.mlp_width, nn.initializers.normal
@@ -228,8 +262,8 @@ class FeedForward(nn.Module):
         self.inner_dropout = Dropout(self.dropout)
         self.down = Kernel((F, D), normal(F**-0.5))
 
-    def __call__(self, x_BLD, *, train: bool = False):
-        x_BLF = nn.relu(affine(x_BLD, self.up()))
+    def __call__(self, x_BLD: jax.Array, *, train: bool = False) -> jax.Array:
+        x_BLF = self.activation(affine(x_BLD, self.up()))
         return affine(self.inner_dropout(x_BLF, train=train), self.down())
 
 
@@ -240,70 +274,76 @@ class T5(nn.Module):
     """
 
     config: Config
-    feed_forward: Callable
+    feed_forward: MakeFeedForward
 
     def setup(self):
         c, normal = self.config, nn.initializers.normal
         bias = (c.num_heads, c.num_buckets, c.max_distance, normal(c.width**-0.5))
         sizes = (c.num_heads, c.head_width, c.width, c.mlp_width)
-        block = (*sizes, c.dropout, EPSILON, self.feed_forward)
+        block = (*sizes, c.dropout, ACTIVATIONS[c.activation], c.epsilon, self.feed_forward)
         self.token_embedding = Embedding(c.vocab_size, c.width, normal(1.0))
         self.embedding_dropout = Dropout(c.dropout)
         self.encoder_bias = DistanceBias(*bias, either_side)
         self.encoder = [EncoderBlock(*block) for _ in range(c.num_layers)]
-        self.encoder_norm = RMSNorm(EPSILON)
+        self.encoder_norm = RMSNorm(c.epsilon)
         self.encoder_dropout = Dropout(c.dropout)
         self.decoder_bias = DistanceBias(*bias, the_past)
         self.decoder = [DecoderBlock(*block) for _ in range(c.num_decoder_layers)]
-        self.decoder_norm = RMSNorm(EPSILON)
+        self.decoder_norm = RMSNorm(c.epsilon)
         self.decoder_dropout = Dropout(c.dropout)
 
-    def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
+    def encode(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> jax.Array:
         """Reads a source: x_BLD."""
-        places_L = jnp.arange(tokens_BL.shape[1])
-        bias_HLL = self.encoder_bias(places_L, places_L)
-        mask = None if documents_BL is None else attention.same_document(documents_BL)
+        positions_L = jnp.arange(tokens_BL.shape[1])
+        inputs = Mask.bidirectional(documents_BL), self.encoder_bias(positions_L, positions_L)
         x_BLD = self.embedding_dropout(self.token_embedding(tokens_BL), train=train)
-        for block in self.encoder:
-            x_BLD = block(x_BLD, bias_HLL, mask, train=train)
+        x_BLD = run_blocks(
+            self, self.encoder, x_BLD, *inputs, name="encoder_hidden_states", train=train
+        )[-1]
         return self.encoder_dropout(self.encoder_norm(x_BLD), train=train)
 
-    def __call__(self, tokens_BL, targets_BT, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        targets_BT: jax.Array,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         source_BLD = self.encode(tokens_BL, documents_BL, train=train)
-        source_mask = None if documents_BL is None else (documents_BL > 0)[:, None, None]
-        places_T = jnp.arange(targets_BT.shape[1])
-        bias_HTT, mask = self.decoder_bias(places_T, places_T), attention.causal(len(places_T))
+        positions_T = jnp.arange(targets_BT.shape[1])
+        masks = Mask.causal(), Mask.source(documents_BL)
+        inputs = source_BLD, *masks, self.decoder_bias(positions_T, positions_T)
         x_BTD = self.embedding_dropout(self.token_embedding(targets_BT), train=train)
-        for block in self.decoder:
-            source = block.remember(source_BLD)
-            x_BTD = block(x_BTD, source, bias_HTT, mask, source_mask, train=train)
+        x_BTD = run_blocks(
+            self, self.decoder, x_BTD, *inputs, name="decoder_hidden_states", train=train
+        )[-1]
         return self.decoder_dropout(self.decoder_norm(x_BTD), train=train)
 
-    def start(self, tokens_BL, documents_BL, room: int):
+    def start(self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int) -> Cache:
         """Reads a source for targets of up to `room` tokens: Cache."""
         c, B = self.config, len(tokens_BL)
         source_BLD = self.encode(tokens_BL, documents_BL)
-        sources = tuple(block.remember(source_BLD) for block in self.decoder)
-        dtype = self.token_embedding.embedding.dtype
-        empty = (jnp.zeros((B, c.num_heads, room, c.head_width), dtype),) * c.num_decoder_layers
-        return Cache(empty, empty, sources, (documents_BL > 0)[:, None, None], jnp.int32(0))
+        sources = tuple(block.project_source(source_BLD) for block in self.decoder)
+        shape = (B, c.num_heads, room, c.head_width)
+        empty = (jnp.zeros(shape, self.token_embedding.embedding.dtype),) * 2
+        return Cache((empty,) * len(sources), sources, documents_BL, jnp.int32(0))
 
-    def extend(self, token_B, cache: Cache):
+    def extend(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Reads one token more of the target: x_B1D, and the new cache."""
-        at, places_M = cache.length, jnp.arange(cache.keys[0].shape[2])
-        bias_H1M, mask = self.decoder_bias(at[None], places_M), places_M <= at
-        x_B1D = self.token_embedding(token_B[:, None])
-        keys, values = [], []
-        for block, k_BHMK, v_BHMK, source in zip(
-            self.decoder, cache.keys, cache.values, cache.sources, strict=True
-        ):
-            x_B1D, k_BHMK, v_BHMK = block.extend(
-                x_B1D, k_BHMK, v_BHMK, at, source, bias_H1M, mask, cache.mask_B11L
-            )
-            keys.append(k_BHMK)
-            values.append(v_BHMK)
-        cache = cache._replace(keys=tuple(keys), values=tuple(values), length=at + 1)
-        return self.decoder_norm(x_B1D), cache
+        at, positions_M = cache.length, jnp.arange(cache.blocks[0][0].shape[2])
+        masks = Mask.cached(at), Mask.source(cache.source_document_ids_BL)
+        inputs = *masks, self.decoder_bias(at[None], positions_M)
+        x_B1D, blocks = extend_blocks(
+            self.decoder,
+            self.token_embedding(token_B[:, None]),
+            cache.blocks,
+            *inputs,
+            per_block=cache.sources,
+        )
+        return self.decoder_norm(x_B1D), cache._replace(blocks=blocks, length=at + 1)
 
 
 class T5LM(nn.Module):
@@ -319,26 +359,44 @@ class T5LM(nn.Module):
         """The token that begins every target."""
         return START
 
-    def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
+    def encode(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> jax.Array:
         """The states of a source: x_BLD."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)
 
-    def scores(self, tokens_BL, targets_BT, documents_BL=None, *, train: bool = False):
+    def scores(
+        self,
+        tokens_BL: jax.Array,
+        targets_BT: jax.Array,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> Scores:
         """What each position believes of the next token, before the product with the vocabulary."""
         return self._scores(self.trunk(tokens_BL, targets_BT, documents_BL, train=train))
 
-    def __call__(self, tokens_BL, targets_BT=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        targets_BT: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         """logits_BTV of the next token; without targets, of the first alone."""
         if targets_BT is None:
             targets_BT = jnp.full((len(tokens_BL), 1), START)
         return self.scores(tokens_BL, targets_BT, documents_BL, train=train).logits()
 
-    def start(self, tokens_BL, documents_BL, room: int):
+    def start(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
+    ) -> tuple[jax.Array, Cache]:
         """Reads a source: logits_BV of the first token, and a cache with room for more."""
         cache = self.trunk.start(tokens_BL, documents_BL, 1 + room)
         return self.step(jnp.full(len(tokens_BL), START), cache)
 
-    def step(self, token_B, cache: Cache):
+    def step(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Reads one token more of the target: logits_BV after it, and the cache with it."""
         x_B1D, cache = self.trunk.extend(token_B, cache)
         return self._scores(x_B1D).logits()[:, 0], cache

@@ -13,20 +13,22 @@ too, as in tensor2tensor 2. Documents of one source do not see each other; the d
 B batch  L source length  T target length  D width  H heads  M memory  K head width  V vocabulary
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from zoo.layers import attention, sharding
-from zoo.layers.attention import Attention
-from zoo.layers.blocks import PostNormBlock
+from zoo.layers import sharding
+from zoo.layers.attention import Attention, KeysValues, Mask, append, positions
+from zoo.layers.blocks import PostNormBlock, extend_blocks, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, Scores
-from zoo.layers.feed_forward import gelu
+from zoo.layers.feed_forward import ACTIVATIONS
 from zoo.layers.norm import Norm
 
 
@@ -75,34 +77,35 @@ SIZES = {
     "transformer-big": Config(num_heads=16, width=1024, mlp_width=4096, dropout=0.3),  # 214,282,376
 }
 
-EPSILON = 1e-5
-ACTIVATIONS = {"relu": nn.relu, "swish": nn.silu, "silu": nn.silu, "gelu": gelu}
-
 
 class Cache(NamedTuple):
-    """What later tokens need: keys and values [B, H, M, K] of each layer, how many were read."""
+    """What later tokens of a target need: the keys and values of each block, [B, H, M, K].
 
-    targets: tuple[tuple[jax.Array, jax.Array], ...]
-    sources: tuple[tuple[jax.Array, jax.Array], ...]
-    mask_B11L: jax.Array
+    `blocks` has those of the target, `sources` those of the source, whose padding has document 0;
+    `length` is the number of target tokens read, the same for every row.
+    """
+
+    blocks: tuple[KeysValues, ...]
+    sources: tuple[KeysValues, ...]
+    source_document_ids_BL: jax.Array
     length: jax.Array
 
 
-def sinusoids(length: int, width: int):
-    """The waves of each place, sines, then cosines (section 3.5): table_LD."""
+def sinusoids(length: int, width: int) -> jax.Array:
+    """Return the sinusoidal positional encoding, sines, then cosines (section 3.5): table_LD."""
     # In doubles: a float32 angle at a place some thousand is off by 1e-4.
     angles = np.arange(length)[:, None] / 10000.0 ** (np.arange(0, width, 2) / width)
     return jnp.asarray(np.concatenate([np.sin(angles), np.cos(angles)], -1), jnp.float32)
 
 
-def xavier(key, shape, dtype=jnp.float32):
-    """The draw of Glorot and Bengio (2010), for a map whose heads together are one axis."""
+def xavier(key: chex.PRNGKey, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    """Return the draw of Glorot and Bengio (2010), for a map whose heads together are one axis."""
     size, width = np.prod(shape), max(shape)
     return nn.initializers.xavier_uniform()(key, (width, size // width), dtype).reshape(shape)
 
 
 class DecoderBlock(PostNormBlock):
-    """Attend, look at a source, feed forward: each time add and normalise."""
+    """Attend, attend to a source, feed forward: each time add and normalise."""
 
     def setup(self):
         heads = (self.num_heads, self.head_width, self.width, self.dropout)
@@ -111,25 +114,41 @@ class DecoderBlock(PostNormBlock):
         self.source_attention_norm = Norm(self.epsilon)
         super().setup()
 
-    def remember(self, source_BLD):
-        """What there is to look at in the source: its keys and values."""
-        return self.source_attention.remember(source_BLD)
+    def project_source(self, source_BLD: jax.Array) -> KeysValues:
+        """Return the keys and values of a source."""
+        return self.source_attention.project_keys_values(source_BLD)
 
-    def __call__(self, x_BTD, source, mask, source_mask, *, train: bool = False):
-        target = self.attention.remember(x_BTD)
-        return self._look(x_BTD, target, source, mask, source_mask, train=train)
+    def __call__(  # type: ignore[override]  # it has a source to attend to
+        self,
+        x_BTD: jax.Array,
+        source_BLD: jax.Array,
+        mask: Mask,
+        source_mask: Mask,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
+        source = self.project_source(source_BLD)
+        target = self.attention.project_keys_values(x_BTD)
+        return self._attend(x_BTD, target, source, mask, source_mask, train=train)
 
-    def extend(self, x_B1D, target, at, source, mask, source_mask):
-        """The same for one token behind a memory: x_B1D, and the memory with it at `at`."""
-        join = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, at, 2)
-        target = jax.tree.map(join, target, self.attention.remember(x_B1D))
-        return self._look(x_B1D, target, source, mask, source_mask), target
+    def extend(
+        self,
+        x_BTD: jax.Array,
+        cached: KeysValues,
+        source: KeysValues,
+        mask: Mask,
+        source_mask: Mask,
+    ) -> tuple[jax.Array, KeysValues]:
+        """Return x_BTD for tokens behind a cache, and the cache with them at the mask's offset."""
+        new = self.attention.project_keys_values(x_BTD)
+        cached = append(cached, new, mask.query_offset)
+        return self._attend(x_BTD, cached, source, mask, source_mask), cached
 
-    def _look(self, x_BTD, target, source, mask, source_mask, *, train: bool = False):
-        found_BTD = self.attention.look(x_BTD, *target, mask, train=train)
-        x_BTD = self.attention_norm(x_BTD + self.attention_dropout(found_BTD, train=train))
-        found_BTD = self.source_attention.look(x_BTD, *source, source_mask, train=train)
-        x_BTD = self.source_attention_norm(x_BTD + self.source_dropout(found_BTD, train=train))
+    def _attend(self, x_BTD, target, source, mask, source_mask, *, train: bool = False):
+        attended_BTD = self.attention.attend(x_BTD, target, mask, train=train)
+        x_BTD = self.attention_norm(x_BTD + self.attention_dropout(attended_BTD, train=train))
+        attended_BTD = self.source_attention.attend(x_BTD, source, source_mask, train=train)
+        x_BTD = self.source_attention_norm(x_BTD + self.source_dropout(attended_BTD, train=train))
         return self.mlp_norm(x_BTD + self.mlp_dropout(self.mlp(x_BTD), train=train))
 
 
@@ -144,54 +163,58 @@ class Transformer(nn.Module):
     def setup(self):
         c, normal = self.config, nn.initializers.normal
         sizes = (c.num_heads, c.head_width, c.width, c.mlp_width)
-        block = (*sizes, c.dropout, ACTIVATIONS[c.activation], EPSILON, xavier)
+        block = (*sizes, c.dropout, ACTIVATIONS[c.activation], c.epsilon, xavier)
         self.token_embedding = Embedding(c.vocab_size, c.width, normal(c.width**-0.5))
         self.embedding_dropout = Dropout(c.dropout)
         self.encoder = [PostNormBlock(*block) for _ in range(c.num_layers)]
         self.decoder = [DecoderBlock(*block) for _ in range(c.num_decoder_layers)]
 
-    def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
+    def encode(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> jax.Array:
         """Reads a source: x_BLD."""
-        waves, mask = sinusoids(tokens_BL.shape[1], self.config.width), None
+        encoding = sinusoids(tokens_BL.shape[1], self.config.width)
         if documents_BL is not None:
-            waves = waves[attention.positions(documents_BL)]
-            mask = attention.same_document(documents_BL)
-        x_BLD = self._embed(tokens_BL, waves, train=train)
-        for block in self.encoder:
-            x_BLD = block(x_BLD, mask, train=train)
-        return x_BLD
+            encoding = encoding[positions(documents_BL)]
+        x_BLD = self._embed(tokens_BL, encoding, train=train)
+        mask, name = Mask.bidirectional(documents_BL), "encoder_hidden_states"
+        return run_blocks(self, self.encoder, x_BLD, mask, name=name, train=train)[-1]
 
-    def __call__(self, tokens_BL, targets_BT, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        targets_BT: jax.Array,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         source_BLD = self.encode(tokens_BL, documents_BL, train=train)
-        source_mask = None if documents_BL is None else (documents_BL > 0)[:, None, None]
-        T = targets_BT.shape[1]
-        x_BTD = self._embed(targets_BT, sinusoids(T, self.config.width), train=train)
-        for block in self.decoder:
-            source = block.remember(source_BLD)
-            x_BTD = block(x_BTD, source, attention.causal(T), source_mask, train=train)
-        return x_BTD
+        encoding = sinusoids(targets_BT.shape[1], self.config.width)
+        x_BTD = self._embed(targets_BT, encoding, train=train)
+        inputs = source_BLD, Mask.causal(), Mask.source(documents_BL)
+        name = "decoder_hidden_states"
+        return run_blocks(self, self.decoder, x_BTD, *inputs, name=name, train=train)[-1]
 
-    def start(self, tokens_BL, documents_BL, room: int):
+    def start(self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int) -> Cache:
         """Reads a source for targets of up to `room` tokens: Cache."""
         c, source_BLD = self.config, self.encode(tokens_BL, documents_BL)
         shape = (len(tokens_BL), c.num_heads, room, c.head_width)
         empty = (jnp.zeros(shape, self.token_embedding.embedding.dtype),) * 2
-        sources = tuple(block.remember(source_BLD) for block in self.decoder)
-        mask_B11L = (documents_BL > 0)[:, None, None]
-        return Cache((empty,) * len(sources), sources, mask_B11L, jnp.int32(0))
+        sources = tuple(block.project_source(source_BLD) for block in self.decoder)
+        return Cache((empty,) * len(sources), sources, documents_BL, jnp.int32(0))
 
-    def extend(self, token_B, cache: Cache):
+    def extend(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Reads one token more of the target: x_B1D, and the new cache."""
-        at, M = cache.length, cache.targets[0][0].shape[2]
+        at, M = cache.length, cache.blocks[0][0].shape[2]
         x_B1D = self._embed(token_B[:, None], sinusoids(M, self.config.width)[at])
-        targets, mask_M = [], jnp.arange(M) <= at
-        for block, target, source in zip(self.decoder, cache.targets, cache.sources, strict=True):
-            x_B1D, target = block.extend(x_B1D, target, at, source, mask_M, cache.mask_B11L)
-            targets.append(target)
-        return x_B1D, cache._replace(targets=tuple(targets), length=at + 1)
+        masks = Mask.cached(at), Mask.source(cache.source_document_ids_BL)
+        x_B1D, blocks = extend_blocks(
+            self.decoder, x_B1D, cache.blocks, *masks, per_block=cache.sources
+        )
+        return x_B1D, cache._replace(blocks=blocks, length=at + 1)
 
-    def _embed(self, tokens_BL, waves, *, train: bool = False):
-        x_BLD = self.token_embedding(tokens_BL) * self.config.width**0.5 + waves
+    def _embed(self, tokens_BL, encoding, *, train: bool = False):
+        x_BLD = self.token_embedding(tokens_BL) * self.config.width**0.5 + encoding
         return self.embedding_dropout(x_BLD, train=train)
 
 
@@ -209,26 +232,44 @@ class TransformerLM(nn.Module):
         """The token that begins every target."""
         return self.config.start
 
-    def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
+    def encode(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> jax.Array:
         """The states of a source: x_BLD."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)
 
-    def scores(self, tokens_BL, targets_BT, documents_BL=None, *, train: bool = False):
+    def scores(
+        self,
+        tokens_BL: jax.Array,
+        targets_BT: jax.Array,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> Scores:
         """What each position believes of the next token, before the product with the vocabulary."""
         return self._scores(self.trunk(tokens_BL, targets_BT, documents_BL, train=train))
 
-    def __call__(self, tokens_BL, targets_BT=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        targets_BT: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         """logits_BTV of the next token; without targets, of the first alone."""
         if targets_BT is None:
             targets_BT = jnp.full((len(tokens_BL), 1), self.config.start)
         return self.scores(tokens_BL, targets_BT, documents_BL, train=train).logits()
 
-    def start(self, tokens_BL, documents_BL, room: int):
+    def start(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
+    ) -> tuple[jax.Array, Cache]:
         """Reads a source: logits_BV of the first token, and a cache with room for more."""
         cache = self.trunk.start(tokens_BL, documents_BL, 1 + room)
         return self.step(jnp.full(len(tokens_BL), self.config.start), cache)
 
-    def step(self, token_B, cache: Cache):
+    def step(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Reads one token more of the target: logits_BV after it, and the cache with it."""
         x_B1D, cache = self.trunk.extend(token_B, cache)
         logits_BV = self._scores(x_B1D).logits()[:, 0]

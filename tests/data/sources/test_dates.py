@@ -43,7 +43,7 @@ def test_every_target_is_a_date_in_iso_form(pairs):
 def test_a_source_is_the_date_of_its_target(pairs, pattern, day, month, year):
     found = [(re.fullmatch(pattern, source.lower()), target) for source, target in pairs]
     found = [(match, target) for match, target in found if match]
-    assert len(found) > COUNT / 2 / len(dates.WAYS)
+    assert len(found) > COUNT / 2 / len(dates.FORMATS)
     for match, target in found:
         name = match[month][:3]
         number = MONTHS.index(name) + 1 if name in MONTHS else int(name)
@@ -72,9 +72,9 @@ def test_days_are_counted_as_english_does():
 def test_no_date_is_written_twice_in_the_same_way(pairs):
     assert len({source.lower() for source, _ in pairs}) == COUNT
     year = [datetime.date(2026, 1, 1) + datetime.timedelta(day) for day in range(365)]
-    texts = {dates.written(date, way).lower() for date in year for way in dates.WAYS}
-    assert len(texts) == 365 * len(dates.WAYS)
-    assert len(dates.WAYS) >= 12
+    texts = {dates.written(date, form).lower() for date in year for form in dates.FORMATS}
+    assert len(texts) == 365 * len(dates.FORMATS)
+    assert len(dates.FORMATS) >= 12
 
 
 def test_letters_are_large_and_small(pairs):

@@ -1,56 +1,65 @@
 """Windows that go on from batch to batch, for recurrent models (Mikolov et al. 2010).
 
 The text is cut into as many columns as a batch has rows, and every row walks down a column of its
-own, a window a step: so the state after one step is what the next one begins with.
+own, one window per step: so the state after one step is what the next one begins with.
 
 A batch is that of `windows` and {"fresh": bool [B]}, True where a row begins its column.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from train.data.batches.batches import Batch, Batches, in_order, once
-from train.data.batches.windows import window
-from train.data.corpus.corpus import Corpus, num_tokens
+from train.data.batches.batches import ONE_PROCESS, Batch, Batches, in_order, once
+from train.data.batches.windows import count_windows, window
+from train.data.corpus.corpus import Corpus
 
 
-def train(
-    corpus: Corpus, length: int, batch: int, seed: int, process: tuple[int, int] = (0, 1)
-) -> Batches:
-    """Full windows of all columns, the same in every epoch. What is left at the end is dropped.
+@dataclass(frozen=True, kw_only=True)
+class ContiguousWindows:
+    """Windows of which each continues the same row of the batch before."""
 
-    Raises ValueError where the text has no window for every row.
-    """
-    steps = (num_tokens(corpus) - 1) // length // batch
-    if steps < 1:
-        raise ValueError(
-            f"the text has {num_tokens(corpus)} tokens, {batch} rows of length {length} need "
-            f"{batch * length + 1}: give more text, a smaller batch or a shorter length"
+    length: int
+
+    def train(
+        self, corpus: Corpus, batch_size: int, seed: int, process: tuple[int, int] = ONE_PROCESS
+    ) -> Batches:
+        """Return full windows of all columns, the same in every epoch; the rest is dropped.
+
+        Raises:
+          ValueError: If the text has no window for every row.
+        """
+        steps = (corpus.num_tokens - 1) // self.length // batch_size
+        if steps < 1:
+            raise ValueError(
+                f"the text has {corpus.num_tokens} tokens, {batch_size} rows of length "
+                f"{self.length} need {batch_size * self.length + 1}: "
+                "give more text, a smaller batch or a shorter length"
+            )
+
+        def example(place: int, random: np.random.Generator) -> Batch:
+            step = place // batch_size % steps
+            return self._row(corpus, place % batch_size * steps + step, step == 0)
+
+        return in_order(example, steps * batch_size, batch_size, seed, process)
+
+    def evaluate(
+        self, corpus: Corpus, batch_size: int, process: tuple[int, int] = ONE_PROCESS
+    ) -> Batches:
+        """Return all windows once, down the columns; the last one is padded with id 0.
+
+        Raises:
+          ValueError: If the text has no token to predict.
+        """
+        count = count_windows(corpus, self.length, 1)
+        steps = -(-count // batch_size)
+        return once(
+            lambda number, _: self._row(corpus, number, number % steps == 0),
+            count,
+            batch_size,
+            process,
+            lambda place: place % batch_size * steps + place // batch_size,
         )
 
-    def example(place: int, random: np.random.Generator) -> Batch:
-        step = place // batch % steps
-        return _row(corpus, place % batch * steps + step, length, step == 0)
-
-    return in_order(example, steps * batch, batch, seed, process)
-
-
-def evaluate(corpus: Corpus, length: int, batch: int, process: tuple[int, int] = (0, 1)) -> Batches:
-    """All windows once, down the columns; the last one is padded with id 0.
-
-    Raises ValueError where the text has no token to predict.
-    """
-    count = -(-(num_tokens(corpus) - 1) // length)
-    if count < 1:
-        raise ValueError("the text has a single token, and nothing to predict it from")
-    steps = -(-count // batch)
-    return once(
-        lambda number, _: _row(corpus, number, length, number % steps == 0),
-        count,
-        batch,
-        process,
-        lambda place: place % batch * steps + place // batch,
-    )
-
-
-def _row(corpus: Corpus, number: int, length: int, fresh: bool) -> Batch:
-    return window(corpus, number, length, 1) | {"fresh": np.bool_(fresh)}
+    def _row(self, corpus: Corpus, number: int, fresh: bool) -> Batch:
+        return window(corpus, number, self.length, 1) | {"fresh": np.bool_(fresh)}

@@ -2,58 +2,63 @@
 
 FULL-SENTENCES of Liu et al. 2019, section 4.2: `<s> sentence sentence ... </s>`, across the borders
 of documents, which one more </s> marks. A batch is {"tokens": int32 [B, L], "mask": bool [B, L]
-(False on padding)}. A sentence longer than a row is cut.
+(False on padding)}. A sentence longer than a row is split.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 
-from train.data.batches.batches import Batch, Batches, once, shuffled
-from train.data.corpus.corpus import Corpus, num_tokens, read
+from train.data.batches.batches import ONE_PROCESS, Batch, Batches, once, shuffled
+from train.data.corpus.corpus import Corpus
 
 SPECIALS = 2  # <s>, </s>
 
 
-def train(
-    corpus: Corpus,
-    length: int,
-    batch: int,
-    seed: int,
-    *,
-    cls: int,
-    sep: int,
-    process: tuple[int, int] = (0, 1),
-) -> Batches:
-    """Every row once an epoch, shuffled anew in every epoch.
+@dataclass(frozen=True, kw_only=True)
+class FullSentences:
+    """Rows of up to `length` tokens; `cls` opens a row, `sep` ends rows and documents."""
 
-    Raises ValueError where the text is shorter than one row.
-    """
-    if num_tokens(corpus) < length - SPECIALS:
-        raise ValueError(
-            f"the text has {num_tokens(corpus)} tokens, a row of length {length} needs "
-            f"{length - SPECIALS}: give more text, or a shorter length"
-        )
-    bounds = _bounds(corpus, length)
-    example = lambda number, _: _row(corpus, bounds[number : number + 2], length, cls, sep)
-    return shuffled(example, len(bounds) - 1, batch, seed, process)
+    length: int
+    cls: int
+    sep: int
+
+    def train(
+        self, corpus: Corpus, batch_size: int, seed: int, process: tuple[int, int] = ONE_PROCESS
+    ) -> Batches:
+        """Return every row once per epoch, shuffled anew in every epoch.
+
+        Raises:
+          ValueError: If the text is shorter than one row.
+        """
+        if corpus.num_tokens < self.length - SPECIALS:
+            raise ValueError(
+                f"the text has {corpus.num_tokens} tokens, a row of length {self.length} needs "
+                f"{self.length - SPECIALS}: give more text, or a shorter length"
+            )
+        bounds = row_bounds(corpus, self.length)
+        example = lambda number, _: self._row(corpus, *bounds[number : number + 2].tolist())
+        return shuffled(example, len(bounds) - 1, batch_size, seed, process)
+
+    def evaluate(
+        self, corpus: Corpus, batch_size: int, process: tuple[int, int] = ONE_PROCESS
+    ) -> Batches:
+        """Return every row exactly once, in order."""
+        bounds = row_bounds(corpus, self.length)
+        example = lambda number, _: self._row(corpus, *bounds[number : number + 2].tolist())
+        return once(example, len(bounds) - 1, batch_size, process)
+
+    def _row(self, corpus: Corpus, start: int, stop: int) -> Batch:
+        inside = slice(*np.searchsorted(corpus.documents, (start + 1, stop)))
+        borders = corpus.documents[inside]
+        text = np.insert(corpus.read(start, stop), borders - start, self.sep)
+        tokens = np.zeros(self.length, np.int32)
+        tokens[: len(text) + SPECIALS] = [self.cls, *text, self.sep]
+        return {"tokens": tokens, "mask": np.arange(self.length) < len(text) + SPECIALS}
 
 
-def evaluate(
-    corpus: Corpus,
-    length: int,
-    batch: int,
-    *,
-    cls: int,
-    sep: int,
-    process: tuple[int, int] = (0, 1),
-) -> Batches:
-    """Every row exactly once, in order."""
-    bounds = _bounds(corpus, length)
-    example = lambda number, _: _row(corpus, bounds[number : number + 2], length, cls, sep)
-    return once(example, len(bounds) - 1, batch, process)
-
-
-def _bounds(corpus: Corpus, length: int) -> np.ndarray:
-    """The offset at which each row starts, and the end of the text."""
+def row_bounds(corpus: Corpus, length: int) -> np.ndarray:
+    """Return the offset at which each row starts, and the end of the text: int64."""
     room = length - SPECIALS
     if room < 1:
         raise ValueError(f"a row of length {length} has no room for a sentence: 3 is the least")
@@ -69,13 +74,3 @@ def _bounds(corpus: Corpus, length: int) -> np.ndarray:
     while bounds[-1] < len(starts) - 1:
         bounds.append(max(int(reached[bounds[-1]]), bounds[-1] + 1))
     return starts[bounds]
-
-
-def _row(corpus: Corpus, bounds: np.ndarray, length: int, cls: int, sep: int) -> Batch:
-    start, stop = (int(offset) for offset in bounds)
-    inside = slice(*np.searchsorted(corpus.documents, (start + 1, stop)))
-    borders = corpus.documents[inside]
-    found = np.insert(read(corpus, start, stop), borders - start, sep)
-    tokens = np.zeros(length, np.int32)
-    tokens[: len(found) + SPECIALS] = [cls, *found, sep]
-    return {"tokens": tokens, "mask": np.arange(length) < len(found) + SPECIALS}

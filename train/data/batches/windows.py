@@ -2,59 +2,67 @@
 
 A batch is {"tokens": int32 [B, L + overlap], "mask": bool [B, L + overlap]}, with the mask False on
 padding. Windows are L apart. With an overlap of 1 a causal model reads the first L tokens of a row
-and predicts the last L, so each token but the very first is predicted once an epoch; with none each
-token is in one window.
+and predicts the last L, so each token but the very first is predicted once per epoch; with none
+each token is in one window.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 
-from train.data.batches.batches import Batch, Batches, once, shuffled
-from train.data.corpus.corpus import Corpus, num_tokens, read
+from train.data.batches.batches import ONE_PROCESS, Batch, Batches, once, shuffled
+from train.data.corpus.corpus import Corpus
 
 
-def train(
-    corpus: Corpus,
-    length: int,
-    batch: int,
-    seed: int,
-    process: tuple[int, int] = (0, 1),
-    overlap: int = 1,
-) -> Batches:
-    """Full windows, shuffled anew in every epoch. What is left at the end of the text is dropped.
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """Windows in random order; `length` apart, with `overlap` tokens of the next one."""
 
-    Raises ValueError where the text is shorter than one window.
-    """
-    count = (num_tokens(corpus) - overlap) // length
-    if count < 1:
-        raise ValueError(
-            f"the text has {num_tokens(corpus)} tokens, a window of length {length} needs "
-            f"{length + overlap}: give more text, or a shorter length"
-        )
-    example = lambda number, _: window(corpus, number, length, overlap)
-    return shuffled(example, count, batch, seed, process)
+    length: int
+    overlap: int = 1
+
+    def train(
+        self, corpus: Corpus, batch_size: int, seed: int, process: tuple[int, int] = ONE_PROCESS
+    ) -> Batches:
+        """Return full windows, shuffled anew in every epoch; the rest of the text is dropped.
+
+        Raises:
+          ValueError: If the text is shorter than one window.
+        """
+        count = (corpus.num_tokens - self.overlap) // self.length
+        if count < 1:
+            raise ValueError(
+                f"the text has {corpus.num_tokens} tokens, a window of length {self.length} needs "
+                f"{self.length + self.overlap}: give more text, or a shorter length"
+            )
+        example = lambda number, _: window(corpus, number, self.length, self.overlap)
+        return shuffled(example, count, batch_size, seed, process)
+
+    def evaluate(
+        self, corpus: Corpus, batch_size: int, process: tuple[int, int] = ONE_PROCESS
+    ) -> Batches:
+        """Return all windows once, in order; the last one is padded with id 0.
+
+        Raises:
+          ValueError: If the text has no token to predict.
+        """
+        count = count_windows(corpus, self.length, self.overlap)
+        example = lambda number, _: window(corpus, number, self.length, self.overlap)
+        return once(example, count, batch_size, process)
 
 
-def evaluate(
-    corpus: Corpus,
-    length: int,
-    batch: int,
-    process: tuple[int, int] = (0, 1),
-    overlap: int = 1,
-) -> Batches:
-    """All windows once, in order; the last one is padded with id 0.
-
-    Raises ValueError where the text has no token to predict.
-    """
-    count = -(-(num_tokens(corpus) - overlap) // length)
+def count_windows(corpus: Corpus, length: int, overlap: int) -> int:
+    """Return how many windows hold the whole text; ValueError if it has no token to predict."""
+    count = -(-(corpus.num_tokens - overlap) // length)
     if count < 1:
         raise ValueError("the text has a single token, and nothing to predict it from")
-    return once(lambda number, _: window(corpus, number, length, overlap), count, batch, process)
+    return count
 
 
 def window(corpus: Corpus, number: int, length: int, overlap: int) -> Batch:
-    """One row of a batch; behind the end of the text stands padding."""
-    start, size = int(corpus.sentences[0]) + number * length, length + overlap
-    found = read(corpus, start, min(start + size, int(corpus.sentences[-1])))
+    """Return one row of a batch, padded behind the end of the text."""
+    start, size = corpus.start + number * length, length + overlap
+    text = corpus.read(start, min(start + size, corpus.stop))
     tokens = np.zeros(size, np.int32)
-    tokens[: len(found)] = found
-    return {"tokens": tokens, "mask": np.arange(size) < len(found)}
+    tokens[: len(text)] = text
+    return {"tokens": tokens, "mask": np.arange(size) < len(text)}

@@ -24,21 +24,17 @@ from train.data.sources import text
 SKIPPED = {"test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "pydoc_data"}
 
 
-def read() -> text.Source:
-    """The built-in corpus as a source."""
-    return text.Source(lambda: iter(documents()), sha256())
-
-
-def sha256() -> str:
-    """What tells this Python's corpus from another's."""
-    return text.strings(documents()).fingerprint
+def read() -> text.Strings:
+    """Return the built-in corpus as a source."""
+    return text.strings(documents())
 
 
 @functools.cache
 def documents() -> tuple[str, ...]:
-    """The documents, in the order of their hashes, so that any tail is a fair sample.
+    """Return the documents in the order of their hashes, so that any tail is a fair sample.
 
-    Raises FileNotFoundError where this Python was installed without the sources of its library.
+    Raises:
+      FileNotFoundError: If this Python was installed without the sources of its library.
     """
     library = Path(sysconfig.get_path("stdlib"))
     found = {*_topics(library), *_modules(library)}

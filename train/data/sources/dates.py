@@ -14,13 +14,13 @@ import datetime
 import numpy as np
 
 from train.data.sources import parallel_text
-from train.data.sources.text import Source
+from train.data.sources.parallel_text import PairStrings
 
 FIRST, LAST = datetime.date(1900, 1, 1), datetime.date(2099, 12, 31)
 
 # No two give the same text, not even in May, which is its own abbreviation. With slashes the month
 # comes first, with full stops the day does.
-WAYS = (
+FORMATS = (
     "{nth} of {month}, {year}",
     "{month} {day}, {year}",
     "{month} {nth}, {year}",
@@ -58,15 +58,16 @@ ORDINALS = (
 ENDINGS = {1: "st", 2: "nd", 3: "rd"}
 
 
-def read(count: int = 100_000, seed: int = 0) -> Source:
-    """`count` pairs from the years 1900 to 2099, no date twice in the same way.
+def read(count: int = 100_000, seed: int = 0) -> PairStrings:
+    """Return `count` pairs from the years 1900 to 2099, no date twice in the same format.
 
     One in four is in capitals, one in four in small letters. The same count and seed give the same
     pairs on any machine.
 
-    Raises ValueError for more pairs than there are.
+    Raises:
+      ValueError: For more pairs than there are.
     """
-    most = ((LAST - FIRST).days + 1) * len(WAYS)
+    most = ((LAST - FIRST).days + 1) * len(FORMATS)
     if count > most:
         raise ValueError(f"there are {most:,} ways to write a date here, not {count:,}")
     # The raw numbers of a bit generator never change, those of np.random.Generator may.
@@ -75,18 +76,18 @@ def read(count: int = 100_000, seed: int = 0) -> Source:
     cases = (str, str, str.upper, str.lower)
 
     def pair(number: int) -> parallel_text.Pair:
-        day, way = divmod(number, len(WAYS))
+        day, form = divmod(number, len(FORMATS))
         date = FIRST + datetime.timedelta(day)
-        return cases[draws[number] % len(cases)](written(date, WAYS[way])), date.isoformat()
+        return cases[draws[number] % len(cases)](written(date, FORMATS[form])), date.isoformat()
 
     return parallel_text.strings(map(pair, chosen.tolist()))
 
 
-def written(date: datetime.date, way: str) -> str:
-    """A date in one of the WAYS."""
+def written(date: datetime.date, form: str) -> str:
+    """Return a date in one of the FORMATS."""
     day, month, weekday = date.day, MONTHS[date.month - 1], WEEKDAYS[date.weekday()]
     ending = "th" if 10 < day < 20 else ENDINGS.get(day % 10, "th")
-    return way.format(
+    return form.format(
         day=day,
         nth=f"{day}{ending}",
         ordinal=ORDINALS[day - 1],

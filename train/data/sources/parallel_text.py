@@ -1,61 +1,185 @@
 """Pairs of texts: a sentence and its translation, a question and its answer.
 
 A pair is two neighbouring documents of a source: document 2i is the source text of pair i, document
-2i + 1 its target. So a corpus tokenises and stores pairs as it does any text, with nothing between
+2i + 1 its target. So a corpus tokenizes and stores pairs as it does any text, with nothing between
 the documents. All pairs are read once when their source is made, so that a bad one is named before
 any work is done: a few seconds for a million pairs.
 """
 
 import hashlib
 import io
+import itertools
 import json
 import unicodedata
+from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice, zip_longest
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import ClassVar, TypeVar
 
-import numpy as np
-
-from train.data.corpus.corpus import Corpus
 from train.data.sources import text
-from train.data.sources.text import Source
+from train.data.sources.source import Source
 
 Pair = tuple[str, str]
+S = TypeVar("S", bound="PairSource")
 
 FIELDS = ("source", "target")  # of the objects of a .jsonl file
-CHANCE = 1.5  # a walk that returns to zero falls as many deviations with a probability of 1 %
-LOOKED_AT = 1000  # pairs tell whether two alphabets are the same
-HELD_OUT = 20  # one pair in as many
-MOST_HELD_OUT = 2000
+ALPHABET_PAIRS = 1000  # pairs that are read to tell whether two alphabets are the same
 
 
-def lines(source, target) -> Source:
-    """Pairs from two files, plain or `.gz`, UTF-8: line i of one belongs to line i of the other.
+class PairSource(Source):
+    """Pairs of texts, each of which has a letter, number, punctuation mark or symbol."""
 
-    Raises FileNotFoundError for a file that is not there; ValueError for bytes that are not UTF-8,
-    a `.gz` that is cut short, files of unequal length (with the line where they seem to come
-    apart), a line without text, and where there are no pairs.
-    """
-    paths = Path(source), Path(target)
+    kind: ClassVar[str] = "pairs"
+    name: str
 
-    def pairs():
-        for pair in zip_longest(*map(_lines, paths)):
+    @abstractmethod
+    def pairs(self) -> Iterator[Pair]:
+        """Yield the pairs in order."""
+
+    @abstractmethod
+    def place(self, number: int, side: int) -> str:
+        """Return where side 0 or 1 of a pair is to be found, for messages."""
+
+    def documents(self) -> Iterator[str]:
+        return itertools.chain.from_iterable(self.pairs())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The sha256 of all pairs, every one of which is read and checked for it."""
+        digest, count = hashlib.sha256(), 0
+        for pair in self.pairs():
+            for side, content in enumerate(pair):
+                try:
+                    encoded = _encode(content)
+                except ValueError as error:
+                    raise ValueError(f"{self.place(count, side)} {error}") from None
+                digest.update(b"%d " % len(encoded))
+                digest.update(encoded)
+            count += 1
+        if not count:
+            raise ValueError(f"no pairs in {self.name}")
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class PairStrings(PairSource):
+    """Pairs that are in memory."""
+
+    contents: tuple[Pair, ...]
+    name: ClassVar[str] = "an empty list"
+
+    def pairs(self) -> Iterator[Pair]:
+        return iter(self.contents)
+
+    def place(self, number: int, side: int) -> str:
+        return f"pairs[{number}][{side}]"
+
+
+@dataclass(frozen=True)
+class LineFiles(PairSource):
+    """Two files, of which line i of one belongs to line i of the other."""
+
+    source: Path
+    target: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.source} and {self.target}"
+
+    def pairs(self) -> Iterator[Pair]:
+        files = _lines(self.source), _lines(self.target)
+        for pair in itertools.zip_longest(*files):
             if None in pair:
-                raise ValueError(_unequal(*paths))
+                counts = [sum(1 for _ in _lines(path)) for path in (self.source, self.target)]
+                raise ValueError(
+                    f"{self.source} has {counts[0]} lines, {self.target} has {counts[1]}: "
+                    "they must have as many, line for line"
+                )
             yield pair
 
-    return _source(pairs, lambda number, side: f"line {number + 1} of {paths[side]}", paths)
+    def place(self, number: int, side: int) -> str:
+        return f"line {number + 1} of {(self.source, self.target)[side]}"
 
 
-def table(path, fields: Pair | None = None) -> Source:
-    """Pairs from one file, UTF-8: `.tsv`, two columns, or `.jsonl`, an object a line; or `.gz`.
+@dataclass(frozen=True)
+class TabFile(PairSource):
+    """A file with two columns."""
 
-    A `.tsv` has a tab between source and target and no quoting. In a `.jsonl` they are the two
-    `fields`, by default "source" and "target"; others are ignored.
+    path: Path
 
-    Raises FileNotFoundError and ValueError as `lines` does, and ValueError with the number of the
-    line that has not two columns, is no object, or lacks a field.
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    def pair(self, line: str) -> Pair:
+        """Return the pair of a line; ValueError with the rest of a sentence if it has none."""
+        columns = tuple(line.split("\t"))
+        if len(columns) != 2:
+            raise ValueError(
+                f"has {len(columns)} columns, not 2: put one tab, between the two texts"
+            )
+        return columns
+
+    def pairs(self) -> Iterator[Pair]:
+        for number, line in enumerate(_lines(self.path), 1):
+            try:
+                yield self.pair(line)
+            except ValueError as error:
+                raise ValueError(f"line {number} of {self.path} {error}") from None
+
+    def place(self, number: int, side: int) -> str:
+        return f"the {FIELDS[side]} in line {number + 1} of {self.path}"
+
+
+@dataclass(frozen=True)
+class JsonLines(TabFile):
+    """A file with a JSON object per line, two of whose fields are source and target."""
+
+    fields: Pair = FIELDS
+
+    def pair(self, line: str) -> Pair:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise ValueError(
+                'is not a JSON object: write one per line, {"source": ..., "target": ...}'
+            )
+        for field in self.fields:
+            if not isinstance(row.get(field), str):
+                names = ", ".join(map(repr, row)) or "none"
+                raise ValueError(
+                    f"has no text in the field {field!r}: say which two of {names} to take"
+                )
+        return row[self.fields[0]], row[self.fields[1]]
+
+
+def lines(source: str | Path, target: str | Path) -> LineFiles:
+    """Return the pairs of two files, plain or `.gz`, UTF-8, line by line.
+
+    Raises:
+      FileNotFoundError: If a file is not there.
+      ValueError: For bytes that are not UTF-8, a `.gz` that is truncated, files of unequal length,
+        a line without text, and if there are no pairs.
+    """
+    return _checked(LineFiles(Path(source), Path(target)))
+
+
+def table(path: str | Path, fields: Pair | None = None) -> TabFile:
+    """Return the pairs of one file, UTF-8: `.tsv` or `.jsonl`, either also as `.gz`.
+
+    Args:
+      path: A `.tsv` with a tab between source and target and no quoting, or a `.jsonl` with a JSON
+        object per line.
+      fields: Which two fields of a `.jsonl` are source and target, by default those of that name.
+
+    Raises:
+      FileNotFoundError, ValueError: As `lines`; and ValueError with the number of the line that has
+        not two columns, is no object, or lacks a field.
     """
     path = Path(path)
     kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
@@ -63,126 +187,58 @@ def table(path, fields: Pair | None = None) -> Source:
         raise ValueError(f"{path} is not a table of pairs: give a .tsv or .jsonl, or either as .gz")
     if kind == ".tsv" and fields:
         raise ValueError(f"{path} has columns: the names of two fields are for .jsonl")
-    pair_of = _columns if kind == ".tsv" else lambda line: _fields(line, fields or FIELDS)
-
-    def pairs():
-        for number, line in enumerate(_lines(path), 1):
-            try:
-                yield pair_of(line)
-            except ValueError as error:
-                raise ValueError(f"line {number} of {path} {error}") from None
-
-    place = lambda number, side: f"the {FIELDS[side]} in line {number + 1} of {path}"
-    return _source(pairs, place, [path])
+    return _checked(TabFile(path) if kind == ".tsv" else JsonLines(path, fields or FIELDS))
 
 
-def strings(pairs: Iterable[Pair]) -> Source:
-    """Pairs that are in memory."""
-    pairs = [tuple(pair) for pair in pairs]
-    for number, pair in enumerate(pairs):
+def strings(pairs: Iterable[Pair]) -> PairStrings:
+    """Return pairs that are in memory."""
+    contents = tuple(tuple(pair) for pair in pairs)
+    for number, pair in enumerate(contents):
         if [type(side) for side in pair] != [str, str]:
             raise ValueError(f"pairs[{number}] is not two strings: {pair!r:.80}")
-    return _source(
-        lambda: iter(pairs), lambda number, side: f"pairs[{number}][{side}]", ["an empty list"]
-    )
+    return _checked(PairStrings(contents))
 
 
-def unlike(source: Source) -> str | None:
-    """One line of warning where the two sides share no letters, as English and Russian do not."""
-    documents = list(islice(source.documents(), 2 * LOOKED_AT))
-    sides = [
-        Counter(filter(str.isalpha, chain.from_iterable(documents[side::2]))) for side in (0, 1)
+def shares_letters(source: PairSource) -> bool:
+    """Return whether the two sides have letters in common, as English and Russian do not."""
+    documents = list(itertools.islice(source.documents(), 2 * ALPHABET_PAIRS))
+    letters = [
+        Counter(filter(str.isalpha, itertools.chain.from_iterable(documents[side::2])))
+        for side in (0, 1)
     ]
-    shared = (sides[0] & sides[1]).total()
-    if 100 * shared >= min(side.total() for side in sides):
-        return None
-    return (
-        "the two sides share no letters: a joint vocabulary is divided between them, "
-        "and may have to be larger"
-    )
+    shared = (letters[0] & letters[1]).total()
+    return 100 * shared >= min(side.total() for side in letters)
 
 
-def num_pairs(corpus: Corpus) -> int:
-    """How many pairs a corpus or a part has.
-
-    Raises ValueError where its documents are not pairs.
-    """
-    count = len(corpus.documents) - 1
-    if count % 2:
-        raise ValueError(
-            f"the corpus has {count} documents, which is not two a pair: the tokenizer makes "
-            "nothing of one of the texts, or they are no pairs"
-        )
-    return count // 2
+def _checked(source: S) -> S:
+    _ = source.fingerprint  # reads and checks every pair
+    return source
 
 
-def held_out(count: int) -> int:
-    """How many of so many pairs are held out: a twentieth, at least 1 and at most 2000."""
-    return min(max(count // HELD_OUT, 1), MOST_HELD_OUT)
+def _encode(content: str) -> bytes:
+    """Return a text in UTF-8; raise ValueError with the rest of a sentence if it has no text."""
+    if not _has_text(content):
+        raise ValueError("is empty: leave out the pair, both sides")
+    try:
+        return content.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"is not text: {error.reason}") from error
 
 
-def split(corpus: Corpus) -> tuple[Corpus, Corpus]:
-    """The corpus without its last pairs, and these: (train, held_out). Nothing is copied.
+def _has_text(content: str) -> bool:
+    """Return whether a text has a letter, number, punctuation mark or symbol.
 
-    Raises ValueError where there are fewer than two pairs.
-    """
-    count = num_pairs(corpus)
-    if count < 2:
-        raise ValueError(f"{count} pair cannot be split into two parts: give more pairs")
-    document = 2 * (count - held_out(count))
-    sentence = int(np.searchsorted(corpus.sentences, corpus.documents[document]))
-    train = corpus._replace(
-        sentences=corpus.sentences[: sentence + 1],
-        bytes=corpus.bytes[: sentence + 1],
-        documents=corpus.documents[: document + 1],
-    )
-    last = corpus._replace(
-        sentences=corpus.sentences[sentence:],
-        bytes=corpus.bytes[sentence:],
-        documents=corpus.documents[document:],
-    )
-    return train, last
-
-
-def targets(corpus: Corpus) -> np.ndarray:
-    """The tokens of all targets of a part, one after the other: uint16 or uint32."""
-    tokens = corpus.tokens[int(corpus.documents[0]) : int(corpus.documents[-1])]
-    is_target = np.tile([False, True], num_pairs(corpus))
-    return tokens[np.repeat(is_target, np.diff(corpus.documents))]
-
-
-def _source(pairs: Callable[[], Iterator[Pair]], place: Callable[[int, int], str], names) -> Source:
-    """The source of pairs, after a look at all; `place(pair, side)` says where a text stands."""
-    digest, number = hashlib.sha256(), -1
-    for number, pair in enumerate(pairs()):
-        for side, found in enumerate(pair):
-            if not _has_text(found):
-                raise ValueError(f"{place(number, side)} is empty: leave out the pair, both sides")
-            try:
-                encoded = found.encode()
-            except UnicodeEncodeError as error:
-                raise ValueError(f"{place(number, side)} is not text: {error.reason}") from error
-            digest.update(b"%d " % len(encoded))
-            digest.update(encoded)
-    if number < 0:
-        raise ValueError(f"no pairs in {' and '.join(map(str, names))}")
-    return Source(lambda: chain.from_iterable(pairs()), digest.hexdigest())
-
-
-def _has_text(found: str) -> bool:
-    """Whether there is a letter, number, punctuation mark or symbol.
-
-    Some tokenizers drop all else, white space, control characters and accents that stand alone. Of
-    a text that gives no tokens a corpus keeps no document, and all later pairs would come apart.
+    Some tokenizers drop all else, white space, control characters and accents that stand alone. A
+    corpus keeps no document for a text without tokens, and all later pairs would be shifted.
     """
     return any(
         unicodedata.category(char)[0] in "LNPS" and char != "\ufffd"
-        for char in unicodedata.normalize("NFKD", found)
+        for char in unicodedata.normalize("NFKD", content)
     )
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """The lines of a file, without their ends: "\\n", "\\r\\n" or "\\r", and nothing else.
+    """Yield the lines of a file without their ends: "\\n", "\\r\\n" or "\\r", and nothing else.
 
     `str.splitlines` would also cut at form feeds and at the line separators of Unicode.
     """
@@ -195,54 +251,3 @@ def _lines(path: Path) -> Iterator[str]:
     yield from whole
     if rest:
         yield rest
-
-
-def _unequal(source: Path, target: Path) -> str:
-    """What to tell of two files of unequal length: one line.
-
-    Where a line is missing, the lines after it are paired at random, and the logarithms of the
-    ratios of their lengths are farther from the median. So the sum of these distances, each less
-    their mean, falls up to that line and rises after it. Where it falls no deeper than by chance,
-    the lines fit up to the end of the shorter file.
-    """
-    lengths = [np.fromiter(map(len, _lines(path)), np.int32) + 1 for path in (source, target)]
-    common = min(map(len, lengths))
-    found = (
-        f"{source} has {len(lengths[0])} lines, {target} has {len(lengths[1])}: "
-        "they must have as many, line for line"
-    )
-    if not common:
-        return found
-    ratios = np.log(lengths[0][:common] / lengths[1][:common])
-    away = np.abs(ratios - np.median(ratios))
-    walk = np.cumsum(away - away.mean())
-    if -walk.min() <= CHANCE * away.std() * common**0.5:
-        return f"{found}; up to line {common} their lengths fit, so look at line {common + 1}"
-    low, high = (part.mean() for part in np.split(away, [walk.argmin() + 1]))
-    line = np.cumsum(away - (low + high) / 2).argmin() + 2
-    return f"{found}; look at line {line}, from where on their lengths fit badly"
-
-
-def _columns(line: str) -> Pair:
-    """The columns of a line of a .tsv."""
-    columns = tuple(line.split("\t"))
-    if len(columns) != 2:
-        raise ValueError(f"has {len(columns)} columns, not 2: put one tab, between the two texts")
-    return columns
-
-
-def _fields(line: str, fields: Pair) -> Pair:
-    """The fields of a line of a .jsonl."""
-    try:
-        row = json.loads(line)
-    except ValueError:
-        row = None
-    if not isinstance(row, dict):
-        raise ValueError("is not a JSON object: write one a line, {" + '"source": ..., ...}')
-    for field in fields:
-        if not isinstance(row.get(field), str):
-            names = ", ".join(map(repr, row)) or "none"
-            raise ValueError(
-                f"has no text in the field {field!r}: say which two of {names} to take"
-            )
-    return row[fields[0]], row[fields[1]]

@@ -1,97 +1,127 @@
-"""Text files as documents, and what every source of documents looks like.
-
-A source yields strings and can be read again. A document too long for memory comes in pieces: the
-first is a plain string, the others are `Continuation`s.
-"""
+"""Text in memory and in files as documents."""
 
 import codecs
 import gzip
 import hashlib
+import itertools
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+
+from train.data.sources.source import Piece, Source
 
 BLOCK = 1 << 20  # bytes read at a time, and about the most characters of a piece
 _LINE_END = re.compile(r"(?<=\S)[ \t\r]*\n")
 _WORD_END = re.compile(r"(?<=\S)[ \t]")
 
 
-class Continuation(str):
-    """More of the document before it."""
+@dataclass(frozen=True)
+class Strings(Source):
+    """Documents that are in memory."""
+
+    texts: tuple[str, ...]
+
+    def documents(self) -> Iterator[str]:
+        return iter(self.texts)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for document in self.texts:
+            digest.update(hashlib.sha256(document.encode()).digest())
+        return digest.hexdigest()
 
 
-class Source(NamedTuple):
-    """Documents that can be read again, and a sha256 that tells them from any others."""
+@dataclass(frozen=True)
+class TextFiles(Source):
+    """Text files, cut into documents at a separator; without one, each file is a document."""
 
-    documents: Callable[[], Iterator[str]]
-    fingerprint: str
+    paths: tuple[Path, ...]
+    separator: str | None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The sha256 of all files, every one of which is read and checked for it."""
+        digest = hashlib.sha256(repr(self.separator).encode())
+        empty = True
+        for path in self.paths:
+            content = hashlib.sha256()
+            for block in blocks(path):
+                content.update(block.encode())
+                empty = empty and not block.strip()
+            digest.update(content.digest())
+        if empty:
+            names = ", ".join(map(str, self.paths[:3])) + (", ..." if len(self.paths) > 3 else "")
+            raise ValueError(f"no text in {names or 'an empty list of files'}")
+        return digest.hexdigest()
+
+    def documents(self) -> Iterator[str]:
+        for _, pieces in itertools.groupby(self.pieces(), lambda piece: piece.document):
+            yield "".join(piece.text for piece in pieces)
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield the documents of all files in pieces of up to about BLOCK characters."""
+        document = 0
+        for path in self.paths:
+            for piece in _pieces(path, self.separator, document):
+                yield piece
+                document = piece.document + 1
 
 
-def strings(documents: Iterable[str]) -> Source:
-    """A source of documents that are in memory."""
-    documents = tuple(documents)
-    digest = hashlib.sha256()
-    for document in documents:
-        digest.update(hashlib.sha256(document.encode()).digest())
-    return Source(lambda: iter(documents), digest.hexdigest())
+def strings(documents: Iterable[str]) -> Strings:
+    """Return a source of documents that are in memory."""
+    return Strings(tuple(documents))
 
 
-def files(paths: Iterable, separator: str | None = None) -> Source:
-    """A source of text files, plain or `.gz`, UTF-8, each a document.
+def files(paths: Iterable[str | Path], separator: str | None = None) -> TextFiles:
+    """Return a source of text files, plain or `.gz`, UTF-8.
 
-    A `separator`, such as a blank line "\\n\\n" or "<|endoftext|>", cuts every file into documents
-    and is itself dropped. Documents of white space alone are left out. The files are read once
-    here, so that a bad one is named before any work is done: about a second a gigabyte.
+    The files are read once here, so that a bad one is named before any work is done: about a second
+    per gigabyte. Documents of white space alone are left out.
 
-    Raises FileNotFoundError for a file that is not there; ValueError for bytes that are not UTF-8
-    (with the file and the offset in its text), for a `.gz` that is cut short, and where there is no
-    text at all.
+    Args:
+      paths: The files.
+      separator: What separates the documents of a file, such as a blank line "\\n\\n" or
+        "<|endoftext|>"; it is dropped. None: each file is a document.
+
+    Raises:
+      FileNotFoundError: If a file is not there.
+      ValueError: For bytes that are not UTF-8 (with the file and the offset in its text), for a
+        `.gz` that is truncated, and if there is no text at all.
     """
-    paths = [Path(path) for path in paths]
     if separator == "":
         raise ValueError("the separator of documents is empty")
-    digest = hashlib.sha256(repr(separator).encode())
-    empty = True
-    for path in paths:
-        content = hashlib.sha256()
-        for block in blocks(path):
-            content.update(block.encode())
-            empty = empty and not block.strip()
-        digest.update(content.digest())
-    if empty:
-        names = ", ".join(str(path) for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
-        raise ValueError(f"no text in {names or 'an empty list of files'}")
-
-    def documents():
-        for path in paths:
-            yield from _documents(path, separator)
-
-    return Source(documents, digest.hexdigest())
+    source = TextFiles(tuple(map(Path, paths)), separator)
+    _ = source.fingerprint  # reads and checks every file
+    return source
 
 
-def _documents(path: Path, separator: str | None) -> Iterator[str]:
-    text, piece = "", str
+def _pieces(path: Path, separator: str | None, document: int) -> Iterator[Piece]:
+    """Yield the documents of a file, numbered from `document` on, in pieces."""
+    text, is_begun = "", False  # whether a piece of the document has been yielded already
     for block in blocks(path):
         text += block
         if separator:
             *whole, text = text.split(separator)
-            for document in whole:
-                if piece is Continuation or document.strip():
-                    yield piece(document)
-                piece = str
+            for rest in whole:
+                if is_begun or rest.strip():
+                    yield Piece(document, rest)
+                    document += 1
+                is_begun = False
         if len(text) > BLOCK:
             cut = _safe_cut(text, len(text) - len(separator or ""))
             if text[:cut].strip():
-                yield piece(text[:cut])
-                text, piece = text[cut:], Continuation
-    if piece is Continuation or text.strip():
-        yield piece(text)
+                yield Piece(document, text[:cut])
+                text, is_begun = text[cut:], True
+    if is_begun or text.strip():
+        yield Piece(document, text)
 
 
 def _safe_cut(text: str, end: int) -> int:
-    """Where a tokenizer would not notice a cut: before the last line end, or space, or anywhere."""
+    """Return where a cut changes no token: before the last line end, else space, else anywhere."""
     for pattern in (_LINE_END, _WORD_END):
         cuts = [match.start() for match in pattern.finditer(text, end - BLOCK // 2, end)]
         if cuts:
@@ -100,7 +130,12 @@ def _safe_cut(text: str, end: int) -> int:
 
 
 def blocks(path: Path) -> Iterator[str]:
-    """The text of a file, a block at a time, without a byte-order mark."""
+    """Yield the text of a file block by block, without a byte-order mark.
+
+    Raises:
+      FileNotFoundError: If the file is not there.
+      ValueError: If it is not UTF-8, or a `.gz` that is truncated.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"no such text file: {path}")
     decoder = codecs.getincrementaldecoder("utf-8")()

@@ -7,53 +7,81 @@ own code does without TensorFlow.
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from train.data.sources import text
+from train.data.sources.source import Source
+
+
+@dataclass(frozen=True, eq=False)
+class Examples(Source):
+    """A text field of all the examples of a dataset, each a document."""
+
+    examples: Sequence[Mapping[str, Any]]
+    field: str
+    name: str  # the dataset's own, with its version
+    split: str
+
+    def documents(self) -> Iterator[str]:
+        for index in range(len(self.examples)):
+            document = self.examples[index][self.field]
+            yield document.decode() if isinstance(document, bytes) else str(document)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A sha256 of what the dataset is called, its size, and its first and last example."""
+        count = len(self.examples)
+        ends = [str(self.examples[index][self.field]) for index in (0, count - 1) if count]
+        identity = json.dumps([self.name, self.split, self.field, count, ends])
+        return hashlib.sha256(identity.encode()).hexdigest()
 
 
 def read(
-    name: str, split: str = "train", text_field: str | None = None, data_dir=None
-) -> text.Source:
-    """A dataset, by its name or by the folder it was prepared in, as a source.
+    name: str,
+    split: str = "train",
+    text_field: str | None = None,
+    data_dir: str | os.PathLike | None = None,
+) -> Examples:
+    """Return a dataset as a source: each example is a document.
 
-    Each example is a document: its field `text_field`, or else the one called "text", or else the
-    only text that it has. What is not prepared yet is downloaded and prepared into `data_dir`,
-    unless ZOO_OFFLINE is set.
+    What is not prepared yet is downloaded and prepared, unless ZOO_OFFLINE is set.
 
-    Raises ValueError for an unknown name, split or field, and for data that TensorFlow alone can
-    read or prepare; FileNotFoundError where ZOO_OFFLINE is set and the data are not there.
+    Args:
+      name: The name of the dataset, or the folder that it was prepared in.
+      split: Which split of it.
+      text_field: Which field of the examples. None: the one called "text", or else the only text
+        that there is.
+      data_dir: Where datasets are prepared. None: where TensorFlow Datasets has them.
+
+    Raises:
+      ValueError: For an unknown name, split or field, and for data that TensorFlow alone can read
+        or prepare.
+      FileNotFoundError: If ZOO_OFFLINE is set and the data are not there.
     """
     builder = _builder(name, data_dir)
     field = _field(name, builder.info.features, text_field)
-    examples = _prepared(name, builder, split)
-    count = len(examples)
-
-    def documents() -> Iterator[str]:
-        for index in range(count):
-            document = examples[index][field]
-            yield document.decode() if isinstance(document, bytes) else str(document)
-
-    ends = [str(examples[index][field]) for index in (0, count - 1)] if count else []
-    identity = json.dumps([builder.info.full_name, split, field, count, ends])
-    return text.Source(documents, hashlib.sha256(identity.encode()).hexdigest())
+    return Examples(_prepared(name, builder, split), field, builder.info.full_name, split)
 
 
-def rows(name: str, split: str = "train", data_dir=None) -> Iterator[dict]:
-    """The examples of a dataset as plain values: a text is a str, a class its name, or None for -1.
+def rows(
+    name: str, split: str = "train", data_dir: str | os.PathLike | None = None
+) -> Iterator[dict]:
+    """Yield the examples of a dataset as plain values: a class is its name, or None for -1.
 
-    It is found and prepared as in `read`, which says what is raised.
+    The dataset is found and prepared as in `read`, which names what is raised.
     """
     builder = _builder(name, data_dir)
     features = builder.info.features
     return (_plain(features, example) for example in _prepared(name, builder, split))
 
 
-def splits(name: str, data_dir=None) -> list[str]:
-    """The names of the splits of a dataset."""
+def splits(name: str, data_dir: str | os.PathLike | None = None) -> list[str]:
+    """Return the names of the splits of a dataset."""
     return list(_builder(name, data_dir).info.splits)
 
 

@@ -84,8 +84,10 @@ class T5v11Format(T5Format):
         """Return our Config; ValueError for a head that is scaled."""
         if published.get("scale_decoder_outputs", published.get("tie_word_embeddings", True)):
             raise ValueError("config.json has a gated T5 with a scaled head; zoo supports none")
-        gelu = {"gated-gelu": "gelu_new"}.get(published["feed_forward_proj"], "gated")
-        return super().to_config({**published, "feed_forward_proj": gelu})
+        # transformers' "gated-gelu" is the tanh form.
+        gate = published["feed_forward_proj"]
+        gate = "gelu_new" if gate == "gated-gelu" else gate
+        return super().to_config({**published, "feed_forward_proj": gate})
 
     def describe(self, config: t5_v1_1.Config) -> dict[str, Any]:
         """Return the fields of config.json."""

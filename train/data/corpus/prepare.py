@@ -1,0 +1,253 @@
+"""Tokenizes a text into a corpus on disk, and opens it.
+
+The arrays grow shard by shard. After each shard a line in `journal.jsonl` records how far they
+reach, so a run that is killed goes on from the last whole shard and ends in the same bytes.
+"""
+
+import fcntl
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Encoding, Tokenizer
+
+from train.data.corpus import journal
+from train.data.corpus.corpus import Corpus
+from train.data.corpus.pair_corpus import PairCorpus
+from train.data.sources.source import Piece, Source
+from zoo import tokenizers
+from zoo.tokenizers import Sides
+
+SHARD = 1 << 21  # characters tokenized at a time, which bounds the memory and what a kill can lose
+
+# A sentence ends with its line, or with its full stop where a capital, a digit or a quote follows.
+# The cut is always before white space that follows something else: there no tokenizer of ours has a
+# token that reaches across, so the tokens of the sentences are those of the whole text.
+_LINE_END = r"(?<=\S)(?=[ \t\r]*\n)"
+_STOP_END = "(?<=[.!?])[\"'\u201d\u2019)\\]]*(?=[ \\t]+[\"'\u201c\u2018(\\[]?[^\\W_a-z])"
+_SENTENCE_END = re.compile(f"{_LINE_END}|{_STOP_END}")
+
+
+def prepare(
+    source: Source,
+    tokenizer: Tokenizer | Sides,
+    folder: str | Path,
+    end_of_document: int | None,
+) -> Corpus:
+    """Tokenize a source into `folder`, or open what is there.
+
+    Names of special tokens in the text are ordinary text. A call that was killed is continued by
+    the next; calls at the same time wait for the one that works. Memory is bounded.
+
+    Args:
+      source: The text, or pairs of texts.
+      tokenizer: One for all, or two `Sides`, of which one reads the even documents and one the odd.
+      folder: Where the corpus is kept.
+      end_of_document: The id that stands before every document and after the last, so that every
+        token of the text has something to be predicted from. None: nothing stands there.
+
+    Returns:
+      A Corpus, or a PairCorpus if the source holds pairs.
+
+    Raises:
+      ValueError: If the folder holds other data, if the source gives no tokens, or if a text of a
+        pair gives none.
+      OSError: If the disk is full.
+    """
+    folder = Path(folder)
+    vocab_size = tokenizer.get_vocab_size()
+    types = _types(vocab_size)
+    header = {
+        "source": source.fingerprint,
+        "tokenizer": tokenizers.fingerprint(tokenizer),
+        "end_of_document": end_of_document,
+        "vocab_size": vocab_size,
+    }
+    if end_of_document is not None and not 0 <= end_of_document < vocab_size:
+        raise ValueError(f"end of document {end_of_document} is not an id below {vocab_size}")
+    with journal.writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        entry = journal.resume(folder, types, header)
+        if not (entry and entry.whole):
+            sides = tokenizers.sides(tokenizer)
+            pair = [tokenizers.ordinary(side) for side in (sides.source, sides.target)]
+            _write(source, pair, end_of_document, folder, types, entry)
+    return open_pairs(folder) if source.kind == "pairs" else open(folder)
+
+
+def open(folder: str | Path) -> Corpus:
+    """Open a corpus that `prepare` has finished.
+
+    Raises:
+      FileNotFoundError: If there is none.
+      ValueError: If it is unfinished or truncated.
+    """
+    arrays, _ = _open(Path(folder))
+    return Corpus(**arrays)
+
+
+def open_pairs(folder: str | Path) -> PairCorpus:
+    """Open a corpus of pairs that `prepare` has finished.
+
+    Raises:
+      FileNotFoundError: If there is none.
+      ValueError: If it is unfinished or truncated, or if some text gave no tokens.
+    """
+    arrays, num_texts = _open(Path(folder))
+    if len(arrays["documents"]) - 1 != num_texts:
+        raise ValueError(
+            f"of {num_texts:,} texts some have no tokens, and all later pairs would be shifted: "
+            "use another --tokenizer"
+        )
+    return PairCorpus(**arrays)
+
+
+def sentence_ends(text: str) -> list[int]:
+    """Return where the sentences of a text end: the last is the end of the text."""
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    while ends and not text[ends[-1] :].strip():
+        ends.pop()
+    return [*ends, len(text)]
+
+
+def _types(vocab_size: int) -> dict[str, str]:
+    """Return the arrays of a corpus and their types on disk."""
+    ids = "uint16" if vocab_size <= 1 << 16 else "uint32"
+    offsets = dict.fromkeys(("sentences", "documents", "bytes"), "int64")
+    return {"tokens": ids, "words": journal.BITS, **offsets}
+
+
+def _open(folder: Path) -> tuple[dict, int]:
+    """Return the fields of a corpus, and how many pieces of text it was made from."""
+    if not (folder / "journal.jsonl").exists():
+        raise FileNotFoundError(f"no corpus in {folder}")
+    header, entries = journal.read(folder)
+    vocab_size = header["vocab_size"]
+    types = _types(vocab_size)
+    if not entries or not entries[-1].whole or not journal.reaches(folder, types, entries[-1]):
+        raise ValueError(f"the corpus in {folder} is not whole: prepare it again, it will go on")
+    last = entries[-1]
+    arrays = journal.open(folder, types)
+    arrays |= {"vocab_size": vocab_size, "fingerprint": last.fingerprint}
+    return arrays, last.state["pieces"]
+
+
+def _write(
+    source: Source,
+    sides: list[Tokenizer],
+    end_of_document: int | None,
+    folder: Path,
+    types: dict[str, str],
+    entry: journal.Entry | None,
+) -> None:
+    """Tokenize what the journal does not have yet, and close the corpus."""
+    state = entry.state if entry else {"pieces": 0, "num_bytes": 0, "pending": False}
+    pieces, document = source.pieces(), -1
+    for piece in itertools.islice(pieces, state["pieces"]):
+        document = piece.document
+    while shard := _take_shard(pieces):
+        start = entry.lengths["tokens"] if entry else 0
+        arrays, num_bytes, pending = _tokenize(
+            shard, document, sides, end_of_document, state["pending"]
+        )
+        document = shard[-1].document
+        arrays["sentences"] += start
+        arrays["documents"] += start
+        arrays["bytes"] += state["num_bytes"]
+        state = {
+            "pieces": state["pieces"] + len(shard),
+            "num_bytes": state["num_bytes"] + num_bytes,
+            "pending": pending,
+        }
+        entry = journal.append(folder, types, entry, arrays, state)
+    if not (entry and entry.lengths["tokens"]):
+        raise ValueError("the text gives no tokens")
+    closing = [] if end_of_document is None else [end_of_document]
+    end = [entry.lengths["tokens"] + len(closing)]
+    arrays = {"tokens": closing, "words": [True] * len(closing), "sentences": end}
+    arrays |= {"documents": end, "bytes": [state["num_bytes"]]}
+    journal.append(folder, types, entry, arrays, state, whole=True)
+
+
+def _take_shard(pieces: Iterator[Piece]) -> list[Piece]:
+    """Return the next pieces, until they are a shard long."""
+    shard, size = [], 0
+    while size < SHARD and (piece := next(pieces, None)) is not None:
+        shard.append(piece)
+        size += len(piece.text)
+    return shard
+
+
+def _tokenize(
+    pieces: list[Piece],
+    last_document: int,
+    sides: list[Tokenizer],
+    end_of_document: int | None,
+    pending: bool,
+) -> tuple[dict[str, np.ndarray], int, bool]:
+    """Tokenize a shard.
+
+    Args:
+      pieces: The shard.
+      last_document: The number of the document before it.
+      sides: The tokenizers of even and of odd documents.
+      end_of_document: The id that stands before every document, or None.
+      pending: Whether the last document has no token yet, as a line of control characters has none.
+
+    Returns:
+      The arrays of the shard, offsets from its own beginning; its bytes; and whether its last
+      document has no token yet.
+    """
+    texts, starts, documents = [], [], []
+    for piece in pieces:
+        bounds = [0, *sentence_ends(piece.text)]
+        texts += [piece.text[a:b] for a, b in itertools.pairwise(bounds)]
+        documents += [piece.document] * (len(bounds) - 1)
+        starts += [piece.document != last_document, *[False] * (len(bounds) - 2)]
+        last_document = piece.document
+    starts = np.array(starts)
+    encodings = _encode(texts, np.array(documents), sides)
+    lengths = np.array([len(encoding) for encoding in encodings])
+    offsets = np.cumsum(lengths) - lengths
+    tokens = _concatenate(encoding.ids for encoding in encodings)
+    # Word ids start again in every sentence.
+    words = np.diff(_concatenate(encoding.word_ids for encoding in encodings), prepend=-1) != 0
+    words[offsets[lengths > 0]] = True
+    if end_of_document is not None:
+        tokens = np.insert(tokens, offsets[starts], end_of_document)
+        words = np.insert(words, offsets[starts], True)
+        lengths = lengths + starts
+        offsets = np.cumsum(lengths) - lengths
+    sizes = np.array([len(text.encode()) for text in texts])
+    # A sentence of which the tokenizer leaves nothing goes to the one before it, and a document
+    # begins with its first token, which may come in a later shard.
+    kept = lengths > 0
+    document = np.cumsum(starts)
+    known = np.concatenate([[-1 if pending else 0], document[kept]])
+    arrays = {
+        "tokens": tokens,
+        "words": words,
+        "sentences": offsets[kept],
+        "documents": offsets[kept][np.diff(known) != 0],
+        "bytes": (np.cumsum(sizes) - sizes)[kept],
+    }
+    return arrays, int(sizes.sum()), bool(known[-1] != document[-1])
+
+
+def _encode(texts: list[str], documents: np.ndarray, sides: list[Tokenizer]) -> list[Encoding]:
+    """Encode every text with the tokenizer of its side: even or odd documents."""
+    encodings = np.empty(len(texts), object)
+    for number, tokenizer in enumerate(sides):
+        chosen = np.flatnonzero(documents % len(sides) == number)
+        batch = [texts[i] for i in chosen]
+        encodings[chosen] = tokenizer.encode_batch(batch, add_special_tokens=False)
+    return list(encodings)
+
+
+def _concatenate(lists: Iterable[list[int]]) -> np.ndarray:
+    return np.fromiter(itertools.chain.from_iterable(lists), np.int64)

@@ -1,0 +1,108 @@
+"""The step on a mesh of devices, over arrays that are global."""
+
+import re
+
+import chex
+import jax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from train.devices.placement import Axes, Batch, Training, make_mesh
+from train.step import State, make_evaluate, make_init, make_step
+
+ROWS = P(("data", "fsdp"))  # the rows of a batch are split over both
+
+
+class MeshPlacement:
+    """A training on a mesh of (data, fsdp, tensor) devices; -1 stands for all that are left.
+
+    An axis of a parameter that its mesh axis does not divide is left whole.
+    """
+
+    def __init__(self, training: Training, mesh: tuple[int, int, int] = (-1, 1, 1)):
+        self._training, t = training, training
+        self._mesh = make_mesh(*mesh)
+        t.check_rows(self._mesh.shape["data"] * self._mesh.shape["fsdp"])
+        self._rows = NamedSharding(self._mesh, ROWS)
+        whole = NamedSharding(self._mesh, P())
+        init = make_init(t.model, t.objective, t.optimizer, t.batch_size, t.seed)
+        self._shapes = jax.eval_shape(init)
+        self._shardings = State(
+            step=whole,
+            params=shardings(self._shapes.params, self._mesh, t.axes),
+            opt_state=shardings(self._shapes.opt_state, self._mesh, t.axes),
+            carry=jax.tree.map(lambda _: self._rows, self._shapes.carry),
+        )
+        # An argument, not a constant: its arrays would be written into the program.
+        placed = shardings(t.objective, self._mesh, t.axes)
+        self._objective = jax.device_put(t.objective, placed)
+
+        def step(objective, state, batch):
+            run = make_step(
+                t.model,
+                objective,
+                t.optimizer,
+                t.schedule,
+                seed=t.seed,
+                dtype=t.dtype,
+                accumulate=t.accumulate,
+            )
+            return run(state, batch)
+
+        def evaluate(objective, *inputs):
+            return make_evaluate(t.model, objective, dtype=t.dtype)(*inputs)
+
+        self._init = jax.jit(init, out_shardings=self._shardings)
+        self._step = jax.jit(step, donate_argnums=1, out_shardings=(self._shardings, whole))
+        self._evaluate = jax.jit(evaluate, out_shardings=(whole, self._rows))
+
+    @property
+    def abstract(self) -> State:
+        return jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            self._shapes,
+            self._shardings,
+        )
+
+    def init(self) -> State:
+        return self._init()
+
+    def step(self, state: State, batch: chex.ArrayTree) -> tuple[State, dict[str, jax.Array]]:
+        return self._step(self._objective, state, batch)
+
+    def evaluate(
+        self, params: chex.ArrayTree, batch: chex.ArrayTree, carry: chex.ArrayTree, number: int
+    ) -> tuple[chex.ArrayTree, chex.ArrayTree]:
+        return self._evaluate(self._objective, params, batch, carry, number)
+
+    def put(self, batch: Batch) -> chex.ArrayTree:
+        put = lambda x: jax.make_array_from_process_local_data(self._rows, x)
+        return jax.tree.map(put, batch)
+
+    def initial_carry(self) -> chex.ArrayTree:
+        t = self._training
+        return jax.device_put(t.objective.initial_carry(t.model, t.batch_size), self._rows)
+
+    def to_saved(self, state: State) -> State:
+        return state
+
+    def from_saved(self, saved: State) -> State:
+        return saved
+
+
+def shardings(tree: chex.ArrayTree, mesh: Mesh, axes: Axes) -> chex.ArrayTree:
+    """Return how every leaf of a tree is sharded.
+
+    Rules go by path, so one for a parameter holds for its moments too.
+    """
+
+    def sharding(path, leaf):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        rule = next((rule for pattern, rule in axes if re.search(pattern, name)), ())
+        if len(rule) != leaf.ndim:  # factored moments have fewer axes than their parameter
+            return NamedSharding(mesh, P())
+        divides = lambda axis, size: axis is not None and size % mesh.shape[axis] == 0
+        spec = [a if divides(a, size) else None for a, size in zip(rule, leaf.shape, strict=True)]
+        return NamedSharding(mesh, P(*spec))
+
+    return jax.tree_util.tree_map_with_path(sharding, tree)

@@ -1,0 +1,6 @@
+"""The ways to share the work between devices, as `zoo pretrain --parallel` names them."""
+
+from train.devices.mesh import MeshPlacement
+from train.devices.pmap import PmapPlacement
+
+PARALLELISM = {"mesh": MeshPlacement, "pmap": PmapPlacement}
