@@ -17,7 +17,7 @@ OBJECTIVE = StatefulCausal(END)
 
 def model(cell):
     return rnn.RNNLM(
-        rnn.Config(tiny.V, num_layers=2, width=8, dropout=0.0, embed_width=6, cell=cell)
+        rnn.Config(vocab_size=tiny.V, num_layers=2, width=8, dropout=0.0, embed_width=6, cell=cell)
     )
 
 

@@ -17,8 +17,31 @@ from zoo.params import abstract, flatten
 
 B, L, D, V = 3, 8, 5, 11
 MASKED = MaskedLanguageModeling(tiny.V, 4, (2, 3), 3)
-TEACHER = bert.Model(bert.Config(tiny.V, 32, 4, 3, 24, 40, 8, 0.1, 2))
-STUDENT = distilbert.Model(distilbert.Config(tiny.V, 32, 2, 3, 24, 40, 8, 0.0))
+TEACHER = bert.Model(
+    bert.Config(
+        vocab_size=tiny.V,
+        max_length=32,
+        num_layers=4,
+        num_heads=3,
+        width=24,
+        mlp_width=40,
+        head_width=8,
+        dropout=0.1,
+        num_segments=2,
+    )
+)
+STUDENT = distilbert.Model(
+    distilbert.Config(
+        vocab_size=tiny.V,
+        max_length=32,
+        num_layers=2,
+        num_heads=3,
+        width=24,
+        mlp_width=40,
+        head_width=8,
+        dropout=0.0,
+    )
+)
 TEACHER_PARAMS, PARAMS = tiny.wide(TEACHER), tiny.wide(STUDENT, seed=1)
 OBJECTIVE = Distillation(MASKED, TEACHER, TEACHER_PARAMS)
 
@@ -80,7 +103,19 @@ def test_square_error_and_direction_are_their_formulas():
 @pytest.mark.parametrize("kind", [Distillation, LogitMatching])
 def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_it(kind):
     found, _ = batch()
-    still = bert.Model(bert.Config(tiny.V, 32, 4, 3, 24, 40, 8, 0.0, 2))
+    still = bert.Model(
+        bert.Config(
+            vocab_size=tiny.V,
+            max_length=32,
+            num_layers=4,
+            num_heads=3,
+            width=24,
+            mlp_width=40,
+            head_width=8,
+            dropout=0.0,
+            num_segments=2,
+        )
+    )
     objective = kind(MASKED, still, TEACHER_PARAMS)
     loss = lambda params: objective.loss(still, params, found, (), jax.random.key(0), train=True)[0]
     terms = loss(TEACHER_PARAMS)
@@ -129,16 +164,40 @@ def test_the_teacher_is_an_argument_of_the_step_and_not_a_constant():
 
 
 def test_a_student_inherits_layers_spread_over_its_teacher():
-    big = bert.Config(50, 32, 12, 3, 24, 40, 8)
+    big = bert.Config(
+        vocab_size=50,
+        max_length=32,
+        num_layers=12,
+        num_heads=3,
+        width=24,
+        mlp_width=40,
+        head_width=8,
+    )
     params = tiny.wide(bert.Model(big))
-    config = distilbert.Config(50, 32, 6, 3, 24, 40, 8)
+    config = distilbert.Config(
+        vocab_size=50,
+        max_length=32,
+        num_layers=6,
+        num_heads=3,
+        width=24,
+        mlp_width=40,
+        head_width=8,
+    )
     shapes = flatten(abstract(distilbert.Model(config)))
     found = inherited(shapes, flatten(params), 6, big.num_layers)
     assert set(found) == set(shapes)  # every part of the student stands in the teacher too
     for layer, theirs in enumerate((0, 2, 4, 7, 9, 11)):
         kernel = found[f"trunk/blocks_{layer}/mlp/up/kernel"]
         assert (kernel == params["trunk"][f"blocks_{theirs}"]["mlp"]["up"]["kernel"]).all()
-    narrow = distilbert.Config(50, 32, 6, 3, 24, 44, 8)
+    narrow = distilbert.Config(
+        vocab_size=50,
+        max_length=32,
+        num_layers=6,
+        num_heads=3,
+        width=24,
+        mlp_width=44,
+        head_width=8,
+    )
     shapes = flatten(abstract(distilbert.Model(narrow)))
     found = inherited(shapes, flatten(params), 6, big.num_layers)
     assert "trunk/blocks_0/mlp/up/kernel" not in found

@@ -251,7 +251,17 @@ def test_words_are_hidden_whole(kind, tmp_path):
 
 @pytest.fixture(scope="module")
 def network():
-    model = bert.Model(bert.Config(V, L, 2, 2, 16, 32, 8))
+    model = bert.Model(
+        bert.Config(
+            vocab_size=V,
+            max_length=L,
+            num_layers=2,
+            num_heads=2,
+            width=16,
+            mlp_width=32,
+            head_width=8,
+        )
+    )
     params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8), jnp.int32))["params"]
     # Wide, so that a leak or a wrong loss shows.
     return model, jax.tree.map(

@@ -14,7 +14,18 @@ from zoo.models import xlnet
 
 SEP, CLS = 4, 3
 OBJECTIVE = Permutation(SEP, CLS, num_predictions=11, reuse=31, memory=40, perm_size=8)
-MODEL = xlnet.XLNetLM(xlnet.Config(50, 64, 2, 2, 16, 24, 8, dropout=0.0))
+MODEL = xlnet.XLNetLM(
+    xlnet.Config(
+        vocab_size=50,
+        max_length=64,
+        num_layers=2,
+        num_heads=2,
+        width=16,
+        mlp_width=24,
+        head_width=8,
+        dropout=0.0,
+    )
+)
 LENGTH = 64
 
 
@@ -297,7 +308,18 @@ def test_no_gradient_flows_into_the_memory():
 
 
 def test_every_parameter_is_trained_and_dropout_drops():
-    model = xlnet.XLNetLM(xlnet.Config(50, 64, 2, 2, 16, 24, 8, dropout=0.3))
+    model = xlnet.XLNetLM(
+        xlnet.Config(
+            vocab_size=50,
+            max_length=64,
+            num_layers=2,
+            num_heads=2,
+            width=16,
+            mlp_width=24,
+            head_width=8,
+            dropout=0.3,
+        )
+    )
     batch, carry = rows([example(seed) for seed in range(2)]), OBJECTIVE.initial_carry(MODEL, 2)
 
     @jax.jit

@@ -14,7 +14,11 @@ from zoo.models import seq2seq
 
 START, END = 0, 1
 OBJECTIVE = SequenceToSequence(START, END)
-MODEL = seq2seq.Seq2SeqLM(seq2seq.Config(tiny.V, 1 << 30, 1, 16, 0.0, 12))
+MODEL = seq2seq.Seq2SeqLM(
+    seq2seq.Config(
+        vocab_size=tiny.V, max_length=1 << 30, num_layers=1, width=16, dropout=0.0, embed_width=12
+    )
+)
 PAIRS = [([5, 9, 7], [8, 4]), ([6], [12, 13, 14, 15]), ([21, 22, 23, 24, 25], [30])]
 L = 8
 

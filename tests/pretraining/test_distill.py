@@ -12,7 +12,15 @@ from train.recipes import recipe
 from zoo.models import bert, distilbert
 from zoo.params import flatten
 
-SIZES = (80, 32, 2, 2, 32, 64, 16)
+SIZES = {
+    "vocab_size": 80,
+    "max_length": 32,
+    "num_layers": 2,
+    "num_heads": 2,
+    "width": 32,
+    "mlp_width": 64,
+    "head_width": 16,
+}
 
 
 def tiny(name, config, **fields):
@@ -20,13 +28,13 @@ def tiny(name, config, **fields):
     return replace(recipe(name), config=config, **short | fields)
 
 
-STUDENT = tiny("distilbert-tiny", distilbert.Config(80, 32, 1, *SIZES[3:]))
+STUDENT = tiny("distilbert-tiny", distilbert.Config(**SIZES | {"num_layers": 1}))
 
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     folder = tmp_path_factory.mktemp("teacher")
-    loop.pretrain(tiny("bert-tiny", bert.Config(*SIZES)), tiny_run.source(), folder)
+    loop.pretrain(tiny("bert-tiny", bert.Config(**SIZES)), tiny_run.source(), folder)
     return folder
 
 
@@ -55,7 +63,18 @@ def test_a_run_goes_on_with_its_own_teacher_alone(teacher, tmp_path):
 
 
 def test_a_student_of_another_width_has_no_states_to_compare(teacher, tmp_path):
-    narrow = replace(STUDENT, config=distilbert.Config(80, 32, 1, 2, 24, 64, 12))
+    narrow = replace(
+        STUDENT,
+        config=distilbert.Config(
+            vocab_size=80,
+            max_length=32,
+            num_layers=1,
+            num_heads=2,
+            width=24,
+            mlp_width=64,
+            head_width=12,
+        ),
+    )
     found = loop.pretrain(
         distill.distilled(narrow, teacher), tiny_run.source(), tmp_path / "narrow"
     )
@@ -63,7 +82,9 @@ def test_a_student_of_another_width_has_no_states_to_compare(teacher, tmp_path):
 
 
 def test_what_cannot_be_taught_is_said_in_one_line(teacher):
-    larger = replace(STUDENT, config=distilbert.Config(90, 32, 1, *SIZES[3:]))
+    larger = replace(
+        STUDENT, config=distilbert.Config(**SIZES | {"vocab_size": 90, "num_layers": 1})
+    )
     with pytest.raises(ValueError, match=r"a vocabulary of 80 words, distilbert-tiny of 90"):
         distill.distilled(larger, teacher)
     with pytest.raises(ValueError, match=r"six-layers has 6 layers, more than the 2 of its"):

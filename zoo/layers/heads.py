@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from zoo.contracts import Encoder
 from zoo.layers.dropout import Dropout
 from zoo.layers.linear import Dense
 
@@ -123,12 +124,12 @@ class OnTrunk(nn.Module):
         return x_BLD
 
 
-def tagger(trunk_class: type[nn.Module]) -> type["Tagger"]:
+def tagger(trunk_class: type[Encoder]) -> type["Tagger"]:
     """Return the class of the model on this trunk that predicts the class of every token."""
     return _family(trunk_class, Tagger)
 
 
-def question(trunk_class: type[nn.Module]) -> type["Question"]:
+def question(trunk_class: type[Encoder]) -> type["Question"]:
     """Return the class of the model on this trunk that predicts the span of an answer."""
     return _family(trunk_class, Question)
 

@@ -30,7 +30,7 @@ from zoo.layers.norm import Norm
 from zoo.models import bert
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The sizes of an ALBERT; the defaults are the base model of version 1."""
 

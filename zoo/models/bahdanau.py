@@ -28,7 +28,7 @@ from zoo.layers.seq2seq_attention import Source, SourceAttention
 from zoo.models.rnn import Head
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The sizes of an encoder and a decoder; the defaults are the paper's.
 

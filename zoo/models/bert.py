@@ -28,7 +28,7 @@ from zoo.layers.linear import Dense
 from zoo.layers.norm import Norm
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The sizes of a BERT; the defaults are the uncased base model."""
 

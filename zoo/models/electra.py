@@ -31,7 +31,7 @@ from zoo.layers.norm import Norm
 from zoo.models import bert
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The sizes of an ELECTRA; the defaults are the base model.
 

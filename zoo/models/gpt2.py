@@ -29,7 +29,7 @@ from zoo.layers.linear import Kernel, affine, product
 from zoo.layers.norm import Norm
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The sizes of a GPT-2; the defaults are the smallest published one."""
 

@@ -23,7 +23,7 @@ from zoo.layers.linear import Dense
 from zoo.layers.recurrent import Stack, States, uniform
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The sizes of a recurrent language model; the defaults are Zaremba's medium one.
 

@@ -24,7 +24,7 @@ from zoo.layers.recurrent import Stack, States
 from zoo.models.rnn import Head
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The sizes of an encoder and a decoder; the defaults are the paper's.
 

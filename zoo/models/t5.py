@@ -33,7 +33,7 @@ from zoo.layers.norm import RMSNorm
 from zoo.layers.relative_bias import DistanceBias, either_side, the_past
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The sizes of a T5; the defaults are the base model.
 

@@ -26,7 +26,7 @@ from zoo.models import t5
 from zoo.models.t5 import START, T5, Cache
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config(t5.Config):
     """The sizes of a T5 1.1; the defaults are the base model."""
 

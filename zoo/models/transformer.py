@@ -32,7 +32,7 @@ from zoo.layers.feed_forward import ACTIVATIONS
 from zoo.layers.norm import Norm
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The sizes of a Transformer; the defaults are the base model."""
 

@@ -28,7 +28,7 @@ from zoo.layers.linear import Dense
 from zoo.layers.transformer_xl import Memory, RelativeBlock, Streams, distances, views
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The sizes of an XLNet; the defaults are the base model.
 
