@@ -59,11 +59,17 @@ def test_a_folder_of_other_mathematics_is_refused(published, tmp_path):
         ("normalize_before", True),
         ("decoder_vocab_size", 98),
         ("decoder_attention_heads", 6),
-        ("activation_function", "mish"),
     ):
         (tmp_path / "config.json").write_text(json.dumps(fields | {name: value}))
         with pytest.raises(ValueError, match=rf"{name}.*{value!r}"):
             zoo.load(tmp_path)
+
+
+def test_an_unknown_activation_is_refused(published, tmp_path):
+    fields = json.loads((published[1] / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(fields | {"activation_function": "mish"}))
+    with pytest.raises(ValueError, match="activation 'mish'; zoo supports relu"):
+        zoo.load(tmp_path)
 
 
 def test_sinusoids_are_those_of_transformers():
