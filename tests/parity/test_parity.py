@@ -58,6 +58,12 @@ def call(row: Row, theirs, batch, **options):
     return theirs(arrays["tokens"], **given, **options)
 
 
+def as_published(model, tree, folder) -> dict[str, np.ndarray]:
+    """A tree of the shapes of the parameters, gradients say, in their names and layouts."""
+    huggingface.write(folder, huggingface.find_class(type(model)), model, tree)
+    return load_file(folder / "model.safetensors")
+
+
 class Case:
     """A row computed once: both sides' outputs, hidden states and gradients, and the folder."""
 
@@ -194,9 +200,7 @@ def test_every_layer_equals(name, case):
 @rows
 def test_every_gradient_equals(name, case, tmp_path):
     this = case(name)
-    known = huggingface.find_class(type(this.model))
-    huggingface.write(tmp_path, known, this.model, this.gradient)  # in their names and layouts
-    ours = load_file(tmp_path / "model.safetensors")
+    ours = as_published(this.model, this.gradient, tmp_path)
     assert ours.keys() & this.gradients.keys()
     missing = this.gradients.keys() - ours.keys()
     assert all("embed_positions" in name for name in missing), missing  # Marian's are constants
