@@ -14,11 +14,10 @@ import numpy as np
 
 from tests import tiny_run
 from train.checkpoint import Checkpoints
-from train.devices import placement
-from train.optimization.weight_decay import undecayed
-from train.pretraining import corpus
+from train.devices.mesh import MeshPlacement
+from train.devices.parallelism import PARALLELISM
+from train.pretraining import corpus, loop
 from train.step import State, add_up, make_evaluate, make_init, make_step
-from zoo.models import gpt2
 
 MESHES = {"8x1x1": (8, 1, 1), "1x8x1": (1, 8, 1), "2x2x2": (2, 2, 2)}
 STEPS = 5
@@ -53,28 +52,25 @@ class Compilations(logging.Handler):
 
 
 def parts(recipe):
-    """(model, objective, optimizer, schedule), (batches to train on, batches held out)."""
-    source = tiny_run.source()
-    words = recipe.make_tokenizer()
-    text, held_out = recipe.reading.split(corpus.corpus(recipe, source, words))
-    task = recipe.task(words, recipe.config, recipe.length)
-    schedule = recipe.schedule(recipe.steps)
-    optimizer = recipe.optimizer(schedule, decay_mask=undecayed(recipe.undecayed))
-    batches = task.train(text, recipe.length, recipe.batch, recipe.seed)
-    asked = task.evaluate(held_out, recipe.length, recipe.batch)
-    return (gpt2.Model(recipe.config), task.objective, optimizer, schedule), (batches, asked)
+    """What is trained, the batches to train on, and the batches held out."""
+    source, words = tiny_run.source(), tiny_run.tokenizer()
+    text, held_out = corpus.corpus(recipe, source, words).split()
+    training = loop.make_training(recipe, recipe.objective(words))
+    batches = recipe.batches(words)
+    train = batches.train(text, recipe.batch, recipe.seed)
+    return training, train, batches.evaluate(held_out, recipe.batch)
 
 
 def alone(recipe):
     """The losses of the first steps on one device without any placement, and the held-out loss."""
-    (model, objective, optimizer, schedule), (batches, asked) = parts(recipe)
-    init = make_init(model, objective, optimizer, recipe.batch, recipe.seed)
+    t, batches, held_out = parts(recipe)
+    init = make_init(t.model, t.objective, t.optimizer, recipe.batch, recipe.seed)
     step = jax.jit(
         make_step(
-            model,
-            objective,
-            optimizer,
-            schedule,
+            t.model,
+            t.objective,
+            t.optimizer,
+            t.schedule,
             seed=recipe.seed,
             dtype=recipe.dtype,
             accumulate=recipe.accumulate,
@@ -84,40 +80,35 @@ def alone(recipe):
     for number in range(STEPS):
         state, metrics = step(state, batches(number))
         losses.append(float(metrics["loss"]))
-    evaluate = jax.jit(make_evaluate(model, objective, dtype=recipe.dtype))
-    return {"losses": losses, "held_out": add_up(objective, evaluate, state.params, asked, ())}
+    evaluate = jax.jit(make_evaluate(t.model, t.objective, dtype=recipe.dtype))
+    metrics = add_up(t.objective, evaluate, state.params, held_out, ())
+    return {"losses": losses, "held_out": metrics}
 
 
-def placed(recipe, way, mesh=(-1, 1, 1), *, save=None, restore=None, start=0):
-    """The same under `way`; saved into a folder after three steps, or begun from such a folder."""
-    pieces, (batches, asked) = parts(recipe)
-    run = placement.WAYS[way](
-        *pieces,
-        gpt2.AXES,
-        batch=recipe.batch,
-        seed=recipe.seed,
-        dtype=recipe.dtype,
-        accumulate=recipe.accumulate,
-        mesh=mesh,
-    )
+def placed(recipe, parallelism, mesh=(-1, 1, 1), *, save=None, restore=None, start=0):
+    """The same on devices; saved into a folder after three steps, or begun from such a folder."""
+    training, batches, held_out = parts(recipe)
+    run = PARALLELISM[parallelism](training, mesh)
     if restore is None:
         state = run.init()
     else:
         wanted = run.abstract
         found = Checkpoints(restore).restore(wanted.params, wanted._replace(params=()))
-        state = run.placed(found.state._replace(params=found.params))
+        state = run.from_saved(found.state._replace(params=found.params))
     losses = []
     with Compilations() as compilations:
         for number in range(start, STEPS):
             if save is not None and number == 3:
-                whole, checkpoints = run.saved(state), Checkpoints(save)
+                whole, checkpoints = run.to_saved(state), Checkpoints(save)
                 checkpoints.save(3, whole.params, whole._replace(params=()), {}, {})
                 checkpoints.close()
             state, metrics = run.step(state, run.put(batches(number)))
             losses.append(float(metrics["loss"]))
-    look = lambda params, batch, *rest: run.evaluate(params, run.put(batch), *rest)
-    held_out = add_up(pieces[1], look, state.params, asked, run.carry())
-    return {"losses": losses, "held_out": held_out, "compiled": compilations.of(NAMES[way])}
+    evaluate = lambda params, batch, *rest: run.evaluate(params, run.put(batch), *rest)
+    carry = run.initial_carry()
+    metrics = add_up(training.objective, evaluate, state.params, held_out, carry)
+    compiled = compilations.of(NAMES[parallelism])
+    return {"losses": losses, "held_out": metrics, "compiled": compiled}
 
 
 def layout(state: State) -> dict:
@@ -133,17 +124,18 @@ def layout(state: State) -> dict:
 
 def created(recipe, mesh) -> dict:
     """How the first state lies, and whether its program ever holds a whole table on a device."""
-    pieces, _ = parts(recipe)
-    settings = {"batch": recipe.batch, "seed": 0, "dtype": "float32", "accumulate": 1}
-    run = placement.on_mesh(*pieces, gpt2.AXES, **settings, mesh=mesh)
+    training, _, _ = parts(recipe)
+    run = MeshPlacement(training, mesh)
     found = layout(run.init())
-    memory = run.init.lower().compile().memory_analysis()
+    memory = run._init.lower().compile().memory_analysis()
     whole = sum(int(np.prod(shape)) for shape, _ in found.values()) * 4
     return {"layout": found, "bytes_out": memory.output_size_in_bytes, "bytes_whole": whole}
 
 
 def main(folder: Path) -> None:
-    ways = {name: ("mesh", mesh) for name, mesh in MESHES.items()} | {"pmap": ("pmap", (-1, 1, 1))}
+    placements = {name: ("mesh", mesh) for name, mesh in MESHES.items()} | {
+        "pmap": ("pmap", (-1, 1, 1))
+    }
     still, noisy = tiny_run.recipe(dropout=0.0), tiny_run.recipe(dropout=0.1)
     parted = tiny_run.recipe(dropout=0.0, accumulate=2, batch=16)
     found = {
@@ -153,14 +145,16 @@ def main(folder: Path) -> None:
         "created": created(still, (2, 2, 2)),
         "restored": {},
     }
-    for name, way in ways.items():
-        found[name] = placed(still, *way, save=folder / name)
-    found["2x2x2, dropout"] = placed(noisy, *ways["2x2x2"])
-    found["8x1x1, dropout"] = placed(noisy, *ways["8x1x1"])
-    found["2x2x2, parts"] = placed(parted, *ways["2x2x2"])
-    found["pmap, parts"] = placed(parted, *ways["pmap"])
-    for (before, _), (after, way) in itertools.pairwise([*ways.items(), *list(ways.items())[:1]]):
-        again = placed(still, *way, restore=folder / before, start=3)
+    for name, placement in placements.items():
+        found[name] = placed(still, *placement, save=folder / name)
+    found["2x2x2, dropout"] = placed(noisy, *placements["2x2x2"])
+    found["8x1x1, dropout"] = placed(noisy, *placements["8x1x1"])
+    found["2x2x2, parts"] = placed(parted, *placements["2x2x2"])
+    found["pmap, parts"] = placed(parted, *placements["pmap"])
+    for (before, _), (after, placement) in itertools.pairwise(
+        [*placements.items(), *list(placements.items())[:1]]
+    ):
+        again = placed(still, *placement, restore=folder / before, start=3)
         found["restored"][f"{before} to {after}"] = again
     (folder / "found.json").write_text(json.dumps(found))
 

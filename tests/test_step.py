@@ -12,7 +12,16 @@ import pytest
 from tests.tiny_run import CONFIG, wide_params
 from train.objectives.causal import Causal
 from train.objectives.objective import Term
-from train.step import State, add_up, corrupt, cut, join, make_evaluate, make_init, make_step
+from train.step import (
+    State,
+    add_up,
+    corrupt,
+    join_rows,
+    make_evaluate,
+    make_init,
+    make_step,
+    split_rows,
+)
 from zoo.models import gpt2
 
 MODEL = gpt2.Model(replace(CONFIG, dropout=0.0))
@@ -187,11 +196,11 @@ def test_every_term_is_a_mean_over_its_own_weights_and_memory_stays_with_its_row
 
 def test_what_is_cut_is_joined_again_and_every_part_has_rows_of_every_device():
     rows = {"x": np.arange(24).reshape(12, 2)}
-    parts = cut(rows, 3)
+    parts = split_rows(rows, 3)
     assert parts["x"].shape == (3, 4, 2)
     for part in parts["x"]:
         assert sorted(part[:, 0] // 2 // 3) == [0, 1, 2, 3]  # of four devices with three rows each
-    np.testing.assert_array_equal(join(parts)["x"], rows["x"])
+    np.testing.assert_array_equal(join_rows(parts)["x"], rows["x"])
 
 
 def test_an_evaluation_counts_every_prediction_once_however_it_is_cut_into_batches():

@@ -16,15 +16,16 @@ from train.data.sources import text
 from train.optimization.optimizers import adamw
 from train.optimization.weight_decay import BIASES_AND_NORMS
 from train.pretraining import loop
-from train.recipes.gpt2 import END, task
-from train.recipes.recipe import Recipe
+from train.recipes.gpt2 import END, GPT2Recipe
 from zoo.models import gpt2
 
-CONFIG = gpt2.Config(64, 32, 2, 2, 32, 64, 16)
+CONFIG = gpt2.Config(
+    vocab_size=64, max_length=32, num_layers=2, num_heads=2, width=32, mlp_width=64, head_width=16
+)
 WORDS = [f"w{number}" for number in range(62)]
 
 
-def tokenizer(texts=(), vocab_size=64) -> Tokenizer:
+def tokenizer() -> Tokenizer:
     """A word is a token."""
     made = Tokenizer(models.WordLevel({word: i for i, word in enumerate([*WORDS, "?"])}, "?"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -59,15 +60,20 @@ def wide_params(seed=0):
     )
 
 
-def recipe(dropout=0.1, **fields) -> Recipe:
+class WordRecipe(GPT2Recipe):
+    """GPT-2 on words."""
+
+    def train_tokenizer(self, texts):
+        return tokenizer()
+
+
+def recipe(dropout=0.1, family=WordRecipe, **fields) -> GPT2Recipe:
     """The run; `fields` take the place of its own."""
-    run = Recipe(
+    run = family(
         name="tiny",
         architecture="gpt2",
         config=replace(CONFIG, dropout=dropout),
-        make_tokenizer=tokenizer,
         end_of_document=END,
-        task=task,
         schedule=lambda steps: optax.constant_schedule(1e-2),
         optimizer=lambda schedule, decay_mask: adamw(schedule, eps=1e-4, decay_mask=decay_mask),
         undecayed=BIASES_AND_NORMS,

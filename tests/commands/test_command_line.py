@@ -264,7 +264,7 @@ def test_a_translator_is_trained_measured_and_used(monkeypatch, capsys):
     files = ["--source", "a", "--target", "b", "--dev", "c", "d"]
     said = run(monkeypatch, "pretrain", "seq2seq-tiny", *files, *flags, "--out", "run", read=capsys)
     assert "the two sides share no letters: a joint vocabulary is divided" in said
-    assert re.search("left out [1-9][0-9]? of 100 pairs", said)
+    assert re.search("dropped [1-9][0-9]? of 100 pairs", said)
     assert "step 2 held out:" in said
 
     # Two steps write one translation for all; wide weights tell every source from the others.

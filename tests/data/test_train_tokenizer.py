@@ -80,10 +80,10 @@ def test_t5s_sentinels_count_down_from_the_last_id(texts):
 
 
 def test_what_hides_a_word_is_found_by_name(texts):
-    assert train_tokenizer.special(train_tokenizer.wordpiece(texts, 600)) == (2, 3, 4)
-    assert train_tokenizer.special(train_tokenizer.roberta(texts, 600)) == (0, 2, 599)
-    with pytest.raises(ValueError, match="hides no words"):
-        train_tokenizer.special(train_tokenizer.byte_level_bpe(texts, 600))
+    assert train_tokenizer.special_ids(train_tokenizer.wordpiece(texts, 600)) == (2, 3, 4)
+    assert train_tokenizer.special_ids(train_tokenizer.roberta(texts, 600)) == (0, 2, 599)
+    with pytest.raises(ValueError, match="has no mask token"):
+        train_tokenizer.special_ids(train_tokenizer.byte_level_bpe(texts, 600))
 
 
 @pytest.mark.parametrize("kind", KINDS)

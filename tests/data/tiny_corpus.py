@@ -5,7 +5,8 @@ import functools
 import numpy as np
 
 from train.data import train_tokenizer
-from train.data.corpus import corpus
+from train.data.corpus import prepare
+from train.data.corpus.corpus import Corpus
 from train.data.sources import builtin, text
 
 KINDS = ("byte_level_bpe", "wordpiece", "unigram")
@@ -23,10 +24,10 @@ def tokenizer(kind: str):
 
 def prepared(folder, kind: str = "byte_level_bpe", end_of_document=None, texts=None):
     source = text.strings(documents() if texts is None else texts)
-    return corpus.prepare(source, tokenizer(kind), folder, end_of_document)
+    return prepare.prepare(source, tokenizer(kind), folder, end_of_document)
 
 
-def numbered(num_documents=60, longest=40, sentence=12, seed=0) -> corpus.Corpus:
+def numbered(num_documents=60, longest=40, sentence=12, seed=0, cls=Corpus) -> Corpus:
     """A corpus whose token at place i is i + 10, so that a token says where it comes from.
 
     Documents have 1 to `longest` sentences, sentences 1 to `sentence` tokens, words a few.
@@ -38,12 +39,12 @@ def numbered(num_documents=60, longest=40, sentence=12, seed=0) -> corpus.Corpus
     tokens = np.arange(sentences[-1], dtype=np.uint32) + 10
     words = random.random(len(tokens)) < 0.6
     words[sentences[:-1]] = True
-    return corpus.Corpus(
-        tokens,
-        np.packbits(words, bitorder="little"),
-        sentences,
-        documents,
-        4 * sentences,
+    return cls(
+        tokens=tokens,
+        words=np.packbits(words, bitorder="little"),
+        sentences=sentences,
+        documents=documents,
+        bytes=4 * sentences,
         vocab_size=len(tokens) + 10,
         fingerprint="numbered",
     )

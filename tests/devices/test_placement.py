@@ -10,10 +10,11 @@ import jax
 import numpy as np
 import pytest
 
-from train.devices import placement
+from train.devices.parallelism import PARALLELISM
+from train.devices.placement import Training
 
 ROOT = Path(__file__).parents[2]
-WAYS = ("8x1x1", "1x8x1", "2x2x2", "pmap")
+PLACEMENTS = ("8x1x1", "1x8x1", "2x2x2", "pmap")
 
 
 @pytest.fixture(scope="module")
@@ -41,34 +42,34 @@ def assert_same(one, other, start=0):
     np.testing.assert_allclose(one["held_out"]["loss"], other["held_out"]["loss"], rtol=2e-5)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_five_steps_have_the_losses_of_one_device(way, found):
-    assert_same(found[way], found["alone"])
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_five_steps_have_the_losses_of_one_device(placement, found):
+    assert_same(found[placement], found["alone"])
     assert found["alone"]["losses"][-1] < found["alone"]["losses"][0] - 0.1
 
 
-@pytest.mark.parametrize("way", ["8x1x1", "2x2x2"])
-def test_a_mesh_draws_the_dropout_of_one_device(way, found):
-    assert_same(found[f"{way}, dropout"], found["alone, dropout"])
+@pytest.mark.parametrize("placement", ["8x1x1", "2x2x2"])
+def test_a_mesh_draws_the_dropout_of_one_device(placement, found):
+    assert_same(found[f"{placement}, dropout"], found["alone, dropout"])
     assert abs(found["alone, dropout"]["losses"][0] - found["alone"]["losses"][0]) > 1e-4
 
 
-@pytest.mark.parametrize("way", ["2x2x2", "pmap"])
-def test_accumulated_parts_have_the_losses_of_one_device(way, found):
-    assert_same(found[f"{way}, parts"], found["alone, parts"])
+@pytest.mark.parametrize("placement", ["2x2x2", "pmap"])
+def test_accumulated_parts_have_the_losses_of_one_device(placement, found):
+    assert_same(found[f"{placement}, parts"], found["alone, parts"])
 
 
-@pytest.mark.parametrize("number", range(len(WAYS)))
+@pytest.mark.parametrize("number", range(len(PLACEMENTS)))
 def test_a_run_saved_under_one_way_goes_on_under_another(number, found):
-    before, after = WAYS[number], (WAYS * 2)[number + 1]
+    before, after = PLACEMENTS[number], (PLACEMENTS * 2)[number + 1]
     again = found["restored"][f"{before} to {after}"]
     assert len(again["losses"]) == 2
     assert_same(again, found["alone"], start=3)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_the_step_is_compiled_once(way, found):
-    assert found[way]["compiled"] == 1
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_the_step_is_compiled_once(placement, found):
+    assert found[placement]["compiled"] == 1
 
 
 def test_the_state_is_created_where_it_is_to_lie(found):
@@ -85,15 +86,16 @@ def test_the_state_is_created_where_it_is_to_lie(found):
     assert created["bytes_out"] < 0.3 * created["bytes_whole"]
 
 
-def place(way="mesh", batch=8, accumulate=1, mesh=(-1, 1, 1)):
-    settings = {"batch": batch, "seed": 0, "dtype": "float32", "accumulate": accumulate}
-    return placement.WAYS[way](None, None, None, None, (), **settings, mesh=mesh)
+def place(parallelism="mesh", batch=8, accumulate=1, mesh=(-1, 1, 1)):
+    parts = dict.fromkeys(("model", "objective", "optimizer", "schedule", "axes", "dtype"))
+    training = Training(**parts, batch_size=batch, seed=0, accumulate=accumulate)
+    return PARALLELISM[parallelism](training, mesh)
 
 
-@pytest.mark.parametrize("way", ["mesh", "pmap"])
-def test_a_batch_that_does_not_divide_is_refused(way):
+@pytest.mark.parametrize("placement", ["mesh", "pmap"])
+def test_a_batch_that_does_not_divide_is_refused(placement):
     with pytest.raises(ValueError, match=r"^a batch of 7 cannot be cut into 2 parts over \d dev"):
-        place(way, batch=7, accumulate=2)
+        place(placement, batch=7, accumulate=2)
 
 
 def test_a_mesh_of_more_devices_than_there_are_is_refused():

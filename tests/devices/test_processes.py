@@ -22,15 +22,15 @@ from tests import tiny_run
 from train.devices import placement
 from train.pretraining import loop
 from tests.devices.test_processes import RECIPE
-address, process, way, fsdp, folder = sys.argv[1:]
+address, process, parallelism, fsdp, folder = sys.argv[1:]
 placement.start(address, 2, int(process))
-loop.pretrain(RECIPE, tiny_run.source(), folder, way=way, mesh=(-1, int(fsdp), 1))
+loop.pretrain(RECIPE, tiny_run.source(), folder, parallelism=parallelism, mesh=(-1, int(fsdp), 1))
 """
 # Under pmap every replica draws a dropout of its own.
 RECIPE = tiny_run.recipe(dropout=0.0, steps=4, batch=16, save_every=2, report_every=1)
 
 
-def together(way, fsdp, folder):
+def together(parallelism, fsdp, folder):
     """Both processes, to their end."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -43,7 +43,7 @@ def together(way, fsdp, folder):
     }
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, address, str(number), way, str(fsdp), folder],
+            [sys.executable, "-c", PROGRAM, address, str(number), parallelism, str(fsdp), folder],
             env=os.environ | settings,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -69,10 +69,12 @@ def one(tmp_path_factory):
     return folder / "one"
 
 
-@pytest.mark.parametrize(("way", "fsdp"), [("mesh", 2), ("pmap", 1)])
-def test_two_processes_have_the_losses_and_the_model_of_one(way, fsdp, one, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("parallelism", "fsdp"), [("mesh", 2), ("pmap", 1)])
+def test_two_processes_have_the_losses_and_the_model_of_one(
+    parallelism, fsdp, one, tmp_path, monkeypatch
+):
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
-    together(way, fsdp, str(tmp_path / "two"))
+    together(parallelism, fsdp, str(tmp_path / "two"))
     losses = [[e["loss"] for e in read_log(folder)] for folder in (one, tmp_path / "two")]
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
     expected, found = flatten(model_folder.read(one)), flatten(model_folder.read(tmp_path / "two"))

@@ -21,7 +21,17 @@ from zoo.models import bert
 from zoo.tokenizers import published
 
 LABELS = ("A", "O", "B")
-CONFIG = bert.Config(400, 48, 1, 2, 32, 64, 16, num_segments=3, labels=LABELS)
+CONFIG = bert.Config(
+    vocab_size=400,
+    max_length=48,
+    num_layers=1,
+    num_heads=2,
+    width=32,
+    mlp_width=64,
+    head_width=16,
+    num_segments=3,
+    labels=LABELS,
+)
 MAKERS = {
     "wordpiece": train_tokenizer.wordpiece,
     "gpt2": train_tokenizer.byte_level_bpe,

@@ -158,7 +158,17 @@ def beams(prompts, length=9, **settings):
 @pytest.mark.parametrize("penalty", [0.0, 1.0, 2.5])
 def test_a_wide_beam_finds_the_best_of_all_texts(penalty):
     V, length, end = 5, 3, 2
-    model = gpt2.Model(gpt2.Config(V, 32, 2, 3, 24, 40, 8))
+    model = gpt2.Model(
+        gpt2.Config(
+            vocab_size=V,
+            max_length=32,
+            num_layers=2,
+            num_heads=3,
+            width=24,
+            mlp_width=40,
+            head_width=8,
+        )
+    )
     params = tiny.wide(model)
     prompts = [[4, 0], [1]]
 

@@ -151,7 +151,11 @@ def test_two_vocabularies_are_saved_and_read_as_one_file(both, tmp_path):
 
 
 def test_a_model_with_two_vocabularies_is_saved_and_read_again(both, tmp_path):
-    network = seq2seq.Model(seq2seq.Config(100, 1 << 30, 1, 8, 0.0, 8))
+    network = seq2seq.Model(
+        seq2seq.Config(
+            vocab_size=100, max_length=1 << 30, num_layers=1, width=8, dropout=0.0, embed_width=8
+        )
+    )
     params = tiny.wide(network)
     model_folder.write(tmp_path, "seq2seq", network.config, params, both)
     loaded = zoo.load(tmp_path)

@@ -60,7 +60,7 @@ def test_shapes_of_decoding_are_what_names_say():
     with shapes.checked() as seen:
         _, cache = row.model.apply(params, tiny.TOKENS, tiny.DOCUMENTS, 4, method="start")
         row.model.apply(params, np.arange(B), cache, method="step")
-    assert "gpt2.py:GPT2.extend:positions_BL" in seen
+    assert "gpt2.py:GPT2.extend:document_ids_BM" in seen
 
 
 def test_a_wrong_name_is_found():

@@ -133,7 +133,16 @@ def test_weights_are_drawn_as_the_paper_has_them():
         "down/kernel": F**-0.5,
     }
     for architecture in (t5, t5_v1_1):
-        model = architecture.Model(architecture.Config(512, 64, 1, H, D, F, K, 0.0, 1))
+        config = architecture.Config(
+            vocab_size=512,
+            num_layers=1,
+            num_heads=H,
+            width=D,
+            mlp_width=F,
+            head_width=K,
+            num_decoder_layers=1,
+        )
+        model = architecture.Model(config)
         params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8), jnp.int32))["params"]
         for path, array in flatten(params).items():
             if path.endswith("scale"):

@@ -132,7 +132,19 @@ def test_all_three_attentions_can_be_seen():
 
 def test_weights_are_drawn_as_the_paper_has_them():
     D, H, K, F = 64, 4, 16, 96
-    model = transformer.Model(transformer.Config(512, 64, 1, H, D, F, K, 0.0, 1))
+    model = transformer.Model(
+        transformer.Config(
+            vocab_size=512,
+            max_length=64,
+            num_layers=1,
+            num_heads=H,
+            width=D,
+            mlp_width=F,
+            head_width=K,
+            dropout=0.0,
+            num_decoder_layers=1,
+        )
+    )
     params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8), jnp.int32))["params"]
     for path, array in flatten(params).items():
         if path.endswith("embedding"):

@@ -7,17 +7,17 @@ import pytest
 
 from tests import tiny
 from train.objectives.causal import Causal
-from train.objectives.causal_stateful import Carried
+from train.objectives.causal_stateful import StatefulCausal
 from train.step import corrupt
 from zoo.models import rnn
 
 END = 60
-OBJECTIVE = Carried(END)
+OBJECTIVE = StatefulCausal(END)
 
 
 def model(cell):
     return rnn.RNNLM(
-        rnn.Config(tiny.V, num_layers=2, width=8, dropout=0.0, embed_width=6, cell=cell)
+        rnn.Config(vocab_size=tiny.V, num_layers=2, width=8, dropout=0.0, embed_width=6, cell=cell)
     )
 
 
@@ -51,7 +51,7 @@ def test_windows_of_any_length_give_the_loss_of_the_whole(cell):
     assert (tokens_BL == END).any()
     params = tiny.wide(network)
     losses = [
-        added_up(network, params, tokens_BL, length, OBJECTIVE.carry(network, 3))[0]
+        added_up(network, params, tokens_BL, length, OBJECTIVE.initial_carry(network, 3))[0]
         for length in (24, 8, 4)
     ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
@@ -60,7 +60,7 @@ def test_windows_of_any_length_give_the_loss_of_the_whole(cell):
 
 def test_a_row_that_begins_anew_forgets_its_state():
     network, tokens_BL = model("lstm"), drawn()
-    params, empty = tiny.wide(network), OBJECTIVE.carry(network, 3)
+    params, empty = tiny.wide(network), OBJECTIVE.initial_carry(network, 3)
     _, full = added_up(network, params, tokens_BL, 8, empty)
     clean, _ = added_up(network, params, tokens_BL, 24, empty)
     forgotten, _ = added_up(network, params, tokens_BL, 24, full)
@@ -79,7 +79,7 @@ def test_the_gradient_ends_where_the_window_begins():
         )
         return terms["token"].loss
 
-    gradient = jax.grad(loss)(OBJECTIVE.carry(network, 3))
+    gradient = jax.grad(loss)(OBJECTIVE.initial_carry(network, 3))
     assert all((jnp.abs(leaf) == 0).all() for leaf in jax.tree.leaves(gradient))
 
 

@@ -41,9 +41,9 @@ def loss_and_gradients(function, scores, *rest, scale=1.0):
     return jax.value_and_grad(scaled, has_aux=True)(scores)
 
 
-@pytest.mark.parametrize("tokens_a_chunk", [1, 3, 7, 12, 256])
-def test_loss_accuracy_and_gradients_are_those_of_log_softmax(tokens_a_chunk, monkeypatch):
-    monkeypatch.setattr(module, "TOKENS_A_CHUNK", tokens_a_chunk)
+@pytest.mark.parametrize("tokens_per_chunk", [1, 3, 7, 12, 256])
+def test_loss_accuracy_and_gradients_are_those_of_log_softmax(tokens_per_chunk, monkeypatch):
+    monkeypatch.setattr(module, "TOKENS_PER_CHUNK", tokens_per_chunk)
     arguments = inputs()
     (loss, right), gradients = loss_and_gradients(ours, *arguments, scale=0.3)
     (wanted, wanted_right), wanted_gradients = loss_and_gradients(plain, *arguments, scale=0.3)
@@ -57,9 +57,9 @@ def test_loss_accuracy_and_gradients_are_those_of_log_softmax(tokens_a_chunk, mo
 
 def test_the_number_of_chunks_is_the_least_that_divides_the_length(monkeypatch):
     lengths = {}
-    for tokens_a_chunk in (1, 5, 7, 18, 36):
-        monkeypatch.setattr(module, "TOKENS_A_CHUNK", tokens_a_chunk)
-        lengths[tokens_a_chunk] = module._cut(*[jnp.zeros((B, L, 1))] * 3)[0].shape[:3]
+    for tokens_per_chunk in (1, 5, 7, 18, 36):
+        monkeypatch.setattr(module, "TOKENS_PER_CHUNK", tokens_per_chunk)
+        lengths[tokens_per_chunk] = module._cut(*[jnp.zeros((B, L, 1))] * 3)[0].shape[:3]
     assert lengths == {
         1: (12, 3, 1),
         5: (12, 3, 1),
@@ -70,7 +70,7 @@ def test_the_number_of_chunks_is_the_least_that_divides_the_length(monkeypatch):
 
 
 def test_a_length_that_is_prime_is_cut_into_single_positions(monkeypatch):
-    monkeypatch.setattr(module, "TOKENS_A_CHUNK", 4)
+    monkeypatch.setattr(module, "TOKENS_PER_CHUNK", 4)
     (x_BLD, *head), targets_BL, weights_BL = inputs()
     short = ((x_BLD[:, :11], *head), targets_BL[:, :11], weights_BL[:, :11])
     assert module._cut(x_BLD[:, :11], *short[1:])[0].shape == (11, B, 1, D)

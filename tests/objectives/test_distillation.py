@@ -8,19 +8,42 @@ import pytest
 from tests import tiny
 from tests.wide import draw, relative
 from train.objectives.cross_entropy import divergence, squared_error
-from train.objectives.distillation import Distilled, LogitsMatched, direction
-from train.objectives.masked import Masked
+from train.objectives.distillation import Distillation, LogitMatching, direction
+from train.objectives.masked import MaskedLanguageModeling
 from train.pretraining.distill import inherited
 from zoo.layers.embedding import Scores
 from zoo.models import bert, distilbert
 from zoo.params import abstract, flatten
 
 B, L, D, V = 3, 8, 5, 11
-MASKED = Masked(tiny.V, 4, (2, 3), 3)
-TEACHER = bert.Model(bert.Config(tiny.V, 32, 4, 3, 24, 40, 8, 0.1, 2))
-STUDENT = distilbert.Model(distilbert.Config(tiny.V, 32, 2, 3, 24, 40, 8, 0.0))
+MASKED = MaskedLanguageModeling(tiny.V, 4, (2, 3), 3)
+TEACHER = bert.Model(
+    bert.Config(
+        vocab_size=tiny.V,
+        max_length=32,
+        num_layers=4,
+        num_heads=3,
+        width=24,
+        mlp_width=40,
+        head_width=8,
+        dropout=0.1,
+        num_segments=2,
+    )
+)
+STUDENT = distilbert.Model(
+    distilbert.Config(
+        vocab_size=tiny.V,
+        max_length=32,
+        num_layers=2,
+        num_heads=3,
+        width=24,
+        mlp_width=40,
+        head_width=8,
+        dropout=0.0,
+    )
+)
 TEACHER_PARAMS, PARAMS = tiny.wide(TEACHER), tiny.wide(STUDENT, seed=1)
-OBJECTIVE = Distilled(MASKED, TEACHER, TEACHER_PARAMS)
+OBJECTIVE = Distillation(MASKED, TEACHER, TEACHER_PARAMS)
 
 
 def scores(seed, width=D):
@@ -77,16 +100,28 @@ def test_square_error_and_direction_are_their_formulas():
     assert relative(found.loss, (np.asarray(weights_BL) * (1 - cosine)).sum()) < 1e-5
 
 
-@pytest.mark.parametrize("kind", [Distilled, LogitsMatched])
+@pytest.mark.parametrize("kind", [Distillation, LogitMatching])
 def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_it(kind):
     found, _ = batch()
-    still = bert.Model(bert.Config(tiny.V, 32, 4, 3, 24, 40, 8, 0.0, 2))
+    still = bert.Model(
+        bert.Config(
+            vocab_size=tiny.V,
+            max_length=32,
+            num_layers=4,
+            num_heads=3,
+            width=24,
+            mlp_width=40,
+            head_width=8,
+            dropout=0.0,
+            num_segments=2,
+        )
+    )
     objective = kind(MASKED, still, TEACHER_PARAMS)
     loss = lambda params: objective.loss(still, params, found, (), jax.random.key(0), train=True)[0]
     terms = loss(TEACHER_PARAMS)
     assert abs(float(terms["soft"].loss)) < 1e-4
     assert terms["soft"].right == found["weights"]["soft"].sum()
-    if kind is Distilled:
+    if kind is Distillation:
         assert abs(float(terms["states"].loss)) < 1e-4
     assert loss(tiny.wide(still, seed=3))["soft"].loss > 1
 
@@ -108,7 +143,7 @@ def test_padding_counts_for_nothing_and_the_teacher_has_no_dropout():
 
 def test_the_terms_are_those_of_the_factors():
     found, _ = batch()
-    for objective in (OBJECTIVE, Distilled(MASKED, TEACHER, TEACHER_PARAMS, states=0.0)):
+    for objective in (OBJECTIVE, Distillation(MASKED, TEACHER, TEACHER_PARAMS, states=0.0)):
         terms, _ = objective.loss(STUDENT, PARAMS, found, (), jax.random.key(0), train=False)
         assert {name for name, factor in objective.factors.items() if factor} == set(terms)
     assert OBJECTIVE.factors == {"soft": 5.0, "masked": 2.0, "states": 1.0}
@@ -129,16 +164,41 @@ def test_the_teacher_is_an_argument_of_the_step_and_not_a_constant():
 
 
 def test_a_student_inherits_layers_spread_over_its_teacher():
-    big = bert.Config(50, 32, 12, 3, 24, 40, 8)
+    big = bert.Config(
+        vocab_size=50,
+        max_length=32,
+        num_layers=12,
+        num_heads=3,
+        width=24,
+        mlp_width=40,
+        head_width=8,
+    )
     params = tiny.wide(bert.Model(big))
-    config = distilbert.Config(50, 32, 6, 3, 24, 40, 8)
+    config = distilbert.Config(
+        vocab_size=50,
+        max_length=32,
+        num_layers=6,
+        num_heads=3,
+        width=24,
+        mlp_width=40,
+        head_width=8,
+    )
     shapes = flatten(abstract(distilbert.Model(config)))
-    found = inherited(shapes, flatten(params), config, big)
+    found = inherited(shapes, flatten(params), 6, big.num_layers)
     assert set(found) == set(shapes)  # every part of the student stands in the teacher too
     for layer, theirs in enumerate((0, 2, 4, 7, 9, 11)):
         kernel = found[f"trunk/blocks_{layer}/mlp/up/kernel"]
         assert (kernel == params["trunk"][f"blocks_{theirs}"]["mlp"]["up"]["kernel"]).all()
-    narrow = distilbert.Config(50, 32, 6, 3, 24, 44, 8)
-    found = inherited(flatten(abstract(distilbert.Model(narrow))), flatten(params), narrow, big)
+    narrow = distilbert.Config(
+        vocab_size=50,
+        max_length=32,
+        num_layers=6,
+        num_heads=3,
+        width=24,
+        mlp_width=44,
+        head_width=8,
+    )
+    shapes = flatten(abstract(distilbert.Model(narrow)))
+    found = inherited(shapes, flatten(params), 6, big.num_layers)
     assert "trunk/blocks_0/mlp/up/kernel" not in found
     assert "trunk/blocks_0/attention/query/kernel" in found

@@ -1,4 +1,4 @@
-"""MaskedPairs language modelling against slow obvious references, and what it promises."""
+"""Masked language modelling against slow obvious references, and what it promises."""
 
 import functools
 
@@ -11,14 +11,14 @@ from tests.data.tiny_corpus import KINDS, prepared, tokenizer
 from tests.wide import relative
 from train.data.batches import segment_pairs
 from train.objectives import masked
-from train.objectives.next_sentence import MaskedPairs, WholeWordMaskedPairs
+from train.objectives.next_sentence import NextSentence, WholeWordNextSentence
 from zoo.models import bert
 
 V, L, P = 60, 40, 6
 PAD, CLS, SEP, MASK = 0, 1, 2, 3
 OBJECTIVES = [
     objective(vocab_size=V, mask=MASK, specials=(CLS, SEP), num_predictions=P)
-    for objective in (MaskedPairs, WholeWordMaskedPairs)
+    for objective in (NextSentence, WholeWordNextSentence)
 ]
 BOTH = pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: type(o).__name__)
 
@@ -98,7 +98,7 @@ def test_what_is_hidden_is_what_the_loop_hides(objective):
         found = corrupted(objective, batch, seed)
         for i, key in enumerate(jax.random.split(jax.random.key(seed), len(batch["next"]))):
             order = np.asarray(shuffled(jax.random.split(key)[0], L + 1))
-            whole = isinstance(objective, WholeWordMaskedPairs)
+            whole = isinstance(objective, WholeWordNextSentence)
             word = np.cumsum(batch["words"][i]) if whole else np.arange(L)
             expected = slow_choice(batch["tokens"][i], batch["mask"][i], word, order, P, 0.15)
             assert hidden(found, i).tolist() == expected
@@ -132,7 +132,7 @@ def test_80_10_10_and_random_ids_from_the_whole_vocabulary():
 
 @pytest.mark.parametrize("rate", [0.15, 0.4])
 def test_counts_are_exact(rate):
-    objective = MaskedPairs(V, MASK, (CLS, SEP), num_predictions=P, rate=rate)
+    objective = NextSentence(V, MASK, (CLS, SEP), num_predictions=P, rate=rate)
     batch = batch_of_many_lengths()
     found = corrupted(objective, batch)
     for i, real in enumerate(range(5, L + 1)):
@@ -143,7 +143,7 @@ def test_counts_are_exact(rate):
 
 def test_halves_round_as_in_the_original():
     # 0.15 of 30 is 4.5, which Python rounds to the even 4; 0.15 of 10 is 1.5, rounded to 2.
-    objective = MaskedPairs(V, MASK, (CLS, SEP), num_predictions=20)
+    objective = NextSentence(V, MASK, (CLS, SEP), num_predictions=20)
     found = corrupted(objective, stacked([example(30), example(10)]))
     assert found["weights"]["masked"].sum(1).tolist() == [4, 2]
 
@@ -151,7 +151,7 @@ def test_halves_round_as_in_the_original():
 def test_every_token_and_every_pair_is_as_likely_as_any_other():
     real, count = 24, 20_000
     row = example(real)
-    found = many(MaskedPairs(V, MASK, (CLS, SEP), P), row, count)
+    found = many(NextSentence(V, MASK, (CLS, SEP), P), row, count)
     chosen = np.zeros((count, L))
     np.put_along_axis(chosen, found["predictions"], found["weights"]["masked"], 1)
     text = np.setdiff1d(np.arange(real), [0, real // 2, real - 1])
@@ -223,10 +223,10 @@ def test_words_are_hidden_whole(kind, tmp_path):
     size = words.get_vocab_size()
     # Ids past the vocabulary, since not every tokenizer has these special tokens.
     cls, sep, mask = size, size + 1, size + 2
-    batch = segment_pairs.train(
-        prepared(tmp_path, kind), 64, 32, seed=0, cls=cls, sep=sep, pair=segment_pairs.next_segment
+    batch = segment_pairs.NextSegmentPairs(length=64, cls=cls, sep=sep).train(
+        prepared(tmp_path, kind), 32, seed=0
     )(0)
-    split = dict.fromkeys((MaskedPairs, WholeWordMaskedPairs), 0)
+    split = dict.fromkeys((NextSentence, WholeWordNextSentence), 0)
     together = 0
     for kind_of in split:
         objective = kind_of(size, mask, (cls, sep), num_predictions=20, rate=0.3)
@@ -240,10 +240,10 @@ def test_words_are_hidden_whole(kind, tmp_path):
                 before, piece = map(words.id_to_token, tokens[place - 1 : place + 1].tolist())
                 if continues(kind, piece, before):
                     split[kind_of] += (place in at) != (place - 1 in at)
-                    together += kind_of is WholeWordMaskedPairs and {place, place - 1} <= at
-    assert split[WholeWordMaskedPairs] == 0
+                    together += kind_of is WholeWordNextSentence and {place, place - 1} <= at
+    assert split[WholeWordNextSentence] == 0
     assert together > 20
-    assert split[MaskedPairs] > 20  # the test can fail
+    assert split[NextSentence] > 20  # the test can fail
 
 
 # With the network
@@ -251,7 +251,17 @@ def test_words_are_hidden_whole(kind, tmp_path):
 
 @pytest.fixture(scope="module")
 def network():
-    model = bert.Model(bert.Config(V, L, 2, 2, 16, 32, 8))
+    model = bert.Model(
+        bert.Config(
+            vocab_size=V,
+            max_length=L,
+            num_layers=2,
+            num_heads=2,
+            width=16,
+            mlp_width=32,
+            head_width=8,
+        )
+    )
     params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8), jnp.int32))["params"]
     # Wide, so that a leak or a wrong loss shows.
     return model, jax.tree.map(
@@ -289,7 +299,7 @@ def test_the_loss_is_that_of_the_whole_row(objective, network):
     terms, carry = jax.jit(
         lambda found: objective.loss(model, params, found, (), jax.random.key(0), train=False)
     )(found)
-    assert carry == objective.carry(model, 4) == ()
+    assert carry == objective.initial_carry(model, 4) == ()
     output = model.apply({"params": params}, found["tokens"], found["segments"], found["documents"])
     logs_BLV = np.asarray(jax.nn.log_softmax(output.logits_BLV), np.float64)
     logs_B2 = np.asarray(jax.nn.log_softmax(output.next_B2), np.float64)

@@ -8,13 +8,24 @@ import numpy as np
 import pytest
 
 from train.objectives import permutation
-from train.objectives.permutation import Permuted
+from train.objectives.permutation import Permutation
 from zoo.layers.transformer_xl import Memory, lengthen
 from zoo.models import xlnet
 
 SEP, CLS = 4, 3
-OBJECTIVE = Permuted(SEP, CLS, num_predictions=11, reuse=31, memory=40, perm_size=8)
-MODEL = xlnet.XLNetLM(xlnet.Config(50, 64, 2, 2, 16, 24, 8, dropout=0.0))
+OBJECTIVE = Permutation(SEP, CLS, num_predictions=11, reuse=31, memory=40, perm_size=8)
+MODEL = xlnet.XLNetLM(
+    xlnet.Config(
+        vocab_size=50,
+        max_length=64,
+        num_layers=2,
+        num_heads=2,
+        width=16,
+        mlp_width=24,
+        head_width=8,
+        dropout=0.0,
+    )
+)
 LENGTH = 64
 
 
@@ -180,7 +191,7 @@ def test_too_few_words_and_filler_rows_weigh_nothing():
     assert words == 4
     np.testing.assert_array_equal(batch["weights"]["token"][0], np.arange(11) < 6 + words)
     np.testing.assert_array_equal(batch["weights"]["token"][1], np.zeros(11))
-    carry = OBJECTIVE.carry(MODEL, 2)
+    carry = OBJECTIVE.initial_carry(MODEL, 2)
     terms, after = loss(batch, carry)
     assert np.isfinite(terms["token"].loss)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(after))
@@ -188,7 +199,7 @@ def test_too_few_words_and_filler_rows_weigh_nothing():
 
 def test_a_row_without_two_parts_is_refused():
     for reuse in (0, LENGTH):
-        objective = Permuted(SEP, CLS, reuse=reuse)
+        objective = Permutation(SEP, CLS, reuse=reuse)
         with pytest.raises(ValueError, match="no two parts"):
             objective.corrupt(jax.random.key(0), example())
 
@@ -270,11 +281,11 @@ def test_memory_equals_one_long_row():
 
 def test_fresh_rows_forget_and_others_remember():
     batch = rows([example(seed) for seed in range(2)])
-    carry = OBJECTIVE.carry(MODEL, 2)
+    carry = OBJECTIVE.initial_carry(MODEL, 2)
     _, carry = loss(batch, carry)
     _, carry = loss(batch | {"fresh": jnp.zeros(2, bool)}, carry)
     np.testing.assert_array_equal(carry.documents_BM.sum(1), [40, 40])
-    empty = OBJECTIVE.carry(MODEL, 2)
+    empty = OBJECTIVE.initial_carry(MODEL, 2)
     batch = rows([example(seed) for seed in (6, 7)], seed=1)
     for row, forgets in ((0, True), (1, False)):
         alone = jnp.zeros((2, 11)).at[row].set(1)
@@ -297,8 +308,19 @@ def test_no_gradient_flows_into_the_memory():
 
 
 def test_every_parameter_is_trained_and_dropout_drops():
-    model = xlnet.XLNetLM(xlnet.Config(50, 64, 2, 2, 16, 24, 8, dropout=0.3))
-    batch, carry = rows([example(seed) for seed in range(2)]), OBJECTIVE.carry(MODEL, 2)
+    model = xlnet.XLNetLM(
+        xlnet.Config(
+            vocab_size=50,
+            max_length=64,
+            num_layers=2,
+            num_heads=2,
+            width=16,
+            mlp_width=24,
+            head_width=8,
+            dropout=0.3,
+        )
+    )
+    batch, carry = rows([example(seed) for seed in range(2)]), OBJECTIVE.initial_carry(MODEL, 2)
 
     @jax.jit
     def value(params, key):

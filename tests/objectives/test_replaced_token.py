@@ -7,12 +7,12 @@ import pytest
 
 from tests import shapes, tiny
 from tests.wide import relative
-from train.objectives.replaced_token import MASKED_RATE, Replaced, detection
+from train.objectives.replaced_token import MASKED_RATE, ReplacedToken, detection
 from zoo.layers.embedding import Scores
 from zoo.params import flatten
 
 CLS, SEP, MASK, P = 2, 3, 4, 6
-OBJECTIVE = Replaced(tiny.V, MASK, (CLS, SEP), P)
+OBJECTIVE = ReplacedToken(tiny.V, MASK, (CLS, SEP), P)
 ROW = tiny.TABLE["electra"]
 
 
@@ -147,4 +147,4 @@ def test_names_tell_shapes():
             ),
             tiny.wide(ROW.model),
         )
-    assert "replaced_token.py:Replaced.loss:drawn_BP" in seen
+    assert "replaced_token.py:ReplacedToken.loss:drawn_BP" in seen

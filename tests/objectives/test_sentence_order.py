@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tests import shapes
-from train.objectives.sentence_order import LONGEST, OrderedPairs, choose
+from train.objectives.sentence_order import LONGEST, SentenceOrder, choose_ngrams
 
 V, MASK, CLS, SEP, P = 500, 4, 2, 3, 8
-OBJECTIVE = OrderedPairs(V, MASK, (CLS, SEP), P)
+OBJECTIVE = SentenceOrder(V, MASK, (CLS, SEP), P)
 
 
 def pair(seed=0, length=48, real=44):
@@ -63,7 +63,7 @@ def test_it_chooses_what_the_slow_loop_chooses(seed):
     example = pair(seed)
     word = np.cumsum(example["words"])
     candidates = example["mask"] & ~np.isin(example["tokens"], [CLS, SEP])
-    fast = jax.jit(choose)
+    fast = jax.jit(choose_ngrams)
     for number in range(20):
         key = jax.random.key(100 * seed + number)
         found = np.asarray(fast(key, candidates, word, 7))
@@ -75,7 +75,9 @@ def test_lengths_are_drawn_in_proportion_to_one_over_n():
     length = 40
     candidates, word = np.ones(length, bool), np.arange(length) + 1
     keys = jax.random.split(jax.random.key(0), 4000)
-    found = np.asarray(jax.jit(jax.vmap(choose, (0, None, None, None)))(keys, candidates, word, 3))
+    found = np.asarray(
+        jax.jit(jax.vmap(choose_ngrams, (0, None, None, None)))(keys, candidates, word, 3)
+    )
     # The first n-gram is the whole choice where it is three words, or where the rest is one piece.
     together = Counter()
     for row in found:
@@ -110,4 +112,4 @@ def test_a_pair_keeps_its_order_its_specials_and_its_budget():
 def test_names_tell_shapes():
     with shapes.checked() as seen:
         jax.eval_shape(OBJECTIVE.corrupt, jax.random.key(0), jax.tree.map(jnp.asarray, pair()))
-    assert any("choose.<locals>.hide:gram_W" in place for place in seen)
+    assert any("choose_ngrams.<locals>.take:gram_W" in place for place in seen)

@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from train.objectives.sequence_to_sequence import Translated
+from train.objectives.sequence_to_sequence import SequenceToSequence
 from train.step import corrupt
 from zoo.models import seq2seq
 
 START, END = 0, 1
-OBJECTIVE = Translated(START, END)
-MODEL = seq2seq.Seq2SeqLM(seq2seq.Config(tiny.V, 1 << 30, 1, 16, 0.0, 12))
+OBJECTIVE = SequenceToSequence(START, END)
+MODEL = seq2seq.Seq2SeqLM(
+    seq2seq.Config(
+        vocab_size=tiny.V, max_length=1 << 30, num_layers=1, width=16, dropout=0.0, embed_width=12
+    )
+)
 PAIRS = [([5, 9, 7], [8, 4]), ([6], [12, 13, 14, 15]), ([21, 22, 23, 24, 25], [30])]
 L = 8
 
@@ -83,7 +87,9 @@ def test_scheduled_sampling_puts_own_words_in_a_share_of_the_places():
     scores = MODEL.apply(
         {"params": tiny.wide(MODEL)}, example["tokens"], example["inputs"], method="scores"
     )
-    own = replace(OBJECTIVE, sampled=0.25).own_words(jax.random.key(1), scores, example["inputs"])
+    own = replace(OBJECTIVE, sampled=0.25).sample_inputs(
+        jax.random.key(1), scores, example["inputs"]
+    )
     changed = np.asarray(own != example["inputs"])
     assert not changed[:, 0].any()
     assert 0.15 < changed[:, 1:].mean() < 0.3
@@ -98,6 +104,6 @@ def test_all_own_words_come_from_the_place_before():
         {"params": tiny.wide(MODEL)}, example["tokens"], example["inputs"], method="scores"
     )
     sharp = sharp._replace(table_VD=1e4 * sharp.table_VD, bias_V=0.0)
-    own = replace(OBJECTIVE, sampled=1.0).own_words(jax.random.key(1), sharp, example["inputs"])
+    own = replace(OBJECTIVE, sampled=1.0).sample_inputs(jax.random.key(1), sharp, example["inputs"])
     best = np.asarray(sharp.logits().argmax(-1))
     assert (np.asarray(own)[:, 1:] == best[:, :-1]).all()

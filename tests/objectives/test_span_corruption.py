@@ -9,10 +9,10 @@ import pytest
 
 from tests import shapes
 from train.objectives import span_corruption
-from train.objectives.span_corruption import Spans, counts, lengths, part, raw_length
+from train.objectives.span_corruption import SpanCorruption, counts, lengths, partition, raw_length
 
 FIRST, END = 999, 1
-OBJECTIVE = Spans(FIRST, END)
+OBJECTIVE = SpanCorruption(FIRST, END)
 
 
 def row(size, length=141, seed=0):
@@ -94,7 +94,7 @@ def test_a_row_of_padding_asks_nothing():
 
 def test_every_way_to_part_is_equally_likely():
     keys = jax.random.split(jax.random.key(0), 20_000)
-    found = jax.jit(jax.vmap(lambda key: part(key, 9, 4, 6, 3)))(keys)
+    found = jax.jit(jax.vmap(lambda key: partition(key, 9, 4, 6, 3)))(keys)
     seen = Counter(map(tuple, np.asarray(found).tolist()))
     assert len(seen) == 10  # five places for two borders
     assert all(sum(sizes) == 6 and sizes[3] == 0 and min(sizes[:3]) > 0 for sizes in seen)

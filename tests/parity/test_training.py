@@ -10,8 +10,8 @@ import pytest
 import zoo
 from tests.wide import widen
 from train.objectives.causal import Causal
-from train.objectives.next_sentence import MaskedPairs
-from train.objectives.permutation import Permuted
+from train.objectives.next_sentence import NextSentence
+from train.objectives.permutation import Permutation
 from train.optimization.optimizers import adamw
 from train.step import State, corrupt, make_step
 
@@ -72,7 +72,7 @@ def bert():
             next_sentence_label=batch["next"],
         ).loss
 
-    objective = MaskedPairs(WORDS, MASK, (CLS, SEP), num_predictions=5)
+    objective = NextSentence(WORDS, MASK, (CLS, SEP), num_predictions=5)
     return transformers.BertForPreTraining(config), objective, loss
 
 
@@ -96,7 +96,7 @@ def xlnet():
         weights = batch["weights"]["token"].flatten()
         return (each * weights).sum() / weights.sum()
 
-    objective = Permuted(
+    objective = Permutation(
         SEP, CLS, num_predictions=6, reuse=LENGTH // 2, memory=1, perm_size=LENGTH // 2
     )
     return transformers.XLNetLMHeadModel(config), objective, loss
@@ -131,7 +131,9 @@ def test_twenty_updates_have_the_losses_of_transformers(build, tmp_path):
             model, objective, optimizer, optax.constant_schedule(RATE), seed=0, dtype="float32"
         )
     )
-    state = State(jnp.int32(0), params, optimizer.init(params), objective.carry(model, ROWS))
+    state = State(
+        jnp.int32(0), params, optimizer.init(params), objective.initial_carry(model, ROWS)
+    )
     torch_optimizer = torch.optim.AdamW(theirs.parameters(), lr=RATE, weight_decay=0.01)
     ours, others = [], []
     for number, batch in enumerate(batches()):

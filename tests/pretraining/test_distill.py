@@ -7,38 +7,41 @@ import pytest
 
 import zoo
 from tests import tiny_run
-from train.data import train_tokenizer
 from train.pretraining import distill, loop
 from train.recipes import recipe
 from zoo.models import bert, distilbert
 from zoo.params import flatten
 
-SIZES = (80, 32, 2, 2, 32, 64, 16)
-
-
-def words(texts, vocab_size):
-    return train_tokenizer.wordpiece(texts, vocab_size)
+SIZES = {
+    "vocab_size": 80,
+    "max_length": 32,
+    "num_layers": 2,
+    "num_heads": 2,
+    "width": 32,
+    "mlp_width": 64,
+    "head_width": 16,
+}
 
 
 def tiny(name, config, **fields):
     short = {"steps": 4, "batch": 4, "length": 16, "evaluate_every": 4, "save_every": 4}
-    return replace(recipe(name), config=config, make_tokenizer=words, **short | fields)
+    return replace(recipe(name), config=config, **short | fields)
 
 
-STUDENT = tiny("distilbert-tiny", distilbert.Config(80, 32, 1, *SIZES[3:]))
+STUDENT = tiny("distilbert-tiny", distilbert.Config(**SIZES | {"num_layers": 1}))
 
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     folder = tmp_path_factory.mktemp("teacher")
-    loop.pretrain(tiny("bert-tiny", bert.Config(*SIZES)), tiny_run.source(), folder)
+    loop.pretrain(tiny("bert-tiny", bert.Config(**SIZES)), tiny_run.source(), folder)
     return folder
 
 
 def test_a_student_begins_with_its_teacher_learns_and_is_compared(teacher, tmp_path):
     chosen = distill.distilled(STUDENT, teacher)
     run = loop.prepare(chosen, tiny_run.source(), tmp_path / "run")
-    state, _, _ = loop.begin(run, loop.Checkpoints(run.out))
+    state, _, _ = loop.initial_state(run, loop.Checkpoints(run.out))
     theirs = flatten(zoo.load(teacher)[1])
     for path, array in flatten(state.params).items():
         assert np.array_equal(array, theirs[path]), path
@@ -54,14 +57,24 @@ def test_a_student_begins_with_its_teacher_learns_and_is_compared(teacher, tmp_p
 def test_a_run_goes_on_with_its_own_teacher_alone(teacher, tmp_path):
     chosen = distill.distilled(STUDENT, teacher)
     loop.pretrain(chosen, tiny_run.source(), tmp_path / "student")
-    alone = replace(STUDENT, make_tokenizer=chosen.make_tokenizer)
     with pytest.raises(ValueError, match=r"belongs to another run: teacher was \{"):
-        loop.pretrain(alone, tiny_run.source(), tmp_path / "student", resume=True)
+        loop.pretrain(STUDENT, tiny_run.source(), tmp_path / "student", resume=True)
     assert loop.pretrain(chosen, tiny_run.source(), tmp_path / "student", resume=True)
 
 
 def test_a_student_of_another_width_has_no_states_to_compare(teacher, tmp_path):
-    narrow = replace(STUDENT, config=distilbert.Config(80, 32, 1, 2, 24, 64, 12))
+    narrow = replace(
+        STUDENT,
+        config=distilbert.Config(
+            vocab_size=80,
+            max_length=32,
+            num_layers=1,
+            num_heads=2,
+            width=24,
+            mlp_width=64,
+            head_width=12,
+        ),
+    )
     found = loop.pretrain(
         distill.distilled(narrow, teacher), tiny_run.source(), tmp_path / "narrow"
     )
@@ -69,10 +82,12 @@ def test_a_student_of_another_width_has_no_states_to_compare(teacher, tmp_path):
 
 
 def test_what_cannot_be_taught_is_said_in_one_line(teacher):
-    larger = replace(STUDENT, config=distilbert.Config(90, 32, 1, *SIZES[3:]))
+    larger = replace(
+        STUDENT, config=distilbert.Config(**SIZES | {"vocab_size": 90, "num_layers": 1})
+    )
     with pytest.raises(ValueError, match=r"a vocabulary of 80 words, distilbert-tiny of 90"):
         distill.distilled(larger, teacher)
     with pytest.raises(ValueError, match=r"six-layers has 6 layers, more than the 2 of its"):
         distill.distilled(recipe("distilbert-six-layers"), teacher)
-    with pytest.raises(ValueError, match=r"gpt2-tiny is a GPT2LM, which does not predict hidden"):
+    with pytest.raises(ValueError, match=r"gpt2-tiny is a GPT2LM, which does not predict masked"):
         distill.distilled(recipe("gpt2-tiny"), teacher)

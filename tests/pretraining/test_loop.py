@@ -16,7 +16,7 @@ import zoo
 from tests import tiny_run
 from tests.eight_devices import Compilations
 from train.pretraining import loop
-from train.recipes import rnn as recurrent
+from train.recipes.rnn import RNNRecipe
 from train.reporting.progress import TIMES, Report, read_log
 from zoo.checkpoints import model_folder
 from zoo.checkpoints.arrays import load, read_record
@@ -107,9 +107,13 @@ def test_a_run_asked_to_stop_saves_first_and_goes_on_from_there(uninterrupted, t
     assert_same_run(folder, uninterrupted)
 
 
-def pretrain(folder, *, resume=False, seed=0, way="mesh", **fields):
+def pretrain(folder, *, resume=False, seed=0, parallelism="mesh", **fields):
     return loop.pretrain(
-        tiny_run.recipe(**fields), tiny_run.source(seed), folder, resume=resume, way=way
+        tiny_run.recipe(**fields),
+        tiny_run.source(seed),
+        folder,
+        resume=resume,
+        parallelism=parallelism,
     )
 
 
@@ -165,7 +169,7 @@ def test_another_run_is_not_continued(change, named, short):
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_good_step(tmp_path):
     explodes = lambda steps: lambda step: np.float32(1e-2) + np.float32(1e30) * (step == 12)
     with pytest.raises(
-        loop.NotFinite, match=r"^update 14 has loss nan .* nothing saved since step 10"
+        loop.NotFinite, match=r"^step 14 has loss nan .* nothing saved since step 10"
     ):
         pretrain(tmp_path, schedule=explodes)
     assert model_folder.steps(tmp_path) == [5, 10]
@@ -184,7 +188,7 @@ def test_step_and_evaluation_are_compiled_once_in_a_run(tmp_path):
 
 def test_under_pmap_nothing_more_is_compiled(tmp_path):
     with Compilations() as compilations:
-        pretrain(tmp_path / "run", way="pmap")
+        pretrain(tmp_path / "run", parallelism="pmap")
     assert compilations.of("_fun") == 3  # to lay out the state, to step, to evaluate
 
 
@@ -211,9 +215,18 @@ def test_a_run_may_end_in_the_mean_of_its_last_saved_models(tmp_path, monkeypatc
     assert measured[-1]["loss"] == figures["loss"] != measured[-2]["loss"]
 
 
+class RecurrentWords(RNNRecipe):
+    """A recurrent model on words."""
+
+    def train_tokenizer(self, texts):
+        return tiny_run.tokenizer()
+
+
 def test_a_state_that_is_carried_goes_on_where_it_was(tmp_path, monkeypatch):
-    config = rnn.Config(64, 32, 1, 24, 0.1, 16)
-    fields = {"architecture": "rnn", "config": config, "task": recurrent.task}
+    config = rnn.Config(
+        vocab_size=64, max_length=32, num_layers=1, width=24, dropout=0.1, embed_width=16
+    )
+    fields = {"architecture": "rnn", "config": config, "family": RecurrentWords}
     fields |= {"undecayed": (r"bias$",), "save_every": 10}
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert pretrain(whole, **fields) == stopped_and_resumed(stopped, monkeypatch, 7, **fields)

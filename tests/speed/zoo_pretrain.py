@@ -16,13 +16,13 @@ from tests.speed.competitor import Run, serve
 from tests.speed.work import Work
 from tests.speed.zoo_step import stepped
 from train.devices.malloc import keep_freed_memory
-from train.objectives.causal_stateful import Carried
-from train.objectives.distillation import Distilled
-from train.objectives.masked import Masked
-from train.objectives.replaced_token import Replaced, detection
-from train.objectives.sentence_order import OrderedPairs
-from train.objectives.sequence_to_sequence import Translated
-from train.objectives.span_corruption import Spans
+from train.objectives.causal_stateful import StatefulCausal
+from train.objectives.distillation import Distillation
+from train.objectives.masked import MaskedLanguageModeling
+from train.objectives.replaced_token import ReplacedToken, detection
+from train.objectives.sentence_order import SentenceOrder
+from train.objectives.sequence_to_sequence import SequenceToSequence
+from train.objectives.span_corruption import SpanCorruption
 from train.step import cast, corrupt, total
 
 NOTES = {"albert": "one dropout a block more", "distilbert": "one dropout a block more"}
@@ -31,18 +31,20 @@ NOTES = {"albert": "one dropout a block more", "distilbert": "one dropout a bloc
 def objective(work: Work):
     """What is learned; nothing that is drawn is a special token."""
     if work.model == "t5":
-        return Spans(work.vocab_size - 1, shared.END)
+        return SpanCorruption(work.vocab_size - 1, shared.END)
     if work.model == "rnn":
-        return Carried(end_of_document=0)
+        return StatefulCausal(end_of_document=0)
     if work.model == "transformer":
-        return Translated(start=0, end=shared.END)
-    kinds = {"albert": OrderedPairs, "electra": Replaced}
+        return SequenceToSequence(start=0, end=shared.END)
+    kinds = {"albert": SentenceOrder, "electra": ReplacedToken}
     rate = work.predictions / work.max_length
-    goal = kinds.get(work.model, Masked)(work.vocab_size, shared.MASK, (0,), work.predictions, rate)
+    goal = kinds.get(work.model, MaskedLanguageModeling)(
+        work.vocab_size, shared.MASK, (0,), work.predictions, rate
+    )
     if work.model != "distilbert":
         return goal
     model, params = zoo_weights.teacher(work)
-    return Distilled(goal, model, cast(params, work.dtype))
+    return Distillation(goal, model, cast(params, work.dtype))
 
 
 def examples(work: Work, batch: dict) -> dict[str, np.ndarray]:
@@ -81,7 +83,7 @@ def first_loss(work: Work, goal, model, params, batch: dict) -> float:
     if work.model == "electra":
         seen |= {"hidden": jnp.asarray(batch["tokens"]), "tokens": jnp.asarray(whole["tokens"])}
     params = cast(params, work.dtype)
-    carry = goal.carry(model, work.rows)
+    carry = goal.initial_carry(model, work.rows)
     terms, _ = goal.loss(model, params, seen, carry, key, train=False)
     if work.model == "electra":
         inputs = seen["hidden"], seen["segments"], seen["documents"]

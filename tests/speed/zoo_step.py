@@ -16,7 +16,7 @@ from tests.speed.work import Work
 from train.devices import placement
 from train.devices.malloc import keep_freed_memory
 from train.objectives.causal import Causal
-from train.objectives.next_sentence import MaskedPairs
+from train.objectives.next_sentence import NextSentence
 from train.optimization import optimizers, schedules
 from train.step import cast, corrupt
 from zoo import registry
@@ -29,7 +29,7 @@ def objective(work: Work):
     if work.model == "gpt2":
         return Causal(end_of_document=0)
     rate = work.predictions / work.max_length
-    return MaskedPairs(work.vocab_size, shared.MASK, (0,), work.predictions, rate)
+    return NextSentence(work.vocab_size, shared.MASK, (0,), work.predictions, rate)
 
 
 def examples(work: Work, batch: dict) -> dict[str, np.ndarray]:

@@ -48,17 +48,6 @@ def write_manifest(folder: str | os.PathLike, **fields) -> dict:
     return manifest
 
 
-def read_manifest(folder: str | os.PathLike) -> dict:
-    """Return the manifest of a run. Raises FileNotFoundError or ValueError, in one line."""
-    path = Path(folder) / "manifest.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{folder} is no run's folder: it has no manifest.json")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-
-
 def _revision():
     """The commit of this code, with "-dirty" if changed since; None outside of a repository."""
     here = Path(__file__)

@@ -117,7 +117,7 @@ class Report:
             self._last = step, time.monotonic()
 
     def _speeds(self, step):
-        """Return tokens per second and share of the peak since the last report."""
+        """Return tokens per second and share of the peak, unless XLA has compiled since."""
         now = time.monotonic()
         since, self._last = self._last, (step, now)
         if since is None:

@@ -30,6 +30,7 @@ class Mask:
 
     Attributes:
         query_document_ids_BL: A query attends to keys of its own document only; None: of any.
+            Needs the document ids of the keys.
         key_document_ids_BM: Nobody attends to padding; None: there is none.
         query_offset: The position of the first query among the keys.
         direction: "causal": a query attends to keys up to its own position only.
@@ -84,9 +85,9 @@ class Mask:
             rules.append((query_L1 - key_M < self.window)[None, None])
         if self.key_document_ids_BM is not None:
             rules.append((self.key_document_ids_BM > 0)[:, None, None])
-        if self.query_document_ids_BL is not None:
-            query_BL1 = self.query_document_ids_BL[:, :, None]
-            rules.append((query_BL1 == self.key_document_ids_BM[:, None])[:, None])
+            if self.query_document_ids_BL is not None:
+                query_BL1 = self.query_document_ids_BL[:, :, None]
+                rules.append((query_BL1 == self.key_document_ids_BM[:, None])[:, None])
         return reduce(jnp.logical_and, rules) if rules else None
 
 
@@ -96,8 +97,18 @@ def positions(document_ids_BL: jax.Array) -> jax.Array:
     Padding is not counted.
     """
     L = document_ids_BL.shape[1]
-    before_B1LL = Mask.causal(document_ids_BL).dense(L, L)
-    return jnp.maximum(before_B1LL[:, 0].sum(-1, dtype=jnp.int32) - 1, 0)
+    return positions_among_keys(Mask.causal(document_ids_BL), L, L)
+
+
+def positions_among_keys(mask: Mask, num_queries: int, num_keys: int) -> jax.Array:
+    """Return the position of each query among the keys it attends to, from 0: int32 [B, L].
+
+    The mask must be causal, so that the query itself is the last of them.
+    """
+    allowed = mask.dense(num_queries, num_keys)
+    if allowed is None:
+        raise ValueError("positions need a causal mask, got one that masks nothing")
+    return jnp.maximum(allowed[:, 0].sum(-1, dtype=jnp.int32) - 1, 0)
 
 
 # Scores and the weighted sum

@@ -1,15 +1,18 @@
 """Dropout with a cheap mask."""
 
+from collections.abc import Sequence
+
+import chex
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 
-def keep(key, rate: float, shape):
-    """A mask of `shape`, True with probability 1 - rate, from a hash of (key, position).
+def keep(key: chex.PRNGKey, rate: float, shape: Sequence[int]) -> jax.Array:
+    """Return a mask, True with probability 1 - rate, from a hash of (key, position).
 
-    Several times cheaper than threefry on a CPU, and dropout asks for nothing that it lacks; the
-    tests hold its rate and its independence between positions, rows and keys.
+    Several times cheaper than threefry on a CPU, and good enough for dropout: tests check its rate
+    and its independence between positions, rows and keys.
     """
     words = jax.random.key_data(key).astype(jnp.uint32).reshape(-1)
     first = _scramble(words[0] ^ jnp.uint32(0x9E3779B9))
@@ -32,7 +35,7 @@ def _scramble(x):
 
 
 class Dropout(nn.Module):
-    """In training, sets a share `rate` of the values to zero and scales up the rest.
+    """Dropout: in training, a share `rate` of the values becomes zero and the rest is scaled up.
 
     The random stream is "dropout".
     """
@@ -40,7 +43,7 @@ class Dropout(nn.Module):
     rate: float
 
     @nn.compact
-    def __call__(self, x, *, train: bool = False):
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         if not train or self.rate == 0:
             return x
         kept = keep(self.make_rng("dropout"), self.rate, x.shape)

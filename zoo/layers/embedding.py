@@ -1,6 +1,5 @@
-"""Tables of vectors: embedding lookup, and the vocabulary head before its product."""
+"""Embedding lookup, and the vocabulary head before its product."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -13,25 +12,25 @@ from zoo.layers.linear import product
 class Embedding(nn.Module):
     """A table of vectors: ids_BL -> x_BLD in float32.
 
-    An id outside the table gives NaN, never a neighbour.
+    An id outside the table gives NaN, never the vector of another id.
     """
 
     num_embeddings: int
     width: int
-    embedding_init: Callable
+    embedding_init: nn.initializers.Initializer
 
     def setup(self):
         self.embedding = self.param(
             "embedding", self.embedding_init, (self.num_embeddings, self.width)
         )
 
-    def __call__(self, ids_BL):
+    def __call__(self, ids_BL: jax.Array) -> jax.Array:
         return lookup(self.embedding, ids_BL)
 
 
 @jax.custom_vjp
-def lookup(table_VD, ids):
-    """Rows of a table in float32, whose gradient adds up in float32 whatever the table's type."""
+def lookup(table_VD: jax.Array, ids: jax.Array) -> jax.Array:
+    """Return rows of a table in float32; the gradient adds up in float32 for any table type."""
     return jnp.take(table_VD, ids, axis=0, mode="fill").astype(jnp.float32)
 
 
@@ -49,12 +48,12 @@ lookup.defvjp(_lookup_forward, _lookup_backward)
 
 
 class Scores(NamedTuple):
-    """A vocabulary head before its product, so that a loss may take it in chunks."""
+    """A vocabulary head before its product, so that a loss can compute it in chunks."""
 
     x_BLD: jax.Array
     table_VD: jax.Array
     bias_V: jax.Array | float
 
-    def logits(self):
-        """The scores of every word of the vocabulary: logits_BLV, float32."""
+    def logits(self) -> jax.Array:
+        """Return the logits of the whole vocabulary: logits_BLV, float32."""
         return product("BLD,VD->BLV", self.x_BLD, self.table_VD) + self.bias_V

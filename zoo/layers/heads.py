@@ -1,18 +1,21 @@
-"""What comes after pretraining: the class of a text, the tag of a token, the span of an answer.
+"""Heads for tasks: the class of a text, the class of a token, the span of an answer.
 
-A trunk offers `read(tokens_BL, segments_BL, documents_BL)`. A paper's own way to the class of a
-text stands in the paper's file; tags and spans are one map everywhere (Devlin et al. 2018, section
-4, https://arxiv.org/abs/1810.04805), so here they are. `Config.labels` names the classes; one label
-alone is a number to predict.
+A trunk offers `read(tokens_BL, segments_BL, documents_BL)`. How a paper classifies a text stands in
+the paper's file; tags and spans are one dense layer everywhere (Devlin et al. 2018, section 4,
+https://arxiv.org/abs/1810.04805), so they are here. `Config.labels` names the classes; a single
+label is a number to predict.
 
-B batch  L length  D width  C classes
+C classes
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Protocol
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from zoo.contracts import Encoder
 from zoo.layers.dropout import Dropout
 from zoo.layers.linear import Dense
 
@@ -20,85 +23,114 @@ INIT = nn.initializers.truncated_normal(0.02)
 LABELS = ("LABEL_0", "LABEL_1")  # as published folders call those that nobody named
 
 
-# What stands for a whole text: its first or last token, or all of them: x_BLD -> x_BD.
+class Config(Protocol):
+    """What a head needs of a model's config."""
+
+    width: int
+    dropout: float
+    labels: tuple[str, ...]
 
 
-def first(x_BLD, documents_BL=None):
-    """The first real token, where BERT has [CLS]."""
+# Pools: one vector for a whole text, x_BLD -> x_BD; 0 in documents_BL is padding
+
+Pool = Callable[[jax.Array, jax.Array | None], jax.Array]
+
+
+def first(x_BLD: jax.Array, documents_BL: jax.Array | None = None) -> jax.Array:
+    """Return the first real token, where BERT has [CLS]."""
     return x_BLD[:, 0] if documents_BL is None else _pick(x_BLD, (documents_BL > 0).argmax(1))
 
 
-def last(x_BLD, documents_BL=None):
-    """The last real token, which alone has seen all of a text that is read from left to right."""
+def last(x_BLD: jax.Array, documents_BL: jax.Array | None = None) -> jax.Array:
+    """Return the last real token, the only one that attends to a whole text in a causal model."""
     if documents_BL is None:
         return x_BLD[:, -1]
     return _pick(x_BLD, x_BLD.shape[1] - 1 - (documents_BL[:, ::-1] > 0).argmax(1))
 
 
-def mean(x_BLD, documents_BL=None):
-    """The mean of the real tokens."""
+def mean(x_BLD: jax.Array, documents_BL: jax.Array | None = None) -> jax.Array:
+    """Return the mean of the real tokens."""
     if documents_BL is None:
         return x_BLD.mean(1)
     real_BL1 = (documents_BL > 0)[..., None]
     return (x_BLD * real_BL1).sum(1) / jnp.maximum(real_BL1.sum(1), 1)
 
 
-def largest(x_BLD, documents_BL=None):
-    """The largest value of each feature over the real tokens."""
+def largest(x_BLD: jax.Array, documents_BL: jax.Array | None = None) -> jax.Array:
+    """Return the largest value of each feature over the real tokens."""
     if documents_BL is not None:
         x_BLD = jnp.where((documents_BL > 0)[..., None], x_BLD, -1e30)
     return x_BLD.max(1)
 
 
-def concatenation(x_BLD, documents_BL=None):
-    """Last, largest and mean side by side, [B, 3 D] (Howard and Ruder 2018, section 3.3)."""
+def concatenation(x_BLD: jax.Array, documents_BL: jax.Array | None = None) -> jax.Array:
+    """Return last, largest and mean concatenated, [B, 3 D] (Howard and Ruder 2018, section 3.3)."""
     pools = (last, largest, mean)
     return jnp.concatenate([pool(x_BLD, documents_BL) for pool in pools], -1)
 
 
-POOLS = {"last": last, "mean": mean, "max": largest, "concatenation": concatenation}
+POOLS: dict[str, Pool] = {
+    "last": last,
+    "mean": mean,
+    "max": largest,
+    "concatenation": concatenation,
+}
 
 
 def _pick(x_BLD, at_B):
     return jnp.take_along_axis(x_BLD, at_B[:, None, None], 1)[:, 0]
 
 
-# Models
+# Models: a trunk and a head
 
 
 class OnTrunk(nn.Module):
     """A trunk and a head, in two steps: features that a frozen trunk computes once, and the head.
 
-    Whoever inherits says `trunk_class`, `head`, and how to `pool` the tokens of a text.
+    Subclasses have `trunk_class`, `head`, and how to `pool` the tokens of a text.
     """
 
-    config: Any
+    config: Config
 
     def setup(self):
         self.trunk = self.trunk_class(self.config)
 
-    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
-        """What the head says of each text or token; `documents_BL` is 0 for padding."""
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
+        """Return what the head predicts of each text or token; `documents_BL` is 0 for padding."""
         features = self.features(tokens_BL, segments_BL, documents_BL, train=train)
         return self.head(features, train=train)
 
-    def features(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
-        """What the head reads: x_BLD, or x_BD where a text has one vector."""
+    def features(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
+        """Return the input of the head: x_BLD, or x_BD where a text has one vector."""
         x_BLD = self.trunk.read(tokens_BL, segments_BL, documents_BL, train=train)
         return self.pool(x_BLD, documents_BL)
 
-    def pool(self, x_BLD, documents_BL):
-        """Every token for itself, unless whoever inherits says otherwise."""
+    def pool(self, x_BLD: jax.Array, documents_BL: jax.Array | None) -> jax.Array:
+        """Return every token by itself, unless a subclass pools them."""
         return x_BLD
 
 
-def tagger(trunk_class):
-    """The model on this trunk that tells the class of every token."""
+def tagger(trunk_class: type[Encoder]) -> type["Tagger"]:
+    """Return the class of the model on this trunk that predicts the class of every token."""
     return _family(trunk_class, Tagger)
 
 
-def question(trunk_class):
-    """The model on this trunk that finds the answer to a question."""
+def question(trunk_class: type[Encoder]) -> type["Question"]:
+    """Return the class of the model on this trunk that predicts the span of an answer."""
     return _family(trunk_class, Question)
 
 
@@ -112,34 +144,34 @@ def _family(trunk_class, cls):
 
 
 class Tagger(OnTrunk):
-    """A trunk, and the class of every token."""
+    """A trunk and a head for the class of every token."""
 
     def setup(self):
         super().setup()
         self.dropout = Dropout(self.config.dropout)
         self.classes = Dense(len(self.config.labels), INIT)
 
-    def head(self, x_BLD, *, train: bool = False):
-        """The scores of the classes: logits_BLC."""
+    def head(self, x_BLD: jax.Array, *, train: bool = False) -> jax.Array:
+        """Return the logits of the classes: logits_BLC."""
         return self.classes(self.dropout(x_BLD, train=train))
 
 
 class Question(OnTrunk):
-    """A trunk, and where in a text the answer to a question is."""
+    """A trunk and a head for where in a text the answer to a question is."""
 
     def setup(self):
         super().setup()
         self.span = Dense(2, INIT)
 
-    def head(self, x_BLD, *, train: bool = False):
-        """How well the answer starts at each token, and ends there: logits_BL2."""
+    def head(self, x_BLD: jax.Array, *, train: bool = False) -> jax.Array:
+        """Return the logits of the answer's first and last token: logits_BL2."""
         return self.span(x_BLD)
 
 
 class TwoLayers(OnTrunk):
-    """A trunk, and the classes of a text through two layers, as RoBERTa and ELECTRA have them.
+    """A trunk and a head of two layers for the class of a text, as RoBERTa and ELECTRA have it.
 
-    Whoever inherits says the `activation` between the two.
+    Subclasses have the `activation` between the two.
     """
 
     pool = staticmethod(first)
@@ -150,7 +182,7 @@ class TwoLayers(OnTrunk):
         self.dense, self.projection = Dense(c.width, INIT), Dense(len(c.labels), INIT)
         self.dense_dropout, self.projection_dropout = Dropout(c.dropout), Dropout(c.dropout)
 
-    def head(self, x_BD, *, train: bool = False):
-        """The scores of the classes: logits_BC."""
+    def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
+        """Return the logits of the classes: logits_BC."""
         x_BD = self.activation(self.dense(self.dense_dropout(x_BD, train=train)))
         return self.projection(self.projection_dropout(x_BD, train=train))

@@ -1,11 +1,10 @@
 """Matrix products and dense layers.
 
-Activations are float32. Every matrix product runs in the type of its second operand, a parameter or
-what was projected by one, and accumulates in float32. So casting the parameters chooses the compute
-type of a whole model, and no layer has a field for it.
+Hidden states are float32. Every matrix product runs in the type of its second operand, a parameter
+or what was projected by one, and accumulates in float32. So casting the parameters chooses the
+compute type of a whole model, and no layer has a field for it.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -14,10 +13,10 @@ from flax import linen as nn
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def product(equation: str, x, y):
-    """Einsum of two arrays in the type of `y`, added up and returned in float32.
+def product(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
+    """Return the einsum of two arrays in the type of `y`, accumulated and returned in float32.
 
-    The backward pass casts the incoming gradient to the type of `y` too: left to itself it would
+    The backward pass casts the incoming gradient to the type of `y` too; otherwise it would
     multiply in float32, at twice the cost.
     """
     return jnp.einsum(equation, x.astype(y.dtype), y, preferred_element_type=jnp.float32)
@@ -43,10 +42,10 @@ product.defvjp(_product_forward, _product_backward)
 
 
 @jax.custom_vjp
-def affine(x, kernel_DF):
-    """The last axis of x times a matrix, in the type of the matrix, added up in float32.
+def affine(x: jax.Array, kernel_DF: jax.Array) -> jax.Array:
+    """Return the last axis of x times a matrix, in the type of the matrix, summed in float32.
 
-    Its weight gradient is written for XLA on CPU, which otherwise recomputes whatever made x,
+    Its weight gradient is written for XLA on CPU, which otherwise recomputes whatever produced x,
     element by element, inside the product: one fifth of a whole training step.
     """
     return product("...D,DF->...F", x, kernel_DF)
@@ -70,13 +69,13 @@ affine.defvjp(partial(_product_forward, "...D,DF->...F"), _affine_backward)
 
 
 class Kernel(nn.Module):
-    """A map without a bias, for whoever multiplies with it."""
+    """The kernel of a layer without a bias, for code that does the product itself."""
 
     shape: tuple[int, ...]
-    kernel_init: Callable
+    kernel_init: nn.initializers.Initializer
 
     @nn.compact
-    def __call__(self):
+    def __call__(self) -> jax.Array:
         return self.param("kernel", self.kernel_init, self.shape)
 
 
@@ -84,10 +83,10 @@ class Dense(nn.Module):
     """An affine map of the last axis: x_BLD -> x_BLF, or x_BD -> x_BF."""
 
     features: int
-    kernel_init: Callable
+    kernel_init: nn.initializers.Initializer
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
         kernel_DF = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         bias_F = self.param("bias", nn.initializers.zeros, (self.features,))
         return affine(x, kernel_DF) + bias_F
@@ -98,10 +97,10 @@ class Heads(nn.Module):
 
     num_heads: int
     head_width: int
-    kernel_init: Callable
+    kernel_init: nn.initializers.Initializer
 
     @nn.compact
-    def __call__(self, x_BLD):
+    def __call__(self, x_BLD: jax.Array) -> jax.Array:
         D, H, K = x_BLD.shape[-1], self.num_heads, self.head_width
         kernel_DHK = self.param("kernel", self.kernel_init, (D, H, K))
         bias_HK = self.param("bias", nn.initializers.zeros, (H, K))
@@ -112,25 +111,27 @@ class Merge(nn.Module):
     """An affine map out of heads: x_BHLK -> x_BLD."""
 
     width: int
-    kernel_init: Callable
+    kernel_init: nn.initializers.Initializer
 
     @nn.compact
-    def __call__(self, x_BHLK):
+    def __call__(self, x_BHLK: jax.Array) -> jax.Array:
         _, H, _, K = x_BHLK.shape
         kernel_HKD = self.param("kernel", self.kernel_init, (H, K, self.width))
         bias_D = self.param("bias", nn.initializers.zeros, (self.width,))
         return out_of_heads(x_BHLK, kernel_HKD) + bias_D
 
 
-def into_heads(x_BLD, kernel_DHK, bias_HK=0.0):
-    """x_BLD -> x_BHLK, in the kernel's type: what is scored and mixed takes its type from here."""
+def into_heads(
+    x_BLD: jax.Array, kernel_DHK: jax.Array, bias_HK: jax.Array | float = 0.0
+) -> jax.Array:
+    """Return x_BHLK in the kernel's type, which decides in what type attention multiplies."""
     D, H, K = kernel_DHK.shape
     x_BLHK = affine(x_BLD, kernel_DHK.reshape(D, H * K)).reshape(*x_BLD.shape[:2], H, K) + bias_HK
     return x_BLHK.swapaxes(1, 2).astype(kernel_DHK.dtype)
 
 
-def out_of_heads(x_BHLK, kernel_HKD):
-    """x_BHLK -> x_BLD."""
+def out_of_heads(x_BHLK: jax.Array, kernel_HKD: jax.Array) -> jax.Array:
+    """Return x_BLD."""
     B, H, L, K = x_BHLK.shape
     x_BLF = x_BHLK.swapaxes(1, 2).reshape(B, L, H * K)
     return affine(x_BLF, kernel_HKD.reshape(H * K, -1))

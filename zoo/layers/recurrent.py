@@ -1,20 +1,21 @@
-"""Recurrent cells, and how they run over time: the plain network, the GRU and the LSTM.
+"""Recurrent cells and the layers that run them over time: the plain network, GRU and LSTM.
 
 Elman 1990; Cho et al. 2014, https://arxiv.org/abs/1406.1078; Hochreiter and Schmidhuber 1997 with
 the forget gate of Gers et al. 2000. All three as PyTorch and cuDNN have them: two biases, one for
 the input and one for the state, and gates in that order. So the reset gate of the GRU acts on the
 product with the state, not on the state before it as in the paper.
 
-A cell is its equations alone. What the input says, for every gate, is one product over all times;
-then a scan goes from time to time with what the state says.
+A cell is its equations alone. The inputs are projected for every gate in one product over all time
+steps; then a scan goes from step to step with the projection of the state.
 
-B batch  L length  E width of the input  D width of the state  G gates
+E width of the input  D width of the state  G gates
 """
 
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -23,31 +24,38 @@ from zoo.layers import sharding
 from zoo.layers.dropout import Dropout
 from zoo.layers.linear import affine, product
 
-# `source`, `state` and the like are the maps of a decoder that looks at its source.
+# `source`, `state` and the like are layers of a decoder that attends to its source.
 AXES = (
     *sharding.AXES,
     (r"(input|recurrent)/kernel$", ("fsdp", None, "tensor")),
     (r"(source|state|combine|begin|readout)/kernel$", ("fsdp", "tensor")),
 )
 
-State = tuple[jax.Array, ...]  # arrays [B, D], of which the first is what a cell puts out
+State = tuple[jax.Array, ...]  # arrays [B, D], of which the first is the output of the cell
+States = tuple[State, ...]  # one of each layer of a stack
+Marks = tuple[jax.Array, jax.Array]  # which tokens start afresh, which are real: see `turns`
+
+# Cells
 
 
 class Cell(NamedTuple):
-    """The equations of a cell, elementwise: what input and state say (a, u: [B, G, D]) -> State."""
+    """The equations of a cell, elementwise, from the projections a of input and u of state.
+
+    Both are [B, G, D].
+    """
 
     gates: int
     parts: int  # arrays in its state
-    advance: Callable  # (a, u, state) -> state
+    advance: Callable[[jax.Array, jax.Array, State], State]
 
 
-def plain(a_BGD, u_BGD, state: State) -> State:
-    """h' = tanh(a + u)."""
+def plain(a_BGD: jax.Array, u_BGD: jax.Array, state: State) -> State:
+    """Return h' = tanh(a + u)."""
     return (jnp.tanh(a_BGD[:, 0] + u_BGD[:, 0]),)
 
 
-def gru(a_BGD, u_BGD, state: State) -> State:
-    """r, z = sigmoid(a + u); n = tanh(a + r u); h' = (1 - z) n + z h."""
+def gru(a_BGD: jax.Array, u_BGD: jax.Array, state: State) -> State:
+    """Return h' = (1 - z) n + z h, where r, z = sigmoid(a + u) and n = tanh(a + r u)."""
     (h_BD,) = state
     r_BD = jax.nn.sigmoid(a_BGD[:, 0] + u_BGD[:, 0])
     z_BD = jax.nn.sigmoid(a_BGD[:, 1] + u_BGD[:, 1])
@@ -55,8 +63,8 @@ def gru(a_BGD, u_BGD, state: State) -> State:
     return ((1 - z_BD) * n_BD + z_BD * h_BD,)
 
 
-def lstm(a_BGD, u_BGD, state: State) -> State:
-    """i, f, o = sigmoid(a + u); g = tanh(a + u); c' = f c + i g; h' = o tanh(c')."""
+def lstm(a_BGD: jax.Array, u_BGD: jax.Array, state: State) -> State:
+    """Return h' = o tanh(c'), c' = f c + i g, where i, f, o = sigmoid(a + u), g = tanh(a + u)."""
     _, c_BD = state
     gates_BGD = a_BGD + u_BGD
     i_BD, f_BD = jax.nn.sigmoid(gates_BGD[:, 0]), jax.nn.sigmoid(gates_BGD[:, 1])
@@ -69,20 +77,27 @@ CELLS = {"rnn": Cell(1, 1, plain), "gru": Cell(3, 1, gru), "lstm": Cell(4, 2, ls
 
 
 def zeros(cell: str, width: int, batch: int) -> State:
-    """The state that knows of nothing."""
+    """Return the first state of a text."""
     return (jnp.zeros((batch, width)),) * CELLS[cell].parts
 
 
 # Over time. Where documents are given (0 for padding, else from 1), a token that follows one of
-# another document starts from zeros, and padding leaves the state as it is.
+# another document starts from zeros, and padding does not change the state.
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def run(cell: Cell, a_LBGD, kernel_DGD, bias_GD, state: State, marks):
-    """The states after every time, each part [L, B, D]; `marks` are those of `turns`, or None.
+def run(
+    cell: Cell,
+    a_LBGD: jax.Array,
+    kernel_DGD: jax.Array,
+    bias_GD: jax.Array,
+    state: State,
+    marks: Marks | None,
+) -> State:
+    """Return the states after every step, each part [L, B, D]; `marks` are those of `turns`.
 
-    The backward pass is our own: the gradient of the kernel is one product over all times, where
-    a scan turned round would add up a product for each.
+    The backward pass is our own: the gradient of the kernel is one product over all steps, where
+    the gradient of a scan would add up one product per step.
     """
     return _forward(cell, a_LBGD, kernel_DGD, bias_GD, state, marks)[0]
 
@@ -122,15 +137,15 @@ def _backward(cell, saved, gradients):
 
 
 def _laid(x):
-    """As it is, in memory too: on a CPU, products with a transposed array are a third slower."""
+    """Return x laid out anew: on a CPU, products with a transposed array are a third slower."""
     return jax.lax.optimization_barrier(x)
 
 
 run.defvjp(_forward, _backward)
 
 
-def turns(documents_LB):
-    """Which tokens start afresh, and which are real: bool [L, B, 1] each.
+def turns(documents_LB: jax.Array) -> Marks:
+    """Return which tokens start afresh, and which are real: bool [L, B, 1] each.
 
     A state that is handed in belongs to document 1.
     """
@@ -156,20 +171,20 @@ def _held(after: State, before: State, mark) -> State:
 
 
 class Gates(nn.Module):
-    """What each gate makes of a vector: kernel_EGD and bias_GD."""
+    """The kernel_EGD and bias_GD of a projection to every gate."""
 
     gates: int
     width: int
 
     @nn.compact
-    def __call__(self, inputs: int):
+    def __call__(self, inputs: int) -> tuple[jax.Array, jax.Array]:
         init = uniform(self.width)
         shape = (self.gates, self.width)
         return self.param("kernel", init, (inputs, *shape)), self.param("bias", init, shape)
 
 
-def uniform(width: int):
-    """Uniform within 1 / sqrt(width), as PyTorch draws all weights of a recurrent layer."""
+def uniform(width: int) -> Callable[[chex.PRNGKey, tuple[int, ...]], jax.Array]:
+    """Return uniform draws within 1 / sqrt(width), as PyTorch has for all weights of a layer."""
     bound = width**-0.5
     return lambda key, shape: jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
@@ -187,8 +202,13 @@ class Layer(nn.Module):
         self.input = Gates(gates, self.width)
         self.recurrent = Gates(gates, self.width)
 
-    def __call__(self, x_BLE, documents_BL=None, state: State | None = None):
-        """What the layer puts out at every time, x_BLD, and the state after the last."""
+    def __call__(
+        self,
+        x_BLE: jax.Array,
+        documents_BL: jax.Array | None = None,
+        state: State | None = None,
+    ) -> tuple[jax.Array, State]:
+        """Return the output at every step, x_BLD, and the state after the last."""
         x_LBE = x_BLE.swapaxes(0, 1)
         marks = None if documents_BL is None else turns(documents_BL.T)
         state = zeros(self.cell, self.width, len(x_BLE)) if state is None else state
@@ -196,21 +216,21 @@ class Layer(nn.Module):
         states = run(CELLS[self.cell], self._read(x_LBE), *recurrent, state, marks)
         return states[0].swapaxes(0, 1), jax.tree.map(lambda x: x[-1], states)
 
-    def step(self, x_BE, state: State) -> State:
-        """The state after one time more."""
+    def step(self, x_BE: jax.Array, state: State) -> State:
+        """Return the state after one more step."""
         kernel_DGD, bias_GD = self.recurrent(self.width)
         u_BGD = product("BE,EGD->BGD", state[0], kernel_DGD) + bias_GD
         return CELLS[self.cell].advance(self._read(x_BE), u_BGD, state)
 
     def _read(self, x):
-        """What the input says to every gate: [..., E] -> [..., G, D]."""
+        """Return the projection of the input to every gate: [..., E] -> [..., G, D]."""
         kernel_EGD, bias_GD = self.input(x.shape[-1])
         E, G, D = kernel_EGD.shape
         return affine(x, kernel_EGD.reshape(E, G * D)).reshape(*x.shape[:-1], G, D) + bias_GD
 
 
 class Stack(nn.Module):
-    """Layers one upon another, with dropout between them and not over time (Zaremba et al. 2014).
+    """Stacked layers with dropout between them and not over time (Zaremba et al. 2014).
 
     A state of the stack has one of each layer.
     """
@@ -224,18 +244,25 @@ class Stack(nn.Module):
         self.layers = [Layer(self.cell, self.width) for _ in range(self.num_layers)]
         self.dropouts = [Dropout(self.dropout) for _ in range(self.num_layers - 1)]
 
-    def __call__(self, x_BLE, documents_BL=None, states=None, *, train: bool = False):
-        """What the last layer puts out at every time, x_BLD, and the state after the last."""
-        states = (None,) * self.num_layers if states is None else states
+    def __call__(
+        self,
+        x_BLE: jax.Array,
+        documents_BL: jax.Array | None = None,
+        states: States | None = None,
+        *,
+        train: bool = False,
+    ) -> tuple[jax.Array, States]:
+        """Return the last layer's output at every step, x_BLD, and the states after the last."""
+        before = (None,) * self.num_layers if states is None else states
         after = []
-        for number, (layer, state) in enumerate(zip(self.layers, states, strict=True)):
+        for number, (layer, state) in enumerate(zip(self.layers, before, strict=True)):
             x_BLE = self.dropouts[number - 1](x_BLE, train=train) if number else x_BLE
             x_BLE, state = layer(x_BLE, documents_BL, state)
             after.append(state)
         return x_BLE, tuple(after)
 
-    def step(self, x_BE, states, *, train: bool = False):
-        """The state after one time more; what it puts out is states[-1][0]."""
+    def step(self, x_BE: jax.Array, states: States, *, train: bool = False) -> States:
+        """Return the states after one more step; the output is states[-1][0]."""
         after = []
         for number, (layer, state) in enumerate(zip(self.layers, states, strict=True)):
             x_BE = self.dropouts[number - 1](x_BE, train=train) if number else x_BE
@@ -244,27 +271,35 @@ class Stack(nn.Module):
         return tuple(after)
 
 
-def unroll(module, method: str, memory, y_BTE, source, *, train: bool = False):
-    """Runs a decoder that needs its last output over given words: what it puts out, [B, T, D].
+def unroll(
+    module: nn.Module,
+    method: str,
+    state: chex.ArrayTree,
+    y_BTE: jax.Array,
+    source: chex.ArrayTree,
+    *,
+    train: bool = False,
+) -> jax.Array:
+    """Return the outputs, [B, T, D], of a decoder that needs its last output, over given words.
 
-    `method` of the module takes (memory, y_BE, source) to (memory, x_BD). What it sows gets the
-    axis of time third, where attention has its queries.
+    `method` of the module takes (state, y_BE, source) to (state, x_BD). What it sows gets the time
+    steps as its third axis, where attention has its queries.
     """
     over_time = nn.scan(
-        lambda module, memory, y_BE: getattr(module, method)(memory, y_BE, source, train=train),
+        lambda module, state, y_BE: getattr(module, method)(state, y_BE, source, train=train),
         variable_broadcast="params",
         variable_axes={"intermediates": 2},
         split_rngs={"params": False, "dropout": True},
         in_axes=1,
         out_axes=1,
     )
-    return over_time(module, memory, y_BTE)[1]
+    return over_time(module, state, y_BTE)[1]
 
 
 class Bidirectional(nn.Module):
     """Layers that read in both directions, each both outputs of the last (Schuster, Paliwal 1997).
 
-    Puts out twice the width: what the reader from the left has there, then what the other has.
+    The output has twice the width: forward, then backward.
     """
 
     num_layers: int
@@ -277,14 +312,21 @@ class Bidirectional(nn.Module):
         self.backward = [Layer(self.cell, self.width) for _ in range(self.num_layers)]
         self.dropouts = [Dropout(self.dropout) for _ in range(self.num_layers - 1)]
 
-    def __call__(self, x_BLE, documents_BL=None, *, train: bool = False):
-        """x_BLD, D twice the width; the states where the readers end, forward and backward."""
+    def __call__(
+        self,
+        x_BLE: jax.Array,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> tuple[jax.Array, tuple[States, States]]:
+        """Return x_BLD, D twice the width, and the last states of both directions."""
         flipped_BL = None if documents_BL is None else documents_BL[:, ::-1]
-        ends = []
+        forward_ends, backward_ends = [], []
         for number, (forward, backward) in enumerate(zip(self.forward, self.backward, strict=True)):
             x_BLE = self.dropouts[number - 1](x_BLE, train=train) if number else x_BLE
             left_BLD, left = forward(x_BLE, documents_BL)
             right_BLD, right = backward(x_BLE[:, ::-1], flipped_BL)
             x_BLE = jnp.concatenate([left_BLD, right_BLD[:, ::-1]], -1)
-            ends.append((left, right))
-        return x_BLE, tuple(zip(*ends, strict=True))
+            forward_ends.append(left)
+            backward_ends.append(right)
+        return x_BLE, (tuple(forward_ends), tuple(backward_ends))

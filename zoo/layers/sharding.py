@@ -1,8 +1,7 @@
 """Which axes of the shared layers' parameters may be split over devices."""
 
-# Which axes of the shared parts' parameters may be split over devices: path pattern -> one mesh
-# axis an axis. Wide axes (vocabulary, heads, feed-forward) go to `tensor`, the model's width to
-# `fsdp`.
+# Pattern of a parameter's path -> one mesh axis, or None, per axis of the parameter. Wide axes
+# (vocabulary, heads, feed-forward) go to `tensor`, the model's width to `fsdp`.
 AXES = (
     (r"embedding$", ("tensor", "fsdp")),
     (r"(query|key|value)/kernel$", ("fsdp", "tensor", None)),

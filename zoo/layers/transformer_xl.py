@@ -80,7 +80,7 @@ def views(
     if segments_BL is not None:
         segments_BM = jnp.pad(segments_BL, ((0, 0), (behind, 0)))
         other_B1LM = (segments_BL[:, :, None] != segments_BM[:, None])[:, None]
-    if at_BP is None:
+    if at_BP is None or blocked_BLL is None:
         return View(see_BLM[:, None], other_B1LM, None), None
     see_BLM &= ~jnp.pad(blocked_BLL, ((0, 0), (0, 0), (behind, 0)))
     pick = lambda rows: jnp.take_along_axis(rows, at_BP[:, None, :, None], 2)

@@ -30,7 +30,7 @@ from zoo.layers.norm import Norm
 from zoo.models import bert
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The sizes of an ALBERT; the defaults are the base model of version 1."""
 
@@ -103,7 +103,7 @@ class MaskedHead(nn.Module):
     epsilon: float
 
     @nn.compact
-    def __call__(self, x_BPD, table_VE):
+    def __call__(self, x_BPD: jax.Array, table_VE: jax.Array) -> Scores:
         init = nn.initializers.truncated_normal(STD)
         x_BPE = self.activation(Dense(self.embed_width, init, name="dense")(x_BPD))
         bias_V = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
@@ -134,7 +134,14 @@ class Albert(nn.Module):
             for _ in range(c.num_groups)
         ]
 
-    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         c = self.config
         positions_BL = jnp.arange(tokens_BL.shape[1])[None]
         if documents_BL is not None:
@@ -162,7 +169,7 @@ class AlbertClassifier(heads.OnTrunk):
         self.pooler, self.dropout = bert.Pooler(self.config.width), Dropout(CLASS_DROPOUT)
         self.classes = Dense(len(self.config.labels), heads.INIT)
 
-    def head(self, x_BD, *, train: bool = False):
+    def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
         """The scores of the classes: logits_BC."""
         return self.classes(self.dropout(self.pooler(x_BD), train=train))
 
@@ -179,21 +186,38 @@ class AlbertLM(nn.Module):
             c.embed_width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon
         )
 
-    def masked_scores(self, x_BPD):
+    def masked_scores(self, x_BPD: jax.Array) -> Scores:
         """What these states believe of their tokens: Scores."""
         return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
 
-    def scores(self, tokens_BL, segments_BL, documents_BL, predictions_BP, *, train: bool = False):
+    def scores(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        documents_BL: jax.Array | None,
+        predictions_BP: jax.Array,
+        *,
+        train: bool = False,
+    ) -> Scores:
         """Scores of the tokens at the positions `predictions_BP`."""
         x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
         return self.masked_scores(jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1))
 
-    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         """Every token: logits_BLV."""
         x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
         return self.masked_scores(x_BLD).logits()
 
-    def fill(self, tokens_BL, segments_BL, gaps_BP):
+    def fill(
+        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
+    ) -> jax.Array:
         """The words that fit the gaps, where the tokens have [MASK]: logits_BPV."""
         return self.scores(tokens_BL, segments_BL, None, gaps_BP).logits()
 
@@ -212,23 +236,40 @@ class AlbertPretraining(nn.Module):
         )
         self.order_head = Dense(2, nn.initializers.truncated_normal(STD))
 
-    def masked_scores(self, x_BPD):
+    def masked_scores(self, x_BPD: jax.Array) -> Scores:
         """What these states believe of their tokens: Scores."""
         return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
 
-    def scores(self, tokens_BL, segments_BL, documents_BL, predictions_BP, *, train: bool = False):
+    def scores(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        documents_BL: jax.Array | None,
+        predictions_BP: jax.Array,
+        *,
+        train: bool = False,
+    ) -> tuple[Scores, jax.Array]:
         """Scores of the tokens at the positions `predictions_BP`, and order_B2."""
         x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
         x_BPD = jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1)
         return self._heads(x_BPD, x_BLD)
 
-    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> Output:
         """Every token and the order of the segments: Output."""
         x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
         scores, order_B2 = self._heads(x_BLD, x_BLD)
         return Output(scores.logits(), order_B2)
 
-    def fill(self, tokens_BL, segments_BL, gaps_BP):
+    def fill(
+        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
+    ) -> jax.Array:
         """The words that fit the gaps, where the tokens have [MASK]: logits_BPV."""
         return self.scores(tokens_BL, segments_BL, None, gaps_BP)[0].logits()
 

@@ -15,19 +15,20 @@ A width of an annotation, twice D  R width of the readout
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.layers import recurrent, seq2seq_attention
 from zoo.layers.dropout import Dropout
-from zoo.layers.embedding import Embedding
+from zoo.layers.embedding import Embedding, Scores
 from zoo.layers.linear import Dense
-from zoo.layers.recurrent import Bidirectional, Layer
+from zoo.layers.recurrent import Bidirectional, Layer, State
 from zoo.layers.seq2seq_attention import Source, SourceAttention
 from zoo.models.rnn import Head
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The sizes of an encoder and a decoder; the defaults are the paper's.
 
@@ -57,6 +58,8 @@ SIZES = {
     "bahdanau": Config(),  # 80,451,000
 }
 
+Cache = tuple[Source, State]  # what the decoder attends to, and its state
+
 
 class Bahdanau(nn.Module):
     """The trunk: tokens_BL of the source, targets_BT shifted right -> x_BTR.
@@ -80,7 +83,9 @@ class Bahdanau(nn.Module):
         self.readout = Dense(2 * c.readout_width, seq2seq_attention.INIT)
         self.output_dropout = Dropout(c.dropout)
 
-    def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
+    def encode(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> Cache:
         """Reads a source both ways: the Source to look at, and the decoder's first state.
 
         That is made of where the backward reader ends, at the beginning.
@@ -91,19 +96,28 @@ class Bahdanau(nn.Module):
         rest = backward[-1][1:]  # the cell of an LSTM goes on as it is
         return self.look.project_keys_values(x_BLA, documents_BL), (s_BD, *rest)
 
-    def advance(self, state, y_BE, source: Source, *, train: bool = False):
+    def advance(
+        self, state: State, y_BE: jax.Array, source: Source, *, train: bool = False
+    ) -> tuple[State, jax.Array]:
         """One word of the target: the state after it, and the vector that tells the next word."""
         context_BA = self.look.attend(state[0], source)
         pairs = self.readout(jnp.concatenate([state[0], y_BE, context_BA], -1))
         x_BR = self.output_dropout(pairs.reshape(len(y_BE), -1, 2).max(-1), train=train)
         return self.decoder.step(jnp.concatenate([y_BE, context_BA], -1), state), x_BR
 
-    def __call__(self, tokens_BL, targets_BT, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        targets_BT: jax.Array,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         source, state = self.encode(tokens_BL, documents_BL, train=train)
         y_BTE = self.target_dropout(self.target_embedding(targets_BT), train=train)
         return recurrent.unroll(self, "advance", state, y_BTE, source, train=train)
 
-    def extend(self, token_B, state, source: Source):
+    def extend(self, token_B: jax.Array, state: State, source: Source) -> tuple[State, jax.Array]:
         """One token more of the target: the state after it, and the vector for the next word."""
         return self.advance(state, self.target_embedding(token_B), source)
 
@@ -122,26 +136,44 @@ class BahdanauLM(nn.Module):
         """The token that begins every target."""
         return self.config.start
 
-    def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
+    def encode(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> Cache:
         """What the decoder has of a source: what to look at, and its first state."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)
 
-    def scores(self, tokens_BL, targets_BT, documents_BL=None, *, train: bool = False):
+    def scores(
+        self,
+        tokens_BL: jax.Array,
+        targets_BT: jax.Array,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> Scores:
         """What each position believes of the next token, before the product with the vocabulary."""
         return self.head(self.trunk(tokens_BL, targets_BT, documents_BL, train=train))
 
-    def __call__(self, tokens_BL, targets_BT=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        targets_BT: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         """logits_BTV of the next token; without targets, of the first alone."""
         if targets_BT is None:
             targets_BT = jnp.full((len(tokens_BL), 1), self.config.start)
         return self.scores(tokens_BL, targets_BT, documents_BL, train=train).logits()
 
-    def start(self, tokens_BL, documents_BL, room: int):
+    def start(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
+    ) -> tuple[jax.Array, Cache]:
         """Reads a source: logits_BV of the first token, and what the next ones need, any number."""
         cache = self.encode(tokens_BL, documents_BL)
         return self.step(jnp.full(len(tokens_BL), self.config.start), cache)
 
-    def step(self, token_B, cache):
+    def step(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Reads one token more of the target: logits_BV after it, and the cache with it."""
         source, state = cache
         state, x_BR = self.trunk.extend(token_B, state, source)

@@ -28,7 +28,7 @@ from zoo.layers.linear import Dense
 from zoo.layers.norm import Norm
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The sizes of a BERT; the defaults are the uncased base model."""
 
@@ -102,7 +102,7 @@ class Pooler(nn.Module):
     width: int
 
     @nn.compact
-    def __call__(self, x_BD):
+    def __call__(self, x_BD: jax.Array) -> jax.Array:
         init = nn.initializers.truncated_normal(STD)
         return jnp.tanh(Dense(self.width, init, name="dense")(x_BD))
 
@@ -116,7 +116,7 @@ class MaskedHead(nn.Module):
     epsilon: float
 
     @nn.compact
-    def __call__(self, x_BPD, table_VD):
+    def __call__(self, x_BPD: jax.Array, table_VD: jax.Array) -> Scores:
         init = nn.initializers.truncated_normal(STD)
         x_BPD = self.activation(Dense(self.width, init, name="dense")(x_BPD))
         bias_V = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
@@ -154,7 +154,14 @@ class Bert(nn.Module):
             for _ in range(c.num_layers)
         ]
 
-    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         positions_BL = jnp.arange(tokens_BL.shape[1])[None]
         if documents_BL is not None:
             positions_BL = positions(documents_BL)
@@ -180,7 +187,7 @@ class BertClassifier(heads.OnTrunk):
         self.pooler, self.dropout = Pooler(self.config.width), Dropout(self.config.dropout)
         self.classes = Dense(len(self.config.labels), heads.INIT)
 
-    def head(self, x_BD, *, train: bool = False):
+    def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
         """The scores of the classes: logits_BC."""
         return self.classes(self.dropout(self.pooler(x_BD), train=train))
 
@@ -197,23 +204,40 @@ class BertPretraining(nn.Module):
         self.masked_head = MaskedHead(c.width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon)
         self.next_head = Dense(2, nn.initializers.truncated_normal(STD))
 
-    def masked_scores(self, x_BPD):
+    def masked_scores(self, x_BPD: jax.Array) -> Scores:
         """What these states believe of their tokens: Scores."""
         return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
 
-    def scores(self, tokens_BL, segments_BL, documents_BL, predictions_BP, *, train: bool = False):
+    def scores(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        documents_BL: jax.Array | None,
+        predictions_BP: jax.Array,
+        *,
+        train: bool = False,
+    ) -> tuple[Scores, jax.Array]:
         """Scores of the tokens at the positions `predictions_BP`, and next_B2."""
         x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
         x_BPD = jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1)
         return self._heads(x_BPD, x_BLD)
 
-    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> Output:
         """Every token and the next segment: Output."""
         x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
         scores, next_B2 = self._heads(x_BLD, x_BLD)
         return Output(scores.logits(), next_B2)
 
-    def fill(self, tokens_BL, segments_BL, gaps_BP):
+    def fill(
+        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
+    ) -> jax.Array:
         """The words that fit the gaps, where the tokens have [MASK]: logits_BPV."""
         return self.scores(tokens_BL, segments_BL, None, gaps_BP)[0].logits()
 

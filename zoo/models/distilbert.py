@@ -12,6 +12,7 @@ B batch  L length  D width  V vocabulary  P predictions
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -25,7 +26,7 @@ from zoo.layers.linear import Dense
 from zoo.layers.norm import Norm
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The sizes of a DistilBERT; the defaults are the uncased base model."""
 
@@ -70,7 +71,7 @@ class MaskedHead(nn.Module):
     epsilon: float
 
     @nn.compact
-    def __call__(self, x_BPD, table_VD):
+    def __call__(self, x_BPD: jax.Array, table_VD: jax.Array) -> Scores:
         init = nn.initializers.normal(STD)
         x_BPD = self.activation(Dense(self.width, init, name="dense")(x_BPD))
         bias_V = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
@@ -107,7 +108,9 @@ class DistilBert(nn.Module):
             for _ in range(c.num_layers)
         ]
 
-    def __call__(self, tokens_BL, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> jax.Array:
         positions_BL = jnp.arange(tokens_BL.shape[1])[None]
         if documents_BL is not None:
             positions_BL = positions(documents_BL)
@@ -117,7 +120,14 @@ class DistilBert(nn.Module):
         mask = Mask.bidirectional(documents_BL)
         return run_blocks(self, self.blocks, x_BLD, mask, train=train)[-1]
 
-    def read(self, tokens_BL, segments_BL, documents_BL, *, train: bool = False):
+    def read(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        documents_BL: jax.Array | None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         """The same for a head, whose segments it does not know."""
         return self(tokens_BL, documents_BL, train=train)
 
@@ -136,7 +146,7 @@ class DistilBertClassifier(heads.OnTrunk):
         )
         self.classes = Dense(len(self.config.labels), heads.INIT)
 
-    def head(self, x_BD, *, train: bool = False):
+    def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
         """The scores of the classes: logits_BC."""
         x_BD = nn.relu(self.pre_classifier(x_BD))
         return self.classes(self.dropout(x_BD, train=train))
@@ -151,7 +161,7 @@ class DistilBertQuestion(heads.Question):
         super().setup()
         self.dropout = Dropout(self.config.dropout)
 
-    def head(self, x_BLD, *, train: bool = False):
+    def head(self, x_BLD: jax.Array, *, train: bool = False) -> jax.Array:
         """How well the answer starts at each token, and ends there: logits_BL2."""
         return super().head(self.dropout(x_BLD, train=train))
 
@@ -166,22 +176,33 @@ class DistilBertLM(nn.Module):
         self.trunk = DistilBert(c)
         self.masked_head = MaskedHead(c.width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon)
 
-    def masked_scores(self, x_BPD):
+    def masked_scores(self, x_BPD: jax.Array) -> Scores:
         """What these states believe of their tokens: Scores."""
         return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
 
-    def scores(self, tokens_BL, documents_BL, predictions_BP, *, train: bool = False):
+    def scores(
+        self,
+        tokens_BL: jax.Array,
+        documents_BL: jax.Array | None,
+        predictions_BP: jax.Array,
+        *,
+        train: bool = False,
+    ) -> Scores:
         """Scores of the tokens at the positions `predictions_BP`."""
         x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
         x_BPD = jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1)
         return self.masked_scores(x_BPD)
 
-    def __call__(self, tokens_BL, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> jax.Array:
         """Every token: logits_BLV."""
         x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
         return self.masked_scores(x_BLD).logits()
 
-    def fill(self, tokens_BL, segments_BL, gaps_BP):
+    def fill(
+        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
+    ) -> jax.Array:
         """The words that fit the gaps, where the tokens have [MASK]: logits_BPV."""
         return self.scores(tokens_BL, None, gaps_BP).logits()
 

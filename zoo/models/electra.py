@@ -24,14 +24,14 @@ from zoo.layers import heads, sharding
 from zoo.layers.attention import Mask, positions
 from zoo.layers.blocks import PostNormBlock, run_blocks
 from zoo.layers.dropout import Dropout
-from zoo.layers.embedding import Embedding
+from zoo.layers.embedding import Embedding, Scores
 from zoo.layers.feed_forward import ACTIVATIONS, Activation, gelu
 from zoo.layers.linear import Dense
 from zoo.layers.norm import Norm
 from zoo.models import bert
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The sizes of an ELECTRA; the defaults are the base model.
 
@@ -112,7 +112,7 @@ class ReplacedHead(nn.Module):
     activation: Activation
 
     @nn.compact
-    def __call__(self, x_BLD):
+    def __call__(self, x_BLD: jax.Array) -> jax.Array:
         init = nn.initializers.truncated_normal(STD)
         x_BLD = self.activation(Dense(self.width, init, name="dense")(x_BLD))
         return Dense(1, nn.initializers.glorot_uniform(), name="score")(x_BLD)[..., 0]
@@ -132,7 +132,14 @@ class Embeddings(nn.Module):
         self.embedding_norm = Norm(c.epsilon)
         self.embedding_dropout = Dropout(c.dropout)
 
-    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         positions_BL = jnp.arange(tokens_BL.shape[1])[None]
         if documents_BL is not None:
             positions_BL = positions(documents_BL)
@@ -159,13 +166,22 @@ class Electra(nn.Module):
             for _ in range(c.num_layers)
         ]
 
-    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         x_BLE = self.embeddings(tokens_BL, segments_BL, documents_BL, train=train)
         return self.encode(x_BLE, documents_BL, train=train)
 
     read = __call__
 
-    def encode(self, x_BLE, documents_BL, *, train: bool = False):
+    def encode(
+        self, x_BLE: jax.Array, documents_BL: jax.Array | None, *, train: bool = False
+    ) -> jax.Array:
         """The same from embeddings that another has made: x_BLD."""
         x_BLD = x_BLE if self.config.embed_width == self.config.width else self.project(x_BLE)
         mask = Mask.bidirectional(documents_BL)
@@ -189,7 +205,14 @@ class ElectraDiscriminator(nn.Module):
         self.trunk = Electra(c)
         self.replaced_head = ReplacedHead(c.width, ACTIVATIONS[c.activation])
 
-    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         """Was each token replaced? logits_BL, above 0 for yes."""
         return self.replaced_head(self.trunk(tokens_BL, segments_BL, documents_BL, train=train))
 
@@ -206,21 +229,38 @@ class ElectraGenerator(nn.Module):
         self.trunk = Electra(c)
         self.masked_head = bert.MaskedHead(c.embed_width, c.vocab_size, gelu, c.epsilon)
 
-    def masked_scores(self, x_BPD):
+    def masked_scores(self, x_BPD: jax.Array) -> Scores:
         """What these states believe of their tokens: Scores."""
         return self.masked_head(x_BPD, self.trunk.embeddings.token_embedding.embedding)
 
-    def scores(self, tokens_BL, segments_BL, documents_BL, predictions_BP, *, train: bool = False):
+    def scores(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        documents_BL: jax.Array | None,
+        predictions_BP: jax.Array,
+        *,
+        train: bool = False,
+    ) -> Scores:
         """Scores of the tokens at the positions `predictions_BP`."""
         x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
         return self.masked_scores(jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1))
 
-    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         """Every token: logits_BLV."""
         x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
         return self.masked_scores(x_BLD).logits()
 
-    def fill(self, tokens_BL, segments_BL, gaps_BP):
+    def fill(
+        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
+    ) -> jax.Array:
         """The words that fit the gaps, where the tokens have [MASK]: logits_BPV."""
         return self.scores(tokens_BL, segments_BL, None, gaps_BP).logits()
 
@@ -250,29 +290,53 @@ class ElectraPretraining(nn.Module):
         trunk = {"embeddings": params["embeddings"], **params[name]}
         return config, {"trunk": trunk, head: params[head]}
 
-    def masked_scores(self, x_BPD):
+    def masked_scores(self, x_BPD: jax.Array) -> Scores:
         """What these states of the generator believe of their tokens: Scores."""
         return self.masked_head(x_BPD, self.embeddings.token_embedding.embedding)
 
-    def guess(self, tokens_BL, segments_BL, documents_BL, predictions_BP, *, train: bool = False):
+    def guess(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        documents_BL: jax.Array | None,
+        predictions_BP: jax.Array,
+        *,
+        train: bool = False,
+    ) -> Scores:
         """The generator's Scores of the tokens at the positions `predictions_BP`."""
         x_BLE = self.embeddings(tokens_BL, segments_BL, documents_BL, train=train)
         x_BLD = self.generator.encode(x_BLE, documents_BL, train=train)
         return self.masked_scores(jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1))
 
-    def detect(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+    def detect(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         """Does the discriminator find each token replaced? logits_BL, above 0 for yes."""
         x_BLE = self.embeddings(tokens_BL, segments_BL, documents_BL, train=train)
         return self.replaced_head(self.discriminator.encode(x_BLE, documents_BL, train=train))
 
-    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> Output:
         """Both networks on the same tokens: Output."""
         inputs = tokens_BL, segments_BL, documents_BL
         every_BP = jnp.broadcast_to(jnp.arange(tokens_BL.shape[1]), tokens_BL.shape)
         scores = self.guess(*inputs, every_BP, train=train)
         return Output(scores.logits(), self.detect(*inputs, train=train))
 
-    def fill(self, tokens_BL, segments_BL, gaps_BP):
+    def fill(
+        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
+    ) -> jax.Array:
         """The words that fit the gaps, where the tokens have [MASK]: logits_BPV."""
         return self.guess(tokens_BL, segments_BL, None, gaps_BP).logits()
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.layers import heads, sharding
-from zoo.layers.attention import KeysValues, Mask, positions
+from zoo.layers.attention import KeysValues, Mask, positions, positions_among_keys
 from zoo.layers.blocks import PreNormBlock, extend_blocks, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, Scores
@@ -29,7 +29,7 @@ from zoo.layers.linear import Kernel, affine, product
 from zoo.layers.norm import Norm
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The sizes of a GPT-2; the defaults are the smallest published one."""
 
@@ -108,12 +108,16 @@ class GPT2(nn.Module):
         ]
         self.norm = Norm(c.epsilon)
 
-    def embed(self, tokens_BL, positions_BL, *, train: bool = False):
+    def embed(
+        self, tokens_BL: jax.Array, positions_BL: jax.Array, *, train: bool = False
+    ) -> jax.Array:
         """Token and position, added: x_BLD."""
         x_BLD = self.token_embedding(tokens_BL) + self.position_embedding(positions_BL)
         return self.embedding_dropout(x_BLD, train=train)
 
-    def __call__(self, tokens_BL, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> jax.Array:
         positions_BL = jnp.arange(tokens_BL.shape[1])[None]
         if documents_BL is not None:
             positions_BL = positions(documents_BL)
@@ -121,19 +125,27 @@ class GPT2(nn.Module):
         mask = Mask.causal(documents_BL)
         return self.norm(run_blocks(self, self.blocks, x_BLD, mask, train=train)[-1])
 
-    def read(self, tokens_BL, segments_BL, documents_BL, *, train: bool = False):
+    def read(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        documents_BL: jax.Array | None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         """The same for a head, whose segments it does not know."""
         return self(tokens_BL, documents_BL, train=train)
 
-    def extend(self, tokens_BL, documents_BL, cache: Cache):
+    def extend(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array, cache: Cache
+    ) -> tuple[jax.Array, Cache]:
         """Reads tokens behind those of the cache (0 marks padding): x_BLD, and the new cache."""
         L, M = tokens_BL.shape[1], cache.document_ids_BM.shape[1]
         document_ids_BM = jax.lax.dynamic_update_slice_in_dim(
             cache.document_ids_BM, documents_BL, cache.length, 1
         )
         mask = Mask.cached(cache.length, document_ids_BM)
-        positions_BL = jnp.maximum(mask.dense(L, M)[:, 0].sum(-1) - 1, 0)
-        x_BLD = self.embed(tokens_BL, positions_BL)
+        x_BLD = self.embed(tokens_BL, positions_among_keys(mask, L, M))
         x_BLD, blocks = extend_blocks(self.blocks, x_BLD, cache.blocks, mask)
         return self.norm(x_BLD), Cache(blocks, document_ids_BM, cache.length + L)
 
@@ -148,11 +160,18 @@ class GPT2Classifier(heads.OnTrunk):
         super().setup()
         self.score = Kernel((self.config.width, len(self.config.labels)), heads.INIT)
 
-    def head(self, x_BD, *, train: bool = False):
+    def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
         """The scores of the classes: logits_BC."""
         return affine(x_BD, self.score())
 
-    def with_words(self, tokens_BL, segments_BL, documents_BL, *, train: bool = False):
+    def with_words(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        documents_BL: jax.Array | None,
+        *,
+        train: bool = False,
+    ) -> tuple[jax.Array, Scores]:
         """The classes and the Scores of the next words, for GPT's auxiliary loss."""
         x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
         words = Scores(x_BLD, self.trunk.token_embedding.embedding, 0.0)
@@ -167,16 +186,22 @@ class GPT2LM(nn.Module):
     def setup(self):
         self.trunk = GPT2(self.config)
 
-    def scores(self, tokens_BL, documents_BL=None, *, train: bool = False):
+    def scores(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> Scores:
         """What each position believes of the next token, before the product with the vocabulary."""
         x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
         return Scores(x_BLD, self.trunk.token_embedding.embedding, 0.0)
 
-    def __call__(self, tokens_BL, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> jax.Array:
         """logits_BLV of the next token; `documents_BL` as in the trunk."""
         return self.scores(tokens_BL, documents_BL, train=train).logits()
 
-    def start(self, tokens_BL, documents_BL, room: int):
+    def start(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
+    ) -> tuple[jax.Array, Cache]:
         """Reads a prompt, padded on the left: logits_BV after it, a cache with room for more."""
         c, (B, L) = self.config, tokens_BL.shape
         shape = (B, c.num_heads, L + room, c.head_width)
@@ -185,7 +210,7 @@ class GPT2LM(nn.Module):
         cache = Cache((empty,) * c.num_layers, documents_BM, jnp.int32(0))
         return self._extend(tokens_BL, documents_BL, cache)
 
-    def step(self, token_B, cache: Cache):
+    def step(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Reads one token more: logits_BV after it, and the cache with it."""
         return self._extend(token_B[:, None], jnp.ones_like(token_B)[:, None], cache)
 

@@ -13,19 +13,20 @@ B batch  L length of the source  T length of the target  D width  E embedding wi
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.layers import recurrent, seq2seq_attention
 from zoo.layers.dropout import Dropout
-from zoo.layers.embedding import Embedding
+from zoo.layers.embedding import Embedding, Scores
 from zoo.layers.linear import Kernel, affine
-from zoo.layers.recurrent import Stack
+from zoo.layers.recurrent import Stack, States
 from zoo.layers.seq2seq_attention import Source, SourceAttention
 from zoo.models.rnn import Head
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The sizes of an encoder and a decoder; the defaults are the paper's.
 
@@ -54,6 +55,9 @@ SIZES = {
     "luong": Config(),  # 221,114,000
 }
 
+Memory = tuple[States, jax.Array]  # the decoder's states, and the vector that is fed back
+Cache = tuple[Source, Memory]
+
 
 class Luong(nn.Module):
     """The trunk: tokens_BL of the source, targets_BT shifted right -> x_BTD.
@@ -77,7 +81,9 @@ class Luong(nn.Module):
         self.combine = Kernel((2 * c.width, c.width), seq2seq_attention.INIT)
         self.output_dropout = Dropout(c.dropout)
 
-    def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
+    def encode(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> Cache:
         """Reads a source backwards: the Source to look at, and the decoder's first memory."""
         x_BLE = self.source_dropout(self.source_embedding(tokens_BL[:, ::-1]), train=train)
         backwards_BL = None if documents_BL is None else documents_BL[:, ::-1]
@@ -85,7 +91,9 @@ class Luong(nn.Module):
         source = self.look.project_keys_values(x_BLD[:, ::-1], documents_BL)
         return source, (states, jnp.zeros_like(x_BLD[:, 0]))
 
-    def advance(self, memory, y_BE, source: Source, *, train: bool = False):
+    def advance(
+        self, memory: Memory, y_BE: jax.Array, source: Source, *, train: bool = False
+    ) -> tuple[Memory, jax.Array]:
         """One word of the target: the memory after it, and the vector that tells the next word."""
         states, fed_BD = memory
         states = self.decoder.step(jnp.concatenate([y_BE, fed_BD], -1), states, train=train)
@@ -95,12 +103,21 @@ class Luong(nn.Module):
         x_BD = self.output_dropout(x_BD, train=train)
         return (states, x_BD), x_BD
 
-    def __call__(self, tokens_BL, targets_BT, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        targets_BT: jax.Array,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         source, memory = self.encode(tokens_BL, documents_BL, train=train)
         y_BTE = self.target_dropout(self.target_embedding(targets_BT), train=train)
         return recurrent.unroll(self, "advance", memory, y_BTE, source, train=train)
 
-    def extend(self, token_B, memory, source: Source):
+    def extend(
+        self, token_B: jax.Array, memory: Memory, source: Source
+    ) -> tuple[Memory, jax.Array]:
         """One token more of the target: the memory after it, and the vector for the next word."""
         return self.advance(memory, self.target_embedding(token_B), source)
 
@@ -119,26 +136,44 @@ class LuongLM(nn.Module):
         """The token that begins every target."""
         return self.config.start
 
-    def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
+    def encode(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> Cache:
         """What the decoder has of a source: what to look at, and its first memory."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)
 
-    def scores(self, tokens_BL, targets_BT, documents_BL=None, *, train: bool = False):
+    def scores(
+        self,
+        tokens_BL: jax.Array,
+        targets_BT: jax.Array,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> Scores:
         """What each position believes of the next token, before the product with the vocabulary."""
         return self.head(self.trunk(tokens_BL, targets_BT, documents_BL, train=train))
 
-    def __call__(self, tokens_BL, targets_BT=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        targets_BT: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         """logits_BTV of the next token; without targets, of the first alone."""
         if targets_BT is None:
             targets_BT = jnp.full((len(tokens_BL), 1), self.config.start)
         return self.scores(tokens_BL, targets_BT, documents_BL, train=train).logits()
 
-    def start(self, tokens_BL, documents_BL, room: int):
+    def start(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
+    ) -> tuple[jax.Array, Cache]:
         """Reads a source: logits_BV of the first token, and what the next ones need, any number."""
         cache = self.encode(tokens_BL, documents_BL)
         return self.step(jnp.full(len(tokens_BL), self.config.start), cache)
 
-    def step(self, token_B, cache):
+    def step(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Reads one token more of the target: logits_BV after it, and the cache with it."""
         source, memory = cache
         memory, x_BD = self.trunk.extend(token_B, memory, source)

@@ -24,7 +24,7 @@ from zoo.layers.linear import Dense
 from zoo.params import flatten, unflatten
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The sizes of a ResNet; the defaults are ResNet-34.
 

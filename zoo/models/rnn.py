@@ -13,16 +13,17 @@ B batch  L length  D width  E embedding width  V vocabulary
 
 from dataclasses import dataclass
 
+import jax
 from flax import linen as nn
 
 from zoo.layers import heads, recurrent
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, Scores
 from zoo.layers.linear import Dense
-from zoo.layers.recurrent import Stack, uniform
+from zoo.layers.recurrent import Stack, States, uniform
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The sizes of a recurrent language model; the defaults are Zaremba's medium one.
 
@@ -67,16 +68,30 @@ class RNN(nn.Module):
         self.stack = Stack(c.num_layers, c.cell, c.width, c.dropout)
         self.output_dropout = Dropout(c.dropout)
 
-    def __call__(self, tokens_BL, documents_BL=None, states=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        documents_BL: jax.Array | None = None,
+        states: States | None = None,
+        *,
+        train: bool = False,
+    ) -> tuple[jax.Array, States]:
         x_BLE = self.embedding_dropout(self.token_embedding(tokens_BL), train=train)
         x_BLD, states = self.stack(x_BLE, documents_BL, states, train=train)
         return self.output_dropout(x_BLD, train=train), states
 
-    def step(self, token_B, states):
+    def step(self, token_B: jax.Array, states: States) -> States:
         """The states after one token more; what they put out is states[-1][0]."""
         return self.stack.step(self.token_embedding(token_B), states)
 
-    def read(self, tokens_BL, segments_BL, documents_BL, *, train: bool = False):
+    def read(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        documents_BL: jax.Array | None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         """x_BLD for a head, whose segments it does not know."""
         return self(tokens_BL, documents_BL, train=train)[0]
 
@@ -91,11 +106,11 @@ class RNNClassifier(heads.OnTrunk):
         self.hidden, self.dropout = Dense(50, heads.INIT), Dropout(0.1)
         self.classes = Dense(len(self.config.labels), heads.INIT)
 
-    def pool(self, x_BLD, documents_BL):
+    def pool(self, x_BLD: jax.Array, documents_BL: jax.Array | None) -> jax.Array:
         """Last, mean or largest state, or the three of them, as the config has it: x_BD."""
         return heads.POOLS[self.config.pooling](x_BLD, documents_BL)
 
-    def head(self, x_BD, *, train: bool = False):
+    def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
         """The scores of the classes: logits_BC."""
         x_BD = nn.relu(self.hidden(x_BD))
         return self.classes(self.dropout(x_BD, train=train))
@@ -112,7 +127,7 @@ class Head(nn.Module):
         self.table = self.param("embedding", init, (self.vocab_size, self.width))
         self.bias = self.param("bias", init, (self.vocab_size,))
 
-    def __call__(self, x_BLD):
+    def __call__(self, x_BLD: jax.Array) -> Scores:
         return Scores(x_BLD, self.table, self.bias)
 
 
@@ -125,7 +140,14 @@ class RNNLM(nn.Module):
         self.trunk = RNN(self.config)
         self.head = Head(self.config.vocab_size, self.config.width)
 
-    def scores(self, tokens_BL, documents_BL=None, states=None, *, train: bool = False):
+    def scores(
+        self,
+        tokens_BL: jax.Array,
+        documents_BL: jax.Array | None = None,
+        states: States | None = None,
+        *,
+        train: bool = False,
+    ) -> tuple[Scores, States]:
         """What each position believes of the next token, before the product with the vocabulary.
 
         And the states after the last token.
@@ -133,16 +155,20 @@ class RNNLM(nn.Module):
         x_BLD, states = self.trunk(tokens_BL, documents_BL, states, train=train)
         return self.head(x_BLD), states
 
-    def __call__(self, tokens_BL, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> jax.Array:
         """logits_BLV of the next token; `documents_BL` as in the trunk."""
         return self.scores(tokens_BL, documents_BL, train=train)[0].logits()
 
-    def start(self, tokens_BL, documents_BL, room: int):
+    def start(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
+    ) -> tuple[jax.Array, States]:
         """Reads a prompt: logits_BV after it, and the states, which have room for any length."""
         x_BLD, states = self.trunk(tokens_BL, documents_BL)
         return self.head(x_BLD[:, -1:]).logits()[:, 0], states
 
-    def step(self, token_B, states):
+    def step(self, token_B: jax.Array, states: States) -> tuple[jax.Array, States]:
         """Reads one token more: logits_BV after it, and the states with it."""
         states = self.trunk.step(token_B, states)
         return self.head(states[-1][0][:, None]).logits()[:, 0], states

@@ -13,6 +13,7 @@ B batch  L length  D width  V vocabulary  P predictions
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -26,7 +27,7 @@ from zoo.layers.linear import Dense
 from zoo.layers.norm import Norm
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The sizes of a RoBERTa; the defaults are the base model."""
 
@@ -70,7 +71,7 @@ class MaskedHead(nn.Module):
     epsilon: float
 
     @nn.compact
-    def __call__(self, x_BPD, table_VD):
+    def __call__(self, x_BPD: jax.Array, table_VD: jax.Array) -> Scores:
         init = nn.initializers.normal(STD)
         x_BPD = gelu(Dense(self.width, init, name="dense")(x_BPD))
         bias_V = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
@@ -109,7 +110,9 @@ class Roberta(nn.Module):
             for _ in range(c.num_layers)
         ]
 
-    def __call__(self, tokens_BL, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> jax.Array:
         positions_BL = PADDING + 1 + jnp.arange(tokens_BL.shape[1])[None]
         if documents_BL is not None:
             positions_BL = PADDING + 1 + positions(documents_BL)
@@ -120,7 +123,14 @@ class Roberta(nn.Module):
         mask = Mask.bidirectional(documents_BL)
         return run_blocks(self, self.blocks, x_BLD, mask, train=train)[-1]
 
-    def read(self, tokens_BL, segments_BL, documents_BL, *, train: bool = False):
+    def read(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        documents_BL: jax.Array | None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         """The same for a head, whose segments it does not know."""
         return self(tokens_BL, documents_BL, train=train)
 
@@ -142,22 +152,33 @@ class RobertaLM(nn.Module):
         self.trunk = Roberta(c)
         self.masked_head = MaskedHead(c.width, c.vocab_size, c.epsilon)
 
-    def masked_scores(self, x_BPD):
+    def masked_scores(self, x_BPD: jax.Array) -> Scores:
         """What these states believe of their tokens: Scores."""
         return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
 
-    def scores(self, tokens_BL, documents_BL, predictions_BP, *, train: bool = False):
+    def scores(
+        self,
+        tokens_BL: jax.Array,
+        documents_BL: jax.Array | None,
+        predictions_BP: jax.Array,
+        *,
+        train: bool = False,
+    ) -> Scores:
         """Scores of the tokens at the positions `predictions_BP`."""
         x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
         x_BPD = jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1)
         return self.masked_scores(x_BPD)
 
-    def __call__(self, tokens_BL, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> jax.Array:
         """Every token: logits_BLV."""
         x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
         return self.masked_scores(x_BLD).logits()
 
-    def fill(self, tokens_BL, segments_BL, gaps_BP):
+    def fill(
+        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
+    ) -> jax.Array:
         """The words that fit the gaps, where the tokens have <mask>: logits_BPV."""
         return self.scores(tokens_BL, None, gaps_BP).logits()
 

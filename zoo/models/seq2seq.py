@@ -13,17 +13,18 @@ B batch  L length of the source  T length of the target  D width  E embedding wi
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.layers import recurrent
 from zoo.layers.dropout import Dropout
-from zoo.layers.embedding import Embedding
-from zoo.layers.recurrent import Stack
+from zoo.layers.embedding import Embedding, Scores
+from zoo.layers.recurrent import Stack, States
 from zoo.models.rnn import Head
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The sizes of an encoder and a decoder; the defaults are the paper's.
 
@@ -68,19 +69,28 @@ class Seq2Seq(nn.Module):
         self.decoder = Stack(*stack)
         self.output_dropout = Dropout(c.dropout)
 
-    def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
+    def encode(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> States:
         """Reads a source backwards: the states at its beginning."""
         x_BLE = self.source_dropout(self.source_embedding(tokens_BL[:, ::-1]), train=train)
         backwards_BL = None if documents_BL is None else documents_BL[:, ::-1]
         return self.encoder(x_BLE, backwards_BL, train=train)[1]
 
-    def __call__(self, tokens_BL, targets_BT, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        targets_BT: jax.Array,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         states = self.encode(tokens_BL, documents_BL, train=train)
         y_BTE = self.target_dropout(self.target_embedding(targets_BT), train=train)
         x_BTD, _ = self.decoder(y_BTE, None, states, train=train)
         return self.output_dropout(x_BTD, train=train)
 
-    def extend(self, token_B, states):
+    def extend(self, token_B: jax.Array, states: States) -> States:
         """The states after one token more of the target."""
         return self.decoder.step(self.target_embedding(token_B), states)
 
@@ -99,26 +109,44 @@ class Seq2SeqLM(nn.Module):
         """The token that begins every target."""
         return self.config.start
 
-    def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
+    def encode(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> States:
         """The context of a source: the decoder's first states."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)
 
-    def scores(self, tokens_BL, targets_BT, documents_BL=None, *, train: bool = False):
+    def scores(
+        self,
+        tokens_BL: jax.Array,
+        targets_BT: jax.Array,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> Scores:
         """What each position believes of the next token, before the product with the vocabulary."""
         return self.head(self.trunk(tokens_BL, targets_BT, documents_BL, train=train))
 
-    def __call__(self, tokens_BL, targets_BT=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        targets_BT: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         """logits_BTV of the next token; without targets, of the first alone."""
         if targets_BT is None:
             targets_BT = jnp.full((len(tokens_BL), 1), self.config.start)
         return self.scores(tokens_BL, targets_BT, documents_BL, train=train).logits()
 
-    def start(self, tokens_BL, documents_BL, room: int):
+    def start(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
+    ) -> tuple[jax.Array, States]:
         """Reads a source: logits_BV of the first token, and the states, with room for any more."""
         states = self.encode(tokens_BL, documents_BL)
         return self.step(jnp.full(len(tokens_BL), self.config.start), states)
 
-    def step(self, token_B, states):
+    def step(self, token_B: jax.Array, states: States) -> tuple[jax.Array, States]:
         """Reads one token more of the target: logits_BV after it, and the states with it."""
         states = self.trunk.extend(token_B, states)
         return self.head(states[-1][0][:, None]).logits()[:, 0], states

@@ -33,7 +33,7 @@ from zoo.layers.norm import RMSNorm
 from zoo.layers.relative_bias import DistanceBias, either_side, the_past
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The sizes of a T5; the defaults are the base model.
 
@@ -140,8 +140,10 @@ class UnscaledAttention(nn.Module):
     ) -> jax.Array:
         """Return what x finds among keys and values: x_BLD."""
         q_BHLK = into_heads(x_BLD, self.query())
-        options = {"scale": 1.0, "bias_HLM": bias_HLM, "train": train}
-        return out_of_heads(attend(self.mix, q_BHLK, keys_values, mask, **options), self.output())
+        x_BHLK = attend(
+            self.mix, q_BHLK, keys_values, mask, scale=1.0, bias_HLM=bias_HLM, train=train
+        )
+        return out_of_heads(x_BHLK, self.output())
 
 
 class EncoderBlock(nn.Module):
@@ -260,7 +262,7 @@ class FeedForward(nn.Module):
         self.inner_dropout = Dropout(self.dropout)
         self.down = Kernel((F, D), normal(F**-0.5))
 
-    def __call__(self, x_BLD, *, train: bool = False):
+    def __call__(self, x_BLD: jax.Array, *, train: bool = False) -> jax.Array:
         x_BLF = self.activation(affine(x_BLD, self.up()))
         return affine(self.inner_dropout(x_BLF, train=train), self.down())
 
@@ -290,7 +292,9 @@ class T5(nn.Module):
         self.decoder_norm = RMSNorm(c.epsilon)
         self.decoder_dropout = Dropout(c.dropout)
 
-    def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
+    def encode(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> jax.Array:
         """Reads a source: x_BLD."""
         positions_L = jnp.arange(tokens_BL.shape[1])
         inputs = Mask.bidirectional(documents_BL), self.encoder_bias(positions_L, positions_L)
@@ -300,7 +304,14 @@ class T5(nn.Module):
         )[-1]
         return self.encoder_dropout(self.encoder_norm(x_BLD), train=train)
 
-    def __call__(self, tokens_BL, targets_BT, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        targets_BT: jax.Array,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         source_BLD = self.encode(tokens_BL, documents_BL, train=train)
         positions_T = jnp.arange(targets_BT.shape[1])
         masks = Mask.causal(), Mask.source(documents_BL)
@@ -311,7 +322,7 @@ class T5(nn.Module):
         )[-1]
         return self.decoder_dropout(self.decoder_norm(x_BTD), train=train)
 
-    def start(self, tokens_BL, documents_BL, room: int):
+    def start(self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int) -> Cache:
         """Reads a source for targets of up to `room` tokens: Cache."""
         c, B = self.config, len(tokens_BL)
         source_BLD = self.encode(tokens_BL, documents_BL)
@@ -320,7 +331,7 @@ class T5(nn.Module):
         empty = (jnp.zeros(shape, self.token_embedding.embedding.dtype),) * 2
         return Cache((empty,) * len(sources), sources, documents_BL, jnp.int32(0))
 
-    def extend(self, token_B, cache: Cache):
+    def extend(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Reads one token more of the target: x_B1D, and the new cache."""
         at, positions_M = cache.length, jnp.arange(cache.blocks[0][0].shape[2])
         masks = Mask.cached(at), Mask.source(cache.source_document_ids_BL)
@@ -348,26 +359,44 @@ class T5LM(nn.Module):
         """The token that begins every target."""
         return START
 
-    def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
+    def encode(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> jax.Array:
         """The states of a source: x_BLD."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)
 
-    def scores(self, tokens_BL, targets_BT, documents_BL=None, *, train: bool = False):
+    def scores(
+        self,
+        tokens_BL: jax.Array,
+        targets_BT: jax.Array,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> Scores:
         """What each position believes of the next token, before the product with the vocabulary."""
         return self._scores(self.trunk(tokens_BL, targets_BT, documents_BL, train=train))
 
-    def __call__(self, tokens_BL, targets_BT=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        targets_BT: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         """logits_BTV of the next token; without targets, of the first alone."""
         if targets_BT is None:
             targets_BT = jnp.full((len(tokens_BL), 1), START)
         return self.scores(tokens_BL, targets_BT, documents_BL, train=train).logits()
 
-    def start(self, tokens_BL, documents_BL, room: int):
+    def start(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
+    ) -> tuple[jax.Array, Cache]:
         """Reads a source: logits_BV of the first token, and a cache with room for more."""
         cache = self.trunk.start(tokens_BL, documents_BL, 1 + room)
         return self.step(jnp.full(len(tokens_BL), START), cache)
 
-    def step(self, token_B, cache: Cache):
+    def step(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Reads one token more of the target: logits_BV after it, and the cache with it."""
         x_B1D, cache = self.trunk.extend(token_B, cache)
         return self._scores(x_B1D).logits()[:, 0], cache

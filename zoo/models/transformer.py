@@ -13,9 +13,11 @@ too, as in tensor2tensor 2. Documents of one source do not see each other; the d
 B batch  L source length  T target length  D width  H heads  M memory  K head width  V vocabulary
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,7 +32,7 @@ from zoo.layers.feed_forward import ACTIVATIONS
 from zoo.layers.norm import Norm
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The sizes of a Transformer; the defaults are the base model."""
 
@@ -89,15 +91,15 @@ class Cache(NamedTuple):
     length: jax.Array
 
 
-def sinusoids(length: int, width: int):
+def sinusoids(length: int, width: int) -> jax.Array:
     """Return the sinusoidal positional encoding, sines, then cosines (section 3.5): table_LD."""
     # In doubles: a float32 angle at a place some thousand is off by 1e-4.
     angles = np.arange(length)[:, None] / 10000.0 ** (np.arange(0, width, 2) / width)
     return jnp.asarray(np.concatenate([np.sin(angles), np.cos(angles)], -1), jnp.float32)
 
 
-def xavier(key, shape, dtype=jnp.float32):
-    """The draw of Glorot and Bengio (2010), for a map whose heads together are one axis."""
+def xavier(key: chex.PRNGKey, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    """Return the draw of Glorot and Bengio (2010), for a map whose heads together are one axis."""
     size, width = np.prod(shape), max(shape)
     return nn.initializers.xavier_uniform()(key, (width, size // width), dtype).reshape(shape)
 
@@ -116,7 +118,7 @@ class DecoderBlock(PostNormBlock):
         """Return the keys and values of a source."""
         return self.source_attention.project_keys_values(source_BLD)
 
-    def __call__(
+    def __call__(  # type: ignore[override]  # it has a source to attend to
         self,
         x_BTD: jax.Array,
         source_BLD: jax.Array,
@@ -167,7 +169,9 @@ class Transformer(nn.Module):
         self.encoder = [PostNormBlock(*block) for _ in range(c.num_layers)]
         self.decoder = [DecoderBlock(*block) for _ in range(c.num_decoder_layers)]
 
-    def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
+    def encode(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> jax.Array:
         """Reads a source: x_BLD."""
         encoding = sinusoids(tokens_BL.shape[1], self.config.width)
         if documents_BL is not None:
@@ -176,7 +180,14 @@ class Transformer(nn.Module):
         mask, name = Mask.bidirectional(documents_BL), "encoder_hidden_states"
         return run_blocks(self, self.encoder, x_BLD, mask, name=name, train=train)[-1]
 
-    def __call__(self, tokens_BL, targets_BT, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        targets_BT: jax.Array,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         source_BLD = self.encode(tokens_BL, documents_BL, train=train)
         encoding = sinusoids(targets_BT.shape[1], self.config.width)
         x_BTD = self._embed(targets_BT, encoding, train=train)
@@ -184,7 +195,7 @@ class Transformer(nn.Module):
         name = "decoder_hidden_states"
         return run_blocks(self, self.decoder, x_BTD, *inputs, name=name, train=train)[-1]
 
-    def start(self, tokens_BL, documents_BL, room: int):
+    def start(self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int) -> Cache:
         """Reads a source for targets of up to `room` tokens: Cache."""
         c, source_BLD = self.config, self.encode(tokens_BL, documents_BL)
         shape = (len(tokens_BL), c.num_heads, room, c.head_width)
@@ -192,7 +203,7 @@ class Transformer(nn.Module):
         sources = tuple(block.project_source(source_BLD) for block in self.decoder)
         return Cache((empty,) * len(sources), sources, documents_BL, jnp.int32(0))
 
-    def extend(self, token_B, cache: Cache):
+    def extend(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Reads one token more of the target: x_B1D, and the new cache."""
         at, M = cache.length, cache.blocks[0][0].shape[2]
         x_B1D = self._embed(token_B[:, None], sinusoids(M, self.config.width)[at])
@@ -221,26 +232,44 @@ class TransformerLM(nn.Module):
         """The token that begins every target."""
         return self.config.start
 
-    def encode(self, tokens_BL, documents_BL=None, *, train: bool = False):
+    def encode(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+    ) -> jax.Array:
         """The states of a source: x_BLD."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)
 
-    def scores(self, tokens_BL, targets_BT, documents_BL=None, *, train: bool = False):
+    def scores(
+        self,
+        tokens_BL: jax.Array,
+        targets_BT: jax.Array,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> Scores:
         """What each position believes of the next token, before the product with the vocabulary."""
         return self._scores(self.trunk(tokens_BL, targets_BT, documents_BL, train=train))
 
-    def __call__(self, tokens_BL, targets_BT=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        targets_BT: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         """logits_BTV of the next token; without targets, of the first alone."""
         if targets_BT is None:
             targets_BT = jnp.full((len(tokens_BL), 1), self.config.start)
         return self.scores(tokens_BL, targets_BT, documents_BL, train=train).logits()
 
-    def start(self, tokens_BL, documents_BL, room: int):
+    def start(
+        self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
+    ) -> tuple[jax.Array, Cache]:
         """Reads a source: logits_BV of the first token, and a cache with room for more."""
         cache = self.trunk.start(tokens_BL, documents_BL, 1 + room)
         return self.step(jnp.full(len(tokens_BL), self.config.start), cache)
 
-    def step(self, token_B, cache: Cache):
+    def step(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Reads one token more of the target: logits_BV after it, and the cache with it."""
         x_B1D, cache = self.trunk.extend(token_B, cache)
         logits_BV = self._scores(x_B1D).logits()[:, 0]

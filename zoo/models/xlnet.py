@@ -15,6 +15,7 @@ B batch  L length  M memory and length  D width  R distances  V vocabulary  P pr
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -27,7 +28,7 @@ from zoo.layers.linear import Dense
 from zoo.layers.transformer_xl import Memory, RelativeBlock, Streams, distances, views
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The sizes of an XLNet; the defaults are the base model.
 
@@ -88,7 +89,14 @@ class XLNet(nn.Module):
         ]
         self.output_dropout = Dropout(c.dropout)
 
-    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         """x_BLD of the content stream, every token seeing all the tokens of its document.
 
         `documents_BL`: 0 for padding, else the number of the document, from 1.
@@ -96,8 +104,14 @@ class XLNet(nn.Module):
         return self.extend(tokens_BL, segments_BL, documents_BL, train=train)[0]
 
     def extend(
-        self, tokens_BL, segments_BL=None, documents_BL=None, memory=None, *, train: bool = False
-    ):
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        memory: Memory | None = None,
+        *,
+        train: bool = False,
+    ) -> tuple[jax.Array, Memory]:
         """The same behind a memory: x_BLD, and what was read, for `lengthen`.
 
         Padding is best on the right here: on the left it counts as distance to the memory.
@@ -109,15 +123,15 @@ class XLNet(nn.Module):
 
     def streams(
         self,
-        tokens_BL,
-        segments_BL,
-        documents_BL,
-        blocked_BLL,
-        predictions_BP,
-        memory=None,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        documents_BL: jax.Array | None,
+        blocked_BLL: jax.Array | None,
+        predictions_BP: jax.Array,
+        memory: Memory | None = None,
         *,
         train: bool = False,
-    ):
+    ) -> tuple[jax.Array, Memory]:
         """The query stream at the positions to predict: query_BPD, and what was read (section 2.3).
 
         Where `blocked_BLL` is True the row may not see the column; in the content stream a token
@@ -173,7 +187,7 @@ class XLNetClassifier(heads.OnTrunk):
         self.summary, self.dropout = Dense(self.config.width, heads.INIT), Dropout(CLASS_DROPOUT)
         self.projection = Dense(len(self.config.labels), heads.INIT)
 
-    def head(self, x_BD, *, train: bool = False):
+    def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
         """The scores of the classes: logits_BC."""
         x_BD = jnp.tanh(self.summary(x_BD))
         return self.projection(self.dropout(x_BD, train=train))
@@ -188,7 +202,9 @@ class XLNetLM(nn.Module):
         self.trunk = XLNet(self.config)
         self.head_bias = self.param("head_bias", nn.initializers.zeros, (self.config.vocab_size,))
 
-    def scores(self, *inputs, train: bool = False):
+    def scores(
+        self, *inputs: jax.Array | Memory | None, train: bool = False
+    ) -> tuple[Scores, Memory]:
         """What the query stream believes of the predicted positions, and what was read.
 
         The inputs are those of `XLNet.streams`.
@@ -196,11 +212,20 @@ class XLNetLM(nn.Module):
         query_BPD, read = self.trunk.streams(*inputs, train=train)
         return self._head(query_BPD), read
 
-    def __call__(self, tokens_BL, segments_BL=None, documents_BL=None, *, train: bool = False):
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        documents_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
         """logits_BLV of the content stream; `documents_BL` as in the trunk."""
         return self._head(self.trunk(tokens_BL, segments_BL, documents_BL, train=train)).logits()
 
-    def fill(self, tokens_BL, segments_BL, gaps_BP):
+    def fill(
+        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
+    ) -> jax.Array:
         """The words that fit the gaps, seen by nobody, as the query stream has it: logits_BPV."""
         gap_BL = (gaps_BP[:, :, None] == jnp.arange(tokens_BL.shape[1])).any(1)
         blocked_BLL = jnp.repeat(gap_BL[:, None], tokens_BL.shape[1], 1)

@@ -17,7 +17,7 @@ def text():
 
 
 def test_a_row_goes_on_where_it_stopped(text):
-    batches = contiguous.train(text, L, B, seed=0)
+    batches = contiguous.ContiguousWindows(length=L).train(text, B, seed=0)
     for step in range(5):
         now, then = batches(step), batches(step + 1)
         assert (now["tokens"][:, -1] == then["tokens"][:, 0]).all()
@@ -27,7 +27,7 @@ def test_a_row_goes_on_where_it_stopped(text):
 
 
 def test_an_epoch_predicts_every_full_window_once_and_the_next_begins_again(text):
-    batches = contiguous.train(text, L, B, seed=0)
+    batches = contiguous.ContiguousWindows(length=L).train(text, B, seed=0)
     steps = batches.num_examples // B
     seen = np.concatenate([batches(step)["tokens"][:, 1:].ravel() for step in range(steps)])
     assert len(set(seen)) == len(seen) == batches.num_examples * L
@@ -37,7 +37,7 @@ def test_an_epoch_predicts_every_full_window_once_and_the_next_begins_again(text
 
 
 def test_evaluation_predicts_every_token_but_the_first_once(text):
-    batches = contiguous.evaluate(text, L, B)
+    batches = contiguous.ContiguousWindows(length=L).evaluate(text, B)
     found = [batches(number) for number in range(len(batches))]
     seen = np.concatenate([b["tokens"][:, 1:][b["mask"][:, 1:]] for b in found])
     assert sorted(seen) == sorted(text.tokens[1:])
@@ -48,8 +48,11 @@ def test_evaluation_predicts_every_token_but_the_first_once(text):
 
 
 def test_processes_see_together_what_one_sees(text):
-    whole = contiguous.train(text, L, B, seed=0)
-    parts = [contiguous.train(text, L, B, seed=0, process=(p, 2)) for p in range(2)]
+    whole = contiguous.ContiguousWindows(length=L).train(text, B, seed=0)
+    parts = [
+        contiguous.ContiguousWindows(length=L).train(text, B, seed=0, process=(p, 2))
+        for p in range(2)
+    ]
     for step in (0, 3):
         rows = np.concatenate([part(step)["tokens"] for part in parts])
         assert (rows == whole(step)["tokens"]).all()
@@ -57,4 +60,4 @@ def test_processes_see_together_what_one_sees(text):
 
 def test_a_text_too_short_for_every_row_is_refused(text):
     with pytest.raises(ValueError, match="give more text, a smaller batch or a shorter length"):
-        contiguous.train(text, 512, 64, seed=0)
+        contiguous.ContiguousWindows(length=512).train(text, 64, seed=0)

@@ -25,7 +25,7 @@ def rows(batches, steps):
 @pytest.mark.parametrize("sentence", [9, 80])
 def test_the_rows_are_the_text_in_order_with_a_mark_at_every_border(sentence):
     whole = numbered(300, longest=5, sentence=sentence)
-    batches = full_sentences.evaluate(whole, L, B, cls=CLS, sep=SEP)
+    batches = full_sentences.FullSentences(length=L, cls=CLS, sep=SEP).evaluate(whole, B)
     ends, borders = set(whole.sentences.tolist()), set(whole.documents[1:-1].tolist())
     at, full = int(whole.sentences[0]), 0
     for row in rows(batches, range(len(batches))):
@@ -52,7 +52,7 @@ def test_the_rows_are_the_text_in_order_with_a_mark_at_every_border(sentence):
 
 def test_no_row_could_have_taken_one_sentence_more():
     whole = numbered(300, longest=5, sentence=9)
-    bounds = full_sentences._bounds(whole, L)
+    bounds = full_sentences.row_bounds(whole, L)
     for start, stop in itertools.pairwise(bounds[:-1]):
         place = int(np.searchsorted(whole.sentences, stop))
         more = int(whole.sentences[place + 1])
@@ -62,18 +62,18 @@ def test_no_row_could_have_taken_one_sentence_more():
 
 def test_training_has_every_row_once_an_epoch_and_starts_anywhere():
     whole = numbered()
-    batches = full_sentences.train(whole, L, B, 3, cls=CLS, sep=SEP)
-    held = full_sentences.evaluate(whole, L, 1, cls=CLS, sep=SEP)
+    batches = full_sentences.FullSentences(length=L, cls=CLS, sep=SEP).train(whole, B, 3)
+    held = full_sentences.FullSentences(length=L, cls=CLS, sep=SEP).evaluate(whole, 1)
     steps = batches.num_examples // B
     seen = {tuple(row["tokens"]) for row in rows(batches, range(steps))}
     assert seen <= {tuple(row["tokens"]) for row in rows(held, range(len(held)))}
     assert len(seen) == steps * B
-    again = full_sentences.train(whole, L, B, 3, cls=CLS, sep=SEP)(7)
+    again = full_sentences.FullSentences(length=L, cls=CLS, sep=SEP).train(whole, B, 3)(7)
     assert (again["tokens"] == batches(7)["tokens"]).all()
 
 
 def test_what_cannot_be_is_said_in_one_line():
     with pytest.raises(ValueError, match=r"a row of length 9000 needs 8998: give more text"):
-        full_sentences.train(numbered(3), 9000, B, 0, cls=CLS, sep=SEP)
+        full_sentences.FullSentences(length=9000, cls=CLS, sep=SEP).train(numbered(3), B, 0)
     with pytest.raises(ValueError, match=r"3 is the least"):
-        full_sentences.train(numbered(30), 2, B, 0, cls=CLS, sep=SEP)
+        full_sentences.FullSentences(length=2, cls=CLS, sep=SEP).train(numbered(30), B, 0)

@@ -2,6 +2,7 @@
 
 import collections
 import itertools
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -9,21 +10,22 @@ import pytest
 
 from tests.data.tiny_corpus import numbered
 from train.data.batches import length_buckets
-from train.data.sources import parallel_text
+from train.data.corpus.pair_corpus import PairCorpus
+from zoo.inference.length_buckets import bucket_boundaries
 
-L, B = 48, 4  # the rungs are 8, 16, 24, 32, 48
+L, B = 48, 4
 PAIRS = 600
 
 
 @pytest.fixture(scope="module")
 def whole():
     """Sides of 1 to 60 tokens, each of which says where it comes from."""
-    return numbered(2 * PAIRS, longest=5)
+    return numbered(2 * PAIRS, longest=5, cls=PairCorpus)
 
 
 @pytest.fixture(scope="module")
 def train(whole):
-    return length_buckets.train(whole, L, B, seed=7)
+    return length_buckets.LengthBuckets(length=L).train(whole, B, seed=7)
 
 
 def pairs(batch) -> list[tuple]:
@@ -42,7 +44,7 @@ def wanted(corpus, length=L) -> list[tuple]:
 
 def steps(corpus) -> int:
     """How many batches an epoch has."""
-    return len(length_buckets.evaluate(corpus, L, B))
+    return len(length_buckets.LengthBuckets(length=L).evaluate(corpus, B))
 
 
 def same(a: dict, b: dict) -> bool:
@@ -51,13 +53,6 @@ def same(a: dict, b: dict) -> bool:
 
 def together(parts: list[dict]) -> dict:
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-
-
-def test_the_lengths_are_a_ladder():
-    assert length_buckets.ladder(256) == [8, 16, 24, 32, 48, 64, 96, 128, 192, 256]
-    assert length_buckets.ladder(100) == [8, 16, 24, 32, 48, 64, 96, 100]
-    assert length_buckets.ladder(8) == [8]
-    assert length_buckets.ladder(5) == [5]
 
 
 def test_a_batch_has_the_stated_arrays(train):
@@ -76,23 +71,37 @@ def test_a_batch_has_the_stated_arrays(train):
             assert (batch[side][~padding] >= 10).all()
 
 
-def test_a_pair_is_on_the_first_rung_that_holds_it_and_an_end(train):
+def test_a_pair_is_in_the_first_bucket_that_holds_it_and_an_end(whole, train):
+    used = sorted({train(step)["source"].shape[1] for step in range(200)})
     for step in range(40):
         length = train(step)["source"].shape[1]
         for pair in pairs(train(step)):
             longest = max(map(len, pair))
-            assert length == next(rung for rung in length_buckets.ladder(L) if rung > longest)
+            assert length == next(boundary for boundary in used if boundary > longest)
+
+
+def test_a_bucket_with_few_pairs_is_merged_into_the_next(whole):
+    sides = np.diff(whole.documents).reshape(-1, 2).max(1) + 1
+    buckets = length_buckets.LengthBuckets(length=L)._buckets(whole, B, (0, 1))
+    lengths = [bucket.length for bucket in buckets]
+    assert set(lengths) < set(bucket_boundaries(L))
+    for low, bucket in zip([0, *lengths], buckets, strict=False):
+        assert (
+            bucket.pairs.tolist()
+            == np.flatnonzero((low < sides) & (sides <= bucket.length)).tolist()
+        )
+        assert len(bucket.pairs) >= length_buckets.FEW_BATCHES * bucket.rows or bucket.length == L
 
 
 @pytest.mark.parametrize("length", [48, 60, 61, 100])
 def test_the_tokens_of_batches_are_about_the_same(whole, length):
-    batches = length_buckets.train(whole, length, B, 0)
+    batches = length_buckets.LengthBuckets(length=length).train(whole, B, 0)
     shapes = {batches(step)["source"].shape for step in range(200)}
-    assert {shape[1] for shape in shapes} <= set(length_buckets.ladder(length))
-    assert len(shapes) == len({shape[1] for shape in shapes}) > 3  # one program a rung
-    for rows, rung in shapes:
+    assert {shape[1] for shape in shapes} <= set(bucket_boundaries(length))
+    assert len(shapes) == len({shape[1] for shape in shapes}) > 2  # one program per bucket
+    for rows, boundary in shapes:
         assert rows % B == 0
-        assert rows * rung <= B * length < (rows + B) * rung
+        assert rows * boundary <= B * length < (rows + B) * boundary
 
 
 def test_an_epoch_has_every_pair_exactly_once(whole, train):
@@ -103,7 +112,7 @@ def test_an_epoch_has_every_pair_exactly_once(whole, train):
         assert sorted(found) == sorted(wanted(whole))
 
 
-def test_only_the_last_batch_of_a_rung_is_filled_up(whole, train):
+def test_only_the_last_batch_of_a_bucket_is_filled_up(whole, train):
     filled = collections.Counter()
     for step in range(steps(whole)):
         batch = train(step)
@@ -111,7 +120,7 @@ def test_only_the_last_batch_of_a_rung_is_filled_up(whole, train):
         assert (is_pair == (batch["target_length"] > 0)).all()
         assert (is_pair[:-1] >= is_pair[1:]).all()
         filled[batch["source"].shape[1]] += not is_pair.all()
-    assert set(filled) == set(length_buckets.ladder(L))
+    assert len(filled) > 2
     assert max(filled.values()) == 1
 
 
@@ -130,8 +139,8 @@ def test_every_epoch_has_other_batches_in_another_order(whole, train):
 
 
 def test_a_batch_is_a_function_of_seed_and_step(whole, train):
-    again = length_buckets.train(whole, L, B, seed=7)
-    other = length_buckets.train(whole, L, B, seed=8)
+    again = length_buckets.LengthBuckets(length=L).train(whole, B, seed=7)
+    other = length_buckets.LengthBuckets(length=L).train(whole, B, seed=8)
     for step in (900, 3, 0, 3, 10**9):
         assert same(again(step), train(step))
         assert not same(other(step), train(step))
@@ -145,9 +154,13 @@ def test_the_prefetched_batches_are_the_same_from_any_step(whole, train):
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_processes_together_see_what_one_sees(whole, train, count):
-    held_out = length_buckets.evaluate(whole, L, B)
-    processes = [length_buckets.train(whole, L, B, 7, (p, count)) for p in range(count)]
-    evaluations = [length_buckets.evaluate(whole, L, B, (p, count)) for p in range(count)]
+    held_out = length_buckets.LengthBuckets(length=L).evaluate(whole, B)
+    processes = [
+        length_buckets.LengthBuckets(length=L).train(whole, B, 7, (p, count)) for p in range(count)
+    ]
+    evaluations = [
+        length_buckets.LengthBuckets(length=L).evaluate(whole, B, (p, count)) for p in range(count)
+    ]
     for step in (*range(30), 10**6):
         assert same(together([process(step) for process in processes]), train(step))
     for step in range(len(held_out)):
@@ -157,26 +170,26 @@ def test_processes_together_see_what_one_sees(whole, train, count):
 
 
 def test_rows_that_processes_cannot_share_are_refused(whole):
-    for make in (partial(length_buckets.train, seed=0), length_buckets.evaluate):
+    source = length_buckets.LengthBuckets(length=L)
+    for make in (partial(source.train, seed=0), source.evaluate):
         with pytest.raises(ValueError, match="4 rows cannot be shared by 3 processes"):
-            make(whole, L, B, process=(0, 3))
+            make(whole, B, process=(0, 3))
 
 
-def test_evaluation_has_every_pair_exactly_once_rung_by_rung_in_order(whole):
-    batches = length_buckets.evaluate(whole, L, B)
+def test_evaluation_has_every_pair_exactly_once_bucket_by_bucket_in_order(whole):
+    batches = length_buckets.LengthBuckets(length=L).evaluate(whole, B)
     found = [pair for step in range(len(batches)) for pair in pairs(batches(step))]
-    rung = lambda pair: next(
-        rung for rung in length_buckets.ladder(L) if rung > max(map(len, pair))
-    )
-    assert found == sorted(wanted(whole), key=rung)
+    used = sorted({batches(step)["source"].shape[1] for step in range(len(batches))})
+    bucket = lambda pair: next(boundary for boundary in used if boundary > max(map(len, pair)))
+    assert found == sorted(wanted(whole), key=bucket)
     assert batches.num_examples == len(found)
 
 
 def test_a_part_of_a_corpus_stays_within_its_bounds(whole):
-    parts = parallel_text.split(whole)
+    parts = whole.split()
     found = []
     for part in parts:
-        batches = length_buckets.evaluate(part, L, B)
+        batches = length_buckets.LengthBuckets(length=L).evaluate(part, B)
         found.append({pair for step in range(len(batches)) for pair in pairs(batches(step))})
         assert sorted(found[-1]) == wanted(part)
     assert not found[0] & found[1]
@@ -184,30 +197,31 @@ def test_a_part_of_a_corpus_stays_within_its_bounds(whole):
 
 def test_pairs_that_are_too_long_are_left_out_and_counted_never_cut(whole):
     left_out = PAIRS - len(wanted(whole, 20))
-    batches = length_buckets.train(whole, 20, B, 0)
+    batches = length_buckets.LengthBuckets(length=20).train(whole, B, 0)
     assert batches.num_examples == PAIRS - left_out
     found = [pair for step in range(60) for pair in pairs(batches(step))]
     assert set(found) == set(wanted(whole, 20))
     longest = int(np.diff(whole.documents).max())
-    told = length_buckets.lengthy(whole, 20)
-    assert told.startswith(f"left out {left_out} of 600 pairs, which have a side of more than 19 ")
+    told = length_buckets.too_long(whole, 20)
+    assert told.startswith(f"dropped {left_out} of 600 pairs, which have a side of more than 19 ")
     assert f"the longest has {longest}" in told
     assert "\n" not in told
-    assert length_buckets.lengthy(whole, longest) is not None
-    assert length_buckets.lengthy(whole, longest + 1) is None
+    assert length_buckets.too_long(whole, longest) is not None
+    assert length_buckets.too_long(whole, longest + 1) is None
 
 
 def test_a_corpus_of_which_no_pair_is_left_is_refused():
-    long = numbered(10, longest=1, sentence=1)
-    assert length_buckets.train(long, 2, B, 0).num_examples == 5
-    for make in (partial(length_buckets.train, seed=0), length_buckets.evaluate):
+    long = numbered(10, longest=1, sentence=1, cls=PairCorpus)
+    assert length_buckets.LengthBuckets(length=2).train(long, B, 0).num_examples == 5
+    source = length_buckets.LengthBuckets(length=1)
+    for make in (partial(source.train, seed=0), source.evaluate):
         with pytest.raises(
             ValueError, match="no pair has both sides below a length of 1, the best"
         ):
-            make(long, 1, B)
+            make(long, B)
 
 
 def test_an_id_out_of_range_is_refused_where_it_is_read(whole):
-    batches = length_buckets.evaluate(whole._replace(vocab_size=100), L, B)
+    batches = length_buckets.LengthBuckets(length=L).evaluate(replace(whole, vocab_size=100), B)
     with pytest.raises(ValueError, match="delete the corpus and prepare it again"):
         [batches(step) for step in range(len(batches))]

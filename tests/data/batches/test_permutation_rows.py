@@ -1,13 +1,13 @@
 """Rows for XLNet walk through the text, so that the memory of a step is what stands before it."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tests.data.tiny_corpus import numbered, prepared
 from train.data.batches import permutation_rows
-from train.data.corpus import corpus
 
 L, B, REUSE, CLS, SEP = 32, 4, 12, 1, 2
 ROOM = L - REUSE - 3
@@ -22,7 +22,7 @@ def whole(request):
 
 @pytest.fixture(scope="module")
 def train(whole):
-    return permutation_rows.train(whole, L, B, seed=3, **OPTIONS)
+    return permutation_rows.PermutationRows(length=L, **OPTIONS).train(whole, B, seed=3)
 
 
 def taken_apart(tokens) -> tuple[list[int], list[int], list[int]]:
@@ -110,7 +110,7 @@ def test_a_and_b_are_those_of_a_slow_loop(whole, train):
 
 
 def test_words_start_where_the_text_says_and_at_every_part(whole, train):
-    starts = corpus.word_starts(whole, 0, len(whole.tokens)).tolist()
+    starts = whole.word_starts(0, len(whole.tokens)).tolist()
     batch = train(5)
     for tokens, words in zip(batch["tokens"], batch["words"], strict=True):
         expected = []
@@ -153,8 +153,8 @@ def test_every_epoch_starts_elsewhere_and_is_drawn_anew(train):
 
 
 def test_a_batch_is_a_function_of_seed_and_step_for_any_number_of_processes(whole, train):
-    again = permutation_rows.train(whole, L, B, 3, **OPTIONS)
-    other = permutation_rows.train(whole, L, B, 4, **OPTIONS)
+    again = permutation_rows.PermutationRows(length=L, **OPTIONS).train(whole, B, 3)
+    other = permutation_rows.PermutationRows(length=L, **OPTIONS).train(whole, B, 4)
     for step in (500, 0, 500, 10**8):
         assert same(again(step), train(step))
         assert not same(other(step), train(step))
@@ -164,7 +164,9 @@ def test_a_batch_is_a_function_of_seed_and_step_for_any_number_of_processes(whol
     )
     for count in (2, 4):
         made = [
-            permutation_rows.train(whole, L, B, 3, **OPTIONS, process=(p, count))
+            permutation_rows.PermutationRows(length=L, **OPTIONS).train(
+                whole, B, 3, process=(p, count)
+            )
             for p in range(count)
         ]
         for step in (0, 9, 1000):
@@ -178,7 +180,9 @@ def test_evaluation_has_every_place_once_and_walks_on(whole, count):
     number = (len(whole.tokens) - (L - 3)) // REUSE + 1
     for batch in (2, 6, 10, number + number % 2, number + number % 2 + 2):
         made = [
-            permutation_rows.evaluate(whole, L, batch, **OPTIONS, process=(p, count))
+            permutation_rows.PermutationRows(length=L, **OPTIONS).evaluate(
+                whole, batch, process=(p, count)
+            )
             for p in range(count)
         ]
         assert len(made[0]) == -(-number // batch)
@@ -196,16 +200,21 @@ def test_evaluation_has_every_place_once_and_walks_on(whole, count):
             before = starts
             found += starts[real].tolist()
         assert sorted(found) == list(range(0, number * REUSE, REUSE))
-        again = permutation_rows.evaluate(whole, L, batch, **OPTIONS, process=(0, count))
+        again = permutation_rows.PermutationRows(length=L, **OPTIONS).evaluate(
+            whole, batch, process=(0, count)
+        )
         assert same(again(0), made[0](0))
 
 
 def test_it_stays_within_a_part_of_a_real_corpus(tmp_path):
     made = prepared(tmp_path, "unigram", end_of_document=7)
-    train, held_out = corpus.split(made, 0.1)
+    train, held_out = made.split(0.1)
     options = {"reuse": 32, "cls": 3, "sep": 4}
-    assert permutation_rows.train(train, 64, B, 0, **options).num_examples % B == 0
-    batches = permutation_rows.evaluate(held_out, 64, B, **options)
+    assert (
+        permutation_rows.PermutationRows(length=64, **options).train(train, B, 0).num_examples % B
+        == 0
+    )
+    batches = permutation_rows.PermutationRows(length=64, **options).evaluate(held_out, B)
     start = int(held_out.sentences[0])
     assert batches(0)["tokens"][0, :32].tolist() == made.tokens[start : start + 32].tolist()
 
@@ -215,20 +224,20 @@ def test_a_text_that_is_just_long_enough_is_enough():
     needed = L - 3 + B * REUSE - 1
     for length, fits in ((needed, True), (needed - 1, False)):
         bounds = np.append(whole.sentences[whole.sentences < length], length)
-        part = whole._replace(sentences=bounds)
+        part = replace(whole, sentences=bounds)
         if fits:
-            batches = permutation_rows.train(part, L, B, 0, **OPTIONS)
+            batches = permutation_rows.PermutationRows(length=L, **OPTIONS).train(part, B, 0)
             assert batches.num_examples == B
             for step in range(200):  # every shift
                 assert batches(step)["mask"].all()
         else:
             message = rf"has {length} tokens, 4 rows of length 32 need {needed}"
             with pytest.raises(ValueError, match=message):
-                permutation_rows.train(part, L, B, 0, **OPTIONS)
+                permutation_rows.PermutationRows(length=L, **OPTIONS).train(part, B, 0)
 
 
 def test_what_cannot_be_is_refused(whole):
     with pytest.raises(ValueError, match=r"has \d+ tokens, a row of length 9000 needs 8997"):
-        permutation_rows.evaluate(numbered(3), 9000, B, **OPTIONS)
+        permutation_rows.PermutationRows(length=9000, **OPTIONS).evaluate(numbered(3), B)
     with pytest.raises(ValueError, match="reuses 30 tokens has no room"):
-        permutation_rows.train(whole, L, B, 0, reuse=30, cls=CLS, sep=SEP)
+        permutation_rows.PermutationRows(length=L, reuse=30, cls=CLS, sep=SEP).train(whole, B, 0)

@@ -7,11 +7,10 @@ import pytest
 
 from tests.data.tiny_corpus import numbered, prepared
 from train.data.batches import segment_pairs
-from train.data.corpus import corpus
 
 L, B, CLS, SEP = 32, 8, 1, 2
 ROOM = L - 3
-DRAWN = {"cls": CLS, "sep": SEP, "pair": segment_pairs.next_segment}
+DRAWN = {"cls": CLS, "sep": SEP}
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +20,7 @@ def whole():
 
 @pytest.fixture(scope="module")
 def train(whole):
-    return segment_pairs.train(whole, L, B, seed=3, **DRAWN)
+    return segment_pairs.NextSegmentPairs(length=L, **DRAWN).train(whole, B, seed=3)
 
 
 def rows(batches, steps):
@@ -64,13 +63,13 @@ def same(a: dict, b: dict) -> bool:
 
 
 def test_chunks_are_those_of_a_slow_loop_over_sentences(whole):
-    chunks = segment_pairs._chunks(whole, L, seed=3)
+    chunks = segment_pairs.cut_into_chunks(whole, L, seed=3)
     expected = slow_chunks(whole, chunks.targets)
     assert list(itertools.pairwise(whole.sentences[chunks.starts].tolist())) == expected
 
 
 def test_one_document_in_ten_has_shorter_chunks():
-    targets = segment_pairs._chunks(numbered(20_000, longest=2), L, seed=3).targets
+    targets = segment_pairs.cut_into_chunks(numbered(20_000, longest=2), L, seed=3).targets
     short = targets[targets < ROOM]
     assert 0.08 < len(short) / len(targets) < 0.11
     assert short.min() == 2
@@ -107,7 +106,7 @@ def test_segments_masks_and_words_fit_the_tokens(whole, train):
         )
         assert row["mask"].tolist() == [True] * used + [False] * (L - used)
         assert not row["tokens"][used:].any()
-        starts = corpus.word_starts(whole, 0, len(whole.tokens)).tolist()
+        starts = whole.word_starts(0, len(whole.tokens)).tolist()
         expected = [False, True, *(starts[i] for i in a[1:]), False]
         expected += [True, *(starts[i] for i in b[1:]), False]
         assert row["words"].tolist() == expected + [False] * (L - used)
@@ -130,8 +129,8 @@ def test_a_and_b_are_contiguous_and_b_follows_or_comes_from_another_document(who
 
 
 def test_half_of_the_pairs_are_random_and_all_of_those_with_one_sentence(whole):
-    batches = segment_pairs.train(whole, L, B, 0, **DRAWN)
-    chunks = segment_pairs._chunks(whole, L, 0)
+    batches = segment_pairs.NextSegmentPairs(length=L, **DRAWN).train(whole, B, 0)
+    chunks = segment_pairs.cut_into_chunks(whole, L, 0)
     sentences = np.diff(chunks.starts)
     found = []
     for epoch in range(30):
@@ -143,9 +142,7 @@ def test_half_of_the_pairs_are_random_and_all_of_those_with_one_sentence(whole):
 
 
 def test_half_of_the_pairs_are_turned_round_and_no_text_but_that_of_the_chunk(whole):
-    batches = segment_pairs.train(
-        whole, L, B, 0, cls=CLS, sep=SEP, pair=segment_pairs.sentence_order
-    )
+    batches = segment_pairs.OrderedPairs(length=L, cls=CLS, sep=SEP).train(whole, B, 0)
     turned = []
     for row in rows(batches, range(200)):
         a, b = taken_apart(row)
@@ -159,8 +156,8 @@ def test_half_of_the_pairs_are_turned_round_and_no_text_but_that_of_the_chunk(wh
 
 
 def test_a_following_segment_follows_and_some_rows_have_none(whole):
-    batches = segment_pairs.train(whole, L, B, 0, cls=CLS, sep=SEP, pair=segment_pairs.following)
-    chunks = segment_pairs._chunks(whole, L, 0)
+    batches = segment_pairs.AdjacentPairs(length=L, cls=CLS, sep=SEP).train(whole, B, 0)
+    chunks = segment_pairs.cut_into_chunks(whole, L, 0)
     single, count = 0, 0
     for row in rows(batches, range(200)):
         assert set(row) == {"tokens", "segments", "mask", "words"}
@@ -207,7 +204,7 @@ def test_drops_are_those_of_one_token_at_a_time():
 
 
 def test_an_epoch_has_every_chunk_once(whole, train):
-    chunks = whole.sentences[segment_pairs._chunks(whole, L, 3).starts].tolist()
+    chunks = whole.sentences[segment_pairs.cut_into_chunks(whole, L, 3).starts].tolist()
     steps = range(-(-train.num_examples // B))
     found = []
     for row in itertools.islice(rows(train, steps), train.num_examples):
@@ -227,8 +224,8 @@ def test_every_epoch_is_drawn_anew(train):
 
 
 def test_a_batch_is_a_function_of_seed_and_step_for_any_number_of_processes(whole, train):
-    again = segment_pairs.train(whole, L, B, 3, **DRAWN)
-    other = segment_pairs.train(whole, L, B, 4, **DRAWN)
+    again = segment_pairs.NextSegmentPairs(length=L, **DRAWN).train(whole, B, 3)
+    other = segment_pairs.NextSegmentPairs(length=L, **DRAWN).train(whole, B, 4)
     for step in (500, 0, 500, 10**8):
         assert same(again(step), train(step))
         assert not same(other(step), train(step))
@@ -238,7 +235,8 @@ def test_a_batch_is_a_function_of_seed_and_step_for_any_number_of_processes(whol
     )
     for count in (2, 4):
         made = [
-            segment_pairs.train(whole, L, B, 3, **DRAWN, process=(p, count)) for p in range(count)
+            segment_pairs.NextSegmentPairs(length=L, **DRAWN).train(whole, B, 3, process=(p, count))
+            for p in range(count)
         ]
         for step in (0, 9):
             parts = [process(step) for process in made]
@@ -248,12 +246,14 @@ def test_a_batch_is_a_function_of_seed_and_step_for_any_number_of_processes(whol
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_evaluation_has_every_chunk_once_in_order_and_never_changes(whole, count):
-    chunks = whole.sentences[segment_pairs._chunks(whole, L, 0).starts].tolist()
+    chunks = whole.sentences[segment_pairs.cut_into_chunks(whole, L, 0).starts].tolist()
     number = len(chunks) - 1
     for rows_each in (1, 5, 6, number, number + 1):
         batch = rows_each * count
         made = [
-            segment_pairs.evaluate(whole, L, batch, **DRAWN, process=(p, count))
+            segment_pairs.NextSegmentPairs(length=L, **DRAWN).evaluate(
+                whole, batch, process=(p, count)
+            )
             for p in range(count)
         ]
         assert len(made[0]) == -(-number // batch)
@@ -266,29 +266,31 @@ def test_evaluation_has_every_chunk_once_in_order_and_never_changes(whole, count
                     else:
                         assert not any(np.any(value) for value in row.values())
         assert [int(np.searchsorted(chunks, i, "right")) - 1 for i in found] == list(range(number))
-        again = segment_pairs.evaluate(whole, L, batch, **DRAWN, process=(0, count))
+        again = segment_pairs.NextSegmentPairs(length=L, **DRAWN).evaluate(
+            whole, batch, process=(0, count)
+        )
         assert same(again(0), made[0](0))
 
 
 def test_a_single_document_still_gives_pairs():
     whole = numbered(1, longest=40, seed=1)
-    batch = segment_pairs.train(whole, L, B, 0, **DRAWN)(0)
+    batch = segment_pairs.NextSegmentPairs(length=L, **DRAWN).train(whole, B, 0)(0)
     assert set(batch["next"].tolist()) == {0, 1}
 
 
 def test_it_works_on_a_real_corpus_and_its_parts(tmp_path):
     made = prepared(tmp_path, "wordpiece")
-    train, held_out = corpus.split(made, 0.1)
+    train, held_out = made.split(0.1)
     bound = int(held_out.sentences[0])
     text = made.tokens.tolist()
     for part, batches in (
         (
             text[:bound],
-            segment_pairs.train(train, 64, B, 0, cls=2, sep=3, pair=segment_pairs.next_segment),
+            segment_pairs.NextSegmentPairs(length=64, cls=2, sep=3).train(train, B, 0),
         ),
         (
             text[bound:],
-            segment_pairs.evaluate(held_out, 64, B, cls=2, sep=3, pair=segment_pairs.next_segment),
+            segment_pairs.NextSegmentPairs(length=64, cls=2, sep=3).evaluate(held_out, B),
         ),
     ):
         known = " ".join(map(str, part))
@@ -300,6 +302,6 @@ def test_it_works_on_a_real_corpus_and_its_parts(tmp_path):
 
 def test_what_cannot_be_is_refused(whole):
     with pytest.raises(ValueError, match=r"has \d+ tokens, a pair of length 9000 needs 8997"):
-        segment_pairs.train(numbered(3), 9000, B, 0, **DRAWN)
+        segment_pairs.NextSegmentPairs(length=9000, **DRAWN).train(numbered(3), B, 0)
     with pytest.raises(ValueError, match="length 4 has no room"):
-        segment_pairs.train(whole, 4, B, 0, **DRAWN)
+        segment_pairs.NextSegmentPairs(length=4, **DRAWN).train(whole, B, 0)

@@ -1,13 +1,13 @@
 """Windows give every token once an epoch, in an order that is a function of seed and step alone."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tests.data.tiny_corpus import prepared
 from train.data.batches import windows
-from train.data.corpus import corpus
 
 L, B = 16, 8
 
@@ -19,13 +19,13 @@ def whole(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def train(whole):
-    return windows.train(whole, L, B, seed=7)
+    return windows.Windows(length=L).train(whole, B, seed=7)
 
 
 def part(whole, count: int):
     """The first documents of a corpus, which are about `count` windows long."""
     sentence = int(np.searchsorted(whole.sentences, count * L + 1))
-    return whole._replace(sentences=whole.sentences[: sentence + 1])
+    return replace(whole, sentences=whole.sentences[: sentence + 1])
 
 
 def rows(batches, steps: int) -> list[tuple]:
@@ -67,8 +67,8 @@ def test_every_epoch_has_another_order(train):
 
 
 def test_a_batch_is_a_function_of_seed_and_step(whole, train):
-    again = windows.train(whole, L, B, seed=7)
-    other = windows.train(whole, L, B, seed=8)
+    again = windows.Windows(length=L).train(whole, B, seed=7)
+    other = windows.Windows(length=L).train(whole, B, seed=8)
     for step in (900, 3, 0, 3, 10**9):
         assert same(again(step), train(step))
         assert not same(other(step), train(step))
@@ -85,7 +85,7 @@ def test_no_thread_is_left_behind(whole):
 
     before = threading.active_count()
     for _ in range(50):
-        batches = windows.evaluate(part(whole, 20), L, B).prefetched()
+        batches = windows.Windows(length=L).evaluate(part(whole, 20), B).prefetched()
         next(batches)
         del batches
     assert threading.active_count() <= before + 8
@@ -93,7 +93,7 @@ def test_no_thread_is_left_behind(whole):
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_the_global_batch_is_the_same_for_any_number_of_processes(whole, train, count):
-    processes = [windows.train(whole, L, B, 7, (p, count)) for p in range(count)]
+    processes = [windows.Windows(length=L).train(whole, B, 7, (p, count)) for p in range(count)]
     for step in (0, 41, 10**6):
         rows = np.concatenate([process(step)["tokens"] for process in processes])
         assert np.array_equal(rows, train(step)["tokens"])
@@ -102,7 +102,7 @@ def test_the_global_batch_is_the_same_for_any_number_of_processes(whole, train, 
 
 def test_rows_that_processes_cannot_share_are_refused(whole):
     with pytest.raises(ValueError, match="8 rows cannot be shared by 3 processes"):
-        windows.train(whole, L, B, 0, (0, 3))
+        windows.Windows(length=L).train(whole, B, 0, (0, 3))
 
 
 @pytest.mark.parametrize("extra", [0, 1, B - 1])
@@ -111,8 +111,8 @@ def test_evaluation_predicts_every_token_exactly_once(whole, extra, count):
     whole = part(whole, 5 * B + extra)
     # Cut so that the number of windows modulo the batch is the one under test.
     stop = 5 * B * L + extra * L - 3 if extra else 5 * B * L - 3
-    whole = whole._replace(sentences=np.append(whole.sentences[whole.sentences < stop], stop))
-    processes = [windows.evaluate(whole, L, B, (p, count)) for p in range(count)]
+    whole = replace(whole, sentences=np.append(whole.sentences[whole.sentences < stop], stop))
+    processes = [windows.Windows(length=L).evaluate(whole, B, (p, count)) for p in range(count)]
     assert processes[0].num_examples == 5 * B + extra
     assert len(processes[0]) == 5 + (extra > 0)
     predicted = []
@@ -126,16 +126,16 @@ def test_evaluation_predicts_every_token_exactly_once(whole, extra, count):
 
 
 def test_a_part_of_a_corpus_stays_within_its_bounds(whole):
-    train, held_out = corpus.split(whole, 0.2)
-    batches = windows.evaluate(held_out, L, B)
+    train, held_out = whole.split(0.2)
+    batches = windows.Windows(length=L).evaluate(held_out, B)
     found = np.concatenate([batches(step)["tokens"][:, 0] for step in range(len(batches))])
     start = int(held_out.sentences[0])
     assert found[: batches.num_examples].tolist() == whole.tokens[start:-1:L].tolist()
-    assert windows.train(train, L, B, 0).num_examples == (start - 1) // L
+    assert windows.Windows(length=L).train(train, B, 0).num_examples == (start - 1) // L
 
 
 def test_a_text_shorter_than_one_window_is_refused(whole):
     short = part(whole, 2)
     with pytest.raises(ValueError, match=r"has \d+ tokens, a window of length 500 needs 501"):
-        windows.train(short, 500, B, 0)
-    assert windows.evaluate(short, 500, B).num_examples == 1
+        windows.Windows(length=500).train(short, B, 0)
+    assert windows.Windows(length=500).evaluate(short, B).num_examples == 1

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from tests.data.tiny_corpus import KINDS, documents, prepared, tokenizer
-from train.data.corpus import corpus
+from train.data.corpus import prepare
 from train.data.sources import text
+from train.data.sources.source import Piece, Source
 from zoo import tokenizers
 
 # White space of every kind around the places where sentences are cut.
@@ -26,6 +27,21 @@ TRICKY = (
     "  \n leading and trailing \n  ",
     "no cut at all",
 )
+
+
+class Pieces(Source):
+    """Documents in pieces, as those of long text files come."""
+
+    fingerprint = "pieces"
+
+    def __init__(self, pieces):
+        self.contents = pieces
+
+    def documents(self):
+        raise AssertionError("the documents were read whole")
+
+    def pieces(self):
+        return itertools.starmap(Piece, self.contents)
 
 
 def whole(kind: str, document: str) -> list[int]:
@@ -58,8 +74,8 @@ def test_sentences_documents_and_bytes_cover_the_text_without_a_gap(
     texts = [*documents(), *TRICKY]
     made = prepared(tmp_path, kind, end_of_document, texts)
     assert made.sentences[0] == made.documents[0] == made.bytes[0] == 0
-    assert made.sentences[-1] == made.documents[-1] == len(made.tokens) == corpus.num_tokens(made)
-    assert made.bytes[-1] == corpus.num_bytes(made) == sum(len(t.encode()) for t in texts)
+    assert made.sentences[-1] == made.documents[-1] == len(made.tokens) == made.num_tokens
+    assert made.bytes[-1] == made.num_bytes == sum(len(t.encode()) for t in texts)
     assert (np.diff(made.sentences) > 0).all()
     assert (np.diff(made.documents) > 0).all()
     assert np.isin(made.documents, made.sentences).all()
@@ -72,15 +88,10 @@ def test_sentences_documents_and_bytes_cover_the_text_without_a_gap(
 
 @pytest.mark.parametrize("shard", [1, 1000])
 def test_a_document_of_which_nothing_is_left_leaves_no_trace(tmp_path, monkeypatch, shard):
-    monkeypatch.setattr(corpus, "SHARD", shard)
-    texts = [
-        "\x01\x02",
-        "One.\n\x03\n\x04\nTwo.",
-        "\x05",
-        text.Continuation("\x06\nThree."),
-        "\x07",
-    ]
-    made = prepared(tmp_path / "one", "wordpiece", texts=texts)
+    monkeypatch.setattr(prepare, "SHARD", shard)
+    pieces = [(0, "\x01\x02"), (1, "One.\n\x03\n\x04\nTwo."), (2, "\x05"), (2, "\x06\nThree.")]
+    source = Pieces([*pieces, (3, "\x07")])
+    made = prepare.prepare(source, tokenizer("wordpiece"), tmp_path / "one", None)
     first, second = (whole("wordpiece", document) for document in ("One. Two.", "Three."))
     assert made.tokens.tolist() == first + second
     assert made.documents.tolist() == [0, len(first), len(made.tokens)]
@@ -92,15 +103,15 @@ def test_pieces_of_a_long_document_are_one_document(tmp_path, monkeypatch):
     file = tmp_path / "long.txt"
     file.write_text(document, "utf-8")
     monkeypatch.setattr(text, "BLOCK", 500)
-    monkeypatch.setattr(corpus, "SHARD", 1300)
-    made = corpus.prepare(text.files([file]), tokenizer("byte_level_bpe"), tmp_path / "c", 699)
+    monkeypatch.setattr(prepare, "SHARD", 1300)
+    made = prepare.prepare(text.files([file]), tokenizer("byte_level_bpe"), tmp_path / "c", 699)
     assert made.tokens.tolist() == [699, *whole("byte_level_bpe", document), 699]
     assert made.documents.tolist() == [0, len(made.tokens)]
 
 
 def test_sentences_end_with_lines_and_full_stops():
     found = 'It is 3.5. "Yes!" he (or she) said. e.g. this?\nNot so\n\n  - an item  \n'
-    ends = corpus.sentence_ends(found)
+    ends = prepare.sentence_ends(found)
     pieces = [found[a:b] for a, b in itertools.pairwise([0, *ends])]
     assert pieces == [
         "It is 3.5.",
@@ -136,10 +147,10 @@ def test_words_start_where_a_slow_grouping_by_offsets_says(tmp_path, kind, end_o
         expected += [i == 0 or words[i] != words[i - 1] for i in range(len(words))]
     expected += [True] * (end_of_document is not None)
     made = prepared(tmp_path, kind, end_of_document, texts)
-    assert corpus.word_starts(made, 0, len(made.tokens)).tolist() == expected
+    assert made.word_starts(0, len(made.tokens)).tolist() == expected
     assert not all(expected)
     for start, stop in [(3, 40), (8, 16), (17, 18), (5, 5)]:
-        assert corpus.word_starts(made, start, stop).tolist() == expected[start:stop]
+        assert made.word_starts(start, stop).tolist() == expected[start:stop]
 
 
 # Parts
@@ -147,34 +158,34 @@ def test_words_start_where_a_slow_grouping_by_offsets_says(tmp_path, kind, end_o
 
 def test_the_last_part_is_held_out_at_a_document(tmp_path):
     made = prepared(tmp_path, end_of_document=699)
-    train, held_out = corpus.split(made, 0.1)
+    train, held_out = made.split(0.1)
     assert train.sentences[-1] == held_out.sentences[0] == train.documents[-1]
     assert made.tokens[held_out.documents[0]] == 699
-    assert corpus.num_tokens(train) + corpus.num_tokens(held_out) == corpus.num_tokens(made)
-    assert corpus.num_bytes(train) + corpus.num_bytes(held_out) == corpus.num_bytes(made)
+    assert train.num_tokens + held_out.num_tokens == made.num_tokens
+    assert train.num_bytes + held_out.num_bytes == made.num_bytes
     assert len(train.documents) + len(held_out.documents) == len(made.documents) + 1
-    assert 0.05 < corpus.num_tokens(held_out) / corpus.num_tokens(made) < 0.15
+    assert 0.05 < held_out.num_tokens / made.num_tokens < 0.15
     assert np.shares_memory(train.tokens, made.tokens)
     assert np.shares_memory(held_out.sentences, made.sentences)
 
 
 def test_the_last_part_of_one_long_document_begins_with_a_sentence(tmp_path):
     made = prepared(tmp_path, texts=["\n".join(documents())])
-    train, held_out = corpus.split(made, 0.1)
+    train, held_out = made.split(0.1)
     assert train.sentences[-1] == held_out.sentences[0] in made.sentences
     assert train.documents.tolist() == [0, train.sentences[-1]]
     assert held_out.documents.tolist() == [held_out.sentences[0], made.sentences[-1]]
-    assert 0.09 < corpus.num_tokens(held_out) / corpus.num_tokens(made) < 0.11
+    assert 0.09 < held_out.num_tokens / made.num_tokens < 0.11
 
 
 def test_the_last_part_is_no_longer_than_the_most(tmp_path):
-    _, held_out = corpus.split(prepared(tmp_path), 0.5, most=2000)
-    assert 1000 <= corpus.num_tokens(held_out) <= 3000
+    _, held_out = prepared(tmp_path).split(0.5, most=2000)
+    assert 1000 <= held_out.num_tokens <= 3000
 
 
 def test_a_single_sentence_cannot_be_split(tmp_path):
     with pytest.raises(ValueError, match="single sentence"):
-        corpus.split(prepared(tmp_path, texts=["just one sentence"]))
+        prepared(tmp_path, texts=["just one sentence"]).split()
 
 
 # Making it, interrupted
@@ -182,7 +193,7 @@ def test_a_single_sentence_cannot_be_split(tmp_path):
 
 @pytest.fixture
 def small_shards(monkeypatch):
-    monkeypatch.setattr(corpus, "SHARD", 20_000)
+    monkeypatch.setattr(prepare, "SHARD", 20_000)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -216,7 +227,7 @@ def test_killed_at_any_write_it_goes_on_and_ends_in_the_same_bytes(
         except Killed:
             monkeypatch.setattr(os, "fsync", fsync)
         with pytest.raises(ValueError, match="not whole"):
-            corpus.open(folder)
+            prepare.open(folder)
         assert prepared(folder, "wordpiece", 5, texts).fingerprint == expected.fingerprint
         assert contents(folder) == contents(tmp_path / "whole")
     assert last > 20
@@ -224,12 +235,12 @@ def test_killed_at_any_write_it_goes_on_and_ends_in_the_same_bytes(
 
 SCRIPT = """
 import sys
-from train.data.corpus import corpus
+from train.data.corpus import prepare
 from train.data.sources import text
 from zoo import tokenizers
-text.BLOCK = corpus.SHARD = 2000
+text.BLOCK = prepare.SHARD = 2000
 source = text.files([sys.argv[1] + "/text.txt"])
-print(corpus.prepare(source, tokenizers.load(sys.argv[1]), sys.argv[2], 699).fingerprint)
+print(prepare.prepare(source, tokenizers.load(sys.argv[1]), sys.argv[2], 699).fingerprint)
 """
 
 
@@ -254,7 +265,7 @@ def test_killed_for_good_it_goes_on_in_another_process(tmp_path):
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     with pytest.raises(ValueError, match="not whole"):
-        corpus.open(tmp_path / "killed")
+        prepare.open(tmp_path / "killed")
     for folder in ("killed", "whole"):
         assert start(tmp_path, tmp_path / folder).communicate()[0]
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
@@ -269,12 +280,9 @@ def test_processes_at_the_same_time_wait_for_the_one_that_works(tmp_path):
 
 def test_a_second_call_reads_no_text(tmp_path):
     first = prepared(tmp_path)
-
-    def refuse():
-        raise AssertionError("the text was read")
-
-    source = text.Source(refuse, text.strings(documents()).fingerprint)
-    again = corpus.prepare(source, tokenizer("byte_level_bpe"), tmp_path, None)
+    source = Pieces(None)  # which cannot be read
+    source.fingerprint = text.strings(documents()).fingerprint
+    again = prepare.prepare(source, tokenizer("byte_level_bpe"), tmp_path, None)
     assert again.fingerprint == first.fingerprint
     assert isinstance(again.tokens.base, np.memmap)
 
@@ -287,7 +295,7 @@ def test_an_array_that_is_cut_short_is_noticed_and_made_again(tmp_path, small_sh
     with (tmp_path / name).open("r+b") as file:
         file.truncate(int(kept * len(before[name])))
     with pytest.raises(ValueError, match="not whole"):
-        corpus.open(tmp_path)
+        prepare.open(tmp_path)
     prepared(tmp_path)
     assert contents(tmp_path) == before
 
@@ -308,7 +316,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(tmp_path, small_shards, mon
     assert error.value.errno == errno.ENOSPC
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(ValueError, match="not whole"):
-        corpus.open(tmp_path / "full")
+        prepare.open(tmp_path / "full")
     assert prepared(tmp_path / "full").fingerprint == expected
 
 
@@ -331,7 +339,7 @@ def test_a_text_without_tokens_and_a_folder_without_a_corpus_are_named(tmp_path)
     with pytest.raises(ValueError, match="gives no tokens"):
         prepared(tmp_path / "a", "wordpiece", texts=["\x01"])
     with pytest.raises(FileNotFoundError, match="no corpus in"):
-        corpus.open(tmp_path / "b")
+        prepare.open(tmp_path / "b")
 
 
 def test_an_end_of_document_outside_the_vocabulary_is_refused(tmp_path):
@@ -344,7 +352,7 @@ def test_an_id_out_of_range_is_named_with_its_place(tmp_path):
     with (tmp_path / "tokens.uint16").open("r+b") as file:
         file.seek(2 * 123)
         file.write(b"\xff\xff")
-    made = corpus.open(tmp_path)
-    assert len(corpus.read(made, 0, 123)) == 123
+    made = prepare.open(tmp_path)
+    assert len(made.read(0, 123)) == 123
     with pytest.raises(ValueError, match="token 123 of the corpus is 65535, the vocabulary ends"):
-        corpus.read(made, 100, 200)
+        made.read(100, 200)

@@ -2,15 +2,10 @@
 
 import gzip
 import json
-import math
-import random
 import re
 
-import numpy as np
 import pytest
 
-from tests.data.tiny_corpus import KINDS, documents, numbered, tokenizer
-from train.data.corpus import corpus
 from train.data.sources import parallel_text
 
 PAIRS = [("One day.", "Ein Tag."), (" two  ", "zwei"), ("3", "drei\x0b\x85\u2028!"), ("é", "日本")]
@@ -90,19 +85,6 @@ def test_the_fingerprint_tells_pairs_apart():
     assert len({parallel_text.strings(pairs).fingerprint for pairs in found}) == len(found)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_corpus_of_pairs_has_two_documents_a_pair(tmp_path, kind):
-    texts = [line for text in documents()[:9] for line in text.splitlines() if line.strip()]
-    pairs = [*zip(texts, reversed(texts), strict=True), ("A. B! C", "-"), ("1", "日")]
-    whole = corpus.prepare(parallel_text.strings(pairs), tokenizer(kind), tmp_path, None)
-    assert parallel_text.num_pairs(whole) == len(pairs)
-    for number in (0, 1, 17, len(pairs) - 1):
-        for side in (0, 1):
-            start, stop = whole.documents[2 * number + side :][:2]
-            ids = tokenizer(kind).encode(pairs[number][side], add_special_tokens=False).ids
-            assert corpus.read(whole, start, stop).tolist() == ids
-
-
 # White space; control and format characters; an accent alone; what stands for broken bytes. Of
 # these some tokenizer leaves nothing, and all later pairs of a corpus would come apart.
 @pytest.mark.parametrize(
@@ -180,76 +162,18 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
     assert f"{bad} is not a whole gzip file" in refused(parallel_text.lines, good, bad)
 
 
-def unequal(folder, count: int, missing: int) -> str:
-    """What is told of files of lines with one of them missing in the second."""
-    draw = random.Random(0)
-    lengths = [math.ceil(draw.lognormvariate(4, 0.6)) for _ in range(count)]
-    other = [math.ceil(length * draw.lognormvariate(0.1, 0.2)) for length in lengths]
-    del other[missing - 1]
-    return refused(
-        parallel_text.lines,
-        *files(folder, *("".join("x" * n + "\n" for n in side) for side in (lengths, other))),
-    )
-
-
-@pytest.mark.parametrize(("count", "missing"), [(100, 50), (1000, 300), (5000, 4900)])
-def test_files_of_unequal_length_are_named_with_about_the_line_where_they_part(
-    tmp_path, count, missing
-):
-    found = unequal(tmp_path, count, missing)
-    assert re.search(rf"a.en has {count} lines, .*b.de has {count - 1}: ", found)
-    line = int(re.search(r"look at line (\d+)", found)[1])
-    assert abs(line - missing) <= 10
-
-
-def test_a_file_that_only_ends_early_is_named_with_its_end(tmp_path):
-    assert "up to line 999 their lengths fit, so look at line 1000" in unequal(tmp_path, 1000, 1000)
+def test_files_of_unequal_length_are_named_with_their_lines(tmp_path):
+    found = refused(parallel_text.lines, *files(tmp_path, "x\n" * 100, "x\n" * 99))
+    assert re.search(r"a.en has 100 lines, .*b.de has 99: they must have as many", found)
     found = refused(parallel_text.lines, *files(tmp_path, "", "a\nb\n"))
     assert re.search(r"a.en has 0 lines, .*b.de has 2: ", found)
-    assert "look at line 2" in refused(parallel_text.lines, *files(tmp_path, "a\n", "a\nb\n"))
 
 
-def test_sides_without_common_letters_are_told():
+def test_sides_without_common_letters_are_noticed():
     english, russian = "attention aligns words", "внимание выравнивает слова"
-    warning = parallel_text.unlike(parallel_text.strings([(english, russian)] * 3))
-    assert "share no letters" in warning
-    assert "\n" not in warning
-    rare = [(english, russian)] * 199 + [(english, "GRU")]
-    assert parallel_text.unlike(parallel_text.strings(rare))
-    assert parallel_text.unlike(parallel_text.strings([(english, "Aufmerksamkeit")])) is None
-    assert (
-        parallel_text.unlike(parallel_text.strings([(english, "2026-11-23")])) is None
-    )  # has no letters
-    late = [(english, russian)] * 1000 + [(english, english)] * 1000
-    assert parallel_text.unlike(parallel_text.strings(late))
-
-
-@pytest.mark.parametrize(("pairs", "size"), [(2, 1), (20, 1), (39, 1), (40, 2), (50_000, 2000)])
-def test_a_split_is_of_whole_pairs_and_no_larger_than_a_twentieth_and_2000(pairs, size):
-    whole = numbered(2 * pairs, longest=3, sentence=2)
-    train, held_out = parallel_text.split(whole)
-    assert (parallel_text.num_pairs(train), parallel_text.num_pairs(held_out)) == (
-        pairs - size,
-        size,
-    )
-    assert np.array_equal(np.append(train.documents[:-1], held_out.documents), whole.documents)
-    assert np.array_equal(np.append(train.sentences[:-1], held_out.sentences), whole.sentences)
-    assert np.array_equal(np.append(train.bytes[:-1], held_out.bytes), whole.bytes)
-    for part in (train, held_out):
-        assert [*part.documents[[0, -1]]] == [*part.sentences[[0, -1]]]
-        assert len(part.bytes) == len(part.sentences)
-
-
-def test_fewer_than_two_pairs_are_not_split():
-    assert refused(parallel_text.split, numbered(2)).startswith("1 pair cannot be split")
-
-
-def test_documents_that_are_no_pairs_are_refused():
-    assert refused(parallel_text.split, numbered(5)).startswith("the corpus has 5 documents")
-
-
-def test_targets_are_the_tokens_of_every_second_document():
-    for part in parallel_text.split(numbered(80)):
-        bounds = part.documents
-        wanted = [part.tokens[bounds[i] : bounds[i + 1]] for i in range(1, len(bounds) - 1, 2)]
-        assert np.array_equal(parallel_text.targets(part), np.concatenate(wanted))
+    shares = lambda pairs: parallel_text.shares_letters(parallel_text.strings(pairs))
+    assert not shares([(english, russian)] * 3)
+    assert not shares([(english, russian)] * 199 + [(english, "GRU")])
+    assert shares([(english, "Aufmerksamkeit")])
+    assert shares([(english, "2026-11-23")])  # has no letters
+    assert not shares([(english, russian)] * 1000 + [(english, english)] * 1000)

@@ -9,13 +9,12 @@ from train.data.sources import text
 
 def joined(source) -> list[str]:
     """The documents, with the pieces of long ones put together."""
-    documents = []
-    for piece in source.documents():
-        if isinstance(piece, text.Continuation):
-            documents[-1] += piece
-        else:
-            documents.append(str(piece))
-    return documents
+    documents = {}
+    for piece in source.pieces():
+        documents[piece.document] = documents.get(piece.document, "") + piece.text
+    assert list(documents) == list(range(len(documents)))
+    assert list(documents.values()) == list(source.documents())
+    return list(documents.values())
 
 
 @pytest.fixture
@@ -47,11 +46,10 @@ def test_a_separator_cuts_a_file_as_split_does(tmp_path, small_blocks, separator
     ["a line of words\n" * 100, "words and words " * 100, "unbroken" * 300, "日本語" * 99],
 )
 def test_a_long_document_comes_in_bounded_pieces(tmp_path, small_blocks, content):
-    pieces = list(text.files([write(tmp_path / "a.txt", content)]).documents())
+    numbers, pieces = zip(*text.files([write(tmp_path / "a.txt", content)]).pieces(), strict=True)
     assert "".join(pieces) == content
-    assert not isinstance(pieces[0], text.Continuation)
     assert len(pieces) > 1
-    assert all(isinstance(piece, text.Continuation) for piece in pieces[1:])
+    assert set(numbers) == {0}
     assert max(map(len, pieces)) <= 2 * text.BLOCK
     if " " in content:  # no word is cut, and no white space is torn from what follows it
         assert all(piece[0].isspace() and not piece[-1].isspace() for piece in pieces[1:-1])

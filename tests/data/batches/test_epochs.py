@@ -1,0 +1,39 @@
+"""Every run sees every row once per epoch, in few shapes."""
+
+import numpy as np
+
+from train.data.batches.epochs import MIN_BATCHES, epochs
+
+
+def test_every_row_is_seen_once_per_epoch_by_every_run_in_its_own_order():
+    lengths = np.random.default_rng(0).integers(1, 60, 500)
+    order = epochs(lengths, 64, 16, (3, 4))
+    for epoch in range(2):
+        steps = [order(epoch * order.steps + step) for step in range(order.steps)]
+        for run in range(2):
+            seen = np.concatenate([indices[run] for _, indices in steps])
+            assert sorted(seen[seen >= 0]) == list(range(500))
+        for length, indices in steps:
+            assert (lengths[indices[indices >= 0]] <= length).all()
+    first, second = (np.stack([order(s)[1][run] for s in range(order.steps)]) for run in range(2))
+    assert (first != second).any()
+    again = epochs(lengths, 64, 16, (3, 4))(order.steps + 2)
+    assert again[0] == order(order.steps + 2)[0]
+    assert (again[1] == order(order.steps + 2)[1]).all()
+
+
+def test_a_bucket_with_few_rows_is_merged_into_the_next():
+    enough = MIN_BATCHES * 16
+    lengths = [5] * (enough - 1) + [9] + [20] * enough + [33] * 3
+    order = epochs(lengths, 64, 16, (0,))
+    assert {length: len(rows) for length, rows in order.buckets.items()} == {
+        12: enough,
+        24: enough,
+        48: 3,
+    }
+
+
+def test_few_rows_share_one_bucket_that_holds_the_longest():
+    few = epochs([3, 9, 21], 1 << 30, 16, (0,))  # as a recurrent model supports
+    assert list(few.buckets) == [24]
+    assert list(epochs([3, 29], 30, 16, (0,)).buckets) == [30]

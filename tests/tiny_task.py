@@ -1,0 +1,106 @@
+"""Tasks that a tiny model learns in seconds: one word of a text decides its class."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from train.data.examples.tables import TextExample
+from train.finetuning import loop, seeds, transfer
+from train.finetuning.seeds import Replicas
+from train.finetuning.settings import Settings
+from train.finetuning.tasks.registry import TASKS
+from train.finetuning.tasks.task import encode
+from zoo import registry
+from zoo.checkpoints import model_folder
+from zoo.models import bert
+from zoo.params import flatten
+
+GOOD, BAD, DULL = ("fine", "lovely", "great"), ("awful", "poor", "weak"), ("a", "the", "film", "is")
+WORDS = [*GOOD, *BAD, *DULL]
+SIZES = {
+    "max_length": 32,
+    "num_layers": 2,
+    "num_heads": 2,
+    "width": 16,
+    "mlp_width": 32,
+    "head_width": 8,
+    "dropout": 0.0,
+}
+
+
+def tokenizer(specials=("[PAD]", "[CLS]", "[SEP]")) -> Tokenizer:
+    """One token per word; three special tokens frame a text as BERT's do."""
+    names = [*specials, *WORDS, "?"]
+    made = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, "?"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if len(specials) == 3:
+        made.add_special_tokens(list(specials))
+        made.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]",
+            pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+            special_tokens=[("[CLS]", 1), ("[SEP]", 2)],
+        )
+    return made
+
+
+def texts(count, seed=0) -> tuple[TextExample, ...]:
+    """Texts that are good or bad by a single word."""
+    random = np.random.default_rng(seed)
+    examples = []
+    for number in range(count):
+        words = list(random.choice(DULL, random.integers(2, 9)))
+        words[random.integers(len(words))] = random.choice((BAD, GOOD)[number % 2])
+        examples.append(TextExample(" ".join(words), None, ("bad", "good")[number % 2]))
+    return tuple(examples)
+
+
+def folder(tmp_path: Path, architecture=bert, config=None, words=None) -> Path:
+    """A model folder as pretraining leaves it, with random weights."""
+    words = words or tokenizer()
+    config = config or bert.Config(vocab_size=words.get_vocab_size(), **SIZES)
+    model = architecture.Model(config)
+    params = model.init(jax.random.key(5), jnp.zeros((1, 8), jnp.int32))["params"]
+    name = registry.name_of(model)
+    model_folder.write(tmp_path / "pretrained", name, config, params, words)
+    return tmp_path / "pretrained"
+
+
+CLASSIFICATION = TASKS["classification"]
+DATA = {"train": texts(96), "dev": texts(32, 1)}
+SETTINGS = Settings(learning_rate="1e-2", epochs=8.0, batch=16, length=32)
+
+
+def tune(tmp_path, settings=SETTINGS, task=CLASSIFICATION, data=None, start=None):
+    """Metrics and notes of fine-tuning into the folder `out`."""
+    start = start or folder(tmp_path)
+    return loop.finetune(start, task, data or DATA, tmp_path / "out", settings)
+
+
+def trained(tmp_path, settings, data=DATA) -> tuple[dict, Replicas]:
+    """The flat parameters before training, and the replicas after it."""
+    start = transfer.load_for_task(
+        folder(tmp_path), "classification", ("bad", "good"), key=jax.random.key(0)
+    )
+    loaded, new_paths = start
+    rows = encode(CLASSIFICATION, loaded, data["train"], 32)
+    runs = range(settings.seed, settings.seed + settings.seeds)
+    replicas = seeds.replicate(loaded, new_paths, runs)
+    replicas = loop.train(loaded.model, replicas, CLASSIFICATION, rows, tmp_path / "run", settings)
+    return flatten(loaded.params), replicas
+
+
+def changed(before: dict, replicas: Replicas) -> set[str]:
+    """The paths of the parameters that training changed."""
+    after = flatten(replicas.params(0))
+    return {path for path in before if not np.array_equal(before[path], after[path])}
+
+
+def saved(tmp_path) -> tuple[Path, Path]:
+    """The folder that `tune` writes, and a file with the examples of "dev"."""
+    file = tmp_path / "dev.tsv"
+    rows = [f"{text.text}\t{text.label}" for text in DATA["dev"]]
+    file.write_text("\n".join(["text\tlabel", *rows]) + "\n")
+    return tmp_path / "out", file
