@@ -17,7 +17,6 @@ ZOO = sorted((ROOT / "zoo").rglob("*.py"))
 SOURCES = ZOO + sorted((ROOT / "train").rglob("*.py"))
 TREES = {path: ast.parse(path.read_text()) for path in SOURCES}
 named = lambda path: str(path.relative_to(ROOT))
-files = pytest.mark.parametrize("path", SOURCES, ids=named)
 
 
 def imports(tree):
@@ -40,64 +39,180 @@ def starts_with(name, *packages):
     return name.split(".")[0] in packages
 
 
+def offenders(check, paths=SOURCES) -> list[str]:
+    """`file: what is wrong` for all that `check(path)` yields."""
+    return [f"{named(path)}: {wrong}" for path in paths for wrong in check(path)]
+
+
 def test_there_are_sources():
     assert len(ZOO) > 8
     assert len(SOURCES) > 30
 
 
-@pytest.mark.parametrize("path", ZOO, ids=named)
-def test_zoo_imports_nothing_of_train(path):
-    assert not [name for name in imports(TREES[path]) if starts_with(name, "train", "tests")]
-
-
-@pytest.mark.parametrize("path", ZOO, ids=named)
-def test_zoo_imports_no_trainers_library(path):
+def test_zoo_imports_nothing_of_train_and_no_trainers_library():
     heavy = ("torch", "tensorflow", "transformers", "optax", "grain", "tensorflow_datasets")
-    assert not [name for name in imports(TREES[path]) if starts_with(name, *heavy)]
+    wrong = lambda path: [
+        name for name in imports(TREES[path]) if starts_with(name, "train", "tests", *heavy)
+    ]
+    assert not offenders(wrong, ZOO)
 
 
-@files
-def test_no_framework_is_imported_at_the_top(path):
-    top = ast.Module([n for n in at_the_top(TREES[path])], [])
-    names = {
+def test_no_framework_is_imported_at_the_top():
+    frameworks = "torch", "tensorflow", "transformers"
+    wrong = lambda path: [
         name
-        for node in top.body
+        for node in at_the_top(TREES[path])
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in imports(ast.Module([node], []))
-    }
-    assert not [n for n in names if starts_with(n, "torch", "tensorflow", "transformers")]
-
-
-@files
-def test_file_names_say_something(path):
-    assert path.stem not in ("utils", "common", "helpers", "helper", "misc", "base", "core")
-
-
-@files
-def test_files_are_short(path):
-    assert len(path.read_text().splitlines()) <= 300
-
-
-@files
-def test_nothing_of_the_past_is_used(path):
-    text = path.read_text()
-    past = r"jax_utils|FrozenDict|device_put_replicated|device_put_sharded|jax\._src|deterministic="
-    assert not re.findall(past, text)
-    if named(path) != "train/devices/placement.py":
-        assert not re.findall(r"\bjax\.pmap\b|import pmap", text)
-
-
-@files
-def test_all_that_is_public_has_a_docstring(path):
-    tree = TREES[path]
-    public = [
-        node
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+        if starts_with(name, *frameworks)
     ]
-    assert ast.get_docstring(tree)
-    missing = [node.name for node in public if not ast.get_docstring(node)]
-    assert not missing
+    assert not offenders(wrong)
+
+
+# What a room may import: the rooms to its right, and of its own row only itself.
+ZOO_ROOMS = (
+    ("inference",),
+    ("checkpoints",),
+    ("formats",),
+    ("registry",),
+    ("models",),
+    ("layers",),
+    ("params", "tokenizers", "version", "contracts"),
+)
+TRAIN_ROOMS = (
+    ("__main__",),
+    ("commands",),
+    ("pretraining", "finetuning"),
+    ("step", "checkpoint", "recipes", "devices", "reporting", "metrics"),
+    ("objectives", "data", "optimization"),
+)
+
+
+def room(module: str) -> tuple[str, str] | None:
+    """("zoo", "models") of zoo.models.bert; None of what is no room, such as zoo itself."""
+    package, *rest = module.split(".")
+    return (package, rest[0]) if package in ("zoo", "train") and rest else None
+
+
+def own_imports(tree):
+    """The modules of ours that a file imports, each as deep as it is one."""
+    for name in imports(tree):
+        parts = name.split(".")
+        if parts[0] in ("zoo", "train"):
+            while parts and not is_module(parts):
+                parts.pop()
+            yield ".".join(parts)
+
+
+def is_module(parts) -> bool:
+    path = ROOT.joinpath(*parts)
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+
+
+def test_rooms_import_those_below_alone():
+    level = {
+        (package, name): number
+        for package, rows in (("zoo", ZOO_ROOMS), ("train", TRAIN_ROOMS))
+        for number, row in enumerate(rows)
+        for name in row
+    }
+    assert set(level) >= {
+        (path.parent.name, path.stem)
+        for package in ("zoo", "train")
+        for path in (ROOT / package).glob("*.py")
+        if path.stem != "__init__"
+    }, "a module beside the rooms needs a place in the order"
+
+    def wrong(path):
+        package, *rest = path.relative_to(ROOT).with_suffix("").parts
+        here = (package, rest[0])
+        if rest == ["__init__"]:  # the public names of the package
+            return
+        for module in own_imports(TREES[path]):
+            there = room(module)
+            if there is None:
+                if module == package:
+                    yield f"imports {package} itself"
+            elif there == here or there[0] != package:
+                continue
+            elif there not in level or here not in level:
+                yield f"{there} has no place in the order"
+            elif level[there] < level[here]:
+                yield f"imports {module}, which is above"
+
+    assert not offenders(wrong)
+
+
+def test_neither_rooms_nor_modules_import_each_other_in_a_circle():
+    modules, rooms = {}, {}
+    for path, tree in TREES.items():
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        name = ".".join(parts).removesuffix(".__init__")
+        found = set(own_imports(tree)) - {name}
+        if parts[-1] == "__init__":  # a package is made of its parts
+            found = set()
+        modules[name] = found
+        if room(name):
+            near = {room(other) for other in found} - {None, room(name)}
+            rooms.setdefault(room(name), set()).update(near)
+    assert not circle(rooms)
+    assert not circle(modules)
+
+
+def circle(graph: dict) -> list:
+    """The nodes of one circle of imports, or none."""
+    done, path = set(), []
+
+    def visit(node):
+        if node in path:
+            return [*path[path.index(node) :], node]
+        if node in done:
+            return []
+        path.append(node)
+        found = next((c for n in sorted(graph.get(node, ())) if (c := visit(n))), [])
+        path.pop()
+        done.add(node)
+        return found
+
+    return next((c for node in sorted(graph) if (c := visit(node))), [])
+
+
+def test_no_function_of_zoo_imports_another_file_of_zoo():
+    def wrong(path):
+        top = {id(node) for node in at_the_top(TREES[path])}
+        for node in ast.walk(TREES[path]):
+            if isinstance(node, ast.Import | ast.ImportFrom) and id(node) not in top:
+                yield from own_imports(ast.Module([node], []))
+
+    assert not offenders(wrong, ZOO)
+
+
+def test_file_names_say_something():
+    vague = ("utils", "common", "helpers", "helper", "misc", "base", "core")
+    assert not [named(path) for path in SOURCES if path.stem in vague]
+
+
+def test_nothing_of_the_past_is_used():
+    past = r"jax_utils|FrozenDict|device_put_replicated|device_put_sharded|jax\._src|deterministic="
+    pmap = r"\bjax\.pmap\b|import pmap"
+    devices = ROOT / "train" / "devices"
+    wrong = lambda path: re.findall(
+        past if devices in path.parents else f"{past}|{pmap}", path.read_text()
+    )
+    assert not offenders(wrong)
+
+
+def test_all_that_is_public_has_a_docstring():
+    def wrong(path):
+        tree = TREES[path]
+        if not ast.get_docstring(tree):
+            yield "the module"
+        for node in tree.body:
+            public = isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_"
+            if public and not ast.get_docstring(node):
+                yield node.name
+
+    assert not offenders(wrong)
 
 
 def classes():
@@ -126,8 +241,7 @@ def test_zoo_dataclasses_that_are_values_are_frozen():
             assert cls.__dataclass_params__.frozen, cls
 
 
-ORDER = ("Config", "SIZES", "EPSILON", "Model", "PREFIX", "WEIGHTS", "TIED", "IGNORED")
-ORDER += ("TOKENIZER", "AXES", "published", "from_published")
+ORDER = ("Config", "SIZES", "Model", "MODELS", "TASKS", "GROUPS", "AXES")
 FIELDS = ["vocab_size", "max_length", "num_layers", "num_heads", "width", "mlp_width"]
 FIELDS += ["head_width", "dropout"]
 
@@ -142,11 +256,10 @@ def test_model_files_have_one_order(name):
         elif isinstance(node, ast.ClassDef | ast.FunctionDef):
             names.append(node.name)
     recurrent = not hasattr(module.Config, "num_heads")  # neither norms nor heads
-    order = [n for n in ORDER if n != "EPSILON" or not recurrent]
     fields = [
         f for f in FIELDS if f not in ("num_heads", "mlp_width", "head_width") or not recurrent
     ]
-    assert [n for n in names if n in ORDER] == order
+    assert [n for n in names if n in ORDER] == list(ORDER)
     whole = names.index(module.Model.__name__)
     assert whole == names.index("Model") - 1  # the model with its head comes last of the classes
     assert "https://" in module.__doc__

@@ -58,17 +58,17 @@ def test_outputs_states_and_gradients_are_equal(cell):
     ]
     x = torch.tensor(np.asarray(x_BLE), requires_grad=True)
     outputs, ends = model(x, tuple(theirs_start) if parts == 2 else theirs_start[0])
-    found_BLD, found = ours.apply({"params": params}, x_BLE, None, start)
+    found_BLD, found = jax.jit(ours.apply)({"params": params}, x_BLE, None, start)
     assert relative(found_BLD, outputs.detach()) < TOLERANCE
     for p, end in enumerate(states_of(ends)):
         for n in range(N):
             assert relative(found[n][p], end[n]) < TOLERANCE
 
     def loss(params, x_BLE, start):
-        x_BLD, states = ours.apply({"params": params}, x_BLE, None, start)
+        x_BLD, states = jax.jit(ours.apply)({"params": params}, x_BLE, None, start)
         return jnp.sin(3 * x_BLD).sum() + sum(jnp.square(x).sum() for x in jax.tree.leaves(states))
 
-    gradient, x_gradient, _ = jax.grad(loss, (0, 1, 2))(params, x_BLE, start)
+    gradient, x_gradient, _ = jax.jit(jax.grad(loss, (0, 1, 2)))(params, x_BLE, start)
     ends = ends if isinstance(ends, tuple) else (ends,)
     (torch.sin(3 * outputs).sum() + sum(end.square().sum() for end in ends)).backward()
     assert relative(x_gradient, x.grad) < 1e-5
@@ -90,7 +90,7 @@ def test_packed_lengths_are_equal_whatever_the_padding_holds(cell):
     outputs, _ = torch.nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True)
     x_BLE = jnp.where(DOCUMENTS[..., None] > 0, x_BLE, 1e3)
     ours = recurrent.Stack(N, cell, D, 0.0)
-    found_BLD, found = ours.apply({"params": stacked(model, cell)}, x_BLE, DOCUMENTS)
+    found_BLD, found = jax.jit(ours.apply)({"params": stacked(model, cell)}, x_BLE, DOCUMENTS)
     real = DOCUMENTS > 0
     assert relative(found_BLD[real], outputs.detach().numpy()[real]) < TOLERANCE
     for p, end in enumerate(states_of(ends)):
@@ -113,7 +113,7 @@ def test_both_directions_are_equal(cell, padded):
     outputs, _ = torch.nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True)
     ours = recurrent.Bidirectional(N, cell, D, 0.0)
     documents_BL = DOCUMENTS if padded else None
-    found_BLD, (forward, backward) = ours.apply({"params": params}, x_BLE, documents_BL)
+    found_BLD, (forward, backward) = jax.jit(ours.apply)({"params": params}, x_BLE, documents_BL)
     real = (DOCUMENTS > 0) | (not padded)
     assert relative(found_BLD[real], outputs.detach().numpy()[real]) < TOLERANCE
     for p, end in enumerate(states_of(ends)):

@@ -162,4 +162,4 @@ def _check_shapes(folder: Path, model: nn.Module, params: dict) -> None:
         if expected.get(path) != held.get(path)
     ]
     if wrong:
-        raise ValueError(f"{folder} does not fit its own config: " + "; ".join(wrong))
+        raise ValueError(f"{folder} does not fit {type(model).__name__}: " + "; ".join(wrong))
