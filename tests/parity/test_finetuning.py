@@ -8,11 +8,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import zoo
 from tests.wide import relative, widen
-from train.data.examples.tables import Text
+from train.data.examples.tables import TextExample
 from train.finetuning import seeds, transfer, unfreezing
-from train.finetuning.loop import Choices, finetune
-from train.finetuning.tasks import task
-from train.finetuning.tasks.task import PADDING
+from train.finetuning.loop import finetune
+from train.finetuning.settings import Settings
+from train.finetuning.tasks.registry import TASKS
+from train.finetuning.tasks.task import IGNORED
 from zoo.checkpoints import model_folder
 from zoo.models import bert
 from zoo.params import flatten
@@ -22,9 +23,13 @@ transformers = pytest.importorskip("transformers")
 
 STEPS, ROWS, LENGTH, WORDS, RATE = 20, 6, 24, 90, 1e-3
 TOLERANCE = 1e-4  # of the loss; rounding grows with every update
-NAMES = {"sentence": "SequenceClassification", "tag": "TokenClassification"}
-NAMES |= {"similarity": NAMES["sentence"], "question": "QuestionAnswering"}
-LABELS = {"sentence": ("bad", "so", "good"), "tag": ("A", "B", "O"), "similarity": ("score",)}
+NAMES = {"classification": "SequenceClassification", "tagging": "TokenClassification"}
+NAMES |= {"regression": NAMES["classification"], "question-answering": "QuestionAnswering"}
+LABELS = {
+    "classification": ("bad", "so", "good"),
+    "tagging": ("A", "B", "O"),
+    "regression": ("score",),
+}
 
 
 def build(task, folder):
@@ -52,22 +57,24 @@ def batches(task):
     """Rows of several lengths; answers are sought among padding too by transformers alone."""
     draw = np.random.default_rng(0)
     for _ in range(STEPS):
-        lengths = draw.integers(4, LENGTH + 1, ROWS) if task != "question" else [LENGTH] * ROWS
+        lengths = (
+            draw.integers(4, LENGTH + 1, ROWS) if task != "question-answering" else [LENGTH] * ROWS
+        )
         real = np.arange(LENGTH) < np.array(lengths)[:, None]
         drawn = {
-            "sentence": lambda: draw.integers(3, size=ROWS),
-            "similarity": lambda: draw.normal(2, 1, ROWS),
-            "tag": lambda real=real: np.where(
-                real & (draw.random(real.shape) < 0.7), draw.integers(3, size=real.shape), PADDING
+            "classification": lambda: draw.integers(3, size=ROWS),
+            "regression": lambda: draw.normal(2, 1, ROWS),
+            "tagging": lambda real=real: np.where(
+                real & (draw.random(real.shape) < 0.7), draw.integers(3, size=real.shape), IGNORED
             ),
-            "question": lambda: np.sort(draw.integers(LENGTH, size=(ROWS, 2))),
+            "question-answering": lambda: np.sort(draw.integers(LENGTH, size=(ROWS, 2))),
         }
         targets = drawn[task]()
         yield {
             "tokens": np.int32(draw.integers(1, WORDS, (ROWS, LENGTH)) * real),
             "segments": np.int32((np.arange(LENGTH) > 9) & real),
             "documents": np.int32(real),
-            "targets": targets.astype(np.float32 if task == "similarity" else np.int32),
+            "targets": targets.astype(np.float32 if task == "regression" else np.int32),
         }
 
 
@@ -78,16 +85,25 @@ def their_loss(task, model, batch):
         "token_type_ids": segments.long(),
         "attention_mask": documents,
     }
-    if task == "question":
+    if task == "question-answering":
         start, end = targets.long().T
         return model(**inputs, start_positions=start, end_positions=end).loss
-    if task == "similarity":
+    if task == "regression":
         return model(**inputs, labels=targets).loss
-    return model(**inputs, labels=torch.where(targets == PADDING, -100, targets).long()).loss
+    return model(**inputs, labels=torch.where(targets == IGNORED, -100, targets).long()).loss
 
 
 def test_a_fine_tuned_folder_goes_to_transformers_with_its_head_and_labels(tmp_path):
-    config = bert.Config(90, 32, 2, 2, 16, 32, 8, 0.0)
+    config = bert.Config(
+        vocab_size=90,
+        max_length=32,
+        num_layers=2,
+        num_heads=2,
+        width=16,
+        mlp_width=32,
+        head_width=8,
+        dropout=0.0,
+    )
     model = bert.Model(config)
     params = model.init(jax.random.key(0), np.zeros((1, 8), np.int32))["params"]
     words = Tokenizer(models.WordLevel({f"w{number}": number for number in range(90)}, "w0"))
@@ -96,10 +112,12 @@ def test_a_fine_tuned_folder_goes_to_transformers_with_its_head_and_labels(tmp_p
         single="w1 $A w2", pair="w1 $A w2 $B:1 w2:1", special_tokens=[("w1", 1), ("w2", 2)]
     )
     model_folder.write(tmp_path / "pretrained", "bert", config, params, words)
-    texts = [Text(f"w{5 + n % 7} w{3 + n % 2}", None, ("no", "yes")[n % 2]) for n in range(64)]
-    choices = Choices(rate="1e-2", epochs=2.0, batch=16, length=8)
+    texts = [
+        TextExample(f"w{5 + n % 7} w{3 + n % 2}", None, ("no", "yes")[n % 2]) for n in range(64)
+    ]
+    settings = Settings(learning_rate="1e-2", epochs=2.0, batch=16, length=8)
     data = {"train": texts, "dev": texts[:8]}
-    finetune(tmp_path / "pretrained", task.named("sentence"), data, tmp_path / "ours", choices)
+    finetune(tmp_path / "pretrained", TASKS["classification"], data, tmp_path / "ours", settings)
     zoo.export(tmp_path / "ours", tmp_path / "theirs")
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "theirs")
     assert theirs.config.id2label == {0: "no", 1: "yes"}
@@ -112,16 +130,18 @@ def test_a_fine_tuned_folder_goes_to_transformers_with_its_head_and_labels(tmp_p
 
 @pytest.mark.parametrize("task", NAMES)
 def test_twenty_updates_have_the_losses_of_transformers(task, tmp_path):
-    theirs, chosen = build(task, tmp_path), task.named(task)
-    start = transfer.start(tmp_path, chosen.head, LABELS.get(task), key=jax.random.key(0))
-    assert not start.new
-    paths = list(flatten(start.params))
-    learner = seeds.begin(start.model, start.params, start.new, (0,))
-    learner = seeds.opened(learner, paths, 1)
+    theirs, chosen = build(task, tmp_path), TASKS[task]
+    loaded, new = transfer.load_for_task(
+        tmp_path, chosen.head, LABELS.get(task), key=jax.random.key(0)
+    )
+    assert not new
+    paths = list(flatten(loaded.params))
+    replicas = seeds.unfreeze(seeds.replicate(loaded, new, (0,)), paths, 1)
     schedule = unfreezing.SCHEDULES["linear"](STEPS)
     optimizer = unfreezing.optimizer(schedule, dict.fromkeys(paths, RATE), 0.01)
-    step = seeds.make_step(start.model, chosen, optimizer)
-    own, opt_state = learner.own, jax.vmap(optimizer.init)(learner.own)
+    step = seeds.make_step(loaded.model, chosen, optimizer)
+    trained, shared = replicas
+    opt_state = jax.vmap(optimizer.init)(trained)
 
     decayed = lambda name: not (name.endswith("bias") or "LayerNorm" in name)
     groups = [
@@ -136,7 +156,7 @@ def test_twenty_updates_have_the_losses_of_transformers(task, tmp_path):
     ours, others = [], []
     for number, batch in enumerate(batches(task)):
         rows = {name: x[None] for name, x in batch.items()}
-        own, opt_state, loss_S = step(own, opt_state, rows, np.array([0]), learner.shared, number)
+        trained, opt_state, loss_S = step(trained, opt_state, rows, np.array([0]), shared, number)
         ours.append(float(loss_S[0]))
         loss = their_loss(task, theirs, batch)
         torch_optimizer.zero_grad()
