@@ -151,7 +151,7 @@ class Weighted(NamedTuple):
         mask = example["mask"].astype(jnp.float32)
         return example | {"weights": {"all": mask, "first": mask[:1]}}
 
-    def carry(self, model, batch):
+    def initial_carry(self, model, batch_size):
         return {"seen": jnp.zeros(batch)}
 
     def loss(self, model, params, batch, carry, key, *, train):

@@ -80,24 +80,17 @@ def random_rows(draw, lengths):
     return [Row(ids, [int(2 * at > len(ids)) for at in range(len(ids))]) for ids in tokens]
 
 
-def test_the_ladder_is_powers_of_two_and_what_is_halfway_up_to_what_the_model_takes():
-    found = [batching.rung(length, 100) for length in range(1, 101)]
-    assert sorted(set(found)) == [8, 12, 16, 24, 32, 48, 64, 96, 100]
-    assert found == sorted(found)
-    assert all(length <= rung for length, rung in enumerate(found, 1))
-
-
 def test_rows_of_all_lengths_compile_a_handful_of_times():
     lengths = np.random.default_rng(0).integers(1, 49, 200)
     many = random_rows(np.random.default_rng(1), lengths)
     before = batching.apply._cache_size()
-    batching.scores(*model("text"), many, 16)
+    batching.outputs(*model("classification"), many, 16)
     assert batching.apply._cache_size() - before <= 6
     found = {batch.tokens.shape for _, batch in batching.batches(many, 16, 48)}
     assert {count for count, _ in found} == {16}
 
 
-@pytest.mark.parametrize("task", ["text", "token"])
+@pytest.mark.parametrize("task", ["classification", "tagging"])
 def test_scores_are_those_of_each_row_alone_in_the_order_of_the_rows(task):
     (net, params), lengths = model(task), [7, 30, 1, 48, 7, 30, 1]
     many = random_rows(np.random.default_rng(2), lengths)
@@ -105,22 +98,24 @@ def test_scores_are_those_of_each_row_alone_in_the_order_of_the_rows(task):
     alone = [read(np.array([row.tokens]), np.array([row.segments])) for row in many]
     for rows_a_batch in (1, 4, 32):
         with shapes.checked():
-            found = batching.scores(net, params, many, rows_a_batch)
+            found = batching.outputs(net, params, many, rows_a_batch)
         for said, expected in zip(found, alone, strict=True):
             np.testing.assert_allclose(said, expected, atol=1e-5)
 
 
 def test_rows_that_a_model_cannot_read_are_errors():
-    net, params = model("text")
+    net, params = model("classification")
     good = Row([5], [0])
-    with pytest.raises(ValueError, match="row 2 has 49 tokens, the model takes 48"):
-        batching.scores(net, params, [good, Row([5] * 49, [0] * 49)])
+    with pytest.raises(ValueError, match="row 2 has 49 tokens, the model supports 48"):
+        batching.outputs(net, params, [good, Row([5] * 49, [0] * 49)])
     for wrong in (-1, 400):
-        with pytest.raises(ValueError, match=f"row 2 has the token {wrong}, the model knows 0 to"):
-            batching.scores(net, params, [good, Row([wrong], [0])])
-    with pytest.raises(ValueError, match="row 1 has the segment 3, the model knows 0 to 2"):
-        batching.scores(net, params, [Row([5], [3])])
-    assert batching.scores(net, params, []) == []
+        with pytest.raises(
+            ValueError, match=f"row 2 has the token {wrong}, the model supports 0 to"
+        ):
+            batching.outputs(net, params, [good, Row([wrong], [0])])
+    with pytest.raises(ValueError, match="row 1 has the segment 3, the model supports 0 to 2"):
+        batching.outputs(net, params, [Row([5], [3])])
+    assert batching.outputs(net, params, []) == []
 
 
 # Classes
@@ -134,14 +129,15 @@ def test_texts_are_cut_as_the_tokenizers_library_cuts_the_longest_first(tokenize
         length = int(draw.integers(8, 60))
         cutting.enable_truncation(length, strategy="longest_first")
         for pair in (None, b):
-            row, whole = classify.encode(tokenizer, a, pair, length=length), cutting.encode(a, pair)
+            row = classify.encode(tokenizer, a, pair, max_length=length)
+            whole = cutting.encode(a, pair)
             assert (row.tokens, row.segments) == (whole.ids, whole.type_ids)
-            assert row.left_out == len(tokenizer.encode(a, pair).ids) - len(row.tokens)
+            assert row.truncated == len(tokenizer.encode(a, pair).ids) - len(row.tokens)
     assert tokenizer.to_str() == before
 
 
 def test_a_text_has_its_labels_the_likeliest_first(wordpiece):
-    net, params = model("text")
+    net, params = model("classification")
     texts = [text(np.random.default_rng(4), 6), "the cat", "a"]
     found = classify.classify(net, params, wordpiece, texts, ["dog", "the", "a b c"])
     for one, a, b in zip(found, texts, ["dog", "the", "a b c"], strict=True):
@@ -154,15 +150,15 @@ def test_a_text_has_its_labels_the_likeliest_first(wordpiece):
 
 
 def test_a_model_of_one_label_predicts_a_number(wordpiece):
-    net, params = model("text", replace(CONFIG, labels=("likeness",)))
+    net, params = model("classification", replace(CONFIG, labels=("likeness",)))
     (found,) = classify.classify(net, params, wordpiece, ["the cat"], ["the dog"])
-    row = classify.encode(wordpiece, "the cat", "the dog", length=48)
-    (said,) = batching.scores(net, params, [row])
+    row = classify.encode(wordpiece, "the cat", "the dog", max_length=48)
+    (said,) = batching.outputs(net, params, [row])
     assert found == {"likeness": float(said[0])}
 
 
 def test_a_text_is_never_cut_in_silence(wordpiece):
-    net, params = model("text")
+    net, params = model("classification")
     long = text(np.random.default_rng(5), 60)
     count = len(wordpiece.encode(long).ids) - 48
     with pytest.warns(UserWarning, match=f"1 of 2 texts are longer than the 48 .* {count} tokens"):
@@ -170,14 +166,14 @@ def test_a_text_is_never_cut_in_silence(wordpiece):
 
 
 def test_what_is_no_text_to_classify_is_an_error(wordpiece):
-    net, params = model("text")
+    net, params = model("classification")
     for texts, pairs in ((["the", "  "], None), (["the"], ["\n"])):
         with pytest.raises(ValueError, match="is an empty text"):
             classify.classify(net, params, wordpiece, texts, pairs)
     with pytest.raises(ValueError, match="2 texts, but 1 to pair"):
         classify.classify(net, params, wordpiece, ["a", "b"], ["c"])
     with pytest.raises(ValueError, match="no room"):
-        classify.encode(wordpiece, "a", "b", length=4)
+        classify.encode(wordpiece, "a", "b", max_length=4)
     with pytest.raises(ValueError, match="no tokenizer"):
         classify.classify(net, params, None, ["a"])
 
@@ -185,9 +181,9 @@ def test_what_is_no_text_to_classify_is_an_error(wordpiece):
 @pytest.mark.parametrize(
     ("ask", "task"),
     [
-        (lambda *model: classify.classify(*model, ["a"]), "sentence"),
-        (lambda *model: tag.tag(*model, "a"), "tag"),
-        (lambda *model: answer.answer(*model, "a", "b"), "question"),
+        (lambda *model: classify.classify(*model, ["a"]), "classification"),
+        (lambda *model: tag.tag(*model, "a"), "tagging"),
+        (lambda *model: answer.answer(*model, "a", "b"), "question-answering"),
     ],
 )
 def test_a_model_that_was_not_made_for_it_says_how_to_make_one(wordpiece, ask, task):
@@ -206,7 +202,7 @@ def test_every_word_is_once_in_the_pieces_where_its_first_token_stands(tokenizer
     sides, joined = whole.sequence_ids, []
     assert [number for piece in found for number in piece.words] == list(range(50))
     for piece in found:
-        tokens, places = piece.row.tokens, piece.places
+        tokens, places = piece.row.tokens, piece.positions
         ends = [*places[1:], len(tokens) - sides[::-1].index(0)]
         for number, start, end in zip(piece.words, places, ends, strict=True):
             assert tokenizer.decode(tokens[start:end]).replace(" ", "") == words[number]
@@ -220,7 +216,7 @@ def test_every_word_is_once_in_the_pieces_where_its_first_token_stands(tokenizer
 
 
 def test_a_long_sentence_has_a_tag_for_every_word(tokenizer):
-    net, params = model("token")
+    net, params = model("tagging")
     words = text(np.random.default_rng(7), 80).split()
     found = tag.tag(net, params, tokenizer, words)
     assert [one.word for one in found] == words
@@ -228,31 +224,33 @@ def test_a_long_sentence_has_a_tag_for_every_word(tokenizer):
 
 
 def test_a_tag_is_that_of_the_first_token_and_of_a_word_without_one_unknown(wordpiece):
-    net, params = model("token")
+    net, params = model("tagging")
     found = tag.tag(net, params, wordpiece, ["The", "\x01", "kindness"])
     encoding = wordpiece.encode("The kindness")
-    (scores_LC,) = batching.scores(net, params, [batching.part(encoding, range(len(encoding.ids)))])
+    (scores_LC,) = batching.outputs(
+        net, params, [batching.select(encoding, range(len(encoding.ids)))]
+    )
     chance_LC = batching.softmax(scores_LC)
     for word, place in ((0, 1), (2, encoding.word_ids.index(1))):
         label = chance_LC[place].argmax()
         assert found[word].label == CONFIG.labels[label]
         assert found[word].probability == pytest.approx(chance_LC[place, label], abs=1e-5)
     assert found[1] == ("\x01", "O", 0.0)
-    assert tag.best(("A", "B"), ["\x01"], [], []) == [("\x01", "A", 0.0)]
+    assert tag.best_tags(("A", "B"), ["\x01"], [], []) == [("\x01", "A", 0.0)]
     assert tag.pieces(wordpiece, ["\x01"], 48) == []
 
 
 def test_a_text_is_split_at_blanks_and_around_punctuation(wordpiece):
-    found = tag.tag(*model("token"), wordpiece, " It's a cat,\nno? ")
+    found = tag.tag(*model("tagging"), wordpiece, " It's a cat,\nno? ")
     assert [one.word for one in found] == ["It", "'", "s", "a", "cat", ",", "no", "?"]
 
 
 def test_what_cannot_be_tagged_is_an_error(wordpiece):
     for nothing in (" \n", []):
         with pytest.raises(ValueError, match="nothing to tag"):
-            tag.tag(*model("token"), wordpiece, nothing)
+            tag.tag(*model("tagging"), wordpiece, nothing)
     with pytest.raises(ValueError, match="alone has 60 tokens, and 48 have room for 46"):
-        tag.tag(*model("token"), wordpiece, ["the", "qj" * 30])
+        tag.tag(*model("tagging"), wordpiece, ["the", "qj" * 30])
 
 
 # Answers
@@ -353,7 +351,7 @@ def test_targets_and_answers_are_those_of_squad():
                     if first != window.null:
                         scores_L2[first, 0] = scores_L2[last, 1] = 1
                     said.append(scores_L2)
-                best = answer.best(context, found, said, 60)
+                best = answer.best_answer(context, found, said, 60)
                 assert best.score == 2
                 assert wanted in best.text
                 counts[0] += best.text == wanted
@@ -369,7 +367,7 @@ def test_the_best_answer_is_that_of_trying_all(tokenizer):
     said = [draw.normal(size=(len(window.row.tokens), 2)) for window in found]
     for longest in (1, 3, 30):
         with shapes.checked():
-            best = answer.best(context, found, said, longest)
+            best = answer.best_answer(context, found, said, longest)
         score, start, end = max(
             (
                 scores_L2[first, 0] + scores_L2[last, 1],
@@ -392,12 +390,12 @@ def test_of_equal_answers_the_one_that_sees_most_on_both_sides_is_taken(wordpiec
         scores_L2 = np.zeros((24, 2))
         scores_L2[3 + seen] = 1
         said.append(scores_L2)
-    best = answer.best(context, found, said)
+    best = answer.best_answer(context, found, said)
     assert (best.start, best.score) == (2 * (2 * 5 + 9), 2)
 
 
 def test_an_answer_is_a_part_of_the_context(tokenizer):
-    net, params = model("span")
+    net, params = model("question-answering")
     context = text(np.random.default_rng(11), 40)
     found = answer.answer(net, params, tokenizer, "who", context, 6, 5)
     assert found.text == context[found.start : found.end] == found.text.strip()
@@ -406,7 +404,7 @@ def test_an_answer_is_a_part_of_the_context(tokenizer):
 
 def test_what_cannot_be_answered_is_an_error(wordpiece):
     ask = lambda question, context, *more: answer.answer(
-        *model("span"), wordpiece, question, context, *more
+        *model("question-answering"), wordpiece, question, context, *more
     )
     for question, context, problem in (
         (" ", "a", "question is empty"),
@@ -417,5 +415,5 @@ def test_what_cannot_be_answered_is_an_error(wordpiece):
             ask(question, context)
     with pytest.raises(ValueError, match="stride is 0"):
         ask("a", "b", 0)
-    with pytest.raises(ValueError, match="longest is 0"):
+    with pytest.raises(ValueError, match="max_answer is 0"):
         ask("a", "b", 5, 0)

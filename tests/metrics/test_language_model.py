@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from train.metrics import language_model
+from train.objectives.causal import Causal
+from train.objectives.next_sentence import NextSentence
 
 
 def test_perplexity_of_a_uniform_guess_is_the_number_of_choices():
@@ -15,10 +17,19 @@ def test_perplexity_of_a_uniform_guess_is_the_number_of_choices():
     assert language_model.perplexity(1e4) == math.inf
 
 
-def test_a_uniform_guess_of_bytes_takes_eight_bits_a_byte():
-    assert language_model.bits_per_byte(1000 * math.log(256), 1000) == pytest.approx(8)
-    with pytest.raises(ValueError, match="at least one byte"):
-        language_model.bits_per_byte(1.0, 0)
+def test_a_uniform_guess_of_bytes_takes_eight_bits_per_byte():
+    assert language_model.bits_per_byte(math.log(256), 1.0) == pytest.approx(8)
+    assert language_model.bits_per_byte(math.log(2), 0.25) == pytest.approx(0.25)
+
+
+def test_perplexity_is_that_of_the_reported_term_and_bits_need_every_token():
+    losses = {"loss": 3.0, "masked_loss": 2.0, "next_loss": 1.0}
+    pairs = NextSentence(vocab_size=9, mask=1, specials=(), num_predictions=1)
+    derived = language_model.add_derived(losses, pairs, 0.25)
+    assert derived == {**losses, "perplexity": pytest.approx(math.exp(2))}
+    derived = language_model.add_derived({"loss": 3.0}, Causal(0), 0.25)
+    assert derived["perplexity"] == pytest.approx(math.exp(3))
+    assert derived["bits_per_byte"] == pytest.approx(3 / math.log(2) / 4)
 
 
 def test_unigram_entropy_is_the_plain_sum_over_tokens(tmp_path, monkeypatch):

@@ -121,7 +121,7 @@ def test_words_are_taken_while_they_fit():
 
 def test_80_10_10_and_random_ids_from_the_whole_vocabulary():
     count, target = 300_000, 7
-    found = masked.replace(jax.random.key(0), jnp.full(count, target), V, MASK)
+    found = masked.replacements(jax.random.key(0), jnp.full(count, target), V, MASK)
     share = np.bincount(np.asarray(found), minlength=V) / count
     expected = np.full(V, 0.1 / V)
     expected[MASK] += 0.8

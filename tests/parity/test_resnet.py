@@ -194,7 +194,9 @@ def test_resnet_34_is_the_model_of_transformers():
 def test_the_tables_name_every_parameter():
     rows, grouped = set(), 0
     for kind in BLOCKS:  # whose first stages widen, or the first would need no shortcut
-        config = resnet.Config(1, 4, (1, 2, 1, 1), (8, 8, 8, 12), kind)
+        config = resnet.Config(
+            num_channels=1, stem_width=4, depths=(1, 2, 1, 1), widths=(8, 8, 8, 12), block=kind
+        )
         found = flatten(abstract(resnet.Model(config)))
         rows |= {re.sub(r"_\d+/", "_{}/", path) for path in found}
         for path, parameter in found.items():
@@ -207,7 +209,11 @@ def test_the_tables_name_every_parameter():
 
 
 def test_shapes_are_what_names_say(pixels):
-    model = resnet.Model(resnet.Config(2, 8, (1, 1, 1, 1), (8, 8, 12, 16), num_classes=5))
+    model = resnet.Model(
+        resnet.Config(
+            num_channels=2, stem_width=8, depths=(1, 1, 1, 1), widths=(8, 8, 12, 16), num_classes=5
+        )
+    )
     params = jax.eval_shape(model.init, jax.random.key(0))["params"]
     with shapes.checked() as seen:
         for train in (False, True):

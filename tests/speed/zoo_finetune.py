@@ -15,23 +15,24 @@ from tests.speed.competitor import Run, serve
 from tests.speed.work import Work, labelled
 from train.data.batches.epochs import epochs
 from train.devices.malloc import keep_freed_memory
-from train.finetuning import loop, unfreezing
-from train.finetuning.tasks import task
-from train.finetuning.tasks.task import Made
+from train.finetuning import loop, seeds, unfreezing
+from train.finetuning.tasks.registry import TASKS
+from train.finetuning.tasks.task import LabelledRow
 from train.optimization import schedules
 from zoo.inference.batching import Row, pad
 from zoo.models import bert
 from zoo.params import flatten
 
-TASK = task.named("sentence")
+TASK = TASKS["classification"]
 
 
 def build(work: Work, folder: Path, variant: str) -> tuple[dict, Run]:
     keep_freed_memory()  # as `zoo finetune` does
-    model, params, _ = zoo.load(folder)
+    loaded = zoo.load(folder)
+    model, params, _ = loaded
     tokens, lengths, classes = labelled(work)
     rows = [Row(list(map(int, t[:n])), [0] * int(n)) for t, n in zip(tokens, lengths, strict=True)]
-    made = [Made(row, int(label)) for row, label in zip(rows, classes, strict=True)]
+    labelled_rows = [LabelledRow(row, int(label)) for row, label in zip(rows, classes, strict=True)]
 
     first = pad(rows[: work.rows], work.rows, int(lengths[: work.rows].max()))
     logits_BC = model.apply({"params": params}, *first)
@@ -45,13 +46,12 @@ def build(work: Work, folder: Path, variant: str) -> tuple[dict, Run]:
     optimizer = unfreezing.optimizer(schedule, rates, shared.WEIGHT_DECAY)
     parts = [range(work.runs)] if variant != "alone" else [[run] for run in range(work.runs)]
     feeds = []
-    for seeds in parts:
-        learner = seeds.begin(model, params, [], seeds)
-        learner = seeds.opened(learner, trained, len(seeds))
-        order = epochs(lengths, work.max_length, work.rows, seeds)
-        arrays = seeds.table(TASK, made, max(order.rungs))
+    for runs in parts:
+        replicas = seeds.unfreeze(seeds.replicate(loaded, [], runs), trained, len(runs))
+        order = epochs(lengths, work.max_length, work.rows, runs)
+        inputs = loop.Inputs(seeds.stack(labelled_rows, max(order.buckets)), order)
         endless = range(1_000_000)
-        feeds.append(loop.updates(learner, TASK, optimizer, order, arrays, endless, 0.0))
+        feeds.append(loop.updates(model, replicas, TASK, optimizer, inputs, endless))
 
     def run(turns: int) -> None:
         for _ in range(turns * (order.steps if work.texts else 1)):

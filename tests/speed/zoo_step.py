@@ -13,8 +13,9 @@ import zoo
 from tests.speed import work as shared
 from tests.speed.competitor import Run, serve
 from tests.speed.work import Work
-from train.devices import placement
 from train.devices.malloc import keep_freed_memory
+from train.devices.mesh import MeshPlacement
+from train.devices.placement import Training
 from train.objectives.causal import Causal
 from train.objectives.next_sentence import NextSentence
 from train.optimization import optimizers, schedules
@@ -74,18 +75,20 @@ def build(work: Work, folder: Path, _: str) -> tuple[dict, Run]:
 def stepped(work: Work, model, params, goal, data: list[dict]) -> Run:
     """Steps over examples by the trainer's own step."""
     schedule = schedules.constant(shared.LEARNING_RATE)
-    place = placement.on_mesh(
-        model,
-        goal,
-        optimizers.adamw(schedule, *shared.BETAS, shared.EPSILON, shared.WEIGHT_DECAY, clip=None),
-        schedule,
-        registry.named(work.model).AXES,
-        batch=work.rows,
+    training = Training(
+        model=model,
+        objective=goal,
+        optimizer=optimizers.adamw(
+            schedule, *shared.BETAS, shared.EPSILON, shared.WEIGHT_DECAY, clip=None
+        ),
+        schedule=schedule,
+        axes=registry.named(work.model).AXES,
+        batch_size=work.rows,
         seed=0,
         dtype=work.dtype,
         accumulate=1,
-        mesh=(-1, 1, 1),
     )
+    place = MeshPlacement(training)
     lies = jax.tree.map(lambda leaf: leaf.sharding, place.abstract.params)
     state = place.init()._replace(params=jax.device_put(params, lies))
     feed = itertools.cycle([place.put(batch) for batch in data])

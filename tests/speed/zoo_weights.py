@@ -52,7 +52,7 @@ def draw(work: Work, name: str, seed: int = 0):
     """A model of the sizes of a work and random weights: wide, so that no part is idle."""
     architecture = registry.named(name)
     config = ELECTRA if name == "electra" else architecture.SIZES[NAMES.get(name, f"{name}-tiny")]
-    cls = architecture.TASKS["text"] if work.kind == "finetune" else architecture.Model
+    cls = architecture.TASKS["classification"] if work.kind == "finetune" else architecture.Model
     model = cls(replace(config, dropout=DROPOUT, **sizes(work, name, config)))
     random, weights = np.random.default_rng(seed), {}
     for path, leaf in flatten(abstract(model)).items():

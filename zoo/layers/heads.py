@@ -4,8 +4,6 @@ A trunk offers `read(tokens_BL, segments_BL, documents_BL)`. How a paper classif
 the paper's file; tags and spans are one dense layer everywhere (Devlin et al. 2018, section 4,
 https://arxiv.org/abs/1810.04805), so they are here. `Config.labels` names the classes; a single
 label is a number to predict.
-
-C classes
 """
 
 from collections.abc import Callable

@@ -8,7 +8,7 @@ product with the state, not on the state before it as in the paper.
 A cell is its equations alone. The inputs are projected for every gate in one product over all time
 steps; then a scan goes from step to step with the projection of the state.
 
-E width of the input  D width of the state  G gates
+E width of the input  D width of the state
 """
 
 from collections.abc import Callable

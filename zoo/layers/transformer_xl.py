@@ -3,8 +3,6 @@
 https://arxiv.org/abs/1901.02860, sections 3.2 and 3.3. XLNet adds a score for whether two tokens
 are of one segment, and a query stream, whose rows may stand anywhere. Its permutation masks are
 arrays by nature, so they stay here.
-
-R distances, from that of the last query and the first key down
 """
 
 from typing import NamedTuple

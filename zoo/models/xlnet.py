@@ -126,7 +126,7 @@ class XLNet(nn.Module):
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None,
         documents_BL: jax.Array | None,
-        blocked_BLL: jax.Array | None,
+        blocked_BLL: jax.Array,
         predictions_BP: jax.Array,
         memory: Memory | None = None,
         *,

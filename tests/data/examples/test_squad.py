@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from train.data.examples.squad import Asked, questions
-from train.data.examples.tables import Text
-from train.data.examples.tagged import Tagged
-from train.data.examples.tfds import from_tfds
+from train.data.examples import tfds
+from train.data.examples.squad import Question, read_questions
+from train.data.examples.tables import TextExample
+from train.data.examples.tagged import TaggedSentence
+from train.finetuning.data import read_tfds
+from train.finetuning.tasks.registry import TASKS
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +47,9 @@ def refused(make, *arguments) -> str:
 
 @pytest.mark.parametrize(("file", "count"), [("dev-v1.1", 10570), ("train-v1.1-html.part1", 19626)])
 def test_public_answers_stand_in_their_texts(data, file, count):
-    found = questions(data / f"qa_squad_v11/{file}.json.gz")
+    found = read_questions(data / f"qa_squad_v11/{file}.json.gz")
     assert len(found.examples) == count
-    assert not found.remarks
+    assert not found.notes
     for one in found.examples:
         assert all(one.context.startswith(answer, place) for answer, place in one.answers)
 
@@ -73,20 +75,20 @@ def test_answers_are_taken_from_where_they_stand(write, name):
             ("4", []), ("5", [("sat", -17)]),
         ),
     )  # fmt: skip
-    found = questions(path)
-    assert found.examples[0] == Asked("1", "Who?", "The cat sat. The cat ran.", (("cat", 17),))
+    found = read_questions(path)
+    assert found.examples[0] == Question("1", "Who?", "The cat sat. The cat ran.", (("cat", 17),))
     assert [one.answers for one in found.examples[1:]] == [(("cat", 17),), (("sat", 8),)]
-    assert found.remarks == (
-        f"questions of {path} with an answer that stands at another place: 2",
+    assert found.notes == (
+        f"questions of {path} with an answer that is at another place: 2",
         f"2 of the 5 questions of {path} have no answer in their text and are left out, such as 3",
     )
 
 
 def test_questions_to_be_answered_need_no_answers(write):
     content = squad(("1", []))
-    assert questions(write("a.json", content)).examples[0].answers == ()
+    assert read_questions(write("a.json", content)).examples[0].answers == ()
     del content["data"][0]["paragraphs"][0]["qas"][0]["answers"]
-    assert questions(write("a.json", content)).examples[0].answers == ()
+    assert read_questions(write("a.json", content)).examples[0].answers == ()
 
 
 @pytest.mark.parametrize(
@@ -97,21 +99,21 @@ def test_questions_to_be_answered_need_no_answers(write):
         ({"version": 1}, "{path} is not a SQuAD file"),
         ({"data": []}, "no questions in {path}"),
         (squad(("7", [("dog", 0)])),
-         "no question of {path} has an answer that stands in its text, such as 7"),
+         "no question of {path} has an answer that is in its text, such as 7"),
         (squad(("7", []), ("7", [])), "{path} has two questions with the id 7"),
         (squad(("7", []), context=" "), "question 7 of {path} is empty, or its context"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_questions_is_one_line(write, content, line):
     path = write("a.json", content)
-    assert refused(questions, path).startswith(line.format(path=path))
+    assert refused(read_questions, path).startswith(line.format(path=path))
 
 
 def test_questions_that_have_no_answer_are_refused(write):
     content = squad(("7", []))
     content["data"][0]["paragraphs"][0]["qas"][0]["is_impossible"] = True
     assert "question 7 has no answer, as in SQuAD 2.0" in refused(
-        questions, write("a.json", content)
+        read_questions, write("a.json", content)
     )
 
 
@@ -164,48 +166,48 @@ def prepared(tmp_path_factory) -> dict[str, str]:
 
 
 def test_prepared_datasets_hold_the_same_values_as_files(prepared):
-    found = from_tfds(prepared["pairs"], "train", "pairs")
-    assert sorted(found.examples) == [Text("é", "b", "bad"), Text("é", "b", "good")]
-    assert found.remarks[0].startswith("1 of the 3 rows")
-    found = from_tfds(prepared["pairs"], "train", "texts", {"text": "hypothesis"})
-    assert set(found.examples) == {Text("b", None, "bad"), Text("b", None, "good")}
-    found = from_tfds(prepared["tags"], "train", "tags", {"label": "ner"})
-    assert found.examples == (Tagged(("é", "b"), ("bad", "good")),)
-    found = from_tfds(prepared["questions"], "train", "questions")
-    assert found.examples == (Asked("1", "Who?", "The é sat.", (("é", 4), ("sat", 6))),)
+    found = tfds.read_texts(prepared["pairs"], "train", {})
+    assert sorted(found.examples) == [TextExample("é", "b", "bad"), TextExample("é", "b", "good")]
+    assert found.notes[0].startswith("1 of the 3 rows")
+    found = tfds.read_texts(prepared["pairs"], "train", {"text": "hypothesis"})
+    assert set(found.examples) == {TextExample("b", None, "bad"), TextExample("b", None, "good")}
+    found = tfds.read_tagged(prepared["tags"], "train", "ner")
+    assert found.examples == (TaggedSentence(("é", "b"), ("bad", "good")),)
+    found = tfds.read_questions(prepared["questions"], "train")
+    assert found.examples == (Question("1", "Who?", "The é sat.", (("é", 4), ("sat", 6))),)
 
 
 def test_the_splits_of_a_prepared_dataset_are_examples_of_a_task(prepared):
-    from train.finetuning.tasks import task
-
-    found = task.prepared(task.named("pair"), prepared["pairs"], {})
+    found = read_tfds(TASKS["classification"], prepared["pairs"], {})
     assert {name: x.examples for name, x in found.items()} == {
-        "train": from_tfds(prepared["pairs"], "train", "pairs").examples
+        "train": tfds.read_texts(prepared["pairs"], "train", {}).examples
     }
+    told = read_tfds(TASKS["text-to-text"], prepared["pairs"], {})["train"].examples
+    assert {(x.text, x.pair) for x in told} == {("é", None)}
 
 
 def test_what_is_wrong_with_prepared_datasets_is_one_line(prepared):
     name = prepared["pairs"]
-    assert refused(from_tfds, name, "train", "images").endswith("questions, not images")
-    assert "Unknown split 'dev'" in refused(from_tfds, name, "dev", "pairs")
-    assert refused(from_tfds, name, "train", "questions").endswith("and no id")
-    assert "none is words or tokens" in refused(from_tfds, name, "train", "tags")
-    assert "no column for the text" in refused(from_tfds, prepared["tags"], "train", "texts")
+    assert "Unknown split 'dev'" in refused(tfds.read_texts, name, "dev", {})
+    assert refused(tfds.read_questions, name, "train").endswith("and no id")
+    assert "none is words or tokens" in refused(tfds.read_tagged, name, "train")
+    assert "no column for the text" in refused(tfds.read_texts, prepared["tags"], "train", {})
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"),
+    ("name", "paired"),
     [
-        ("glue/sst2", "texts"),
-        ("imdb_reviews", "texts"),
-        ("glue/mrpc", "pairs"),
-        ("glue/stsb", "pairs"),
-        ("snli", "pairs"),
+        ("glue/sst2", False),
+        ("imdb_reviews", False),
+        ("glue/mrpc", True),
+        ("glue/stsb", True),
+        ("snli", True),
     ],
 )
-def test_the_fields_of_known_datasets_are_found(name, kind, tmp_path):
+def test_the_fields_of_known_datasets_are_found(name, paired, tmp_path):
     import tensorflow_datasets as library
 
     with library.testing.mock_data(num_examples=3):
-        found = from_tfds(name, "train", kind, data_dir=tmp_path).examples
+        found = tfds.read_texts(name, "train", {}, data_dir=tmp_path).examples
     assert len(found) == 3
+    assert all((one.pair is not None) == paired for one in found)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from train.data.examples.tables import Text, texts
-from train.data.examples.tagged import Tagged, tagged
+from train.data.examples.tables import TextExample, parse_columns, read_texts
+from train.data.examples.tagged import TaggedSentence, read_tagged
 
-ONE, TWO = ("text", "label"), ("text", "pair", "label")
+ONE, TWO = False, True  # whether the examples are pairs
 CONLL = "-DOCSTART- -X- O\n\nEU NNP B-ORG\nrejects VBZ O\n\n\nPeter NNP B-PER\n"
 CONLLU = "# text = can't\n1-2\tcan't\t_\t_\n1\tca\tcan\tAUX\n2\tn't\tnot\tPART\n2.1\tx\tx\tX\n"
 
@@ -45,7 +45,7 @@ def refused(make, *arguments) -> str:
 
 
 @pytest.mark.parametrize(
-    ("file", "roles", "columns", "count", "labels"),
+    ("file", "paired", "columns", "count", "labels"),
     [
         ("cls_sst2/train.tsv", ONE, None, 6920, 2),
         ("cls_sst2/dev.tsv", ONE, None, 872, 2),
@@ -59,22 +59,22 @@ def refused(make, *arguments) -> str:
         ("wsd_wic/train.jsonl.gz", TWO, None, 5428, 2),
     ],
 )
-def test_public_texts_are_whole(data, file, roles, columns, count, labels):
-    found = texts(data / file, roles, columns).examples
+def test_public_texts_are_whole(data, file, paired, columns, count, labels):
+    found = read_texts(data / file, columns).examples
     assert len(found) == count
     assert len({one.label for one in found}) == labels
-    assert all((one.pair is not None) == ("pair" in roles) for one in found)
+    assert all((one.pair is not None) == paired for one in found)
 
 
 def test_public_labels_stay_strings_and_quotes_stay(data):
-    scored = texts(data / "pair_stsb/sts-dev.tsv", TWO).examples
+    scored = read_texts(data / "pair_stsb/sts-dev.tsv").examples
     assert len(scored) == 1500
     assert scored[1].label == "4.750"
     assert (
         'called "the witness", of'
-        in texts(data / "pair_mrpc/msr_paraphrase_train.txt", TWO).examples[0].text
+        in read_texts(data / "pair_mrpc/msr_paraphrase_train.txt").examples[0].text
     )
-    assert len(texts(data / "pair_stsb/sts-train.tsv", TWO).examples) == 5749
+    assert len(read_texts(data / "pair_stsb/sts-train.tsv").examples) == 5749
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_public_labels_stay_strings_and_quotes_stay(data):
     ],
 )
 def test_public_tags_are_whole(data, file, sentences, words, labels):
-    found = tagged(data / file).examples
+    found = read_tagged(data / file).examples
     assert len(found) == sentences
     assert sum(len(one.words) for one in found) == words
     assert len({label for one in found for label in one.labels}) == labels
@@ -113,35 +113,42 @@ def test_public_tags_are_whole(data, file, sentences, words, labels):
 )
 def test_every_format_of_the_same_texts_is_the_same(write, name, content, suffix):
     columns = {"text": "1", "pair": "2", "label": "3"} if name == "a.txt" else None
-    wanted = Text('said "a"', "b, c", "1"), Text("d", "e", "0")
+    wanted = TextExample('said "a"', "b, c", "1"), TextExample("d", "e", "0")
     path = write(name + suffix, content)
-    assert texts(path, TWO, columns) == (wanted, ())
-    assert texts(path, ("text", "pair"), columns).examples[1] == Text("d", "e", None)
+    assert read_texts(path, columns) == (wanted, ())
 
 
 def test_a_line_of_a_csv_may_break_within_quotes(write):
     path = write("a.csv", 'text,label\n"a\nb",x\nc\n')
-    assert refused(texts, path, ONE).startswith(f"line 4 of {path} has 1 columns")
-    assert texts(write("a.csv", 'text,label\n"a\nb",x\n\n'), ONE).examples[0].text == "a\nb"
+    assert refused(read_texts, path).startswith(f"line 4 of {path} has 1 columns")
+    assert read_texts(write("a.csv", 'text,label\n"a\nb",x\n\n')).examples[0].text == "a\nb"
 
 
-def test_lines_of_plain_text_need_no_header_and_no_label(write):
-    path = write("a.txt", "one text\nanother\n")
-    assert texts(path, ("text",)).examples == (
-        Text("one text", None, None),
-        Text("another", None, None),
-    )
-    assert "no column for the label" in refused(texts, path, ONE)
+def test_a_pair_is_read_where_there_is_a_column_for_it(write):
+    path = write("a.tsv", "premise\thypothesis\tother\tlabel\na\tb\tc\tx\n")
+    example = lambda **columns: read_texts(path, columns).examples[0]
+    assert example() == TextExample("a", "b", "x")
+    assert example(label="other") == TextExample("a", "b", "c")
+    assert example(pair="other") == TextExample("a", "c", "x")
+    assert example(text="other") == TextExample("c", None, "x")
+    assert example(text="other", pair="premise") == TextExample("c", "a", "x")
+    path = write("b.tsv", "text\tlabel\na\tx\n")
+    assert "no column for the pair" in refused(read_texts, path, {"pair": "hypothesis"})
+
+
+def test_columns_are_named_by_role():
+    assert parse_columns(["text=1", "label=a=b"]) == {"text": "1", "label": "a=b"}
+    for wrong in ("words=1", "text", "text="):
+        assert "give ROLE=COLUMN" in refused(parse_columns, [wrong])
 
 
 def test_rows_without_a_label_are_left_out_and_counted(write):
     path = write("a.jsonl", "".join(f'{{"text": "a", "label": {x}}}\n' for x in ('"-"', "null", 1)))
-    found = texts(path, ONE)
-    assert found.examples == (Text("a", None, "1"),)
-    assert found.remarks == (f"2 of the 3 rows of {path} have no label and are left out",)
-    assert len(texts(path, ("text",)).examples) == 3
+    found = read_texts(path)
+    assert found.examples == (TextExample("a", None, "1"),)
+    assert found.notes == (f"2 of the 3 rows of {path} have no label and are left out",)
     path = write("a.tsv", "text\tlabel\na\t\nb\t-\n")
-    assert refused(texts, path, ONE) == f"none of the 2 rows of {path} has a label"
+    assert refused(read_texts, path) == f"none of the 2 rows of {path} has a label"
 
 
 @pytest.mark.parametrize(
@@ -160,7 +167,7 @@ def test_rows_without_a_label_are_left_out_and_counted(write):
         ("a.csv", 'text,label\na,"x\n', None,
          "line 2 of {path} is not CSV: unexpected end of data"),
         ("a.jsonl", '{"text": "a", "label": 1}\n[]\n', None,
-         "line 2 of {path} is not a JSON object: write one a line"),
+         "line 2 of {path} is not a JSON object: write one per line"),
         ("a.jsonl", '{"text": "a", "label": 1}\n{"label": 1}\n', None,
          "line 2 of {path} has no field 'text', which the first row has"),
         ("a.jsonl", '{"text": 5, "label": 1}\n', None,
@@ -174,16 +181,15 @@ def test_rows_without_a_label_are_left_out_and_counted(write):
         ("a.tsv", "a\tx\n", {"text": "1", "label": "3"},
          "{path} has no column for the label; of 1 ('a'), 2 ('x') choose with --columns text=NAME "
          "label=NAME"),
-        ("a.tsv", "a\tx\n", {"words": "1"}, "--columns knows text, pair, label, not words"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_texts_is_one_line(write, name, content, columns, line):
     path = write(name, content)
-    assert refused(texts, path, ONE, columns) == line.format(path=path)
+    assert refused(read_texts, path, columns) == line.format(path=path)
 
 
 def test_files_that_cannot_be_read_are_named(write, tmp_path):
-    for read in (lambda path: texts(path, ONE), tagged):
+    for read in (read_texts, read_tagged):
         with pytest.raises(FileNotFoundError, match="no such text file"):
             read(tmp_path / "none.tsv")
         path = write("latin.conll", "")
@@ -194,33 +200,33 @@ def test_files_that_cannot_be_read_are_named(write, tmp_path):
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_tags_stand_in_columns(write, suffix):
     path = write(f"a.conll{suffix}", CONLL)
-    assert tagged(path) == (
-        (Tagged(("EU", "rejects"), ("B-ORG", "O")), Tagged(("Peter",), ("B-PER",))),
+    assert read_tagged(path) == (
+        (TaggedSentence(("EU", "rejects"), ("B-ORG", "O")), TaggedSentence(("Peter",), ("B-PER",))),
         (),
     )
-    assert tagged(path, "2").examples[0].labels == ("NNP", "VBZ")
+    assert read_tagged(path, "2").examples[0].labels == ("NNP", "VBZ")
     path = write(f"a.conllu{suffix}", CONLLU)
-    assert tagged(path).examples == (Tagged(("ca", "n't"), ("AUX", "PART")),)
-    assert tagged(path, "3").examples == (Tagged(("ca", "n't"), ("can", "not")),)
+    assert read_tagged(path).examples == (TaggedSentence(("ca", "n't"), ("AUX", "PART")),)
+    assert read_tagged(path, "3").examples == (TaggedSentence(("ca", "n't"), ("can", "not")),)
 
 
 def test_a_word_may_be_a_blank_where_tabs_stand_between(write):
-    assert tagged(write("a.tsv", "\xa0\tO\n")).examples == (Tagged(("\xa0",), ("O",)),)
+    assert read_tagged(write("a.tsv", "\xa0\tO\n")).examples == (TaggedSentence(("\xa0",), ("O",)),)
 
 
 @pytest.mark.parametrize("fields", [("words", "labels"), ("tokens", "ner_tags"), ("words", "tags")])
 def test_tags_stand_in_lists(write, fields):
     row = dict(zip(fields, (["EU", "rejects"], [3, "O"]), strict=True))
     path = write("a.jsonl", row | {"pos": ["X", "Y"]})
-    assert tagged(path).examples == (Tagged(("EU", "rejects"), ("3", "O")),)
-    assert tagged(path, "pos").examples[0].labels == ("X", "Y")
+    assert read_tagged(path).examples == (TaggedSentence(("EU", "rejects"), ("3", "O")),)
+    assert read_tagged(path, "pos").examples[0].labels == ("X", "Y")
 
 
 def test_words_without_tags_have_none(write):
-    wanted = (Tagged(("a", "b"), None), Tagged(("c",), None))
-    assert tagged(write("a.txt", "a\nb\n\nc\n")).examples == wanted
+    wanted = (TaggedSentence(("a", "b"), None), TaggedSentence(("c",), None))
+    assert read_tagged(write("a.txt", "a\nb\n\nc\n")).examples == wanted
     path = write("a.jsonl", '{"words": ["a", "b"]}\n{"words": ["c"]}\n')
-    assert tagged(path).examples == wanted
+    assert read_tagged(path).examples == wanted
 
 
 @pytest.mark.parametrize(
@@ -245,4 +251,4 @@ def test_words_without_tags_have_none(write):
 )  # fmt: skip
 def test_what_is_wrong_with_tags_is_one_line(write, name, content, column, line):
     path = write(name, content)
-    assert refused(tagged, path, column) == line.format(path=path)
+    assert refused(read_tagged, path, column) == line.format(path=path)
