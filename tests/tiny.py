@@ -309,6 +309,16 @@ def wide(model, seed: int = 0) -> dict:
     return jax.tree_util.tree_map_with_path(leaf, shapes)
 
 
+@functools.cache
+def compiled(model, train: bool = False):
+    """The logits as one program: (params, tokens_BL, the other inputs, rngs), shared by all."""
+
+    def apply(params, tokens_BL, inputs, rngs):
+        return logits(model.apply({"params": params}, tokens_BL, **inputs, rngs=rngs, train=train))
+
+    return jax.jit(apply)
+
+
 def logits(output):
     """The scores of the vocabulary, whatever else a model returns."""
     return output[0] if isinstance(output, tuple) else output

@@ -1,52 +1,52 @@
-"""A step's memory is kept from one call to the next, unless the environment says otherwise."""
-
-import os
-import platform
-import subprocess
-import sys
+"""The C library is asked to keep freed memory, unless the environment or an accelerator forbids."""
 
 import pytest
 
 from train.devices import malloc
 
-# 64 MB of scratch memory in every call: 16,384 pages, if they are not kept.
-SCRIPT = """
-import resource
-from train.devices.malloc import keep_freed_memory
-print(keep_freed_memory())
-import jax, jax.numpy as jnp
-x = jnp.ones((4096, 64))
-run = jax.jit(lambda x: (x @ x.T) @ x)
-for _ in range(10):
-    run(x).block_until_ready()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
-    run(x).block_until_ready()
-print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 20)
-"""
+
+class Library:
+    """A C library that notes what it is asked for."""
+
+    def __init__(self, answer: int):
+        self.asked, self.answer = [], answer
+
+    def mallopt(self, *setting) -> int:
+        self.asked.append(setting)
+        return self.answer
 
 
-def faults(**settings):
-    """Whether memory is kept, and how many pages a call asks the system for."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        env=environment | {"PYTHONPATH": ".", "JAX_PLATFORMS": "cpu"} | settings,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    kept, count = done.stdout.split()
-    return kept, int(count)
+@pytest.fixture
+def library(monkeypatch):
+    """glibc, no accelerator, and nothing of malloc's in the environment."""
+    found = Library(answer=1)
+    monkeypatch.setattr(malloc.ctypes, "CDLL", lambda name: found)
+    monkeypatch.setattr(malloc.platform, "libc_ver", lambda: ("glibc", "2.36"))
+    monkeypatch.setattr(malloc, "find_spec", lambda name: None)
+    monkeypatch.setattr(malloc.os, "environ", {"HOME": "/"})
+    return found
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
-def test_scratch_memory_is_kept():
-    if any(map(malloc.find_spec, malloc.ACCELERATORS)):
-        pytest.skip("JAX may have more than a CPU")
-    kept, count = faults()
-    assert kept == "True"
-    assert count < 4000  # the heap may still grow once or twice
-    kept, count = faults(MALLOC_ARENA_TEST="8")  # glibc's own value
-    assert kept == "False"
-    assert count > 16_000
+def test_freed_memory_is_kept_in_one_heap(library):
+    assert malloc.keep_freed_memory()
+    # mallopt(3): never trim (-1), no mmap (0), one arena (1).
+    assert library.asked == [(-1, -1), (-4, 0), (-8, 1)]
+
+
+def test_a_library_that_refuses_is_believed(library):
+    library.answer = 0
+    assert not malloc.keep_freed_memory()
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [
+        (malloc.os, "environ", {"MALLOC_ARENA_TEST": "8"}),
+        (malloc.platform, "libc_ver", lambda: ("", "")),
+        (malloc, "find_spec", lambda name: name == "libtpu"),
+    ],
+)
+def test_nothing_is_asked_where_it_would_not_help(library, monkeypatch, module, name, value):
+    monkeypatch.setattr(module, name, value)
+    assert not malloc.keep_freed_memory()
+    assert not library.asked

@@ -22,11 +22,13 @@ readers = pytest.mark.parametrize(
 )
 
 
-def run(name, tokens_BL, params=None, **inputs):
+def run(name, tokens_BL, params=None, *, train=False, rngs=None, model=None, **inputs):
+    """The logits of the model of a row, or of another `model`, by a program that tests share."""
     row = tiny.TABLE[name]
     inputs = {k: v for k, v in row.more.items() if k != "segments_BL"} | inputs
     params = tiny.wide(row.model) if params is None else params
-    return np.asarray(tiny.logits(row.model.apply({"params": params}, tokens_BL, **inputs)))
+    apply = tiny.compiled(model or row.model, train)
+    return np.asarray(apply(params, tokens_BL, inputs, rngs or {}))
 
 
 def segments(name, segments_BL):

@@ -23,16 +23,12 @@ transformers = pytest.importorskip("transformers")
 
 STEPS, ROWS, LENGTH, WORDS, RATE = 20, 6, 24, 90, 1e-3
 TOLERANCE = 1e-4  # of the loss; rounding grows with every update
-NAMES = {
-    "classification": "SequenceClassification",
-    "regression": "SequenceClassification",
-    "tagging": "TokenClassification",
-    "question-answering": "QuestionAnswering",
-}
+NAMES = {"classification": "SequenceClassification", "tagging": "TokenClassification"}
+NAMES |= {"regression": NAMES["classification"], "question-answering": "QuestionAnswering"}
 LABELS = {
     "classification": ("bad", "so", "good"),
-    "regression": ("score",),
     "tagging": ("A", "B", "O"),
+    "regression": ("score",),
 }
 
 
@@ -121,8 +117,7 @@ def test_a_fine_tuned_folder_goes_to_transformers_with_its_head_and_labels(tmp_p
     ]
     settings = Settings(learning_rate="1e-2", epochs=2.0, batch=16, length=8)
     data = {"train": texts, "dev": texts[:8]}
-    task = TASKS["classification"]
-    finetune(tmp_path / "pretrained", task, data, tmp_path / "ours", settings)
+    finetune(tmp_path / "pretrained", TASKS["classification"], data, tmp_path / "ours", settings)
     zoo.export(tmp_path / "ours", tmp_path / "theirs")
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "theirs")
     assert theirs.config.id2label == {0: "no", 1: "yes"}
@@ -136,16 +131,17 @@ def test_a_fine_tuned_folder_goes_to_transformers_with_its_head_and_labels(tmp_p
 @pytest.mark.parametrize("task", NAMES)
 def test_twenty_updates_have_the_losses_of_transformers(task, tmp_path):
     theirs, chosen = build(task, tmp_path), TASKS[task]
-    loaded, new_paths = transfer.load_for_task(
+    loaded, new = transfer.load_for_task(
         tmp_path, chosen.head, LABELS.get(task), key=jax.random.key(0)
     )
-    assert not new_paths
+    assert not new
     paths = list(flatten(loaded.params))
-    replicas = seeds.unfreeze(seeds.replicate(loaded, new_paths, (0,)), paths, 1)
+    replicas = seeds.unfreeze(seeds.replicate(loaded, new, (0,)), paths, 1)
     schedule = unfreezing.SCHEDULES["linear"](STEPS)
     optimizer = unfreezing.optimizer(schedule, dict.fromkeys(paths, RATE), 0.01)
     step = seeds.make_step(loaded.model, chosen, optimizer)
-    trained, opt_state = replicas.trained, jax.vmap(optimizer.init)(replicas.trained)
+    trained, shared = replicas
+    opt_state = jax.vmap(optimizer.init)(trained)
 
     decayed = lambda name: not (name.endswith("bias") or "LayerNorm" in name)
     groups = [
@@ -160,9 +156,7 @@ def test_twenty_updates_have_the_losses_of_transformers(task, tmp_path):
     ours, others = [], []
     for number, batch in enumerate(batches(task)):
         rows = {name: x[None] for name, x in batch.items()}
-        trained, opt_state, loss_S = step(
-            trained, opt_state, rows, np.array([0]), replicas.shared, number
-        )
+        trained, opt_state, loss_S = step(trained, opt_state, rows, np.array([0]), shared, number)
         ours.append(float(loss_S[0]))
         loss = their_loss(task, theirs, batch)
         torch_optimizer.zero_grad()
