@@ -23,10 +23,10 @@ lint: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 notebooks: .venv/ready
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --editable '.[notebooks]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[notebooks]'
 	$(BIN)/jupytext --update --to ipynb notebooks/*.py
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --editable '.[test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $@
