@@ -16,7 +16,8 @@ from tests import tiny_run
 from train.checkpoint import Checkpoints
 from train.devices.mesh import MeshPlacement
 from train.devices.parallelism import PARALLELISM
-from train.pretraining import corpus, loop
+from train.pretraining import corpus
+from train.pretraining.run import make_training
 from train.step import State, add_up, make_evaluate, make_init, make_step
 
 MESHES = {"8x1x1": (8, 1, 1), "1x8x1": (1, 8, 1), "2x2x2": (2, 2, 2)}
@@ -55,7 +56,7 @@ def parts(recipe):
     """What is trained, the batches to train on, and the batches held out."""
     source, words = tiny_run.source(), tiny_run.tokenizer()
     text, held_out = corpus.corpus(recipe, source, words).split()
-    training = loop.make_training(recipe, recipe.objective(words))
+    training = make_training(recipe, recipe.objective(words))
     batches = recipe.batches(words)
     train = batches.train(text, recipe.batch, recipe.seed)
     return training, train, batches.evaluate(held_out, recipe.batch)

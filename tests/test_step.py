@@ -152,7 +152,7 @@ class Weighted(NamedTuple):
         return example | {"weights": {"all": mask, "first": mask[:1]}}
 
     def initial_carry(self, model, batch_size):
-        return {"seen": jnp.zeros(batch)}
+        return {"seen": jnp.zeros(batch_size)}
 
     def loss(self, model, params, batch, carry, key, *, train):
         values = params["a"] * batch["tokens"] * batch["weights"]["all"]

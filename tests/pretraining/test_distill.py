@@ -8,6 +8,7 @@ import pytest
 import zoo
 from tests import tiny_run
 from train.pretraining import distill, loop
+from train.pretraining.run import prepare
 from train.recipes import recipe
 from zoo.models import bert, distilbert
 from zoo.params import flatten
@@ -40,7 +41,7 @@ def teacher(tmp_path_factory):
 
 def test_a_student_begins_with_its_teacher_learns_and_is_compared(teacher, tmp_path):
     chosen = distill.distilled(STUDENT, teacher)
-    run = loop.prepare(chosen, tiny_run.source(), tmp_path / "run")
+    run = prepare(chosen, tiny_run.source(), tmp_path / "run")
     state, _, _ = loop.initial_state(run, loop.Checkpoints(run.out))
     theirs = flatten(zoo.load(teacher)[1])
     for path, array in flatten(state.params).items():

@@ -18,7 +18,7 @@ import numpy as np
 from tests.speed.work import DROPOUT, Work
 from zoo import registry
 from zoo.formats import huggingface
-from zoo.models import bert, distilbert, electra
+from zoo.models import electra
 from zoo.params import abstract, flatten, unflatten
 
 # ELECTRA's tiny size has a generator that only knows frequencies; the race has a real one.
@@ -77,15 +77,17 @@ def write(work: Work, folder: Path) -> None:
             ("generator", electra.ElectraGenerator),
             ("discriminator", electra.ElectraDiscriminator),
         ):
-            config, part = electra.part(params, cls, model.config)
-            huggingface.write(folder / name, electra, config, part, cls=cls)
+            config, part = type(model).part(cls, model.config, params)
+            _write(folder / name, cls(config), part)
     elif work.model == "distilbert":
-        huggingface.write(folder / "student", distilbert, model.config, params)
-        model, params = teacher(work)
-        huggingface.write(folder / "teacher", bert, model.config, params)
+        _write(folder / "student", model, params)
+        _write(folder / "teacher", *teacher(work))
     else:
-        architecture = registry.named(work.model)
-        huggingface.write(folder, architecture, model.config, params, cls=type(model))
+        _write(folder, model, params)
+
+
+def _write(folder: Path, model, params) -> None:
+    huggingface.write(folder, huggingface.find_class(type(model)), model, params)
 
 
 if __name__ == "__main__":

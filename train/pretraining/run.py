@@ -1,0 +1,148 @@
+"""All that a pretraining run needs, made and checked before anything is trained."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+from tokenizers import Tokenizer
+
+from train.data.batches.batches import Batches
+from train.data.corpus.corpus import Corpus
+from train.data.sources.source import Source
+from train.devices.parallelism import PARALLELISM
+from train.devices.placement import Placement, Training
+from train.metrics import language_model
+from train.objectives.objective import Objective
+from train.optimization import weight_decay
+from train.pretraining import corpus
+from train.recipes.recipe import Recipe
+from zoo import registry, tokenizers
+from zoo.checkpoints import model_folder
+from zoo.tokenizers import Sides
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """All that a run needs, made and checked.
+
+    Attributes:
+      out: The folder of the run.
+      recipe: What is trained.
+      objective: What the model is trained to do.
+      tokenizer: What the text was tokenized with.
+      placement: The model and its step on the devices.
+      train_batches: What is trained on.
+      held_out_batches: What is evaluated on.
+      identity: What decides the numbers of the run; it resumes only if this agrees.
+      baselines: Losses to compare with, by name.
+      tokens_per_byte: Predicted tokens per byte of the held-out text.
+      num_tokens: Tokens to predict in training, and held out.
+      notes: What the user should know of the text.
+    """
+
+    out: Path
+    recipe: Recipe
+    objective: Objective
+    tokenizer: Tokenizer | Sides
+    placement: Placement
+    train_batches: Batches
+    held_out_batches: Batches
+    identity: dict[str, Any]
+    baselines: dict[str, float]
+    tokens_per_byte: float
+    num_tokens: tuple[int, int]
+    notes: Sequence[str]
+
+
+def prepare(
+    recipe: Recipe,
+    source: Source,
+    out: str | Path,
+    *,
+    dev: Source | None = None,
+    resume: bool = False,
+    tokenizer: str | Path | None = None,
+    parallelism: Literal["mesh", "pmap"] = "mesh",
+    mesh: tuple[int, int, int] = (-1, 1, 1),
+) -> Run:
+    """Make and check everything that a run needs: text, batches, model, devices.
+
+    Arguments and errors are those of `train.pretraining.loop.pretrain`.
+    """
+    out = Path(out).absolute()
+    saved = model_folder.steps(out)
+    if saved and not resume:
+        raise ValueError(
+            f"{out} holds a run at step {saved[-1]}: "
+            "give --resume to go on with it, or another --out"
+        )
+    words = corpus.tokenizer(recipe, source, out if resume else None, tokenizer)
+    train_text, held_out_text, notes = _texts(recipe, source, dev, words)
+    texts = train_text, held_out_text
+    predicted = [text.predicted_tokens(words) for text in texts]
+    objective, batches = recipe.objective(words), recipe.batches(words)
+    training = make_training(recipe, objective)
+    process = (jax.process_index(), jax.process_count())
+    vocab_size = recipe.config.vocab_size
+    entropy = language_model.unigram_entropy(*predicted, vocab_size)
+    return Run(
+        out=out,
+        recipe=recipe,
+        objective=objective,
+        tokenizer=words,
+        placement=PARALLELISM[parallelism](training, mesh),
+        train_batches=batches.train(train_text, recipe.batch, recipe.seed, process),
+        held_out_batches=batches.evaluate(held_out_text, recipe.batch, process),
+        identity=_identity(recipe, source, dev, words),
+        baselines={
+            "uniform, ln V": math.log(vocab_size),
+            "unigram": objective.unigram_loss(entropy, recipe.length),
+        },
+        tokens_per_byte=len(predicted[1]) / held_out_text.num_bytes,
+        num_tokens=(len(predicted[0]), len(predicted[1])),
+        notes=notes,
+    )
+
+
+def make_training(recipe: Recipe, objective: Objective) -> Training:
+    """Return what a recipe trains, apart from its data."""
+    architecture = registry.named(recipe.architecture)
+    schedule = recipe.schedule(recipe.steps)
+    mask = weight_decay.undecayed(recipe.undecayed)
+    return Training(
+        model=architecture.Model(recipe.config),
+        objective=objective,
+        optimizer=recipe.optimizer(schedule, decay_mask=mask),
+        schedule=schedule,
+        axes=architecture.AXES,
+        batch_size=recipe.batch,
+        seed=recipe.seed,
+        dtype=recipe.dtype,
+        accumulate=recipe.accumulate,
+    )
+
+
+def _texts(
+    recipe: Recipe, source: Source, dev: Source | None, words: Tokenizer | Sides
+) -> tuple[Corpus, Corpus, list[str]]:
+    """Return what to train on, what to evaluate on, and the notes on both."""
+    text = corpus.corpus(recipe, source, words)
+    notes = recipe.notes(source, text, words)
+    if dev is None:
+        return *text.split(), notes
+    held_out = corpus.corpus(recipe, dev, words)
+    return text, held_out, notes + recipe.notes(dev, held_out, words)
+
+
+def _identity(
+    recipe: Recipe, source: Source, dev: Source | None, words: Tokenizer | Sides
+) -> dict[str, Any]:
+    identity = recipe.identity() | {
+        "data": source.fingerprint if dev is None else f"{source.fingerprint} {dev.fingerprint}",
+        "tokenizer": tokenizers.fingerprint(words),
+    }
+    return json.loads(json.dumps(identity))
