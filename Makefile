@@ -12,9 +12,12 @@ BIN := .venv/bin
 demo: .venv/ready
 	$(BIN)/zoo pretrain gpt2-tiny --resume
 
-# What runs a few times need not be compiled well: a third less time.
+# What runs a few times need not be compiled well: a third less time. A program that two tests or two
+# runs of the tests need is compiled once (JAX's cache), and the tests of one file share a process.
 test: .venv/ready
-	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 JAX_DISABLE_MOST_OPTIMIZATIONS=1 JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
+		JAX_COMPILATION_CACHE_DIR="$${JAX_COMPILATION_CACHE_DIR:-$(CURDIR)/.venv/compiled}" \
+		$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

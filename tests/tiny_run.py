@@ -88,5 +88,5 @@ def recipe(dropout=0.1, family=WordRecipe, **fields) -> GPT2Recipe:
 
 
 if __name__ == "__main__":
-    slow = recipe(steps=300, evaluate_every=60, save_every=7, report_every=1)
+    slow = recipe(steps=120, evaluate_every=60, save_every=7, report_every=1)
     loop.pretrain(slow, source(), sys.argv[1], resume="--resume" in sys.argv)

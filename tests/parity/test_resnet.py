@@ -2,6 +2,7 @@
 
 import copy
 import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -173,8 +174,8 @@ def test_what_is_not_supported_is_refused(tmp_path):
 
 
 def test_sizes_count_what_stands_beside_them():
-    with open(resnet.__file__) as file:
-        said = dict(re.findall(r'^    "([\w-]+)": Config\(.*\),?  # ([\d,]+)$', file.read(), re.M))
+    row = r'^    "([\w-]+)": Config\((?:.|\n(?!    "))*?\),  # ([\d,]+)$'
+    said = dict(re.findall(row, Path(resnet.__file__).read_text(), re.M))
     assert said.keys() == resnet.SIZES.keys() <= zoo.sizes().keys()
     for name, config in resnet.SIZES.items():
         found = flatten(abstract(resnet.Model(config)))

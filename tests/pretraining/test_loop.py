@@ -82,14 +82,14 @@ def uninterrupted(tmp_path_factory):
 
 def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(uninterrupted, tmp_path):
     folder, chance, killed = tmp_path / "run", random.Random(), 0
-    for _ in range(3):
+    for _ in range(2):
         process = started(folder, "--resume")
         wait_for_steps(process, folder, chance.randrange(1, 20))
         time.sleep(chance.random() / 20)
         process.kill()
         process.communicate()
         killed += process.returncode == -signal.SIGKILL
-    assert killed == 3
+    assert killed == 2
     finish(started(folder, "--resume"))
     assert_same_run(folder, uninterrupted)
 
@@ -102,7 +102,7 @@ def test_a_run_asked_to_stop_saves_first_and_goes_on_from_there(uninterrupted, t
     output = finish(process)
     step = model_folder.steps(folder)[-1]
     assert f"stopped and saved at step {step}; --resume goes on from there" in output
-    assert 20 <= step < 300
+    assert 20 <= step < 120
     assert f"going on from step {step}" in finish(started(folder, "--resume"))
     assert_same_run(folder, uninterrupted)
 
