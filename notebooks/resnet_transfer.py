@@ -92,14 +92,14 @@ def learn(model, params, places, first_class, way, rate, epochs, held_out=None):
     """
     flat, curve = flatten(params), []
     groups = unfreezing.groups(flat, resnet.GROUPS)
-    rates = unfreezing.rates(rate, len(groups))
+    rates = unfreezing.learning_rates(rate, len(groups))
     rates_of = {path: r for group, r in zip(groups, rates, strict=True) for path in group}
     an_epoch = len(places) // 25
-    for stage in unfreezing.WAYS[way](len(groups), epochs):
+    for stage in unfreezing.STRATEGIES[way](len(groups), epochs):
         own = {path: flat[path] for group in groups[stage.first :] for path in group}
         shared = {path: x for path, x in flat.items() if path not in own}
         schedule = unfreezing.SCHEDULES["one-cycle"](round(stage.epochs) * an_epoch)
-        optimizer = unfreezing.optimizer(schedule, rates_of, decay=0.0)
+        optimizer = unfreezing.optimizer(schedule, rates_of, weight_decay=0.0)
         step = make_step(model, optimizer, train=stage.first == 0)
         opt_state = optimizer.init(own)
         for number, some in enumerate(batches(places, stage.epochs), 1):
@@ -166,7 +166,7 @@ fresh = {"head": model.init(jax.random.key(1))["params"]["head"]}
 shared = {"places": few, "first_class": 5, "epochs": 15, "held_out": rest}
 curves = {
     "from scratch": learn(model, drawn, way="all", rate="1e-3", **shared)[1],
-    "frozen trunk": learn(model, pretrained | fresh, way="features", rate="1e-2", **shared)[1],
+    "frozen trunk": learn(model, pretrained | fresh, way="head", rate="1e-2", **shared)[1],
     "head first, then all": learn(
         model, pretrained | fresh, way="head-first", rate="1e-3", **shared
     )[1],
