@@ -3,4 +3,7 @@
 from train.devices.mesh import MeshPlacement
 from train.devices.pmap import PmapPlacement
 
-PARALLELISM = {"mesh": MeshPlacement, "pmap": PmapPlacement}
+PARALLELISM: dict[str, type[MeshPlacement] | type[PmapPlacement]] = {
+    "mesh": MeshPlacement,
+    "pmap": PmapPlacement,
+}

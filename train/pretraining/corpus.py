@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
 from train.data.corpus import prepare
 from train.data.corpus.corpus import Corpus
 from train.data.sources.source import Piece, Source
 from train.recipes.recipe import Recipe
 from zoo import tokenizers
-from zoo.tokenizers import Sides
+from zoo.tokenizers import AnyTokenizer
 
 # A tokenizer of some ten thousand words learns nothing from more. A small one needs fewer, but from
 # 100 per word it cuts the built-in dates into pieces so long that a translator learns them less
@@ -29,7 +27,7 @@ def tokenizer(
     source: Source,
     run: str | Path | None = None,
     folder: str | Path | None = None,
-) -> Tokenizer | Sides:
+) -> AnyTokenizer:
     """Return the run's own tokenizer if it has one; else that of a folder; else train one.
 
     Args:
@@ -61,7 +59,7 @@ def tokenizer(
     return words
 
 
-def corpus(recipe: Recipe, source: Source, tokenizer: Tokenizer | Sides) -> Corpus:
+def corpus(recipe: Recipe, source: Source, tokenizer: AnyTokenizer) -> Corpus:
     """Return the source tokenized, once for all runs: under ZOO_CACHE, else ~/.cache/zoo."""
     end = recipe.end_of_document
     end = None if end is None else tokenizer.token_to_id(end)
@@ -104,5 +102,5 @@ def _checked(recipe: Recipe, source: Source) -> Source:
     return source if recipe.reserved_tokens is None else _CheckedSource(source, recipe)
 
 
-def _same(one: Tokenizer | Sides, other: Tokenizer | Sides) -> bool:
+def _same(one: AnyTokenizer, other: AnyTokenizer) -> bool:
     return tokenizers.fingerprint(one) == tokenizers.fingerprint(other)

@@ -30,7 +30,7 @@ from zoo import registry
 from zoo.checkpoints import arrays
 from zoo.contracts import MaskedLanguageModel
 from zoo.params import flatten
-from zoo.tokenizers import fingerprint
+from zoo.tokenizers import AnyTokenizer, fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class DistillationRecipe(RobertaRecipe):
         """Return the tokenizer of the teacher."""
         return self.teacher_tokenizer
 
-    def objective(self, tokenizer: Tokenizer) -> Distillation:
+    def objective(self, tokenizer: AnyTokenizer) -> Distillation:
         # The hidden states of networks of different widths cannot be compared.
         states = float(self.config.width == self.teacher.config.width)
         masked = super().objective(tokenizer)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-from tokenizers import Tokenizer
 
 from train.data.batches.batches import Batches
 from train.data.corpus.corpus import Corpus
@@ -22,7 +21,7 @@ from train.pretraining import corpus
 from train.recipes.recipe import Recipe
 from zoo import registry, tokenizers
 from zoo.checkpoints import model_folder
-from zoo.tokenizers import Sides
+from zoo.tokenizers import AnyTokenizer
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,7 +46,7 @@ class Run:
     out: Path
     recipe: Recipe
     objective: Objective
-    tokenizer: Tokenizer | Sides
+    tokenizer: AnyTokenizer
     placement: Placement
     train_batches: Batches
     held_out_batches: Batches
@@ -127,7 +126,7 @@ def make_training(recipe: Recipe, objective: Objective) -> Training:
 
 
 def _texts(
-    recipe: Recipe, source: Source, dev: Source | None, words: Tokenizer | Sides
+    recipe: Recipe, source: Source, dev: Source | None, words: AnyTokenizer
 ) -> tuple[Corpus, Corpus, list[str]]:
     """Return what to train on, what to evaluate on, and the notes on both."""
     text = corpus.corpus(recipe, source, words)
@@ -139,7 +138,7 @@ def _texts(
 
 
 def _identity(
-    recipe: Recipe, source: Source, dev: Source | None, words: Tokenizer | Sides
+    recipe: Recipe, source: Source, dev: Source | None, words: AnyTokenizer
 ) -> dict[str, Any]:
     identity = recipe.identity() | {
         "data": source.fingerprint if dev is None else f"{source.fingerprint} {dev.fingerprint}",

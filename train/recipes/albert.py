@@ -18,6 +18,7 @@ from train.optimization import optimizers, schedules
 from train.optimization.weight_decay import BIASES_AND_NORMS
 from train.recipes.recipe import Recipe
 from zoo.models import albert
+from zoo.tokenizers import AnyTokenizer
 
 
 class AlbertRecipe(Recipe):
@@ -26,7 +27,7 @@ class AlbertRecipe(Recipe):
     def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
         return train_tokenizer.albert(texts, self.config.vocab_size)
 
-    def objective(self, tokenizer: Tokenizer) -> SentenceOrder:
+    def objective(self, tokenizer: AnyTokenizer) -> SentenceOrder:
         cls, sep, mask = train_tokenizer.special_ids(tokenizer)
         return SentenceOrder(
             vocab_size=tokenizer.get_vocab_size(),
@@ -35,7 +36,7 @@ class AlbertRecipe(Recipe):
             num_predictions=math.ceil(0.15 * self.length),
         )
 
-    def batches(self, tokenizer: Tokenizer) -> OrderedPairs:
+    def batches(self, tokenizer: AnyTokenizer) -> OrderedPairs:
         cls, sep, _ = train_tokenizer.special_ids(tokenizer)
         return OrderedPairs(length=self.length, cls=cls, sep=sep)
 

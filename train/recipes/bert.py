@@ -20,6 +20,7 @@ from train.optimization import optimizers, schedules
 from train.optimization.weight_decay import BIASES_AND_NORMS
 from train.recipes.recipe import Recipe
 from zoo.models import bert
+from zoo.tokenizers import AnyTokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class BertRecipe(Recipe):
         lowercase = self.name.startswith(SMALL) or "uncased" in self.name
         return train_tokenizer.wordpiece(texts, self.config.vocab_size, lowercase)
 
-    def objective(self, tokenizer: Tokenizer) -> NextSentence:
+    def objective(self, tokenizer: AnyTokenizer) -> NextSentence:
         cls, sep, mask = train_tokenizer.special_ids(tokenizer)
         return self.masking(
             vocab_size=tokenizer.get_vocab_size(),
@@ -45,7 +46,7 @@ class BertRecipe(Recipe):
             num_predictions=math.ceil(0.15 * self.length),
         )
 
-    def batches(self, tokenizer: Tokenizer) -> NextSegmentPairs:
+    def batches(self, tokenizer: AnyTokenizer) -> NextSegmentPairs:
         cls, sep, _ = train_tokenizer.special_ids(tokenizer)
         return NextSegmentPairs(length=self.length, cls=cls, sep=sep)
 

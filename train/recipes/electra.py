@@ -19,6 +19,7 @@ from train.optimization import optimizers, schedules
 from train.optimization.weight_decay import BIASES_AND_NORMS
 from train.recipes.recipe import Recipe
 from zoo.models import electra
+from zoo.tokenizers import AnyTokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class ElectraRecipe(Recipe):
     def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
         return train_tokenizer.wordpiece(texts, self.config.vocab_size)
 
-    def objective(self, tokenizer: Tokenizer) -> ReplacedToken:
+    def objective(self, tokenizer: AnyTokenizer) -> ReplacedToken:
         cls, sep, mask = train_tokenizer.special_ids(tokenizer)
         return ReplacedToken(
             vocab_size=tokenizer.get_vocab_size(),
@@ -44,7 +45,7 @@ class ElectraRecipe(Recipe):
             rate=self.mask_rate,
         )
 
-    def batches(self, tokenizer: Tokenizer) -> AdjacentPairs:
+    def batches(self, tokenizer: AnyTokenizer) -> AdjacentPairs:
         cls, sep, _ = train_tokenizer.special_ids(tokenizer)
         return AdjacentPairs(length=self.length, cls=cls, sep=sep)
 

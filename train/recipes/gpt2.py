@@ -12,12 +12,14 @@ from functools import partial
 from tokenizers import Tokenizer
 
 from train.data import train_tokenizer
+from train.data.batches.batches import BatchSource
 from train.data.batches.windows import Windows
 from train.objectives.causal import Causal
 from train.optimization import optimizers, schedules
 from train.optimization.weight_decay import BIASES_AND_NORMS
 from train.recipes.recipe import Recipe
 from zoo.models import gpt2
+from zoo.tokenizers import AnyTokenizer
 
 END = "<|endoftext|>"
 
@@ -28,10 +30,10 @@ class GPT2Recipe(Recipe):
     def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
         return train_tokenizer.byte_level_bpe(texts, self.config.vocab_size)
 
-    def objective(self, tokenizer: Tokenizer) -> Causal:
+    def objective(self, tokenizer: AnyTokenizer) -> Causal:
         return Causal(tokenizer.token_to_id(END))
 
-    def batches(self, tokenizer: Tokenizer) -> Windows:
+    def batches(self, tokenizer: AnyTokenizer) -> BatchSource:
         return Windows(length=self.length)
 
 

@@ -9,11 +9,10 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import chex
 import jax
-from tokenizers import Tokenizer
 
 import zoo
 from train.data.batches.batches import BatchSource
@@ -25,16 +24,31 @@ from train.optimization.optimizers import OptimizerFactory
 from train.optimization.schedules import ScheduleFactory
 from zoo import registry
 from zoo.params import abstract, flatten
-from zoo.tokenizers import Sides
+from zoo.tokenizers import AnyTokenizer
 
 
 class Config(Protocol):
     """The part of every model's config that training needs: a frozen dataclass."""
 
-    vocab_size: int
-    max_length: int
-    num_layers: int
-    width: int
+    @property
+    def vocab_size(self) -> int:
+        """The size of the vocabulary."""
+        ...
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of the longest sequence."""
+        ...
+
+    @property
+    def num_layers(self) -> int:
+        """How many layers there are."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """The width of the hidden states."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,22 +99,22 @@ class Recipe(ABC):
     average: int = 1
 
     @abstractmethod
-    def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer | Sides:
+    def train_tokenizer(self, texts: Iterable[str]) -> AnyTokenizer:
         """Return a tokenizer with the vocabulary of the config, trained on texts."""
 
     @abstractmethod
-    def objective(self, tokenizer: Tokenizer | Sides) -> Objective:
+    def objective(self, tokenizer: AnyTokenizer) -> Objective:
         """Return what the model is trained to do."""
 
     @abstractmethod
-    def batches(self, tokenizer: Tokenizer | Sides) -> BatchSource:
+    def batches(self, tokenizer: AnyTokenizer) -> BatchSource:
         """Return how a corpus is cut into batches."""
 
     def builtin_source(self) -> Source:
         """Return what is learned from if nothing else is given."""
         return builtin.read()
 
-    def notes(self, source: Source, corpus: Corpus, tokenizer: Tokenizer | Sides) -> list[str]:
+    def notes(self, source: Source, corpus: Corpus, tokenizer: AnyTokenizer) -> list[str]:
         """Return what the user should know of a text before it is trained on, one line each."""
         return []
 
@@ -112,7 +126,7 @@ class Recipe(ABC):
         """Return the config of a model that learns from a teacher with the given config."""
         return self.config
 
-    def separate_vocabularies(self) -> Self:
+    def separate_vocabularies(self) -> "Recipe":
         """Return the recipe with a vocabulary for each side of a pair.
 
         Raises:

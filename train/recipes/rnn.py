@@ -8,13 +8,12 @@ the clipping a part of it. An epoch is that of the Penn Treebank: 929,589 tokens
 
 from functools import partial
 
-from tokenizers import Tokenizer
-
 from train.data.batches.contiguous import ContiguousWindows
 from train.objectives.causal_stateful import StatefulCausal
 from train.optimization import optimizers, schedules
 from train.recipes.gpt2 import END, GPT2Recipe
 from zoo.models import rnn
+from zoo.tokenizers import AnyTokenizer
 
 EPOCH = 929_589  # tokens
 
@@ -22,10 +21,10 @@ EPOCH = 929_589  # tokens
 class RNNRecipe(GPT2Recipe):
     """Columns of a stream in which every document opens with the end-of-text token."""
 
-    def objective(self, tokenizer: Tokenizer) -> StatefulCausal:
+    def objective(self, tokenizer: AnyTokenizer) -> StatefulCausal:
         return StatefulCausal(tokenizer.token_to_id(END))
 
-    def batches(self, tokenizer: Tokenizer) -> ContiguousWindows:
+    def batches(self, tokenizer: AnyTokenizer) -> ContiguousWindows:
         return ContiguousWindows(length=self.length)
 
 

@@ -17,6 +17,7 @@ from train.objectives.masked import MaskedLanguageModeling
 from train.optimization import optimizers, schedules
 from train.recipes.recipe import Recipe
 from zoo.models import roberta
+from zoo.tokenizers import AnyTokenizer
 
 
 class RobertaRecipe(Recipe):
@@ -25,7 +26,7 @@ class RobertaRecipe(Recipe):
     def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
         return train_tokenizer.roberta(texts, self.config.vocab_size)
 
-    def objective(self, tokenizer: Tokenizer) -> MaskedLanguageModeling:
+    def objective(self, tokenizer: AnyTokenizer) -> MaskedLanguageModeling:
         cls, sep, mask = train_tokenizer.special_ids(tokenizer)
         return MaskedLanguageModeling(
             vocab_size=tokenizer.get_vocab_size(),
@@ -34,7 +35,7 @@ class RobertaRecipe(Recipe):
             num_predictions=math.ceil(0.15 * self.length),
         )
 
-    def batches(self, tokenizer: Tokenizer) -> FullSentences:
+    def batches(self, tokenizer: AnyTokenizer) -> FullSentences:
         cls, sep, _ = train_tokenizer.special_ids(tokenizer)
         return FullSentences(length=self.length, cls=cls, sep=sep)
 

@@ -16,6 +16,7 @@ from train.objectives.span_corruption import SpanCorruption, raw_length
 from train.optimization import optimizers, schedules
 from train.recipes.recipe import Config, Recipe
 from zoo.models import t5, t5_v1_1
+from zoo.tokenizers import AnyTokenizer
 
 
 class T5Recipe(Recipe):
@@ -24,10 +25,10 @@ class T5Recipe(Recipe):
     def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
         return train_tokenizer.t5(texts, self.config.vocab_size)
 
-    def objective(self, tokenizer: Tokenizer) -> SpanCorruption:
+    def objective(self, tokenizer: AnyTokenizer) -> SpanCorruption:
         return SpanCorruption(*map(tokenizer.token_to_id, ("<extra_id_0>", "</s>")))
 
-    def batches(self, tokenizer: Tokenizer) -> Windows:
+    def batches(self, tokenizer: AnyTokenizer) -> Windows:
         return Windows(length=raw_length(self.length), overlap=0)
 
 

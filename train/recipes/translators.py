@@ -22,8 +22,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from tokenizers import Tokenizer
-
 from train.data import train_tokenizer
 from train.data.batches import length_buckets
 from train.data.batches.length_buckets import LengthBuckets
@@ -35,7 +33,7 @@ from train.optimization import optimizers, schedules
 from train.recipes.recipe import Recipe
 from zoo import registry
 from zoo.models import transformer
-from zoo.tokenizers import Sides
+from zoo.tokenizers import AnyTokenizer, Sides
 
 WORDS = 25  # of a sentence
 FRENCH, GERMAN = 12_000_000, 4_500_000  # pairs
@@ -53,22 +51,20 @@ class TranslatorRecipe(Recipe):
 
     smoothing: float = 0.0
 
-    def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer | Sides:
+    def train_tokenizer(self, texts: Iterable[str]) -> AnyTokenizer:
         return train_tokenizer.pairs(texts, self.config.vocab_size)
 
-    def objective(self, tokenizer: Tokenizer | Sides) -> SequenceToSequence:
+    def objective(self, tokenizer: AnyTokenizer) -> SequenceToSequence:
         end = tokenizer.token_to_id(END_OF_TEXT)
         return SequenceToSequence(self.config.start, end, self.smoothing)
 
-    def batches(self, tokenizer: Tokenizer | Sides) -> LengthBuckets:
+    def batches(self, tokenizer: AnyTokenizer) -> LengthBuckets:
         return LengthBuckets(length=self.length)
 
     def builtin_source(self) -> PairSource:
         return dates.read()
 
-    def notes(
-        self, source: PairSource, corpus: PairCorpus, tokenizer: Tokenizer | Sides
-    ) -> list[str]:
+    def notes(self, source: PairSource, corpus: PairCorpus, tokenizer: AnyTokenizer) -> list[str]:
         notes = [length_buckets.too_long(corpus, self.length)]
         if not isinstance(tokenizer, Sides) and not shares_letters(source):
             notes.insert(

@@ -18,6 +18,7 @@ from train.optimization import optimizers, schedules
 from train.optimization.weight_decay import BIASES_AND_NORMS
 from train.recipes.recipe import Recipe
 from zoo.models import xlnet
+from zoo.tokenizers import AnyTokenizer
 
 
 class XLNetRecipe(Recipe):
@@ -26,7 +27,7 @@ class XLNetRecipe(Recipe):
     def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
         return train_tokenizer.unigram(texts, self.config.vocab_size)
 
-    def objective(self, tokenizer: Tokenizer) -> Permutation:
+    def objective(self, tokenizer: AnyTokenizer) -> Permutation:
         return Permutation(
             sep=tokenizer.token_to_id("<sep>"),
             cls=tokenizer.token_to_id("<cls>"),
@@ -36,7 +37,7 @@ class XLNetRecipe(Recipe):
             perm_size=self.length // 2,
         )
 
-    def batches(self, tokenizer: Tokenizer) -> PermutationRows:
+    def batches(self, tokenizer: AnyTokenizer) -> PermutationRows:
         return PermutationRows(
             length=self.length,
             reuse=self.length // 2,

@@ -4,9 +4,8 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
-from tokenizers import Tokenizer
 
-from zoo.tokenizers import Sides
+from zoo.tokenizers import AnyTokenizer
 
 HELD_OUT, MOST_HELD_OUT = 0.05, 1_000_000  # the part of a text, and the most of its tokens
 
@@ -76,7 +75,7 @@ class Corpus:
         bits = np.unpackbits(self.words[start // 8 : -(-stop // 8)], bitorder="little")
         return bits[start % 8 :][: stop - start].astype(bool)
 
-    def predicted_tokens(self, tokenizer: Tokenizer | Sides) -> np.ndarray:
+    def predicted_tokens(self, tokenizer: AnyTokenizer) -> np.ndarray:
         """Return the tokens that a model predicts, in any order: all of them, not copied."""
         return self.tokens[self.start : self.stop]
 

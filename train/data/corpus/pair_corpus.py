@@ -3,10 +3,9 @@
 from typing import Self
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from train.data.corpus.corpus import Corpus
-from zoo.tokenizers import Sides
+from zoo.tokenizers import AnyTokenizer
 
 END_OF_TEXT = "</s>"  # the token that ends both texts of a pair when a model reads or writes them
 HELD_OUT = 20  # one pair in as many
@@ -34,7 +33,7 @@ class PairCorpus(Corpus):
         is_target = np.tile([False, True], self.num_pairs)
         return tokens[np.repeat(is_target, np.diff(self.documents))]
 
-    def predicted_tokens(self, tokenizer: Tokenizer | Sides) -> np.ndarray:
+    def predicted_tokens(self, tokenizer: AnyTokenizer) -> np.ndarray:
         """Return the tokens of all targets, then the ends of all targets."""
         end = tokenizer.token_to_id(END_OF_TEXT)
         return np.concatenate([self.targets, np.full(self.num_pairs, end, self.tokens.dtype)])

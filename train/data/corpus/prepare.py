@@ -18,7 +18,7 @@ from train.data.corpus.corpus import Corpus
 from train.data.corpus.pair_corpus import PairCorpus
 from train.data.sources.source import Piece, Source
 from zoo import tokenizers
-from zoo.tokenizers import Sides
+from zoo.tokenizers import AnyTokenizer
 
 SHARD = 1 << 21  # characters tokenized at a time, which bounds the memory and what a kill can lose
 
@@ -32,7 +32,7 @@ _SENTENCE_END = re.compile(f"{_LINE_END}|{_STOP_END}")
 
 def prepare(
     source: Source,
-    tokenizer: Tokenizer | Sides,
+    tokenizer: AnyTokenizer,
     folder: str | Path,
     end_of_document: int | None,
 ) -> Corpus:
