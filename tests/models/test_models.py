@@ -36,7 +36,7 @@ def segments(name, segments_BL):
 
 
 def test_the_table_has_every_architecture():
-    pictures = {"resnet"}  # its facts stand in test_resnet_parity.py
+    pictures = {"resnet"}  # its facts stand in parity/test_resnet.py
     assert set(registry.ARCHITECTURES) - pictures <= set(tiny.TABLE)
 
 
