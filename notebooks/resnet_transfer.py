@@ -56,8 +56,8 @@ few, rest = new[:50], new[50:350]
 # %% [markdown]
 # ## Training, stage by stage
 #
-# A way to transfer is a list of stages, each so many epochs of learning for the groups from some
-# number on. What does not learn is no argument of the differentiated loss, so it has no gradient,
+# An unfreezing strategy is a list of stages, each so many epochs of training for the groups from
+# some number on. What is frozen is no argument of the differentiated loss, so it has no gradient,
 # no backward pass, and stays as it is to the bit. The rate goes in one cycle in every stage, and
 # may grow from group to group: fast.ai's `slice(1e-5, 1e-3)` is "1e-5:1e-3".
 
@@ -85,17 +85,17 @@ def make_step(model, optimizer, train):
     return step
 
 
-def learn(model, params, places, first_class, way, rate, epochs, held_out=None):
+def learn(model, params, places, first_class, unfreeze, learning_rate, epochs, held_out=None):
     """Parameters after all stages, and the accuracy on held-out digits after every epoch.
 
     Where everything learns, batch normalisation goes by the batch and remembers it; else it stays.
     """
     flat, curve = flatten(params), []
     groups = unfreezing.groups(flat, resnet.GROUPS)
-    rates = unfreezing.learning_rates(rate, len(groups))
+    rates = unfreezing.learning_rates(learning_rate, len(groups))
     rates_of = {path: r for group, r in zip(groups, rates, strict=True) for path in group}
     an_epoch = len(places) // 25
-    for stage in unfreezing.STRATEGIES[way](len(groups), epochs):
+    for stage in unfreezing.STRATEGIES[unfreeze](len(groups), epochs):
         own = {path: flat[path] for group in groups[stage.first :] for path in group}
         shared = {path: x for path, x in flat.items() if path not in own}
         schedule = unfreezing.SCHEDULES["one-cycle"](round(stage.epochs) * an_epoch)
@@ -165,10 +165,12 @@ for name, a, b in zip(
 fresh = {"head": model.init(jax.random.key(1))["params"]["head"]}
 shared = {"places": few, "first_class": 5, "epochs": 15, "held_out": rest}
 curves = {
-    "from scratch": learn(model, drawn, way="all", rate="1e-3", **shared)[1],
-    "frozen trunk": learn(model, pretrained | fresh, way="head", rate="1e-2", **shared)[1],
+    "from scratch": learn(model, drawn, unfreeze="all", learning_rate="1e-3", **shared)[1],
+    "frozen trunk": learn(
+        model, pretrained | fresh, unfreeze="head", learning_rate="1e-2", **shared
+    )[1],
     "head first, then all": learn(
-        model, pretrained | fresh, way="head-first", rate="1e-3", **shared
+        model, pretrained | fresh, unfreeze="head-first", learning_rate="1e-3", **shared
     )[1],
 }
 for name, curve in curves.items():

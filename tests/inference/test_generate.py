@@ -133,7 +133,7 @@ def test_draws_follow_temperature_top_k_and_top_p(settings, kept, temperature):
     ("prompts", "settings", "message"),
     [
         ([[]], {}, "a prompt is empty"),
-        ([[1] * 30], {"length": 3}, "30 tokens and 3 more are over the 32"),
+        ([[1] * 30], {"length": 3}, "30 tokens; with 3 more it would exceed the 32"),
         ([[61]], {}, "token id 61 is not in 0 to 60"),
         ([[-1]], {}, "token id -1 is not in 0 to 60"),
         ([[1]], {"temperature": -1.0}, "must not be negative"),

@@ -13,6 +13,7 @@ from tests import shapes, tiny
 from tests.tiny import B, L, V
 from tests.wide import relative
 from zoo import registry
+from zoo.contracts import EncoderDecoder, LanguageModel
 from zoo.params import abstract, flatten
 
 TOLERANCE = 1e-5
@@ -36,8 +37,10 @@ def segments(name, segments_BL):
 
 
 def test_the_table_has_every_architecture():
-    pictures = {"resnet"}  # its facts stand in parity/test_resnet.py
-    assert set(registry.ARCHITECTURES) - pictures <= set(tiny.TABLE)
+    pictures = {"resnet"}  # its facts are in tests/parity/test_resnet.py
+    missing = set(registry.ARCHITECTURES) - pictures - set(tiny.TABLE)
+    assert not missing, f"add a row to tests/tiny.py for {missing}"
+    assert set(tiny.TABLE) <= set(registry.ARCHITECTURES), "add it to zoo/registry.py"
 
 
 @models
@@ -63,6 +66,36 @@ def test_shapes_of_decoding_are_what_names_say():
         _, cache = row.model.apply(params, tiny.TOKENS, tiny.DOCUMENTS, 4, method="start")
         row.model.apply(params, np.arange(B), cache, method="step")
     assert "gpt2.py:GPT2.extend:document_ids_BM" in seen
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, row in tiny.TABLE.items() if isinstance(row.model, LanguageModel)]
+)
+def test_decoding_step_by_step_equals_the_whole(name):
+    row, L = tiny.TABLE[name], 5
+    params = {"params": tiny.wide(row.model)}
+    lengths_B1 = np.array([[5], [3], [1]])
+    documents_BL = (np.arange(L) >= L - lengths_B1).astype(np.int32)  # padded on the left
+    tokens_BL, new_BT = tiny.TOKENS[:, :L], tiny.TOKENS[:, L : L + 3]
+    if isinstance(row.model, EncoderDecoder):
+        first_B1 = np.full((B, 1), row.model.start_token, np.int32)
+        inputs_BT = np.concatenate([first_B1, new_BT], 1)
+        whole = run(name, tokens_BL, documents_BL=documents_BL, targets_BT=inputs_BT)
+    else:
+        ones_BT = np.ones_like(new_BT)
+        together = np.concatenate([documents_BL, ones_BT], 1)
+        whole = run(name, np.concatenate([tokens_BL, new_BT], 1), documents_BL=together)
+        whole = whole[:, L - 1 :]
+    start = jax.jit(lambda p, t, d: row.model.apply(p, t, d, 3, method="start"))
+    step = jax.jit(lambda p, t, c: row.model.apply(p, t, c, method="step"))
+    logits_BV, cache = start(params, tokens_BL, documents_BL)
+    found = [logits_BV]
+    for place in range(new_BT.shape[1]):
+        logits_BV, cache = step(params, new_BT[:, place], cache)
+        found.append(logits_BV)
+    found_BTV = np.stack(found, 1)
+    likely = found_BTV > -1e29  # the Transformer never generates the start
+    assert relative(np.where(likely, found_BTV, 0), np.where(likely, whole, 0)) < TOLERANCE
 
 
 def test_a_wrong_name_is_found():
@@ -203,7 +236,8 @@ def test_sizes_count_what_stands_beside_them(name):
     )
     said = {name: count for name, _, count in rows}
     families = getattr(architecture, "MINIATURES", {})
-    assert set(said) == set(architecture.SIZES) - set(families)
+    missing = set(architecture.SIZES) - set(families) - set(said)
+    assert not missing, f"write the number of parameters as a comment behind {missing}"
     for size, count in said.items():
         found = num_parameters(architecture, architecture.SIZES[size])
         assert found == int(count.replace(",", "")), size

@@ -72,6 +72,8 @@ class Pretrain:
         from train.pretraining import distill, loop
         from train.recipes import recipe
         from train.recipes.recipe import with_config, with_fields
+        from zoo import registry
+        from zoo.contracts import EncoderDecoder, LanguageModel
 
         malloc.keep_freed_memory()
         if self.cluster:
@@ -99,7 +101,8 @@ class Pretrain:
             return
         if self.teacher:
             print("\n".join(distill.compare(out, self.teacher, chosen, source)))
-        if chosen.architecture in ("gpt2", "rnn"):
+        model = registry.named(chosen.architecture).Model(chosen.config)
+        if isinstance(model, LanguageModel) and not isinstance(model, EncoderDecoder):
             print("a sample:")
             Generate(out, "The").run()
         print(f"model folder: {out}\ncurves: {out / 'curves.png'}")

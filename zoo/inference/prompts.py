@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from flax import linen as nn
 
-from zoo.contracts import EncoderDecoder
+from zoo.contracts import EncoderDecoder, LanguageModel
 from zoo.inference.length_buckets import bucket
 from zoo.tokenizers import Sides, Tokenizer
 
@@ -25,14 +25,18 @@ def pad(
       ValueError: if a prompt is empty, has ids out of range, or leaves no room for `max_new_tokens`
         more; an encoder-decoder takes a source of any length.
     """
+    if not isinstance(model, LanguageModel):
+        raise ValueError(
+            f"a {type(model).__name__} does not generate: give a language model or a translator"
+        )
     c = model.config
     longest = max(map(len, prompts))
     if min(map(len, prompts)) == 0:
         raise ValueError("a prompt is empty: begin a new document with the end-of-text token")
     if not isinstance(model, EncoderDecoder) and longest + max_new_tokens > c.max_length:
         raise ValueError(
-            f"{longest} tokens and {max_new_tokens} more are over the {c.max_length} that the "
-            "model takes"
+            f"the prompt has {longest} tokens; with {max_new_tokens} more it would exceed the "
+            f"{c.max_length} that the model supports"
         )
     wrong = [i for prompt in prompts for i in prompt if not 0 <= i < c.vocab_size]
     if wrong:
