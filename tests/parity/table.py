@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 V, B, L, T = 97, 4, 20, 12
+SOURCE_L = 50  # of what is translated: longer than T5's largest distance
 LABELS = ("bad", "middling", "good")
 
 
@@ -286,15 +287,17 @@ ROWS = {row.name: row for row in (*WHOLE, *TASKS)}
 
 def batch(row: Row) -> dict[str, np.ndarray]:
     """Tokens, segments, documents (a mask of ones and zeros) and targets of four padded rows."""
-    draw = np.random.default_rng(0)
-    lengths_B1, turns_B1 = np.array([[20], [13], [5], [9]]), np.array([[9], [4], [2], [3]])
-    place_BL = np.broadcast_to(np.arange(L), (B, L))
+    draw, length, lengths = np.random.default_rng(0), L, (20, 13, 5, 9)
+    if "targets" in row.inputs:
+        length, lengths = SOURCE_L, (50, 33, 5, 1)
+    lengths_B1, turns_B1 = np.array(lengths)[:, None], np.array([[9], [4], [2], [3]])
+    place_BL = np.broadcast_to(np.arange(length), (B, length))
     if row.left != "none":
         first = 3 if row.left == "last" else 0
         moved = np.array([[i >= first] for i in range(B)])
-        place_BL = place_BL - np.where(moved, L - lengths_B1, 0)
+        place_BL = place_BL - np.where(moved, length - lengths_B1, 0)
     documents_BL = ((place_BL >= 0) & (place_BL < lengths_B1)).astype(np.int64)
-    tokens_BL = np.where(documents_BL, draw.integers(2, V - 1, (B, L)), row.padding)
+    tokens_BL = np.where(documents_BL, draw.integers(2, V - 1, (B, length)), row.padding)
     target_BT = (np.arange(T) < np.array([[7], [12], [1], [10]])).astype(np.int64)
     return {
         "tokens": tokens_BL,
