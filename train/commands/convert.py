@@ -25,14 +25,9 @@ class Import:
         import jax
 
         import zoo
-        from zoo import registry
-        from zoo.checkpoints import model_folder
 
-        model, params, tokenizer = zoo.load(
-            self.folder, new=self.new, ignore=self.ignore, key=jax.random.key(0)
-        )
-        name, cls = registry.name_of(model), type(model).__name__
-        model_folder.write(self.out, name, model.config, params, tokenizer, cls)
+        key = jax.random.key(0)
+        zoo.save(zoo.load(self.folder, new=self.new, ignore=self.ignore, key=key), self.out)
         print(f"model folder: {self.out}")
 
 
@@ -51,5 +46,5 @@ class Export:
         """Writes config.json, model.safetensors and the tokenizer."""
         import zoo
 
-        zoo.export(self.folder, self.out, self.cls)
+        zoo.export(zoo.load(self.folder), self.out, self.cls)
         print(f"Hugging Face folder: {self.out}")

@@ -93,12 +93,12 @@ class Evaluate:
             print(f"predictions: {self.out}")
 
     def _translations(self, model, texts):
+        import zoo
         from train.metrics import translation
-        from zoo.inference import translate
 
         sources, references = texts[::2], texts[1::2]
-        settings = {"beams": self.beams, "penalty": self.penalty}
-        found = translate.translate(*model, sources, **settings)
+        settings = {"beams": self.beams, "length_penalty": self.penalty}
+        found = zoo.translate(model, sources, **settings)
         for name, value in translation.score(found, references).items():
             print(f"{name.replace('_', ' ')}: {value:.2f}")
         for least, most, count, bleu in translation.by_length(sources, found, references):

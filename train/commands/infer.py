@@ -30,17 +30,18 @@ class Generate:
 
     def run(self):
         """Print the prompt and its continuation; of an encoder-decoder, its output alone."""
-        from zoo import load
+        import zoo
         from zoo.contracts import EncoderDecoder
-        from zoo.inference import generate
 
-        model, params, tokenizer = load(self.folder)
-        settings = {"beams": self.beams}
-        if not self.beams:
+        loaded = zoo.load(self.folder)
+        if self.beams:
+            settings = {"max_new_tokens": self.tokens, "beams": self.beams}
+            ((new, _),) = zoo.beam_search(loaded, self.prompt, **settings)
+        else:
             names = ("temperature", "top_k", "top_p", "seed")
             settings = {name: getattr(self, name) for name in names}
-        new = generate.text(model, params, tokenizer, self.prompt, length=self.tokens, **settings)
-        print(new if isinstance(model, EncoderDecoder) else self.prompt + new)
+            new = zoo.generate(loaded, self.prompt, max_new_tokens=self.tokens, **settings)
+        print(new if isinstance(loaded.model, EncoderDecoder) else self.prompt + new)
 
 
 @dataclass(frozen=True)
@@ -62,23 +63,22 @@ class Translate:
 
     def run(self):
         """Print the translation, or the best few of the beam search."""
+        import zoo
         from train.reporting import plots
-        from zoo import load
-        from zoo.inference import translate
+        from zoo.inference.translate import attention
 
-        model = load(self.folder)
-        settings = {"beams": self.beams, "penalty": self.penalty}
+        translator = zoo.load(self.folder)
+        settings = {"beams": self.beams, "length_penalty": self.penalty}
         if self.best == 1:
-            (translation,) = translate.translate(*model, [self.text], **settings)
+            translation = zoo.translate(translator, self.text, **settings)
             print(translation)
         else:
-            scored = translate.candidates(*model, self.text, self.best, **settings)
+            scored = zoo.beam_search(translator, self.text, best=self.best, **settings)
             translation, _ = scored[0]
             print("\n".join(f"{score:.3f}  {text}" for text, score in scored))
         if self.attention:
-            for file in plots.attention(
-                translate.attention(*model, self.text, translation), self.attention
-            ):
+            weights = attention(translator, self.text, translation)
+            for file in plots.attention(weights, self.attention):
                 print(f"picture: {file}")
 
 
@@ -95,10 +95,9 @@ class Fill:
 
     def run(self):
         """Print the likeliest tokens for each mask, with their probabilities."""
-        from zoo import load
-        from zoo.inference import fill_mask
+        import zoo
 
-        for predictions in fill_mask.fill_mask(*load(self.folder), self.text, self.top):
+        for predictions in zoo.fill_mask(zoo.load(self.folder), self.text, self.top):
             print("  ".join(f"{token} {probability:.3f}" for token, probability in predictions))
 
 
@@ -113,10 +112,9 @@ class Detect:
 
     def run(self):
         """Print one line per token: its probability, and a star if that is above one half."""
-        from zoo import load
-        from zoo.inference import detect_replaced
+        import zoo
 
-        for token, probability in detect_replaced.detect_replaced(*load(self.folder), self.text):
+        for token, probability in zoo.detect_replaced(zoo.load(self.folder), self.text):
             print(f"{probability:.3f} {'*' if probability > 0.5 else ' '} {token}")
 
 
@@ -133,11 +131,9 @@ class Classify:
 
     def run(self):
         """Print every label with its probability, the likeliest first; or the number."""
-        from zoo import load
-        from zoo.inference import classify
+        import zoo
 
-        pairs = None if self.pair is None else [self.pair]
-        (prediction,) = classify.classify(*load(self.folder), [self.text], pairs)
+        prediction = zoo.classify(zoo.load(self.folder), self.text, self.pair)
         for label, value in prediction.items():
             print(f"{value:.3f} {label}")
 
@@ -153,10 +149,9 @@ class Tag:
 
     def run(self):
         """Print one line per word: the probability of its tag, the word, the tag."""
-        from zoo import load
-        from zoo.inference import tag
+        import zoo
 
-        for word in tag.tag(*load(self.folder), self.text):
+        for word in zoo.tag(zoo.load(self.folder), self.text):
             print(f"{word.probability:.3f} {word.word} {word.label}")
 
 
@@ -173,9 +168,8 @@ class Answer:
 
     def run(self):
         """Print the answer."""
-        from zoo import load
-        from zoo.inference import answer
+        import zoo
 
         file = Path(self.context) if len(self.context) < 256 else None
         context = file.read_text("utf-8") if file and file.is_file() else self.context
-        print(answer.answer(*load(self.folder), self.question, context).text)
+        print(zoo.answer(zoo.load(self.folder), self.question, context).text)

@@ -9,12 +9,12 @@ L length
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import chex
 import numpy as np
-from flax import linen as nn
 from tokenizers import Tokenizer
 
+from zoo.checkpoints.load import Loaded
 from zoo.inference.batching import Row, check_task, outputs, select
+from zoo.inference.prompts import check_text
 
 STRIDE = 128  # tokens from the beginning of a window to that of the next
 MAX_ANSWER = 30  # tokens of an answer
@@ -134,20 +134,29 @@ def best_answer(
 
 
 def answer(
-    model: nn.Module,
-    params: chex.ArrayTree,
-    tokenizer: Tokenizer,
+    loaded: Loaded,
     question: str,
     context: str,
+    *,
     stride: int = STRIDE,
     max_answer: int = MAX_ANSWER,
 ) -> Answer:
     """Return the part of the context that answers the question.
 
+    Args:
+      loaded: A model fine-tuned to question answering, with its tokenizer.
+      question: What to answer.
+      context: The text that has the answer.
+      stride: Tokens from the start of a window to that of the next.
+      max_answer: The most tokens of an answer.
+
     Raises:
       ValueError: As `windows` and `best_answer` do, and if the model answers no questions.
     """
-    check_task(model, tokenizer, "question-answering")
+    model, params, tokenizer = loaded
+    check_task(loaded, "question-answering")
+    check_text(question)
+    check_text(context)
     parts = windows(tokenizer, question, context, model.config.max_length, stride)
     logits = outputs(model, params, [window.row for window in parts])
     return best_answer(context, parts, logits, max_answer)

@@ -84,8 +84,7 @@ class TextToText:
     ) -> list[str]:
         """Return the greedy predictions, by which T5 is evaluated (section 3.1.2)."""
         texts = [example.text for example in examples]
-        model, params, tokenizer = loaded.model, loaded.params, loaded.tokenizer
-        return translate.translate(model, params, tokenizer, texts, beams=1, rows=batch_size)
+        return translate.translate(loaded, texts, beams=1, batch_size=batch_size)
 
     def score(
         self, examples: Sequence[TextExample], predictions: Sequence[str], labels: Labels
