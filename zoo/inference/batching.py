@@ -18,6 +18,7 @@ from tokenizers import Encoding, Tokenizer
 
 from zoo import registry
 from zoo.inference.length_buckets import bucket
+from zoo.params import call
 
 # What a model that was fine-tuned to a kind of task, a key of TASKS, does.
 DOES = {
@@ -104,7 +105,7 @@ def apply(
     documents_BL: jax.Array,
 ) -> jax.Array:
     """Return the model's output for a batch; compiled once per model and shape."""
-    return model.apply({"params": params}, tokens_BL, segments_BL, documents_BL)
+    return call(model, params, tokens_BL, segments_BL, documents_BL)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

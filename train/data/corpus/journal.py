@@ -49,7 +49,7 @@ def resume(folder: Path, types: dict[str, str], header: dict) -> Entry | None:
 
     Raises ValueError where the folder has a journal with another header.
     """
-    entries = []
+    entries: list[Entry] = []
     if (folder / "journal.jsonl").exists():
         found, entries = read(folder)
         other = [key for key in header if found.get(key) != header[key]]
