@@ -13,7 +13,12 @@ from train.devices.placement import Batch, Training, make_mesh
 from train.step import State, make_evaluate, make_init, make_step
 
 # What is saved spans the processes: every replica holds the whole, and its rows of the carry.
-SPECS = State(step=P(), params=P(), opt_state=P(), carry=P("data"))
+SPECS = State(
+    step=P(),  # type: ignore[arg-type]  # a state of specs, as JAX wants them
+    params=P(),
+    opt_state=P(),
+    carry=P("data"),
+)
 
 
 class PmapPlacement:

@@ -46,7 +46,9 @@ def table(params: optax.Params, patterns: Sequence[str]) -> list[str]:
     groups: dict[bool, list[tuple[str, int]]] = {True: [], False: []}
     decayed = jax.tree.leaves(undecayed(patterns)(params))
     for (keys, leaf), is_decayed in zip(jax.tree.leaves_with_path(params), decayed, strict=True):
-        groups[is_decayed].append((re.sub(r"_\d+(?=/|$)", "_*", _path(keys)), math.prod(leaf.shape)))
+        groups[is_decayed].append(
+            (re.sub(r"_\d+(?=/|$)", "_*", _path(keys)), math.prod(leaf.shape))
+        )
     lines = [f"{'weight decay':<12}  {'leaves':>6}  {'parameters':>14}  paths"]
     for name, leaves in (("decayed", groups[True]), ("not decayed", groups[False])):
         count = sum(size for _, size in leaves)

@@ -19,7 +19,7 @@ from train.optimization import optimizers, schedules
 from train.optimization.weight_decay import BIASES_AND_NORMS
 from train.recipes.recipe import Recipe
 from zoo.models import gpt2
-from zoo.tokenizers import AnyTokenizer
+from zoo.tokenizers import AnyTokenizer, token_id
 
 END = "<|endoftext|>"
 
@@ -31,7 +31,7 @@ class GPT2Recipe(Recipe):
         return train_tokenizer.byte_level_bpe(texts, self.config.vocab_size)
 
     def objective(self, tokenizer: AnyTokenizer) -> Causal:
-        return Causal(tokenizer.token_to_id(END))
+        return Causal(token_id(tokenizer, END))
 
     def batches(self, tokenizer: AnyTokenizer) -> BatchSource:
         return Windows(length=self.length)

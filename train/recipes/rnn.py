@@ -13,7 +13,7 @@ from train.objectives.causal_stateful import StatefulCausal
 from train.optimization import optimizers, schedules
 from train.recipes.gpt2 import END, GPT2Recipe
 from zoo.models import rnn
-from zoo.tokenizers import AnyTokenizer
+from zoo.tokenizers import AnyTokenizer, token_id
 
 EPOCH = 929_589  # tokens
 
@@ -22,7 +22,7 @@ class RNNRecipe(GPT2Recipe):
     """Columns of a stream in which every document opens with the end-of-text token."""
 
     def objective(self, tokenizer: AnyTokenizer) -> StatefulCausal:
-        return StatefulCausal(tokenizer.token_to_id(END))
+        return StatefulCausal(token_id(tokenizer, END))
 
     def batches(self, tokenizer: AnyTokenizer) -> ContiguousWindows:
         return ContiguousWindows(length=self.length)

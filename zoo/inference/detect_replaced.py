@@ -1,12 +1,18 @@
 """Tells which words of a text a discriminator believes were put there by another model."""
 
+import chex
 import jax
 import numpy as np
+from flax import linen as nn
 
 from zoo.contracts import ReplacedTokenDetector
+from zoo.params import call
+from zoo.tokenizers import Tokenizer
 
 
-def detect_replaced(model, params, tokenizer, text: str) -> list[tuple[str, float]]:
+def detect_replaced(
+    model: nn.Module, params: chex.ArrayTree, tokenizer: Tokenizer | None, text: str
+) -> list[tuple[str, float]]:
     """Every piece of the text as the tokenizer cuts it, and the probability that it was replaced.
 
     Raises ValueError where the text is empty or longer than the model takes, or the model is none
@@ -28,7 +34,7 @@ def detect_replaced(model, params, tokenizer, text: str) -> list[tuple[str, floa
             f"the text has {len(encoding.ids)} tokens, the model takes {model.config.max_length}"
         )
     tokens_BL, segments_BL = np.array([encoding.ids]), np.array([encoding.type_ids])
-    logits_BL = model.apply({"params": params}, tokens_BL, segments_BL, method="detect")
+    logits_BL = call(model, params, tokens_BL, segments_BL, method="detect")
     chance_L = jax.nn.sigmoid(logits_BL[0])
     pieces = [text[slice(*encoding.offsets[place])] for place in words]
     return [(piece, float(chance_L[place])) for piece, place in zip(pieces, words, strict=True)]

@@ -1,14 +1,24 @@
 """Fills the gaps of a text with a masked model."""
 
+import chex
 import jax
 import numpy as np
+from flax import linen as nn
 
 from zoo.contracts import MaskFiller
+from zoo.params import call
+from zoo.tokenizers import Tokenizer, token_id
 
 MASKS = ("[MASK]", "<mask>")
 
 
-def fill_mask(model, params, tokenizer, text: str, top: int = 5) -> list[list[tuple[str, float]]]:
+def fill_mask(
+    model: nn.Module,
+    params: chex.ArrayTree,
+    tokenizer: Tokenizer | None,
+    text: str,
+    top: int = 5,
+) -> list[list[tuple[str, float]]]:
     """For each mask in the text, the likeliest words and their probabilities.
 
     Raises ValueError where the text has no mask, is longer than the model takes, or the model is
@@ -16,26 +26,25 @@ def fill_mask(model, params, tokenizer, text: str, top: int = 5) -> list[list[tu
     """
     if tokenizer is None:
         raise ValueError("the model folder has no tokenizer, so there is no text to fill")
-    mask = next((i for m in MASKS if (i := tokenizer.token_to_id(m)) is not None), None)
-    if mask is None or not isinstance(model, MaskFiller):
+    name = next((name for name in MASKS if tokenizer.token_to_id(name) is not None), None)
+    if name is None or not isinstance(model, MaskFiller):
         raise ValueError(f"{type(model).__name__} does not fill masks: give a masked model")
-    name = tokenizer.id_to_token(mask)
     for other in MASKS:
         text = text.replace(other, name)
     encoding = tokenizer.encode(text)
     tokens_BL = np.array([encoding.ids])
-    gaps_P = np.flatnonzero(tokens_BL[0] == mask)
+    gaps_P = np.flatnonzero(tokens_BL[0] == token_id(tokenizer, name))
     if len(gaps_P) == 0:
         raise ValueError(f"the text has no {name}: put it where a word is to be filled in")
     if tokens_BL.shape[1] > model.config.max_length:
         raise ValueError(
             f"the text has {tokens_BL.shape[1]} tokens, the model takes {model.config.max_length}"
         )
-    segments_BL, variables = np.array([encoding.type_ids]), {"params": params}
-    logits_BPV = model.apply(variables, tokens_BL, segments_BL, gaps_P[None], method="fill")
+    segments_BL = np.array([encoding.type_ids])
+    logits_BPV = call(model, params, tokens_BL, segments_BL, gaps_P[None], method="fill")
     chance_PV = jax.nn.softmax(logits_BPV[0])
     best, words = jax.lax.top_k(chance_PV, top)
     return [
-        [(tokenizer.id_to_token(int(w)), float(p)) for p, w in zip(row, ids, strict=True)]
+        [(tokenizer.id_to_token(int(w)) or "", float(p)) for p, w in zip(row, ids, strict=True)]
         for row, ids in zip(best, words, strict=True)
     ]

@@ -62,7 +62,7 @@ def pieces(tokenizer: Tokenizer, words: Sequence[str], max_length: int) -> list[
                 f"the word {word!r} alone has {size} tokens, and {max_length} have room for "
                 f"{max_tokens}: split or leave it out"
             )
-    piece_of = _assign(sizes, max_tokens) if sizes.any() else []
+    piece_of = _assign(sizes, max_tokens) if sizes.any() else sizes
     encoded = [number for number, size in enumerate(sizes) if size]
     result = []
     for _, group in groupby(encoded, key=lambda number: piece_of[number]):

@@ -31,7 +31,7 @@ def translate(
     check_beams(model, beams)
     sources = [encode_source(tokenizer, text, end) for text in texts]
     buckets = [bucket(len(source), UNLIMITED) for source in sources]
-    found = {}
+    found: dict[int, list[int]] = {}
     for places in _batches(buckets, rows):
         prompts = [sources[place] for place in places]
         # All batches have as many rows, so that they share their programs.
@@ -103,9 +103,9 @@ def attention(model, params, tokenizer, source: str, target: str) -> list[Attent
             f"a {type(model).__name__} encodes the source into a single vector, so there is no "
             "attention to draw"
         )
-    read = [both.source.id_to_token(i) for i in reads]
-    start, *written = (both.target.id_to_token(i) for i in (start, *writes))
-    before = [start, *written[:-1]]
+    read = [both.source.id_to_token(i) or "" for i in reads]
+    first, *written = (both.target.id_to_token(i) or "" for i in (start, *writes))
+    before = [first, *written[:-1]]
     who = {"encoder": (read, read), "decoder": (written, before), "source": (written, read)}
     return [Attention(name, weights, *who[side(name)]) for name, weights in _sown(found)]
 

@@ -343,7 +343,7 @@ class ElectraPretraining(nn.Module):
 Model = ElectraPretraining
 MODELS = (ElectraPretraining, ElectraDiscriminator, ElectraGenerator)
 ElectraTagger, ElectraQuestion = heads.tagger(Electra), heads.question(Electra)
-TASKS = {
+TASKS: dict[str, type[nn.Module]] = {
     "classification": ElectraClassifier,
     "tagging": ElectraTagger,
     "question-answering": ElectraQuestion,

@@ -179,6 +179,6 @@ class RNNLM(nn.Module):
 Model = RNNLM
 MODELS = (RNNLM,)
 RNNTagger = heads.tagger(RNN)
-TASKS = {"classification": RNNClassifier, "tagging": RNNTagger}
+TASKS: dict[str, type[nn.Module]] = {"classification": RNNClassifier, "tagging": RNNTagger}
 GROUPS = ("trunk/token_embedding", r"trunk/stack/layers_(\d+)/", "")
 AXES = recurrent.AXES

@@ -239,7 +239,7 @@ class XLNetLM(nn.Module):
 Model = XLNetLM
 MODELS = (XLNetLM,)
 XLNetTagger, XLNetQuestion = heads.tagger(XLNet), heads.question(XLNet)
-TASKS = {
+TASKS: dict[str, type[nn.Module]] = {
     "classification": XLNetClassifier,
     "tagging": XLNetTagger,
     "question-answering": XLNetQuestion,

@@ -59,7 +59,9 @@ def unigram(model: models.Model, normalizer: normalizers.Normalizer) -> Tokenize
     return tokenizer
 
 
-def xlnet_cleaning(lowercase: bool = False, keep_accents: bool = False) -> list[normalizers.Normalizer]:
+def xlnet_cleaning(
+    lowercase: bool = False, keep_accents: bool = False
+) -> list[normalizers.Normalizer]:
     """What XLNet does to a text before SentencePiece sees it (its `preprocess_text`).
 
     That also squeezes spaces (`remove_space`); here splitting at white space does, in any case.

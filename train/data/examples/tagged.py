@@ -103,7 +103,7 @@ def _lists(rows: Iterable[Row], source: str, column: str | None) -> Iterator[Tag
 
 def _fields(row: dict, source: str, column: str | None) -> list[str]:
     """Return the field of the words, and that of the labels if there is one."""
-    wanted = (column,) if column else LABELS
+    wanted: tuple[str, ...] = (column,) if column else LABELS
     words, labels = ([field for field in names if field in row] for names in (WORDS, wanted))
     if not words or (column and not labels):
         wanted = WORDS if not words else wanted
