@@ -28,7 +28,7 @@ class Generate:
     beams: int = 0
     """Number of beams of a beam search; 0: sample."""
 
-    def run(self):
+    def run(self) -> None:
         """Print the prompt and its continuation; of an encoder-decoder, its output alone."""
         from zoo import load
         from zoo.contracts import EncoderDecoder
@@ -60,19 +60,22 @@ class Translate:
     attention: Path | None = None
     """A picture to draw, such as out.png: what every token of the translation attends to."""
 
-    def run(self):
+    def run(self) -> None:
         """Print the translation, or the best few of the beam search."""
         from train.reporting import plots
         from zoo import load
         from zoo.inference import translate
 
         model = load(self.folder)
-        settings = {"beams": self.beams, "penalty": self.penalty}
         if self.best == 1:
-            (translation,) = translate.translate(*model, [self.text], **settings)
+            (translation,) = translate.translate(
+                *model, [self.text], beams=self.beams, penalty=self.penalty
+            )
             print(translation)
         else:
-            scored = translate.candidates(*model, self.text, self.best, **settings)
+            scored = translate.candidates(
+                *model, self.text, self.best, beams=self.beams, penalty=self.penalty
+            )
             translation, _ = scored[0]
             print("\n".join(f"{score:.3f}  {text}" for text, score in scored))
         if self.attention:
@@ -93,7 +96,7 @@ class Fill:
     top: int = 5
     """How many predictions to show for each."""
 
-    def run(self):
+    def run(self) -> None:
         """Print the likeliest tokens for each mask, with their probabilities."""
         from zoo import load
         from zoo.inference import fill_mask
@@ -111,7 +114,7 @@ class Detect:
     text: Annotated[str, tyro.conf.Positional]
     """The text to check."""
 
-    def run(self):
+    def run(self) -> None:
         """Print one line per token: its probability, and a star if that is above one half."""
         from zoo import load
         from zoo.inference import detect_replaced
@@ -131,7 +134,7 @@ class Classify:
     pair: Annotated[str | None, tyro.conf.Positional] = None
     """The other text of a pair."""
 
-    def run(self):
+    def run(self) -> None:
         """Print every label with its probability, the likeliest first; or the number."""
         from zoo import load
         from zoo.inference import classify
@@ -151,7 +154,7 @@ class Tag:
     text: Annotated[str, tyro.conf.Positional]
     """The text; it is split into words at blanks and around punctuation."""
 
-    def run(self):
+    def run(self) -> None:
         """Print one line per word: the probability of its tag, the word, the tag."""
         from zoo import load
         from zoo.inference import tag
@@ -171,7 +174,7 @@ class Answer:
     context: Annotated[str, tyro.conf.Positional]
     """The text that has the answer, or the name of a file with it."""
 
-    def run(self):
+    def run(self) -> None:
         """Print the answer."""
         from zoo import load
         from zoo.inference import answer

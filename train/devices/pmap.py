@@ -1,6 +1,7 @@
 """The step mapped over replicas, one per device."""
 
 from functools import partial
+from typing import Any
 
 import chex
 import jax
@@ -34,7 +35,7 @@ class PmapPlacement:
         self._devices = jax.local_device_count()
         self._rows = t.batch_size // jax.process_count()  # of this process
         self._mesh = make_mesh()
-        across_replicas = {
+        across_replicas: dict[str, Any] = {
             "across": lambda tree: jax.lax.psum(tree, "data"),
             "place": lambda: jax.lax.axis_index("data"),
             "dtype": t.dtype,

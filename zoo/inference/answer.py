@@ -12,9 +12,9 @@ from typing import NamedTuple
 import chex
 import numpy as np
 from flax import linen as nn
-from tokenizers import Tokenizer
 
 from zoo.inference.batching import Row, check_task, outputs, select
+from zoo.tokenizers import AnyTokenizer, Tokenizer
 
 STRIDE = 128  # tokens from the beginning of a window to that of the next
 MAX_ANSWER = 30  # tokens of an answer
@@ -137,7 +137,7 @@ def best_answer(
 def answer(
     model: nn.Module,
     params: chex.ArrayTree,
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer | None,
     question: str,
     context: str,
     stride: int = STRIDE,
@@ -148,7 +148,7 @@ def answer(
     Raises:
       ValueError: As `windows` and `best_answer` do, and if the model answers no questions.
     """
-    check_task(model, tokenizer, "question-answering")
-    parts = windows(tokenizer, question, context, model.config.max_length, stride)
+    words = check_task(model, tokenizer, "question-answering")
+    parts = windows(words, question, context, model.config.max_length, stride)
     logits = outputs(model, params, [window.row for window in parts])
     return best_answer(context, parts, logits, max_answer)

@@ -14,11 +14,12 @@ import chex
 import jax
 import numpy as np
 from flax import linen as nn
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding
 
 from zoo import registry
 from zoo.inference.length_buckets import bucket
 from zoo.params import call
+from zoo.tokenizers import AnyTokenizer, Tokenizer, sides
 
 # What a model that was fine-tuned to a kind of task, a key of TASKS, does.
 DOES = {
@@ -133,8 +134,12 @@ def check_rows(rows: Sequence[Row], model: nn.Module) -> None:
                 )
 
 
-def check_task(model: nn.Module, tokenizer: Tokenizer | None, task: str) -> None:
-    """Raise ValueError unless the model is for a task, a key of TASKS, and has a tokenizer."""
+def check_task(model: nn.Module, tokenizer: AnyTokenizer | None, task: str) -> Tokenizer:
+    """Return the tokenizer of the texts of a model for a task, a key of TASKS.
+
+    Raises:
+      ValueError: If the model is not for the task, or has no tokenizer.
+    """
     if type(model) is not registry.of(model).TASKS.get(task):
         raise ValueError(
             f"{type(model).__name__} does not {DOES[task]}: make a model that does with "
@@ -142,3 +147,4 @@ def check_task(model: nn.Module, tokenizer: Tokenizer | None, task: str) -> None
         )
     if tokenizer is None:
         raise ValueError("the model folder has no tokenizer, so it takes token ids only")
+    return sides(tokenizer).source

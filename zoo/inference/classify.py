@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import chex
 import numpy as np
 from flax import linen as nn
-from tokenizers import Tokenizer
 
 from zoo.inference.batching import Row, check_task, outputs, select, softmax
+from zoo.tokenizers import AnyTokenizer, Tokenizer
 
 
 def encode(tokenizer: Tokenizer, text: str, pair: str | None = None, *, max_length: int) -> Row:
@@ -57,7 +57,7 @@ def _shares(counts: list[int], max_tokens: int) -> list[int]:
 def classify(
     model: nn.Module,
     params: chex.ArrayTree,
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer | None,
     texts: Sequence[str],
     pairs: Sequence[str] | None = None,
 ) -> list[dict[str, float]]:
@@ -69,13 +69,13 @@ def classify(
     Raises:
       ValueError: As `encode` does, and if the model is no classifier.
     """
-    check_task(model, tokenizer, "classification")
+    words = check_task(model, tokenizer, "classification")
     others: Sequence[str | None] = [None] * len(texts) if pairs is None else pairs
     if len(texts) != len(others):
         raise ValueError(f"there are {len(texts)} texts, but {len(others)} to pair them with")
     max_length = model.config.max_length
     rows = [
-        encode(tokenizer, text, pair, max_length=max_length)
+        encode(words, text, pair, max_length=max_length)
         for text, pair in zip(texts, others, strict=True)
     ]
     truncated = [row.truncated for row in rows if row.truncated]

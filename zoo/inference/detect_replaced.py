@@ -7,11 +7,11 @@ from flax import linen as nn
 
 from zoo.contracts import ReplacedTokenDetector
 from zoo.params import call
-from zoo.tokenizers import Tokenizer
+from zoo.tokenizers import AnyTokenizer, sides
 
 
 def detect_replaced(
-    model: nn.Module, params: chex.ArrayTree, tokenizer: Tokenizer | None, text: str
+    model: nn.Module, params: chex.ArrayTree, tokenizer: AnyTokenizer | None, text: str
 ) -> list[tuple[str, float]]:
     """Every piece of the text as the tokenizer cuts it, and the probability that it was replaced.
 
@@ -25,7 +25,7 @@ def detect_replaced(
             f"{type(model).__name__} does not detect replaced words: give an ELECTRA that has its "
             "discriminator"
         )
-    encoding = tokenizer.encode(text)
+    encoding = sides(tokenizer).source.encode(text)
     words = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
     if not words:
         raise ValueError("the text is empty: there is nothing to look at")

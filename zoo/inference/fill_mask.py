@@ -7,7 +7,7 @@ from flax import linen as nn
 
 from zoo.contracts import MaskFiller
 from zoo.params import call
-from zoo.tokenizers import Tokenizer, token_id
+from zoo.tokenizers import AnyTokenizer, sides, token_id
 
 MASKS = ("[MASK]", "<mask>")
 
@@ -15,7 +15,7 @@ MASKS = ("[MASK]", "<mask>")
 def fill_mask(
     model: nn.Module,
     params: chex.ArrayTree,
-    tokenizer: Tokenizer | None,
+    tokenizer: AnyTokenizer | None,
     text: str,
     top: int = 5,
 ) -> list[list[tuple[str, float]]]:
@@ -26,14 +26,15 @@ def fill_mask(
     """
     if tokenizer is None:
         raise ValueError("the model folder has no tokenizer, so there is no text to fill")
-    name = next((name for name in MASKS if tokenizer.token_to_id(name) is not None), None)
+    words = sides(tokenizer).source
+    name = next((name for name in MASKS if words.token_to_id(name) is not None), None)
     if name is None or not isinstance(model, MaskFiller):
         raise ValueError(f"{type(model).__name__} does not fill masks: give a masked model")
     for other in MASKS:
         text = text.replace(other, name)
-    encoding = tokenizer.encode(text)
+    encoding = words.encode(text)
     tokens_BL = np.array([encoding.ids])
-    gaps_P = np.flatnonzero(tokens_BL[0] == token_id(tokenizer, name))
+    gaps_P = np.flatnonzero(tokens_BL[0] == token_id(words, name))
     if len(gaps_P) == 0:
         raise ValueError(f"the text has no {name}: put it where a word is to be filled in")
     if tokens_BL.shape[1] > model.config.max_length:
@@ -43,8 +44,8 @@ def fill_mask(
     segments_BL = np.array([encoding.type_ids])
     logits_BPV = call(model, params, tokens_BL, segments_BL, gaps_P[None], method="fill")
     chance_PV = jax.nn.softmax(logits_BPV[0])
-    best, words = jax.lax.top_k(chance_PV, top)
+    chances, numbers = jax.lax.top_k(chance_PV, top)
     return [
-        [(tokenizer.id_to_token(int(w)) or "", float(p)) for p, w in zip(row, ids, strict=True)]
-        for row, ids in zip(best, words, strict=True)
+        [(words.id_to_token(int(w)) or "", float(p)) for p, w in zip(row, ids, strict=True)]
+        for row, ids in zip(chances, numbers, strict=True)
     ]

@@ -23,6 +23,7 @@ from zoo.inference.beam_search import beam_search
 from zoo.inference.decoding import State
 from zoo.inference.length_buckets import bucket
 from zoo.inference.prompts import ENDS, UNLIMITED, check_beams, end_token, pad
+from zoo.params import call
 
 NEVER = -1e30
 
@@ -83,9 +84,9 @@ def decode(model, choose, room, params, tokens_BL, documents_BL, settings, key, 
     It stops where half of the rows have ended, of few rows all, or at `length` tokens.
     """
     B = len(tokens_BL)
-    begun = model.apply({"params": params}, tokens_BL, documents_BL, room, method="start")
+    logits_BV, cache = call(model, params, tokens_BL, documents_BL, room, method="start")
     texts = jnp.zeros((B, room), jnp.int32), jnp.zeros(B, jnp.int32)
-    state = State(0, *begun, texts, jnp.ones(B, bool), jnp.arange(B))
+    state = State(0, logits_BV, cache, texts, jnp.ones(B, bool), jnp.arange(B))
     return resume(model, choose, params, state, settings, key, length, end)
 
 
@@ -99,8 +100,8 @@ def resume(model, choose, params, state, settings, key, length, end):
         token_B = choose(keys_B, logits_BV, settings)
         going_B &= token_B != end
         texts = tokens_BN.at[:, n].set(token_B), count_B + going_B
-        after = model.apply({"params": params}, token_B, cache, method="step")
-        return State(n + 1, *after, texts, going_B, row_B)
+        logits_BV, cache = call(model, params, token_B, cache, method="step")
+        return State(n + 1, logits_BV, cache, texts, going_B, row_B)
 
     return decoding.loop(advance, state, length)
 

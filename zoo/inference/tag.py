@@ -14,9 +14,10 @@ from typing import NamedTuple
 import chex
 import numpy as np
 from flax import linen as nn
-from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import pre_tokenizers
 
 from zoo.inference.batching import Row, check_task, outputs, select, softmax
+from zoo.tokenizers import AnyTokenizer, Tokenizer
 
 OUTSIDE = "O"  # the label of a word that is no part of a name
 
@@ -88,18 +89,21 @@ def _assign(sizes: np.ndarray, max_tokens: int) -> np.ndarray:
 
 
 def tag(
-    model: nn.Module, params: chex.ArrayTree, tokenizer: Tokenizer, text: str | Sequence[str]
+    model: nn.Module,
+    params: chex.ArrayTree,
+    tokenizer: AnyTokenizer | None,
+    text: str | Sequence[str],
 ) -> list[Tag]:
     """Return the tag of every word; a text is split into words at blanks and around punctuation.
 
     Raises:
       ValueError: If there is no word, a word is too long, or the model is no tagger.
     """
-    check_task(model, tokenizer, "tagging")
+    reader = check_task(model, tokenizer, "tagging")
     words = split(text) if isinstance(text, str) else list(text)
     if not words:
         raise ValueError("the text is empty: there is nothing to tag")
-    parts = pieces(tokenizer, words, model.config.max_length)
+    parts = pieces(reader, words, model.config.max_length)
     logits = outputs(model, params, [piece.row for piece in parts])
     return best_tags(model.config.labels, words, parts, logits)
 
