@@ -15,7 +15,7 @@ from train.step import State, make_evaluate, make_init, make_step
 
 # What is saved spans the processes: every replica holds the whole, and its rows of the carry.
 SPECS = State(
-    step=P(),  # type: ignore[arg-type]  # a state of specs, as JAX wants them
+    step=P(),  # type: ignore[arg-type]  # specs, in the tree of a state
     params=P(),
     opt_state=P(),
     carry=P("data"),

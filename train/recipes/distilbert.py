@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from train.data import train_tokenizer
 from train.optimization import optimizers, schedules
-from train.recipes.recipe import Config
+from train.recipes.recipe import Config, RecipeFactory
 from train.recipes.roberta import RobertaRecipe
 from zoo.models import distilbert, roberta
 
@@ -89,7 +89,7 @@ def _recipe(name: str, architecture: str, config: Config, family: type[R], **fie
     )
 
 
-RECIPES = {
+RECIPES: dict[str, RecipeFactory] = {
     "distilbert-tiny": distilbert_tiny,
     "distilbert-six-layers": six_layers,
     **{

@@ -17,7 +17,7 @@ from train.data.batches.windows import Windows
 from train.objectives.causal import Causal
 from train.optimization import optimizers, schedules
 from train.optimization.weight_decay import BIASES_AND_NORMS
-from train.recipes.recipe import Recipe
+from train.recipes.recipe import Recipe, RecipeFactory
 from zoo.models import gpt2
 from zoo.tokenizers import AnyTokenizer, token_id
 
@@ -78,7 +78,7 @@ def _recipe(name: str, **fields) -> GPT2Recipe:
     )
 
 
-RECIPES = {
+RECIPES: dict[str, RecipeFactory] = {
     "gpt2-tiny": gpt2_tiny,
     "gpt2": partial(published, "gpt2", 6e-4),
     "gpt2-medium": partial(published, "gpt2-medium", 3e-4),

@@ -7,7 +7,7 @@ into batches. The command line sets the plain fields; everything else is Python.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, replace
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -144,6 +144,7 @@ class Recipe(ABC):
 
 
 R = TypeVar("R", bound=Recipe)
+RecipeFactory = Callable[[], Recipe]  # makes a recipe; its docstring has the source
 
 
 def with_fields(recipe: R, vocabulary: int | None = None, **fields: str | int | None) -> R:

@@ -12,6 +12,7 @@ from train.data.batches.contiguous import ContiguousWindows
 from train.objectives.causal_stateful import StatefulCausal
 from train.optimization import optimizers, schedules
 from train.recipes.gpt2 import END, GPT2Recipe
+from train.recipes.recipe import RecipeFactory
 from zoo.models import rnn
 from zoo.tokenizers import AnyTokenizer, token_id
 
@@ -70,7 +71,7 @@ def _recipe(name: str, **fields) -> RNNRecipe:
     )
 
 
-RECIPES = {
+RECIPES: dict[str, RecipeFactory] = {
     "rnn-lm-tiny": partial(tiny, "rnn-lm-tiny"),
     "gru-lm-tiny": partial(tiny, "gru-lm-tiny"),
     "lstm-lm-tiny": partial(tiny, "lstm-lm-tiny"),

@@ -16,7 +16,7 @@ from train.data.batches.full_sentences import FullSentences
 from train.objectives.masked import MaskedLanguageModeling
 from train.objectives.objective import Objective
 from train.optimization import optimizers, schedules
-from train.recipes.recipe import Recipe
+from train.recipes.recipe import Recipe, RecipeFactory
 from zoo.models import roberta
 from zoo.tokenizers import AnyTokenizer
 
@@ -84,7 +84,7 @@ def _recipe(name: str, **fields) -> RobertaRecipe:
     )
 
 
-RECIPES = {
+RECIPES: dict[str, RecipeFactory] = {
     "roberta-tiny": roberta_tiny,
     "roberta-base": partial(published, "roberta-base", 6e-4, 24_000),
     "roberta-large": partial(published, "roberta-large", 4e-4, 30_000),

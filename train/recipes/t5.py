@@ -14,7 +14,7 @@ from train.data import train_tokenizer
 from train.data.batches.windows import Windows
 from train.objectives.span_corruption import SpanCorruption, raw_length
 from train.optimization import optimizers, schedules
-from train.recipes.recipe import Config, Recipe
+from train.recipes.recipe import Config, Recipe, RecipeFactory
 from zoo.models import t5, t5_v1_1
 from zoo.tokenizers import AnyTokenizer, token_id
 
@@ -77,7 +77,7 @@ def _recipe(name: str, architecture: str, config: Config, **fields) -> T5Recipe:
     )
 
 
-RECIPES = {
+RECIPES: dict[str, RecipeFactory] = {
     "t5-tiny": t5_tiny,
     **{
         size: partial(published, size, architecture, config)

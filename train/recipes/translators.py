@@ -32,7 +32,7 @@ from train.data.sources.parallel_text import PairSource, shares_letters
 from train.data.sources.source import Source
 from train.objectives.sequence_to_sequence import SequenceToSequence
 from train.optimization import optimizers, schedules
-from train.recipes.recipe import Config, Recipe
+from train.recipes.recipe import Config, Recipe, RecipeFactory
 from zoo import registry
 from zoo.models import transformer
 from zoo.tokenizers import AnyTokenizer, Sides, token_id
@@ -201,7 +201,7 @@ def _recipe(name: str, architecture: str, smoothing: float = 0.0, **fields) -> T
     )
 
 
-RECIPES = {
+RECIPES: dict[str, RecipeFactory] = {
     "seq2seq-tiny": partial(tiny, "seq2seq-tiny", "seq2seq"),
     "bahdanau-tiny": partial(tiny, "bahdanau-tiny", "bahdanau", 600),
     "luong-tiny": partial(tiny, "luong-tiny", "luong"),

@@ -16,7 +16,7 @@ from train.data.batches.permutation_rows import PermutationRows
 from train.objectives.permutation import Permutation
 from train.optimization import optimizers, schedules
 from train.optimization.weight_decay import BIASES_AND_NORMS
-from train.recipes.recipe import Recipe
+from train.recipes.recipe import Recipe, RecipeFactory
 from zoo.models import xlnet
 from zoo.tokenizers import AnyTokenizer, token_id
 
@@ -86,7 +86,7 @@ def _recipe(name: str, **fields) -> XLNetRecipe:
     )
 
 
-RECIPES = {
+RECIPES: dict[str, RecipeFactory] = {
     "xlnet-tiny": xlnet_tiny,
     "xlnet-base-cased": partial(published, "xlnet-base-cased", 256),
     "xlnet-large-cased": partial(published, "xlnet-large-cased", 8192),

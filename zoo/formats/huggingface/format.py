@@ -18,7 +18,7 @@ from zoo import tokenizers
 from zoo.layers.feed_forward import ACTIVATIONS
 
 Row = str | tuple[str, str]
-# The published fields, and what it means if they are absent.
+# The published fields of a field of ours: all are written, the first is read. And the default.
 Field = tuple[str | tuple[str, ...], Any]
 Tokenizer = tokenizers.Tokenizer | tokenizers.Sides
 
@@ -56,7 +56,7 @@ class Format:
       model_type: What config.json calls the architecture.
       config_class: Our Config.
       classes: Published class -> ours. The first is what a config.json means that names none.
-      fields: Our config field -> published fields. All of them are written, the first is read.
+      fields: Our config field -> published fields.
       constants: Published fields that fix the mathematics. A folder with other values is refused.
       unpublished: Our config fields that a folder does not record.
       weights: The weight table.
