@@ -20,7 +20,7 @@ class Import:
     ignore: tuple[str, ...] = ()
     """Tensors, by the beginning of their name, to leave out."""
 
-    def run(self):
+    def run(self) -> None:
         """Loads, checks and writes."""
         import jax
 
@@ -42,7 +42,7 @@ class Export:
     cls: str | None = None
     """Which part of a model that is published in parts, such as ElectraGenerator."""
 
-    def run(self):
+    def run(self) -> None:
         """Writes config.json, model.safetensors and the tokenizer."""
         import zoo
 

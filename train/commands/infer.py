@@ -28,7 +28,7 @@ class Generate:
     beams: int = 0
     """Number of beams of a beam search; 0: sample."""
 
-    def run(self):
+    def run(self) -> None:
         """Print the prompt and its continuation; of an encoder-decoder, its output alone."""
         import zoo
         from zoo.contracts import EncoderDecoder
@@ -61,7 +61,7 @@ class Translate:
     attention: Path | None = None
     """A picture to draw, such as out.png: what every token of the translation attends to."""
 
-    def run(self):
+    def run(self) -> None:
         """Print the translation, or the best few of the beam search."""
         import zoo
         from train.reporting import plots
@@ -93,7 +93,7 @@ class Fill:
     top: int = 5
     """How many predictions to show for each."""
 
-    def run(self):
+    def run(self) -> None:
         """Print the likeliest tokens for each mask, with their probabilities."""
         import zoo
 
@@ -110,7 +110,7 @@ class Detect:
     text: Annotated[str, tyro.conf.Positional]
     """The text to check."""
 
-    def run(self):
+    def run(self) -> None:
         """Print one line per token: its probability, and a star if that is above one half."""
         import zoo
 
@@ -129,7 +129,7 @@ class Classify:
     pair: Annotated[str | None, tyro.conf.Positional] = None
     """The other text of a pair."""
 
-    def run(self):
+    def run(self) -> None:
         """Print every label with its probability, the likeliest first; or the number."""
         import zoo
 
@@ -147,7 +147,7 @@ class Tag:
     text: Annotated[str, tyro.conf.Positional]
     """The text; it is split into words at blanks and around punctuation."""
 
-    def run(self):
+    def run(self) -> None:
         """Print one line per word: the probability of its tag, the word, the tag."""
         import zoo
 
@@ -166,7 +166,7 @@ class Answer:
     context: Annotated[str, tyro.conf.Positional]
     """The text that has the answer, or the name of a file with it."""
 
-    def run(self):
+    def run(self) -> None:
         """Print the answer."""
         import zoo
 

@@ -15,7 +15,7 @@ from zoo.checkpoints import model_folder
 from zoo.contracts import Composite
 from zoo.formats import huggingface
 from zoo.params import abstract, flatten
-from zoo.tokenizers import Sides, Tokenizer
+from zoo.tokenizers import AnyTokenizer
 
 # Names of architectures in model folders of earlier versions.
 RENAMED = {"marian": "transformer", "t5v1_1": "t5_v1_1"}
@@ -26,7 +26,7 @@ class Loaded(NamedTuple):
 
     model: nn.Module
     params: dict
-    tokenizer: Tokenizer | Sides | None
+    tokenizer: AnyTokenizer | None
 
 
 def load(
@@ -62,8 +62,9 @@ def load(
         config, params = huggingface.read(folder, known, wanted, new=new, ignore=ignore, key=key)
     else:
         config, params = own_config(folder), model_folder.read(folder)
-        if wanted is not held and isinstance(held(config), Composite):
-            config, params = held.part(wanted, config, params)
+        whole = held(config)
+        if wanted is not held and isinstance(whole, Composite):
+            config, params = whole.part(wanted, config, params)
         _check_shapes(folder, wanted(config), params)
     params = jax.tree.map(jnp.asarray, params)
     return Loaded(wanted(config), params, load_tokenizer(folder, config))
@@ -79,7 +80,7 @@ def held_class(folder: str | os.PathLike) -> type[nn.Module]:
     if is_published(folder):
         published = huggingface.read_config(folder)
         known = huggingface.find(published)
-        named = next(iter(published.get("architectures") or ()), None)
+        named = next(iter(published.get("architectures") or ()), "")
         return known.classes.get(named, next(iter(known.classes.values())))
     manifest = model_folder.manifest(folder)
     architecture = _architecture(manifest)
@@ -95,7 +96,7 @@ def own_config(folder: str | os.PathLike) -> Any:
     return _architecture(manifest).Config(**values)
 
 
-def load_tokenizer(folder: str | os.PathLike, config: Any) -> Tokenizer | Sides | None:
+def load_tokenizer(folder: str | os.PathLike, config: Any) -> AnyTokenizer | None:
     """Return the tokenizer of a folder, or None; ValueError if its vocabulary is too large."""
     try:
         tokenizer = tokenizers.load(folder)

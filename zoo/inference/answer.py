@@ -121,13 +121,14 @@ def best_answer(
         raise ValueError(f"max_answer is {max_answer}, but an answer has at least 1 token")
     candidates = []
     for window, logits_L2 in zip(windows, logits, strict=True):
+        spans = {position: span for position, span in enumerate(window.characters) if span}
         context_L = np.array([span is not None for span in window.characters])
         span_LL = np.tril(np.triu(context_L[:, None] & context_L), max_answer - 1)
         sum_LL = np.where(span_LL, logits_L2[:, :1] + logits_L2[:, 1], -np.inf)
         first, last = np.unravel_index(sum_LL.argmax(), sum_LL.shape)
         (positions,) = np.nonzero(context_L)
         margin = min(first - positions[0], positions[-1] - last)
-        characters = window.characters[first][0], window.characters[last][1]
+        characters = spans[int(first)][0], spans[int(last)][1]
         candidates.append((float(sum_LL[first, last]), margin, *characters))
     score, _, start, end = max(candidates, key=lambda candidate: candidate[:2])
     return Answer(context[start:end], start, end, score)

@@ -106,7 +106,7 @@ def apply(
     documents_BL: jax.Array,
 ) -> jax.Array:
     """Return the model's output for a batch; compiled once per model and shape."""
-    return model.apply({"params": params}, tokens_BL, segments_BL, documents_BL)
+    return call(model, params, tokens_BL, segments_BL, documents_BL)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

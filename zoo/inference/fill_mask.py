@@ -1,7 +1,9 @@
 """Predicts the masked tokens of a text."""
 
+import chex
 import jax
 import numpy as np
+from flax import linen as nn
 
 from zoo.checkpoints.load import Loaded
 from zoo.contracts import MaskFiller
@@ -27,10 +29,9 @@ def fill_mask(loaded: Loaded, text: str, top: int = 5) -> list[list[tuple[str, f
     mask = next((i for m in MASKS if (i := tokenizer.token_to_id(m)) is not None), None)
     if mask is None or not isinstance(model, MaskFiller):
         raise ValueError(f"{type(model).__name__} does not fill masks: give a masked model")
-    name = tokenizer.id_to_token(mask)
     for other in MASKS:
         text = text.replace(other, name)
-    encoding = tokenizer.encode(text)
+    encoding = words.encode(text)
     tokens_BL = np.array([encoding.ids])
     masked_P = np.flatnonzero(tokens_BL[0] == mask)
     if len(masked_P) == 0:

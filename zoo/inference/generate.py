@@ -112,8 +112,8 @@ def resume(model, choose, params, state, settings, key, length, end):
         token_B = choose(keys_B, logits_BV, settings)
         going_B &= token_B != end
         texts = tokens_BN.at[:, n].set(token_B), count_B + going_B
-        after = model.apply({"params": params}, token_B, cache, method="step")
-        return State(n + 1, *after, texts, going_B, row_B)
+        logits_BV, cache = call(model, params, token_B, cache, method="step")
+        return State(n + 1, logits_BV, cache, texts, going_B, row_B)
 
     return decoding.loop(advance, state, length)
 

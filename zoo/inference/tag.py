@@ -62,7 +62,7 @@ def pieces(tokenizer: Tokenizer, words: Sequence[str], max_length: int) -> list[
                 f"the word {word!r} alone has {size} tokens, and {max_length} have room for "
                 f"{max_tokens}: split or leave it out"
             )
-    piece_of = _assign(sizes, max_tokens) if sizes.any() else []
+    piece_of = _assign(sizes, max_tokens) if sizes.any() else sizes
     encoded = [number for number, size in enumerate(sizes) if size]
     result = []
     for _, group in groupby(encoded, key=lambda number: piece_of[number]):
@@ -102,7 +102,7 @@ def tag(loaded: Loaded, text: str | Sequence[str]) -> list[Tag]:
     words = split(text) if isinstance(text, str) else as_list(text)
     if not words:
         raise ValueError("the text is empty: there is nothing to tag")
-    parts = pieces(tokenizer, words, model.config.max_length)
+    parts = pieces(reader, words, model.config.max_length)
     logits = outputs(model, params, [piece.row for piece in parts])
     return best_tags(model.config.labels, words, parts, logits)
 

@@ -118,9 +118,9 @@ def attention(loaded: Loaded, source: str, target: str) -> list[Attention]:
             f"a {type(model).__name__} encodes the source into a single vector, so there is no "
             "attention to draw"
         )
-    read = [both.source.id_to_token(i) for i in reads]
-    start, *written = (both.target.id_to_token(i) for i in (start, *writes))
-    before = [start, *written[:-1]]
+    read = [both.source.id_to_token(i) or "" for i in reads]
+    first, *written = (both.target.id_to_token(i) or "" for i in (start, *writes))
+    before = [first, *written[:-1]]
     who = {"encoder": (read, read), "decoder": (written, before), "source": (written, read)}
     return [Attention(name, weights, *who[side(name)]) for name, weights in _sown(found)]
 
