@@ -98,8 +98,7 @@ class Evaluate:
         from train.metrics import translation
 
         sources, references = texts[::2], texts[1::2]
-        settings = {"beams": self.beams, "length_penalty": self.penalty}
-        found = zoo.translate(model, sources, **settings)
+        found = zoo.translate(model, sources, beams=self.beams, length_penalty=self.penalty)
         for name, value in translation.score(found, references).items():
             print(f"{name.replace('_', ' ')}: {value:.2f}")
         for least, most, count, bleu in translation.by_length(sources, found, references):

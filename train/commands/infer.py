@@ -68,12 +68,19 @@ class Translate:
         from zoo.inference.translate import attention
 
         translator = zoo.load(self.folder)
-        settings = {"beams": self.beams, "length_penalty": self.penalty}
         if self.best == 1:
-            translation = zoo.translate(translator, self.text, **settings)
+            translation = zoo.translate(
+                translator, self.text, beams=self.beams, length_penalty=self.penalty
+            )
             print(translation)
         else:
-            scored = zoo.beam_search(translator, self.text, best=self.best, **settings)
+            scored = zoo.beam_search(
+                translator,
+                self.text,
+                best=self.best,
+                beams=self.beams,
+                length_penalty=self.penalty,
+            )
             translation, _ = scored[0]
             print("\n".join(f"{score:.3f}  {text}" for text, score in scored))
         if self.attention:

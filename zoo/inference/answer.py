@@ -154,8 +154,8 @@ def answer(
     Raises:
       ValueError: As `windows` and `best_answer` do, and if the model answers no questions.
     """
-    model, params, tokenizer = loaded
-    check_task(loaded, "question-answering")
+    model, params, _ = loaded
+    tokenizer = check_task(loaded, "question-answering")
     check_text(question)
     check_text(context)
     parts = windows(tokenizer, question, context, model.config.max_length, stride)

@@ -20,6 +20,8 @@ from zoo import registry
 from zoo.checkpoints.load import Loaded
 from zoo.inference.length_buckets import bucket
 from zoo.inference.prompts import require_tokenizer
+from zoo.params import call
+from zoo.tokenizers import Tokenizer, sides
 
 # What a model that was fine-tuned to a kind of task, a key of TASKS, does.
 DOES = {
@@ -134,11 +136,15 @@ def check_rows(rows: Sequence[Row], model: nn.Module) -> None:
                 )
 
 
-def check_task(loaded: Loaded, task: str) -> None:
-    """Raise ValueError unless the model is for a task, a key of TASKS, and has a tokenizer."""
+def check_task(loaded: Loaded, task: str) -> Tokenizer:
+    """Return the tokenizer of a model for a task, a key of TASKS.
+
+    Raises:
+      ValueError: if the model is not for the task, or has no tokenizer.
+    """
     if type(loaded.model) is not registry.of(loaded.model).TASKS.get(task):
         raise ValueError(
             f"{type(loaded.model).__name__} does not {DOES[task]}: make a model that does with "
             f"`zoo finetune ... --task {task}`"
         )
-    require_tokenizer(loaded)
+    return sides(require_tokenizer(loaded)).source

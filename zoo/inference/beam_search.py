@@ -51,7 +51,8 @@ def beam_search(
       length_penalty: Above 1: longer texts. Below 1: shorter ones.
       best: How many to return.
     """
-    ids, end = encode(loaded, prompt), end_token(require_tokenizer(loaded))
+    tokenizer = require_tokenizer(loaded)
+    ids, end = encode(loaded, prompt), end_token(tokenizer)
     check_beams(loaded.model, beams)
     if max_new_tokens is None:
         is_source = isinstance(loaded.model, EncoderDecoder)
@@ -66,7 +67,7 @@ def beam_search(
         length_penalty=length_penalty,
         best=best,
     )
-    decode = partial(loaded.tokenizer.decode, skip_special_tokens=False)
+    decode = partial(tokenizer.decode, skip_special_tokens=False)
     return [(decode(new), score) for new, score in found]
 
 

@@ -5,6 +5,7 @@ C classes
 
 import warnings
 from collections.abc import Sequence
+from typing import overload
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -54,8 +55,18 @@ def _shares(counts: list[int], max_tokens: int) -> list[int]:
     return [long, short] if counts[0] > counts[1] else [short, long]
 
 
+@overload
+def classify(loaded: Loaded, text: str, pair: str | None = None) -> dict[str, float]: ...
+
+
+@overload
 def classify(
-    loaded: Loaded, text: str | Sequence[str], pair: str | Sequence[str] | None = None
+    loaded: Loaded, text: list[str], pair: list[str] | None = None
+) -> list[dict[str, float]]: ...
+
+
+def classify(
+    loaded: Loaded, text: str | list[str], pair: str | list[str] | None = None
 ) -> dict[str, float] | list[dict[str, float]]:
     """Return the labels of a text or a pair of texts and their probabilities, likeliest first.
 
@@ -73,8 +84,8 @@ def classify(
     Raises:
       ValueError: As `encode` does, and if the model is no classifier.
     """
-    model, params, tokenizer = loaded
-    check_task(loaded, "classification")
+    model, params, _ = loaded
+    tokenizer = check_task(loaded, "classification")
     texts = as_list(text)
     others: Sequence[str | None] = [None] * len(texts) if pair is None else as_list(pair)
     if len(texts) != len(others):

@@ -1,9 +1,7 @@
 """Finds the tokens of a text that another model replaced."""
 
-import chex
 import jax
 import numpy as np
-from flax import linen as nn
 
 from zoo.checkpoints.load import Loaded
 from zoo.contracts import ReplacedTokenDetector

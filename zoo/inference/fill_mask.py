@@ -1,13 +1,13 @@
 """Predicts the masked tokens of a text."""
 
-import chex
 import jax
 import numpy as np
-from flax import linen as nn
 
 from zoo.checkpoints.load import Loaded
 from zoo.contracts import MaskFiller
 from zoo.inference.prompts import check_text, require_tokenizer
+from zoo.params import call
+from zoo.tokenizers import sides
 
 MASKS = ("[MASK]", "<mask>")
 
@@ -24,16 +24,16 @@ def fill_mask(loaded: Loaded, text: str, top: int = 5) -> list[list[tuple[str, f
       ValueError: if the text has no mask or is too long, or the model predicts no masked tokens.
     """
     model, params, _ = loaded
-    tokenizer = require_tokenizer(loaded)
+    tokenizer = sides(require_tokenizer(loaded)).source
     check_text(text)
-    mask = next((i for m in MASKS if (i := tokenizer.token_to_id(m)) is not None), None)
-    if mask is None or not isinstance(model, MaskFiller):
+    name = next((name for name in MASKS if tokenizer.token_to_id(name) is not None), None)
+    if name is None or not isinstance(model, MaskFiller):
         raise ValueError(f"{type(model).__name__} does not fill masks: give a masked model")
     for other in MASKS:
         text = text.replace(other, name)
-    encoding = words.encode(text)
+    encoding = tokenizer.encode(text)
     tokens_BL = np.array([encoding.ids])
-    masked_P = np.flatnonzero(tokens_BL[0] == mask)
+    masked_P = np.flatnonzero(tokens_BL[0] == tokenizer.token_to_id(name))
     if len(masked_P) == 0:
         raise ValueError(f"the text has no {name}: put it where a word is to be filled in")
     if tokens_BL.shape[1] > model.config.max_length:
@@ -41,10 +41,10 @@ def fill_mask(loaded: Loaded, text: str, top: int = 5) -> list[list[tuple[str, f
             f"the text has {tokens_BL.shape[1]} tokens, the model supports "
             f"{model.config.max_length}"
         )
-    segments_BL, variables = np.array([encoding.type_ids]), {"params": params}
-    logits_BPV = model.apply(variables, tokens_BL, segments_BL, masked_P[None], method="fill")
+    segments_BL = np.array([encoding.type_ids])
+    logits_BPV = call(model, params, tokens_BL, segments_BL, masked_P[None], method="fill")
     probability_PV, id_PV = jax.lax.top_k(jax.nn.softmax(logits_BPV[0]), top)
     return [
-        [(tokenizer.id_to_token(int(i)), float(p)) for p, i in zip(row, ids, strict=True)]
+        [(tokenizer.id_to_token(int(i)) or "", float(p)) for p, i in zip(row, ids, strict=True)]
         for row, ids in zip(probability_PV, id_PV, strict=True)
     ]

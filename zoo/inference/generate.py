@@ -12,6 +12,7 @@ B batch  L length  N new tokens  V vocabulary
 
 from collections.abc import Sequence
 from functools import partial
+from typing import overload
 
 import chex
 import jax
@@ -23,6 +24,7 @@ from zoo.inference import decoding
 from zoo.inference.decoding import State
 from zoo.inference.length_buckets import bucket
 from zoo.inference.prompts import UNLIMITED, as_list, encode, end_token, pad, require_tokenizer
+from zoo.params import call
 
 NEVER = -1e30
 
@@ -96,9 +98,9 @@ def decode(model, choose, size, params, tokens_BL, documents_BL, settings, key, 
     It stops where half of the rows have ended, of few rows all, or at `length` tokens.
     """
     B = len(tokens_BL)
-    begun = model.apply({"params": params}, tokens_BL, documents_BL, size, method="start")
+    logits_BV, cache = call(model, params, tokens_BL, documents_BL, size, method="start")
     texts = jnp.zeros((B, size), jnp.int32), jnp.zeros(B, jnp.int32)
-    state = State(0, *begun, texts, jnp.ones(B, bool), jnp.arange(B))
+    state = State(0, logits_BV, cache, texts, jnp.ones(B, bool), jnp.arange(B))
     return resume(model, choose, params, state, settings, key, length, end)
 
 
@@ -118,9 +120,35 @@ def resume(model, choose, params, state, settings, key, length, end):
     return decoding.loop(advance, state, length)
 
 
+@overload
 def generate(
     loaded: Loaded,
-    prompt: str | Sequence[str],
+    prompt: str,
+    *,
+    max_new_tokens: int = 100,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int = 0,
+) -> str: ...
+
+
+@overload
+def generate(
+    loaded: Loaded,
+    prompt: list[str],
+    *,
+    max_new_tokens: int = 100,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int = 0,
+) -> list[str]: ...
+
+
+def generate(
+    loaded: Loaded,
+    prompt: str | list[str],
     *,
     max_new_tokens: int = 100,
     temperature: float = 1.0,
@@ -142,18 +170,19 @@ def generate(
     Returns:
       A text for a text, a list for a list.
     """
+    tokenizer = require_tokenizer(loaded)
     prompts = [encode(loaded, one) for one in as_list(prompt)]
     ids = generate_ids(
         loaded.model,
         loaded.params,
         prompts,
         max_new_tokens=max_new_tokens,
-        end=end_token(require_tokenizer(loaded)),
+        end=end_token(tokenizer),
         temperature=temperature,
         top_k=top_k,
         top_p=top_p,
         seed=seed,
     )
     # Whole texts are decoded at once: a character may be cut over several byte-level tokens.
-    texts = [loaded.tokenizer.decode(new, skip_special_tokens=False) for new in ids]
+    texts = [tokenizer.decode(new, skip_special_tokens=False) for new in ids]
     return texts[0] if isinstance(prompt, str) else texts

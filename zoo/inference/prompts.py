@@ -11,7 +11,7 @@ from flax import linen as nn
 from zoo.checkpoints.load import Loaded
 from zoo.contracts import EncoderDecoder, LanguageModel
 from zoo.inference.length_buckets import bucket
-from zoo.tokenizers import AnyTokenizer, Tokenizer, ordinary
+from zoo.tokenizers import AnyTokenizer, Tokenizer, ordinary, sides
 
 ENDS = ("<|endoftext|>", "</s>")  # the names of the token that ends a text
 UNLIMITED = 1 << 30  # tokens, for what no table of positions limits
@@ -59,7 +59,7 @@ def encode(loaded: Loaded, prompt: str) -> list[int]:
       ValueError: if there is no tokenizer, or nothing to begin a text with.
       TypeError: if the prompt is not a string.
     """
-    tokenizer = require_tokenizer(loaded)
+    tokenizer = sides(require_tokenizer(loaded)).source
     check_text(prompt)
     end = end_token(tokenizer)
     last = [] if end is None else [end]

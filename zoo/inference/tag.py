@@ -97,12 +97,12 @@ def tag(loaded: Loaded, text: str | Sequence[str]) -> list[Tag]:
     Raises:
       ValueError: If there is no word, a word is too long, or the model is no tagger.
     """
-    model, params, tokenizer = loaded
-    check_task(loaded, "tagging")
+    model, params, _ = loaded
+    tokenizer = check_task(loaded, "tagging")
     words = split(text) if isinstance(text, str) else as_list(text)
     if not words:
         raise ValueError("the text is empty: there is nothing to tag")
-    parts = pieces(reader, words, model.config.max_length)
+    parts = pieces(tokenizer, words, model.config.max_length)
     logits = outputs(model, params, [piece.row for piece in parts])
     return best_tags(model.config.labels, words, parts, logits)
 

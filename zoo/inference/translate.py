@@ -4,7 +4,7 @@ B batch  L length of the source  T length of the target  H heads  M length of wh
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,9 +25,31 @@ from zoo.inference.prompts import (
 from zoo.tokenizers import AnyTokenizer, sides
 
 
+@overload
 def translate(
     loaded: Loaded,
-    text: str | Sequence[str],
+    text: str,
+    *,
+    beams: int = 4,
+    length_penalty: float = 1.0,
+    batch_size: int = 32,
+) -> str: ...
+
+
+@overload
+def translate(
+    loaded: Loaded,
+    text: list[str],
+    *,
+    beams: int = 4,
+    length_penalty: float = 1.0,
+    batch_size: int = 32,
+) -> list[str]: ...
+
+
+def translate(
+    loaded: Loaded,
+    text: str | list[str],
     *,
     beams: int = 4,
     length_penalty: float = 1.0,
@@ -45,8 +67,8 @@ def translate(
     Raises:
       ValueError: if a text is empty, or the model is no encoder-decoder.
     """
-    model, params, tokenizer = loaded
-    end = _end_of(loaded)
+    model, params, _ = loaded
+    end, tokenizer = _end_of(loaded), require_tokenizer(loaded)
     check_beams(model, beams)
     texts = as_list(text)
     sources = [encode_source(sides(tokenizer).source, one, end) for one in texts]
@@ -100,8 +122,8 @@ def attention(loaded: Loaded, source: str, target: str) -> list[Attention]:
     Raises:
       ValueError: if the model has no attention.
     """
-    model, params, tokenizer = loaded
-    end, both = _end_of(loaded), sides(tokenizer)
+    model, params, _ = loaded
+    end, both = _end_of(loaded), sides(require_tokenizer(loaded))
     reads, writes = (
         encode_source(both.source, source, end),
         encode_source(both.target, target, end),
