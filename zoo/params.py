@@ -27,8 +27,8 @@ def abstract(model: nn.Module) -> dict:
 
 
 def call(model: nn.Module, params: chex.ArrayTree, *inputs: Any, **options: Any) -> Any:
-    """Return what a model, or its `method`, returns for some inputs; options as in `Module.apply`.
+    """Return the output of a model, or of its `method`; options as in `Module.apply`.
 
-    Flax types that as a union with what it returns for mutable collections, of which we have none.
+    Flax types that as a union with the mutable collections, which we do not use here.
     """
     return model.apply({"params": params}, *inputs, **options)

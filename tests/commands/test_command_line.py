@@ -221,8 +221,8 @@ def test_sizes_are_checked_by_name_and_value(monkeypatch, capsys):
         "widht=3"
     )
     assert said("width=wide") == "zoo: --config width=wide: give a value like 256"
-    assert said("score=cosine").endswith("take one of dot, scaled_dot, general, additive")
-    assert said("cell=elman").endswith("take one of rnn, gru, lstm")
+    assert said("score=cosine").endswith("use one of dot, scaled_dot, general, additive")
+    assert said("cell=elman").endswith("use one of rnn, gru, lstm")
 
 
 SECRET = str.maketrans("0123456789", "абвгдежзик")  # digits in letters that no source has
@@ -285,4 +285,4 @@ def test_a_translator_is_trained_measured_and_used(monkeypatch, capsys):
     assert best == written[-1] != other
     assert float(score) >= float(less)
     line = refusal(monkeypatch, capsys, "translate", "run", "1 May 2020", "--beams", "91")
-    assert line == "zoo: a beam of 91 is wider than the vocabulary of 90"
+    assert line == "zoo: the beam width 91 is larger than the vocabulary of 90"

@@ -49,7 +49,7 @@ def test_texts_keep_their_order_whatever_they_are_translated_with(name, beams):
 def test_a_model_that_cannot_translate_and_an_empty_text_are_refused():
     with pytest.raises(ValueError, match="has no encoder"):
         translate.translate(Loaded(*model("gpt2")), TEXTS)
-    with pytest.raises(ValueError, match="empty text"):
+    with pytest.raises(ValueError, match="the text is empty"):
         translate.translate(Loaded(*model("luong")), ["w1", " "])
     with pytest.raises(ValueError, match="no tokenizer"):
         translate.translate(Loaded(*model("luong")[:2], None), TEXTS)
@@ -105,7 +105,7 @@ def test_one_state_has_no_attention():
 
 def test_a_dot_wants_equal_widths():
     look = seq2seq_attention.SourceAttention("dot", 8, 16)
-    with pytest.raises(ValueError, match="take the score general or additive"):
+    with pytest.raises(ValueError, match="use --config score=general or score=additive"):
         look.init(jax.random.key(0), np.zeros((1, 3, 16)), method="project_keys_values")
 
 

@@ -166,7 +166,7 @@ def test_a_bare_trunk_lacks_the_head_alone(published, tmp_path):
 def test_what_is_not_supported_is_refused(tmp_path):
     for name, value in (("downsample_in_bottleneck", True), ("hidden_act", "gelu")):
         transformers.ResNetConfig(**{name: value}).save_pretrained(tmp_path)
-        with pytest.raises(ValueError, match=f"config.json has {name} = {value!r}; zoo has"):
+        with pytest.raises(ValueError, match=f"config.json has {name} = {value!r}; zoo supports"):
             zoo.load(tmp_path)
     transformers.ResNetConfig(depths=[1, 1], hidden_sizes=[8, 8]).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"four stages .* depths=\(1, 1\)"):

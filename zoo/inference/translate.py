@@ -1,4 +1,4 @@
-"""Translation with any encoder-decoder, and what each word attended to.
+"""Translation with any encoder-decoder, and its attention weights.
 
 B batch  L length of the source  T length of the target  H heads  M length of what is attended to
 """
@@ -59,23 +59,23 @@ def translate(
 
     Args:
       loaded: An encoder-decoder with its tokenizer.
-      text: A text, or many, of which those of one length bucket are translated together.
-      beams: The width of the search; 1 is greedy.
+      text: A text or a list of texts; texts in one length bucket are translated together.
+      beams: The beam width; 1 is greedy.
       length_penalty: Above 1: longer translations. Below 1: shorter ones.
-      batch_size: Texts to translate at once.
+      batch_size: Number of texts to translate at once.
 
     Raises:
-      ValueError: if a text is empty, or the model is no encoder-decoder.
+      ValueError: If a text is empty, or the model is not an encoder-decoder.
     """
     model, params, _ = loaded
     end, tokenizer = _end_of(loaded), require_tokenizer(loaded)
     check_beams(model, beams)
     texts = as_list(text)
-    sources = [encode_source(sides(tokenizer).source, one, end) for one in texts]
-    found: dict[int, list[int]] = {}
+    sources = [encode_source(sides(tokenizer).source, source, end) for source in texts]
+    targets: dict[int, list[int]] = {}
     for places in _batches([bucket(len(source), UNLIMITED) for source in sources], batch_size):
         prompts = [sources[place] for place in places]
-        # All batches have the same number of rows, so that they share their programs.
+        # All batches have the same number of rows, so that they share compiled programs.
         prompts += prompts[-1:] * (min(batch_size, len(texts)) - len(places))
         size = max_target(len(prompts[0]))
         if beams == 1:
@@ -91,14 +91,14 @@ def translate(
                 length_penalty=length_penalty,
             )
             new = [row[0][0] for row in best]
-        found |= dict(zip(places, new, strict=False))
-    ids = [found[place] for place in range(len(texts))]
-    translations = [tokenizer.decode(one, skip_special_tokens=False) for one in ids]
+        targets |= dict(zip(places, new, strict=False))
+    ids = [targets[place] for place in range(len(texts))]
+    translations = [tokenizer.decode(target, skip_special_tokens=False) for target in ids]
     return translations[0] if isinstance(text, str) else translations
 
 
 def _batches(buckets: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Yield the places of one length bucket, at most so many at a time."""
+    """Yield indices of texts in one length bucket, up to `batch_size` at a time."""
     for length in sorted(set(buckets)):
         places = [place for place, other in enumerate(buckets) if other == length]
         for start in range(0, len(places), batch_size):
@@ -117,10 +117,10 @@ class Attention(NamedTuple):
 def attention(loaded: Loaded, source: str, target: str) -> list[Attention]:
     """Return all attention weights of an encoder-decoder, layer by layer.
 
-    A row of the target is the token that is predicted from what is attended to.
+    A row of the target is labelled with the token that it predicts.
 
     Raises:
-      ValueError: if the model has no attention.
+      ValueError: If the model has no attention.
     """
     model, params, _ = loaded
     end, both = _end_of(loaded), sides(require_tokenizer(loaded))
@@ -129,28 +129,28 @@ def attention(loaded: Loaded, source: str, target: str) -> list[Attention]:
         encode_source(both.target, target, end),
     )
     start = model.start_token
-    _, found = model.apply(
+    _, state = model.apply(
         {"params": params},
         jnp.array([reads]),
         jnp.array([[start, *writes[:-1]]]),
         mutable=["intermediates"],
     )
-    if not found:
+    if not state:
         raise ValueError(
-            f"a {type(model).__name__} encodes the source into a single vector, so there is no "
+            f"{type(model).__name__} encodes the source into a single vector, so there is no "
             "attention to draw"
         )
     read = [both.source.id_to_token(i) or "" for i in reads]
     first, *written = (both.target.id_to_token(i) or "" for i in (start, *writes))
     before = [first, *written[:-1]]
     who = {"encoder": (read, read), "decoder": (written, before), "source": (written, read)}
-    return [Attention(name, weights, *who[side(name)]) for name, weights in _sown(found)]
+    return [Attention(name, weights, *who[side(name)]) for name, weights in _sown(state)]
 
 
 def side(name: str) -> str:
-    """Return which side attends, by the names that models give their layers.
+    """Return which side attends, from the name of a layer: encoder, decoder or source.
 
-    Tokens of the encoder or the decoder attend to their own side, else the decoder to the source.
+    "source" is the attention of the decoder to the source.
     """
     if "encoder" in name:
         return "encoder"
@@ -158,7 +158,7 @@ def side(name: str) -> str:
 
 
 def _sown(tree, path=()):
-    """Yield the attention weights that were sown, [H, T, M], each with the path of its layer."""
+    """Yield the path of each layer and its sown attention weights, [H, T, M]."""
     for name in sorted(tree, key=_by_number):
         if isinstance(tree[name], dict):
             yield from _sown(tree[name], (*path, name))
@@ -170,20 +170,20 @@ def _sown(tree, path=()):
 
 
 def _by_number(name: str):
-    """Return a key that sorts layers by their numbers."""
+    """Return a sort key that orders layers by their numbers."""
     stem, _, number = name.rpartition("_")
     return (stem, int(number)) if number.isdigit() else (name, -1)
 
 
 def _end_of(loaded: Loaded) -> int:
-    """Return the token that ends a text; ValueError for a model that does not translate."""
+    """Return the token that ends a text; raise ValueError if the model does not translate."""
     if not isinstance(loaded.model, EncoderDecoder):
-        raise ValueError(f"a {type(loaded.model).__name__} has no encoder: try zoo generate")
+        raise ValueError(f"{type(loaded.model).__name__} has no encoder: use zoo.generate instead")
     return end_id(require_tokenizer(loaded))
 
 
 def end_id(tokenizer: AnyTokenizer) -> int:
-    """Return the token that ends a text; ValueError if the tokenizer has none."""
+    """Return the token that ends a text; raise ValueError if the tokenizer has none."""
     end = end_token(tokenizer)
     if end is None:
         raise ValueError(f"the tokenizer has no token that ends a text: none of {', '.join(ENDS)}")
