@@ -29,6 +29,6 @@ def abstract(model: nn.Module) -> dict:
 def call(model: nn.Module, params: chex.ArrayTree, *inputs: Any, **options: Any) -> Any:
     """Return the output of a model, or of its `method`; options as in `Module.apply`.
 
-    Flax types that as a union with the mutable collections, which we do not use here.
+    Flax types the result as a union that covers mutable collections, which are not used here.
     """
     return model.apply({"params": params}, *inputs, **options)

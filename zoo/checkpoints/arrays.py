@@ -66,7 +66,7 @@ class Saving:
         """Wait, by default until the end, and return whether the folder is complete.
 
         Raises:
-          OSError: if the folder could not be written.
+          OSError: If the folder could not be written.
         """
         try:
             self._response.result(timeout=wait_s)
@@ -111,7 +111,7 @@ def read_record(folder) -> dict:
     """Return the record saved in a folder, without reading arrays.
 
     Raises:
-      Damaged: if it cannot be read, or its checksum is wrong.
+      Damaged: If it cannot be read, or its checksum is wrong.
     """
     path = Path(folder) / "meta" / "data.json"
     try:
@@ -132,7 +132,7 @@ def load(folder, description: dict, targets: dict | None = None) -> dict:
       targets: Path -> jax.ShapeDtypeStruct with a sharding; None: return NumPy arrays.
 
     Raises:
-      Damaged: if an array cannot be read, or its fingerprint is wrong.
+      Damaged: If an array cannot be read, or its fingerprint is wrong.
     """
     folder = Path(folder).absolute()
     base = {"driver": "file", "path": f"{folder}/"}
@@ -155,7 +155,7 @@ def load(folder, description: dict, targets: dict | None = None) -> dict:
     sums = fingerprint(arrays)
     changed = [path for path, about in description.items() if sums[path] != about["fingerprint"]]
     if changed:
-        raise Damaged(f"{folder} is damaged: wrong checksum of {', '.join(changed)}")
+        raise Damaged(f"{folder}: wrong checksum of {', '.join(changed)}")
     return arrays
 
 

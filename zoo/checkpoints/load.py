@@ -50,7 +50,7 @@ def load(
       key: Required if parameters are initialized.
 
     Raises:
-      ValueError: with every parameter that is missing, unexpected, or of the wrong shape.
+      ValueError: With every parameter that is missing, unexpected, or of the wrong shape.
     """
     folder = Path(folder)
     held = held_class(folder)
@@ -130,7 +130,7 @@ def export(loaded: Loaded, folder: str | os.PathLike, cls: str | None = None) ->
         in parts only.
 
     Raises:
-      ValueError: if the model has no published form.
+      ValueError: If the model has no published form.
     """
     model, params, tokenizer = loaded
     target = type(model) if cls is None else _named_class(type(model), cls)

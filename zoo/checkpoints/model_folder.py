@@ -44,7 +44,7 @@ def write(folder, architecture, config, params=None, tokenizer=None, cls=None) -
       cls: The name of the model's class; None: the one that pretraining trains.
 
     Raises:
-      OSError: if the folder cannot be written.
+      OSError: If the folder cannot be written.
     """
     folder = Path(folder).absolute()
     draft = folder / ".draft"
@@ -80,8 +80,8 @@ def manifest(folder) -> dict:
     Its fields are architecture, class, config, zoo, tokenizer and parameters.
 
     Raises:
-      FileNotFoundError: if the folder does not exist or is not a model folder.
-      ValueError: if model.json cannot be parsed.
+      FileNotFoundError: If the folder does not exist or is not a model folder.
+      ValueError: If model.json cannot be parsed.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -111,8 +111,8 @@ def read(folder) -> dict:
     intact step; newer damaged steps give a warning.
 
     Raises:
-      Damaged: with the name of the damaged parameter.
-      FileNotFoundError: if the folder has no parameters.
+      Damaged: With the name of the damaged parameter.
+      FileNotFoundError: If the folder has no parameters.
     """
     folder = Path(folder)
     parameters = manifest(folder)["parameters"]

@@ -24,7 +24,7 @@ class Window(NamedTuple):
     """A question and part of a context: the (start, end) in the context of each token's characters.
 
     Surrounding blanks are excluded. The span is None if it is empty, and for all tokens outside the
-    context. `null` is the position that stands for "the answer is not in the window": that of the
+    context. `null` is the position that means "the answer is not in the window": that of the
     first special token, or 0 if there is none.
     """
 

@@ -140,7 +140,7 @@ def check_task(loaded: Loaded, task: str) -> Tokenizer:
     """Return the tokenizer of a model for a task, a key of TASKS.
 
     Raises:
-      ValueError: if the model is not for the task, or has no tokenizer.
+      ValueError: If the model is not for the task, or has no tokenizer.
     """
     if type(loaded.model) is not registry.of(loaded.model).TASKS.get(task):
         raise ValueError(

@@ -68,7 +68,7 @@ def beam_search(
         best=best,
     )
     decode = partial(tokenizer.decode, skip_special_tokens=False)
-    return [(decode(new), score) for new, score in hypotheses]
+    return [(decode(tokens), score) for tokens, score in hypotheses]
 
 
 def max_target(length: int) -> int:

@@ -68,7 +68,7 @@ def classify(
 def classify(
     loaded: Loaded, text: str | list[str], pair: str | list[str] | None = None
 ) -> dict[str, float] | list[dict[str, float]]:
-    """Return the labels of a text or a pair of texts and their probabilities, likeliest first.
+    """Return the labels of a text or a pair of texts and their probabilities, most probable first.
 
     For a model with a single label (regression), the predicted number takes the place of the
     probability. Warns if texts are truncated.
@@ -87,15 +87,15 @@ def classify(
     model, params, _ = loaded
     tokenizer = check_task(loaded, "classification")
     texts = as_list(text)
-    others: Sequence[str | None] = [None] * len(texts) if pair is None else as_list(pair)
-    if len(texts) != len(others):
+    seconds: Sequence[str | None] = [None] * len(texts) if pair is None else as_list(pair)
+    if len(texts) != len(seconds):
         raise ValueError(
-            f"got {len(texts)} texts but {len(others)} second texts: they must be equally many"
+            f"got {len(texts)} texts but {len(seconds)} second texts: they must be equally many"
         )
     max_length = model.config.max_length
     rows = [
-        encode(tokenizer, one, other, max_length=max_length)
-        for one, other in zip(texts, others, strict=True)
+        encode(tokenizer, first, second, max_length=max_length)
+        for first, second in zip(texts, seconds, strict=True)
     ]
     truncated = [row.truncated for row in rows if row.truncated]
     if truncated:

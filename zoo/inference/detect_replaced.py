@@ -27,16 +27,21 @@ def detect_replaced(loaded: Loaded, text: str) -> list[tuple[str, float]]:
             "discriminator"
         )
     encoding = tokenizer.encode(text)
-    places = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
-    if not places:
+    positions = [
+        position for position, special in enumerate(encoding.special_tokens_mask) if not special
+    ]
+    if not positions:
         raise ValueError("the text is empty: give a text with words")
     if len(encoding.ids) > model.config.max_length:
         raise ValueError(
-            f"the text has {len(encoding.ids)} tokens, but the model supports "
+            f"the text has {len(encoding.ids)} tokens, but the model supports at most "
             f"{model.config.max_length}"
         )
     tokens_BL, segments_BL = np.array([encoding.ids]), np.array([encoding.type_ids])
     logits_BL = model.apply({"params": params}, tokens_BL, segments_BL, method="detect")
     probability_L = jax.nn.sigmoid(logits_BL[0])
-    pieces = [text[slice(*encoding.offsets[place])] for place in places]
-    return [(piece, float(probability_L[at])) for piece, at in zip(pieces, places, strict=True)]
+    pieces = [text[slice(*encoding.offsets[position])] for position in positions]
+    return [
+        (piece, float(probability_L[position]))
+        for piece, position in zip(pieces, positions, strict=True)
+    ]

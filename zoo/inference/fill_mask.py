@@ -13,7 +13,7 @@ MASKS = ("[MASK]", "<mask>")
 
 
 def fill_mask(loaded: Loaded, text: str, top: int = 5) -> list[list[tuple[str, float]]]:
-    """Return, for each mask in a text, the likeliest tokens and their probabilities.
+    """Return, for each mask in a text, the most probable tokens and their probabilities.
 
     Args:
       loaded: A masked language model with its tokenizer.
@@ -21,7 +21,7 @@ def fill_mask(loaded: Loaded, text: str, top: int = 5) -> list[list[tuple[str, f
       top: How many tokens to return for each mask.
 
     Raises:
-      ValueError: if the text has no mask or is too long, or the model predicts no masked tokens.
+      ValueError: If the text has no mask or is too long, or the model predicts no masked tokens.
     """
     model, params, _ = loaded
     tokenizer = sides(require_tokenizer(loaded)).source
@@ -40,7 +40,7 @@ def fill_mask(loaded: Loaded, text: str, top: int = 5) -> list[list[tuple[str, f
         raise ValueError(f"the text has no {name}: write {name} in place of the word to predict")
     if tokens_BL.shape[1] > model.config.max_length:
         raise ValueError(
-            f"the text has {tokens_BL.shape[1]} tokens, but the model supports "
+            f"the text has {tokens_BL.shape[1]} tokens, but the model supports at most "
             f"{model.config.max_length}"
         )
     segments_BL = np.array([encoding.type_ids])

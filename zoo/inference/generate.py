@@ -183,5 +183,5 @@ def generate(
         seed=seed,
     )
     # Decode whole texts at once: a character may span more than one byte-level token.
-    texts = [tokenizer.decode(new, skip_special_tokens=False) for new in ids]
+    texts = [tokenizer.decode(tokens, skip_special_tokens=False) for tokens in ids]
     return texts[0] if isinstance(prompt, str) else texts

@@ -23,7 +23,7 @@ def pad(
     """Return prompts padded on the left to one length bucket: tokens_BL, documents_BL.
 
     Raises:
-      ValueError: if a prompt is empty, has ids out of range, or leaves no room for `max_new_tokens`
+      ValueError: If a prompt is empty, has ids out of range, or leaves no room for `max_new_tokens`
         more. The source of an encoder-decoder may have any length.
     """
     if not isinstance(model, LanguageModel):

@@ -73,13 +73,15 @@ def translate(
     texts = as_list(text)
     sources = [encode_source(sides(tokenizer).source, source, end) for source in texts]
     targets: dict[int, list[int]] = {}
-    for places in _batches([bucket(len(source), UNLIMITED) for source in sources], batch_size):
-        prompts = [sources[place] for place in places]
+    for indices in _batches([bucket(len(source), UNLIMITED) for source in sources], batch_size):
+        prompts = [sources[index] for index in indices]
         # All batches have the same number of rows, so that they share compiled programs.
-        prompts += prompts[-1:] * (min(batch_size, len(texts)) - len(places))
+        prompts += prompts[-1:] * (min(batch_size, len(texts)) - len(indices))
         size = max_target(len(prompts[0]))
         if beams == 1:
-            new = generate_ids(model, params, prompts, max_new_tokens=size, end=end, temperature=0)
+            generated = generate_ids(
+                model, params, prompts, max_new_tokens=size, end=end, temperature=0
+            )
         else:
             best = beam_search_ids(
                 model,
@@ -90,9 +92,9 @@ def translate(
                 beams=beams,
                 length_penalty=length_penalty,
             )
-            new = [row[0][0] for row in best]
-        targets |= dict(zip(places, new, strict=False))
-    ids = [targets[place] for place in range(len(texts))]
+            generated = [row[0][0] for row in best]
+        targets |= dict(zip(indices, generated, strict=False))
+    ids = [targets[index] for index in range(len(texts))]
     translations = [tokenizer.decode(target, skip_special_tokens=False) for target in ids]
     return translations[0] if isinstance(text, str) else translations
 
@@ -100,9 +102,9 @@ def translate(
 def _batches(buckets: Sequence[int], batch_size: int) -> Iterator[list[int]]:
     """Yield indices of texts in one length bucket, up to `batch_size` at a time."""
     for length in sorted(set(buckets)):
-        places = [place for place, other in enumerate(buckets) if other == length]
-        for start in range(0, len(places), batch_size):
-            yield places[start : start + batch_size]
+        indices = [index for index, other in enumerate(buckets) if other == length]
+        for start in range(0, len(indices), batch_size):
+            yield indices[start : start + batch_size]
 
 
 class Attention(NamedTuple):
@@ -117,22 +119,22 @@ class Attention(NamedTuple):
 def attention(loaded: Loaded, source: str, target: str) -> list[Attention]:
     """Return all attention weights of an encoder-decoder, layer by layer.
 
-    A row of the target is labelled with the token that it predicts.
+    A row of the target is labeled with the token that it predicts.
 
     Raises:
       ValueError: If the model has no attention.
     """
     model, params, _ = loaded
-    end, both = _end_of(loaded), sides(require_tokenizer(loaded))
-    reads, writes = (
-        encode_source(both.source, source, end),
-        encode_source(both.target, target, end),
+    end, tokenizers = _end_of(loaded), sides(require_tokenizer(loaded))
+    source_ids, target_ids = (
+        encode_source(tokenizers.source, source, end),
+        encode_source(tokenizers.target, target, end),
     )
     start = model.start_token
     _, state = model.apply(
         {"params": params},
-        jnp.array([reads]),
-        jnp.array([[start, *writes[:-1]]]),
+        jnp.array([source_ids]),
+        jnp.array([[start, *target_ids[:-1]]]),
         mutable=["intermediates"],
     )
     if not state:
@@ -140,11 +142,15 @@ def attention(loaded: Loaded, source: str, target: str) -> list[Attention]:
             f"{type(model).__name__} encodes the source into a single vector, so there is no "
             "attention to draw"
         )
-    read = [both.source.id_to_token(i) or "" for i in reads]
-    first, *written = (both.target.id_to_token(i) or "" for i in (start, *writes))
-    before = [first, *written[:-1]]
-    who = {"encoder": (read, read), "decoder": (written, before), "source": (written, read)}
-    return [Attention(name, weights, *who[side(name)]) for name, weights in _sown(state)]
+    source_tokens = [tokenizers.source.id_to_token(i) or "" for i in source_ids]
+    first, *target_tokens = (tokenizers.target.id_to_token(i) or "" for i in (start, *target_ids))
+    shifted_tokens = [first, *target_tokens[:-1]]
+    axes = {
+        "encoder": (source_tokens, source_tokens),
+        "decoder": (target_tokens, shifted_tokens),
+        "source": (target_tokens, source_tokens),
+    }
+    return [Attention(name, weights, *axes[side(name)]) for name, weights in _sown(state)]
 
 
 def side(name: str) -> str:

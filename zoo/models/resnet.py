@@ -71,7 +71,7 @@ class BatchNorm(nn.Module):
     Exclude them from weight decay.
 
     Raises:
-      ValueError: if a batch has only one value per channel.
+      ValueError: If a batch has only one value per channel.
     """
 
     @nn.compact

@@ -39,9 +39,7 @@ class Config:
     """The config of a Transformer; the defaults are the base model."""
 
     vocab_size: int = 37000
-    max_length: int = (
-        512  # the length in training; there is no position table, so longer inputs work
-    )
+    max_length: int = 512  # in training; without a position table, longer inputs work too
     num_layers: int = 6
     num_heads: int = 8
     width: int = 512

@@ -118,10 +118,10 @@ class XLNet(nn.Module):
 
         Pad on the right: padding on the left counts as distance to the memory.
         """
-        x_BLD, _, read = self._flow(
+        x_BLD, _, new_memory = self._flow(
             tokens_BL, segments_BL, documents_BL, None, None, memory, train=train
         )
-        return self.output_dropout(x_BLD, train=train), read
+        return self.output_dropout(x_BLD, train=train), new_memory
 
     def streams(
         self,
@@ -141,10 +141,10 @@ class XLNet(nn.Module):
         over all positions and then selects; here it runs only over the P positions, with the same
         result: with 85 of 512, at a sixth of the cost.
         """
-        _, query_BPD, read = self._flow(
+        _, query_BPD, new_memory = self._flow(
             tokens_BL, segments_BL, documents_BL, blocked_BLL, predictions_BP, memory, train=train
         )
-        return self.output_dropout(query_BPD, train=train), read
+        return self.output_dropout(query_BPD, train=train), new_memory
 
     def _flow(self, tokens_BL, segments_BL, documents_BL, blocked_BLL, at_BP, memory, *, train):
         c, (B, L) = self.config, tokens_BL.shape
@@ -172,8 +172,8 @@ class XLNet(nn.Module):
             per_block=memory.inputs,
             train=train,
         )
-        read = Memory(tuple(streams.content_BLD for streams in inputs), documents_BL)
-        return x_BLD, query_BPD, read
+        new_memory = Memory(tuple(streams.content_BLD for streams in inputs), documents_BL)
+        return x_BLD, query_BPD, new_memory
 
     read = __call__
 
@@ -219,10 +219,10 @@ class XLNetLM(nn.Module):
 
         The inputs are those of `XLNet.streams`.
         """
-        query_BPD, read = self.trunk.streams(
+        query_BPD, new_memory = self.trunk.streams(
             tokens_BL, segments_BL, documents_BL, blocked_BLL, predictions_BP, memory, train=train
         )
-        return self._head(query_BPD), read
+        return self._head(query_BPD), new_memory
 
     def __call__(
         self,

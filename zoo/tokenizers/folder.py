@@ -79,8 +79,8 @@ def load(folder: str | os.PathLike) -> AnyTokenizer:
     an upper-case letter.
 
     Raises:
-      FileNotFoundError: if the folder has none of these files.
-      ValueError: if a file cannot be parsed.
+      FileNotFoundError: If the folder has none of these files.
+      ValueError: If a file cannot be parsed.
     """
     folder = Path(folder)
     for names, read in _READERS.items():
@@ -172,12 +172,12 @@ def _read_marian(source: Path, target: Path, vocabulary: Path, config: dict) -> 
     for file in (source, target):
         model = sentencepiece.read(file.read_bytes())
         scores = dict(zip((p.text for p in model.pieces), sentencepiece.scores(model), strict=True))
-        letters, least = {text for text in scores if len(text) == 1}, min(scores.values())
-        kept, pieces = {*scores, *published.T5_SPECIALS, *codes}, []
+        letters, lowest = {text for text in scores if len(text) == 1}, min(scores.values())
+        own, pieces = {*scores, *published.T5_SPECIALS, *codes}, []
         for text in sorted(ids, key=ids.get):
             # Words contain no spaces, so a piece that starts with a space never matches a text.
-            hidden = text not in kept and not letters.isdisjoint(text)
-            pieces.append((f" {text}" if hidden else text, scores.get(text, least)))
+            unreachable = text not in own and not letters.isdisjoint(text)
+            pieces.append((f" {text}" if unreachable else text, scores.get(text, lowest)))
         charsmap = [normalizers.Precompiled(model.charsmap)] if model.charsmap else []
         side = models.Unigram(pieces, unk_id=ids["<unk>"], byte_fallback=False)
         tokenizers.append(published.unigram(side, normalizers.Sequence(charsmap)))

@@ -31,7 +31,7 @@ def read(data: bytes) -> Model:
     """Return the unigram model in the bytes of a `.model` file.
 
     Raises:
-      ValueError: if the bytes are no such file, or the model is not supported: byte-pair, word and
+      ValueError: If the bytes are no such file, or the model is not supported: byte-pair, word and
         character models, byte fallback, and non-default treatment of spaces.
     """
     try:

@@ -67,7 +67,7 @@ def read(
       key: Required if parameters are initialized.
 
     Raises:
-      ValueError: with every tensor that is missing, unexpected, or of the wrong shape.
+      ValueError: With every tensor that is missing, unexpected, or of the wrong shape.
     """
     published = read_config(folder)
     config = known.to_config(published)
@@ -153,7 +153,7 @@ def write(
       tokenizer_fields: Fields that depend on the tokenizer, such as do_lower_case.
 
     Raises:
-      ValueError: if the format cannot express the model's config.
+      ValueError: If the format cannot express the model's config.
     """
     folder = Path(folder)
     described = {
