@@ -84,7 +84,7 @@ def save(folder, trees: dict, record: dict | None = None) -> Saving:
     when complete, and replaces an existing one of that name.
 
     Raises:
-      OSError: at once or from `finish`, if the folder cannot be written.
+      OSError: Immediately or from `finish`, if the folder cannot be written.
     """
     folder = Path(folder).absolute()
     items = {

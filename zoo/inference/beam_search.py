@@ -142,9 +142,8 @@ def search(model, width, size, params, tokens_BL, documents_BL, penalty, early, 
     none = Hypotheses(
         jnp.zeros((B, W, size), jnp.int32), jnp.zeros((B, W), jnp.int32), jnp.full((B, W), -jnp.inf)
     )
-    opened = none._replace(
-        scores=none.scores.at[:, 0].set(0.0)
-    )  # all beams start from the same text
+    # All beams start from the same text, so only the first may be extended.
+    opened = none._replace(scores=none.scores.at[:, 0].set(0.0))
     state = State(0, logits_BWV, cache, (opened, none), jnp.ones(B, bool), jnp.arange(B))
     return resume_search(model, params, state, penalty, early, length, end)
 

@@ -16,9 +16,7 @@ from flax import linen as nn
 
 from zoo.layers.embedding import lookup
 
-Bucket = Callable[
-    [jax.Array, int, int], jax.Array
-]  # maps distances to buckets, such as `either_side`
+Bucket = Callable[[jax.Array, int, int], jax.Array]  # such as `either_side`
 
 
 def bucket(distance: jax.Array, num_buckets: int, max_distance: int) -> jax.Array:

@@ -164,9 +164,7 @@ class RelativeAttention(nn.Module):
         r_BHRK = jnp.broadcast_to(r_HRK, (len(x_BLD), *r_HRK.shape))
         score_BHLR = product("BHLK,BHRK->BHLR", biased(self.position_bias), r_BHRK)
         score_BHLM += by_key(score_BHLR, view.at_BL, k_BHMK.shape[2])
-        if (
-            view.other_B1LM is not None
-        ):  # otherwise it is equal for all keys and cancels in the softmax
+        if view.other_B1LM is not None:  # otherwise equal for all keys, without effect
             score_BHL2 = product(
                 "BHLK,SHK->BHLS", biased(self.segment_bias), self.segment_embedding
             )

@@ -115,9 +115,7 @@ CONSTANTS = {"decoder_start_token_id": t5.START, "is_encoder_decoder": True}
 TIED = dict.fromkeys(
     ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight"), "shared.weight"
 )
-IGNORED = (
-    r"EncDecAttention\.relative_attention_bias\.weight$",
-)  # in the original release, never used
+IGNORED = (r"EncDecAttention\.relative_attention_bias\.weight$",)  # released, but never used
 TOKENIZER = {
     "tokenizer_class": "T5Tokenizer",
     "extra_ids": 100,
