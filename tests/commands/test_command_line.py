@@ -67,7 +67,7 @@ def test_an_empty_text_is_named(monkeypatch, capsys):
 def test_a_text_that_holds_what_a_recipe_puts_there_is_refused(monkeypatch, capsys):
     Path("sentinels.txt").write_text("A text with <extra_id_3> in it.")
     line = refusal(monkeypatch, capsys, "pretrain", "t5-tiny", "--text", "sentinels.txt")
-    assert "document 0 of the text holds '<extra_id_3>'" in line
+    assert "document 0 of the text contains '<extra_id_3>'" in line
     assert "remove it" in line
 
 
