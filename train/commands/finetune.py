@@ -1,8 +1,8 @@
-"""`zoo finetune` and `zoo find-learning-rate`: from a pretrained model to a task."""
+"""`zoo finetune` and `zoo find-learning-rate`."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
@@ -11,19 +11,23 @@ from train.finetuning.settings import DataSettings, Settings
 
 @dataclass(frozen=True)
 class Finetune:
-    """Fine-tune a pretrained model to a task and leave a model folder."""
+    """Fine-tune a pretrained model on a task, and write a model folder."""
+
+    example: ClassVar[str] = (
+        "zoo finetune runs/bert-tiny --task classification --train train.tsv --dev dev.tsv"
+    )
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """The pretrained model: a folder of ours or Hugging Face's."""
+    """The folder of the pretrained model, ours or Hugging Face's."""
     data: Annotated[DataSettings, tyro.conf.OmitArgPrefixes]
-    """The examples of the task."""
+    """The task and its examples."""
     settings: Annotated[Settings, tyro.conf.OmitArgPrefixes]
     """How to train."""
     out: Path | None = None
-    """The folder to write. None: runs/FOLDER-TASK."""
+    """The folder to write. Default: runs/FOLDER-TASK."""
 
-    def run(self):
-        """Fine-tune; print the metrics of every run, and where the best is."""
+    def run(self) -> None:
+        """Print the metrics of every run, and where the best model is."""
         from train.devices import malloc
         from train.finetuning import data, evaluate, loop
         from train.finetuning.tasks.registry import TASKS
@@ -42,29 +46,33 @@ class Finetune:
 
 @dataclass(frozen=True)
 class FindLearningRate:
-    """Try ever higher learning rates on a task, and draw where the loss falls fastest."""
+    """Find a good learning rate for fine-tuning, by a learning-rate range test."""
+
+    example: ClassVar[str] = (
+        "zoo find-learning-rate runs/bert-tiny --task classification --train train.tsv"
+    )
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """The pretrained model: a folder of ours or Hugging Face's."""
+    """The folder of the pretrained model, ours or Hugging Face's."""
     data: Annotated[DataSettings, tyro.conf.OmitArgPrefixes]
-    """The examples of the task."""
+    """The task and its examples."""
     out: Path = Path("learning-rates.png")
-    """The picture to draw."""
+    """Draw the loss by learning rate to this file."""
     low: float = 1e-6
-    """The first learning rate."""
+    """The lowest learning rate to test."""
     high: float = 1.0
-    """The last learning rate."""
+    """The highest learning rate to test."""
     steps: int = 100
-    """Steps between the two."""
+    """Number of steps from the lowest to the highest."""
     batch: int = 32
-    """Rows per batch."""
+    """Examples per batch."""
     length: int = 128
-    """Maximum tokens per row."""
+    """Maximum tokens per example."""
     seed: int = 0
-    """Decides the new head, the order of the rows and dropout."""
+    """Random seed of the new head, the data order and dropout."""
 
-    def run(self):
-        """Print the learning rate where the loss falls fastest, a good highest one."""
+    def run(self) -> None:
+        """Print the learning rate at which the loss falls fastest, a good peak for training."""
         from train.finetuning import data, learning_rate_finder
         from train.finetuning.tasks.registry import TASKS
 

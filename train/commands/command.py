@@ -1,0 +1,112 @@
+"""What every command is, and how its arguments are parsed and its help is printed."""
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import re
+import sys
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, NoReturn, Protocol, get_args, get_origin
+
+import tyro
+
+CONFIG = (
+    tyro.conf.DisallowNone,
+    tyro.conf.FlagCreatePairsOff,
+    tyro.conf.PositionalMetavarFromFieldName,
+)
+NO_DEFAULT = tyro.conf.arg(help_behavior_hint="")
+
+
+class Command(Protocol):
+    """A command: a dataclass whose docstring and fields are its help and its arguments."""
+
+    example: ClassVar[str]
+    """One command line, to show at the end of the help."""
+
+    def run(self) -> None:
+        """Do it, and print the result."""
+
+
+def parse(name: str, command: type[Command], arguments: Sequence[str]) -> Command:
+    """Return the command with its arguments.
+
+    Raises:
+      ValueError: If the arguments are wrong; the message is one line.
+      SystemExit: After the help has been printed.
+    """
+    _hide_empty_defaults(command)
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            return tyro.cli(command, prog=f"zoo {name}", args=arguments, config=CONFIG)
+    except SystemExit as stop:
+        if stop.code:
+            raise ValueError(_one_line(errors.getvalue(), name, command)) from None
+        print(f"\nExample:\n  {command.example}")
+        raise
+
+
+def unknown(name: str, commands: Sequence[str]) -> NoReturn:
+    """Raise ValueError with the command that is closest to an unknown one."""
+    near = difflib.get_close_matches(name, commands, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "`zoo --help` lists the commands"
+    raise ValueError(f"unknown command {name!r}; {hint}")
+
+
+def summary(command: type[Command]) -> str:
+    """Return the first sentence of the help of a command."""
+    return (command.__doc__ or "").split("\n")[0]
+
+
+def _hide_empty_defaults(cls: type) -> None:
+    """Keep "(default: None)" and the like out of the help; what happens then is in its text."""
+    for field in dataclasses.fields(cls):
+        kind, metadata = field.type, ()
+        if get_origin(kind) is Annotated:
+            kind, *metadata = get_args(kind)
+        if dataclasses.is_dataclass(kind):
+            _hide_empty_defaults(kind)
+        elif field.default is None or field.default is False or field.default in ("", ()):
+            cls.__annotations__[field.name] = Annotated[kind, NO_DEFAULT, *metadata]
+
+
+def _flags(cls: type) -> list[str]:
+    """Return the flags of a command."""
+    flags = []
+    for field in dataclasses.fields(cls):
+        kind = get_args(field.type)[0] if get_origin(field.type) is Annotated else field.type
+        own = _flags(kind) if dataclasses.is_dataclass(kind) else ["--" + field.name]
+        flags += [flag.replace("_", "-") for flag in own]
+    return flags
+
+
+def _one_line(error: str, name: str, command: type[Command]) -> str:
+    """Return an error of tyro, which is a box of several lines, as one line."""
+    more = f"`zoo {name} --help` shows all arguments"
+    lines = [line.strip("│╭╮╰╯ ") for line in error.splitlines()[1:]]
+    end = next(i for i, line in enumerate([*lines, "─"]) if line.startswith("─") or not line)
+    message = " ".join(lines[:end])
+    if match := re.match(r"Unrecognized options: ([^, ]+)", message):
+        near = difflib.get_close_matches(match[1], _flags(command), n=1)
+        return f"unknown argument {match[1]!r}; " + (f"did you mean {near[0]}?" if near else more)
+    if message.startswith("Missing from"):
+        indented = re.findall(r"^│ {5}(\S+)", error, re.M)
+        return f"zoo {name} needs {' and '.join(indented)}; {more}"
+    message = re.sub(r"^Error parsing (\S+): no type matching (\S+) .*from \['(.*)'\].*",
+                     r"\1 must be \2, not '\3'", message)  # fmt: skip
+    return f"{message[:1].lower()}{message[1:].rstrip('.')}; {more}"
+
+
+def print_help(groups: dict[str, dict[str, type[Command]]]) -> None:
+    """Print all commands, in groups, each with an example."""
+    width = max(len(name) for commands in groups.values() for name in commands)
+    print("Usage: zoo COMMAND ...\n\nLanguage models on JAX and Flax, from n-grams to ELECTRA.")
+    for title, commands in groups.items():
+        print(f"\n{title}:")
+        for name, command in commands.items():
+            print(f"  {name:{width}}  {summary(command)}")
+        print(f"  Example: {next(iter(commands.values())).example}")
+    print("\n`zoo COMMAND --help` shows the arguments of a command, `zoo --version` the version.")
+    sys.stdout.flush()
