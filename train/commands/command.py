@@ -7,6 +7,7 @@ import io
 import re
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, ClassVar, NoReturn, Protocol, get_args, get_origin
 
 import tyro
@@ -16,6 +17,17 @@ CONFIG = (
     tyro.conf.FlagCreatePairsOff,
     tyro.conf.PositionalMetavarFromFieldName,
 )
+# Errors of tyro, and what to say instead.
+REWORDED = (
+    (r"Missing value for argument '(\S+)'\. Expected 1 values\.", r"\1 needs a value"),
+    (r"Missing value for argument '(\S+)'\. Expected (\d+) values\.", r"\1 needs \2 values"),
+    (r"invalid choice (\S+) for argument '(\S+)'\. Expected one of \((.*)\)\.",
+     r"\2 must be one of \3, not \1"),
+    (r"Error parsing (\S+): no type matching {?(.*?)}? could .* from \[(.*)\]\.",
+     r"\1 must be \2, not \3"),
+    (r"Error parsing ", ""),
+    (r"'None', ", ""),
+)  # fmt: skip
 NO_DEFAULT = tyro.conf.arg(help_behavior_hint="")
 
 
@@ -37,15 +49,19 @@ def parse(name: str, command: type[Command], arguments: Sequence[str]) -> Comman
       SystemExit: After the help has been printed.
     """
     _hide_empty_defaults(command)
-    errors = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(errors):
-            return tyro.cli(command, prog=f"zoo {name}", args=arguments, config=CONFIG)
-    except SystemExit as stop:
-        if stop.code:
-            raise ValueError(_one_line(errors.getvalue(), name, command)) from None
+    read = partial(tyro.cli, command, prog=f"zoo {name}", args=arguments, config=CONFIG)
+    if {"-h", "--help"} & set(arguments):
+        with contextlib.suppress(SystemExit):
+            read()
         print(f"\nExample:\n  {command.example}")
-        raise
+        sys.exit(0)
+    error = io.StringIO()
+    try:
+        # It is a plain box, without colors, if standard output is no terminal.
+        with contextlib.redirect_stdout(error), contextlib.redirect_stderr(error):
+            return read()
+    except SystemExit:
+        raise ValueError(_one_line(error.getvalue(), name, command)) from None
 
 
 def unknown(name: str, commands: Sequence[str]) -> NoReturn:
@@ -85,18 +101,19 @@ def _flags(cls: type) -> list[str]:
 def _one_line(error: str, name: str, command: type[Command]) -> str:
     """Return an error of tyro, which is a box of several lines, as one line."""
     more = f"`zoo {name} --help` shows all arguments"
-    lines = [line.strip("│╭╮╰╯ ") for line in error.splitlines()[1:]]
-    end = next(i for i, line in enumerate([*lines, "─"]) if line.startswith("─") or not line)
-    message = " ".join(lines[:end])
+    lines = [line[2:].rstrip() for line in error.splitlines()[2:]]  # below title and rule
+    end = next(number for number, line in enumerate(lines) if set(line) <= {"-"})
+    lines = lines[:end]
+    message = " ".join(line.strip() for line in lines)
     if match := re.match(r"Unrecognized options: ([^, ]+)", message):
         near = difflib.get_close_matches(match[1], _flags(command), n=1)
         return f"unknown argument {match[1]!r}; " + (f"did you mean {near[0]}?" if near else more)
     if message.startswith("Missing from"):
-        indented = re.findall(r"^│ {5}(\S+)", error, re.M)
-        return f"zoo {name} needs {' and '.join(indented)}; {more}"
-    message = re.sub(r"^Error parsing (\S+): no type matching (\S+) .*from \['(.*)'\].*",
-                     r"\1 must be \2, not '\3'", message)  # fmt: skip
-    return f"{message[:1].lower()}{message[1:].rstrip('.')}; {more}"
+        missing = re.findall(r"^ {4}(\S+)", "\n".join(lines), re.M)
+        return f"zoo {name} needs {' and '.join(missing)}; {more}"
+    for pattern, words in REWORDED:
+        message = re.sub(pattern, words, message)
+    return f"{message}; {more}"
 
 
 def print_help(groups: dict[str, dict[str, type[Command]]]) -> None:

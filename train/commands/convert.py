@@ -17,9 +17,9 @@ class Import:
     """The Hugging Face folder, with config.json and model.safetensors."""
     out: Annotated[Path, tyro.conf.Positional]
     """The folder to write."""
-    new: tuple[str, ...] = ()
+    new: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[PREFIX ...]")] = ()
     """Path prefixes of parameters that are missing in the folder, to initialize randomly."""
-    ignore: tuple[str, ...] = ()
+    ignore: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[PREFIX ...]")] = ()
     """Name prefixes of tensors in the folder to ignore."""
 
     def run(self) -> None:
@@ -49,7 +49,7 @@ class Export:
     out: Annotated[Path, tyro.conf.Positional]
     """The folder to write."""
     model_class: str | None = None
-    """For a model that is published in parts: which part, such as ElectraGenerator."""
+    """For a model published in parts: the part, such as ElectraGenerator."""
 
     def run(self) -> None:
         """Write config.json, model.safetensors and the tokenizer."""

@@ -21,24 +21,34 @@ class Finetune:
     """The folder of the pretrained model, ours or Hugging Face's."""
     data: Annotated[DataSettings, tyro.conf.OmitArgPrefixes]
     """The task and its examples."""
-    settings: Annotated[Settings, tyro.conf.OmitArgPrefixes]
+    training: Annotated[Settings, tyro.conf.OmitArgPrefixes]
     """How to train."""
     out: Path | None = None
     """The folder to write. Default: runs/FOLDER-TASK."""
 
     def run(self) -> None:
         """Print the metrics of every run, and where the best model is."""
+        import jax
+
         from train.devices import malloc
         from train.finetuning import data, evaluate, loop
         from train.finetuning.tasks.registry import TASKS
 
         malloc.keep_freed_memory()
-        task = TASKS[self.data.task]
+        task, training = TASKS[self.data.task], self.training
         examples, notes = data.load(self.data)
         out = self.out or Path("runs") / f"{self.folder.name}-{self.data.task}"
-        metrics, more = loop.finetune(
-            self.folder, task, examples, out, self.settings, self.data.labels
+        counts = ", ".join(f"{name} {len(some):,}" for name, some in examples.items())
+        print(
+            f"model    {self.folder}\n"
+            f"task     {self.data.task}\n"
+            f"data     examples: {counts}\n"
+            f"epochs   {training.epochs:g} in batches of {training.batch}, runs: {training.seeds}\n"
+            f"devices  {jax.device_count()} {jax.devices()[0].device_kind}\n"
+            f"output   {out.absolute()}",
+            flush=True,
         )
+        metrics, more = loop.finetune(self.folder, task, examples, out, training, self.data.labels)
         for line in (*notes, *more, *evaluate.summary(task, metrics)):
             print(line)
         print(f"model folder: {out}")

@@ -1,7 +1,9 @@
 """`zoo list`."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+import tyro
 
 
 @dataclass(frozen=True)
@@ -10,7 +12,7 @@ class List:
 
     example: ClassVar[str] = "zoo list --architecture gpt2"
 
-    architecture: str | None = None
+    architecture: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """List the recipes of this architecture only. Default: all."""
 
     def run(self) -> None:

@@ -21,8 +21,8 @@ class Pretrain:
     """Text files (UTF-8, or .gz), one document per file. Default: a built-in corpus."""
     separator: str | None = None
     """The string between documents within a file, such as $'\\n\\n' for blank lines."""
-    tfds: str | None = None
-    """A dataset of TensorFlow Datasets: its name, or the folder that holds it."""
+    tfds: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """A prepared dataset of TensorFlow Datasets: its name, or the folder that holds it."""
     source: Path | None = None
     """For translation: a file with one text per line, or a .tsv or .jsonl file of pairs."""
     target: Path | None = None

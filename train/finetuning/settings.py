@@ -25,11 +25,11 @@ class DataSettings:
     """Development file, which selects the best run. Default: a tenth of the training examples."""
     test: Path | None = None
     """Test file: evaluated once, after training."""
-    tfds: str | None = None
+    tfds: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Instead of files, a prepared dataset of TensorFlow Datasets, such as glue/sst2."""
     columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME=COLUMN ...]")] = ()
     """Columns to read, such as text=sentence1 pair=sentence2 label=3. Default: by common names."""
-    labels: tuple[str, ...] = ()
+    labels: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[LABEL ...]")] = ()
     """Class names in order. Default: those of the data, sorted alphabetically."""
     limit: int | None = None
     """Train on this many examples, spread evenly over the file. Default: all."""
@@ -45,7 +45,7 @@ class Settings:
     """Initialize all weights randomly, to measure what pretraining contributes."""
     schedule: Literal["linear", "slanted", "one-cycle", "constant"] = "linear"
     """Learning-rate schedule of each stage."""
-    learning_rate: str | None = None
+    learning_rate: Annotated[str | None, tyro.conf.arg(metavar="RATE|LOW:HIGH")] = None
     """Peak, or a range such as 1e-6:1e-4 from input to head. Default: 5e-5 (width < 512: 3e-4)."""
     layer_decay: float = 1.0
     """Factor between the learning rates of adjacent layer groups, from the head down."""

@@ -236,7 +236,7 @@ def _introduction(run: Run) -> list[str]:
     on_each = f" ({recipe.batch // processes} per process)" if processes > 1 else ""
     return [
         f"model    {recipe.name}: {count:,} parameters",
-        f"text     {run.num_tokens[0]:,} tokens to train on, {run.num_tokens[1]:,} held out",
+        f"data     {run.num_tokens[0]:,} tokens to train on, {run.num_tokens[1]:,} held out",
         f"steps    {recipe.steps:,} of {recipe.batch}{on_each} x {recipe.length} tokens: "
         f"{epochs:.2g} epochs",
         f"devices  {len(devices)} {devices[0].device_kind}, {recipe.dtype}",
@@ -285,6 +285,6 @@ class _Signals:
     def _ask(self, number, frame):
         if not self.stop:
             # Not `print`: the signal may have interrupted one.
-            os.write(2, b"\nsaving after this step; press Ctrl-C again to stop without saving\n")
+            os.write(2, b"\nsaving, then stopping; press Ctrl-C again to stop without saving\n")
         self.stop = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
