@@ -1,10 +1,11 @@
-"""Parameters as nested dicts: paths, shapes, counts."""
+"""Parameters as nested dicts: paths, shapes, counts, and the call of a model with them."""
 
 import math
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -54,3 +55,11 @@ def num_parameters(cls: type[nn.Module], config: Any) -> int:
 @lru_cache
 def _sizes(cls: type[nn.Module], config: Any) -> dict[str, int]:
     return {path: math.prod(x.shape) for path, x in flatten(abstract(cls(config))).items()}
+
+
+def call(model: nn.Module, params: chex.ArrayTree, *inputs: Any, **options: Any) -> Any:
+    """Return what a model, or its `method`, returns for some inputs; options as in `Module.apply`.
+
+    Flax types that as a union with what it returns for mutable collections, of which we have none.
+    """
+    return model.apply({"params": params}, *inputs, **options)

@@ -128,7 +128,7 @@ def test_a_tokenizer_without_the_end_of_a_document_is_refused(monkeypatch, capsy
         monkeypatch, capsys, "pretrain", "gpt2-tiny", "--text", "text.txt", "--tokenizer",
         "wordless",
     )  # fmt: skip
-    assert line == "zoo: the tokenizer has no <|endoftext|>, which gpt2-tiny needs"
+    assert line.startswith("zoo: the tokenizer has no <|endoftext|> token: ")
 
 
 def test_two_kinds_of_text_at_once_are_refused(monkeypatch, capsys):
@@ -344,7 +344,7 @@ def test_a_translator_is_trained_measured_and_used(monkeypatch, capsys):
     model_folder.write("wide", "seq2seq", model.config, tiny.wide(model), words)
     lines("e.jsonl", (json.dumps({"text": a, "summary": b}) for a, b in found[-7:]))
     test = ["--source", "e.jsonl", "--fields", "text", "summary", "--length", "16"]
-    beams = ["--num-beams", "2"]
+    beams = ["--beams", "2"]
     said = run(monkeypatch, "evaluate", "wide", *test, *beams, "--out", "f", read=capsys)
     assert {"loss", "bleu", "rouge1", "exact match"} <= {x.split(":")[0] for x in said.splitlines()}
     *written, rest = Path("f").read_text("utf-8").split("\n")
@@ -353,9 +353,9 @@ def test_a_translator_is_trained_measured_and_used(monkeypatch, capsys):
         said = run(monkeypatch, "translate", "wide", found[place][0], *beams, read=capsys)
         assert said == f"{written[place]}\n"
     source = found[-1][0]
-    said = run(monkeypatch, "translate", "wide", source, *beams, "--n-best", "2", read=capsys)
+    said = run(monkeypatch, "translate", "wide", source, *beams, "--best", "2", read=capsys)
     (score, best), (less, other) = (line.split("  ", 1) for line in said.splitlines())
     assert best == written[-1] != other
     assert float(score) >= float(less)
-    line = refusal(monkeypatch, capsys, "translate", "run", "1 May 2020", "--num-beams", "91")
+    line = refusal(monkeypatch, capsys, "translate", "run", "1 May 2020", "--beams", "91")
     assert line == "zoo: a beam of 91 is wider than the vocabulary of 90"

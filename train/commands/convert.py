@@ -27,14 +27,9 @@ class Import:
         import jax
 
         import zoo
-        from zoo import registry
-        from zoo.checkpoints import model_folder
 
-        model, params, tokenizer = zoo.load(
-            self.folder, new=self.new, ignore=self.ignore, key=jax.random.key(0)
-        )
-        name, cls = registry.name_of(model), type(model).__name__
-        model_folder.write(self.out, name, model.config, params, tokenizer, cls)
+        key = jax.random.key(0)
+        zoo.save(zoo.load(self.folder, new=self.new, ignore=self.ignore, key=key), self.out)
         print(f"model folder: {self.out}")
 
 
@@ -55,5 +50,5 @@ class Export:
         """Write config.json, model.safetensors and the tokenizer."""
         import zoo
 
-        zoo.export(self.folder, self.out, self.model_class)
+        zoo.export(zoo.load(self.folder), self.out, self.model_class)
         print(f"Hugging Face folder: {self.out}")

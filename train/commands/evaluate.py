@@ -31,7 +31,7 @@ class Evaluate:
     """Sequences per batch."""
     length: int | None = None
     """Tokens per sequence. Default: 128, or the model's maximum if that is less."""
-    num_beams: int = 4
+    beams: int = 4
     """For translation: number of beams. 1: greedy search."""
     length_penalty: float = 1.0
     """For translation: above 1 favors longer translations, below 1 shorter ones."""
@@ -49,14 +49,14 @@ class Evaluate:
     def run(self) -> None:
         """Print the metrics: loss, perplexity, bits per byte, BLEU, accuracy and others."""
         from train.data.sources import parallel_text, text
+        from train.data.sources.source import Source
         from train.pretraining import evaluate
         from zoo import registry
         from zoo.checkpoints.load import held_class
 
         if self.data:
-            self._task()
-            return
-        source = None
+            return self._task(self.data)
+        source: Source | None = None
         if self.source:
             files = [file for file in (self.source, self.target) if file]
             source = parallel_text.files(files, self.fields)
@@ -69,14 +69,14 @@ class Evaluate:
         if texts:
             self._translations(texts[::2], texts[1::2])
 
-    def _task(self) -> None:
+    def _task(self, data: Path) -> None:
         import json
 
         from train.finetuning import evaluate
         from train.reporting import plots
 
         evaluation = evaluate.evaluate_folder(
-            self.folder, self.data, self.task, self.columns, self.batch
+            self.folder, data, self.task, self.columns, self.batch
         )
         for line in evaluation.notes:
             print(line)
@@ -93,12 +93,15 @@ class Evaluate:
             print(f"predictions: {self.out}")
 
     def _translations(self, sources: list[str], references: list[str]) -> None:
+        import zoo
         from train.metrics import translation
-        from zoo import load
-        from zoo.inference import translate
 
-        settings = {"beams": self.num_beams, "penalty": self.length_penalty}
-        outputs = translate.translate(*load(self.folder), sources, **settings)
+        outputs = zoo.translate(
+            zoo.load(self.folder),
+            sources,
+            beams=self.beams,
+            length_penalty=self.length_penalty,
+        )
         for name, value in translation.score(outputs, references).items():
             print(f"{name.replace('_', ' ')}: {value:.2f}")
         for least, most, count, bleu in translation.by_length(sources, outputs, references):

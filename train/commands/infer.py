@@ -27,24 +27,30 @@ class Generate:
     """Sample from the most likely tokens that together have this probability."""
     seed: int = 0
     """Random seed for sampling."""
-    num_beams: int = 0
+    beams: int = 0
     """Number of beams of a beam search. 0: sample."""
 
     def run(self) -> None:
         """Print the prompt and its continuation; for an encoder-decoder, only its output."""
-        from zoo import load
+        import zoo
         from zoo.contracts import EncoderDecoder
-        from zoo.inference import generate
 
-        model, params, tokenizer = load(self.folder)
-        settings: dict[str, float] = {"beams": self.num_beams}
-        if not self.num_beams:
-            names = ("temperature", "top_k", "top_p", "seed")
-            settings = {name: getattr(self, name) for name in names}
-        new = generate.text(
-            model, params, tokenizer, self.prompt, length=self.max_new_tokens, **settings
-        )
-        print(new if isinstance(model, EncoderDecoder) else self.prompt + new)
+        loaded, count = zoo.load(self.folder), self.max_new_tokens
+        if self.beams:
+            ((new, _),) = zoo.beam_search(
+                loaded, self.prompt, max_new_tokens=count, beams=self.beams
+            )
+        else:
+            new = zoo.generate(
+                loaded,
+                self.prompt,
+                max_new_tokens=count,
+                temperature=self.temperature,
+                top_k=self.top_k,
+                top_p=self.top_p,
+                seed=self.seed,
+            )
+        print(new if isinstance(loaded.model, EncoderDecoder) else self.prompt + new)
 
 
 @dataclass(frozen=True)
@@ -59,34 +65,36 @@ class Translate:
     """The model folder, ours or Hugging Face's."""
     text: Annotated[str, tyro.conf.Positional]
     """The text to translate."""
-    num_beams: int = 4
+    beams: int = 4
     """Number of beams. 1: greedy search."""
     length_penalty: float = 1.0
     """Above 1 favors longer translations, below 1 shorter ones."""
-    n_best: int = 1
+    best: int = 1
     """Number of translations to print, best first; if more than 1, with their scores."""
     attention: Path | None = None
     """Draw the attention weights to this file, such as attention.png."""
 
     def run(self) -> None:
         """Print the best translation, or the n best."""
+        import zoo
         from train.reporting import plots
-        from zoo import load
-        from zoo.inference import translate
+        from zoo.inference.translate import attention
 
-        model = load(self.folder)
-        settings = {"beams": self.num_beams, "penalty": self.length_penalty}
-        if self.n_best == 1:
-            (translation,) = translate.translate(*model, [self.text], **settings)
+        translator, penalty = zoo.load(self.folder), self.length_penalty
+        if self.best == 1:
+            translation = zoo.translate(
+                translator, self.text, beams=self.beams, length_penalty=penalty
+            )
             print(translation)
         else:
-            scored = translate.candidates(*model, self.text, self.n_best, **settings)
+            scored = zoo.beam_search(
+                translator, self.text, best=self.best, beams=self.beams, length_penalty=penalty
+            )
             translation, _ = scored[0]
             print("\n".join(f"{score:.3f}  {text}" for text, score in scored))
         if self.attention:
-            for file in plots.attention(
-                translate.attention(*model, self.text, translation), self.attention
-            ):
+            weights = attention(translator, self.text, translation)
+            for file in plots.attention(weights, self.attention):
                 print(f"picture: {file}")
 
 
@@ -100,15 +108,14 @@ class FillMask:
     """The model folder, ours or Hugging Face's."""
     text: Annotated[str, tyro.conf.Positional]
     """The text, with [MASK] or the model's own mask token in it."""
-    top_k: int = 5
+    top: int = 5
     """Number of predictions to print per mask."""
 
     def run(self) -> None:
         """Print one line per mask: the most likely tokens and their probabilities."""
-        from zoo import load
-        from zoo.inference import fill_mask
+        import zoo
 
-        for predictions in fill_mask.fill_mask(*load(self.folder), self.text, self.top_k):
+        for predictions in zoo.fill_mask(zoo.load(self.folder), self.text, self.top):
             print("  ".join(f"{token} {probability:.3f}" for token, probability in predictions))
 
 
@@ -127,10 +134,9 @@ class DetectReplaced:
 
     def run(self) -> None:
         """Print one line per token: the probability of a replacement, starred if above 0.5."""
-        from zoo import load
-        from zoo.inference import detect_replaced
+        import zoo
 
-        for token, probability in detect_replaced.detect_replaced(*load(self.folder), self.text):
+        for token, probability in zoo.detect_replaced(zoo.load(self.folder), self.text):
             print(f"{probability:.3f} {'*' if probability > 0.5 else ' '} {token}")
 
 
@@ -149,11 +155,9 @@ class Classify:
 
     def run(self) -> None:
         """Print one line per label, most likely first, with its probability; or the number."""
-        from zoo import load
-        from zoo.inference import classify
+        import zoo
 
-        pairs = None if self.pair is None else [self.pair]
-        (prediction,) = classify.classify(*load(self.folder), [self.text], pairs)
+        prediction = zoo.classify(zoo.load(self.folder), self.text, self.pair)
         for label, value in prediction.items():
             print(f"{value:.3f} {label}")
 
@@ -171,10 +175,9 @@ class Tag:
 
     def run(self) -> None:
         """Print one line per word: the probability of its tag, the word, the tag."""
-        from zoo import load
-        from zoo.inference import tag
+        import zoo
 
-        for word in tag.tag(*load(self.folder), self.text):
+        for word in zoo.tag(zoo.load(self.folder), self.text):
             print(f"{word.probability:.3f} {word.word} {word.label}")
 
 
@@ -195,9 +198,8 @@ class Answer:
 
     def run(self) -> None:
         """Print the answer."""
-        from zoo import load
-        from zoo.inference import answer
+        import zoo
 
         file = Path(self.context) if len(self.context) < 256 else None
         context = file.read_text("utf-8") if file and file.is_file() else self.context
-        print(answer.answer(*load(self.folder), self.question, context).text)
+        print(zoo.answer(zoo.load(self.folder), self.question, context).text)

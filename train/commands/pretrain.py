@@ -103,7 +103,7 @@ class Pretrain:
         )
         if not metrics or jax.process_index() > 0:
             return
-        if self.teacher:
+        if self.teacher and isinstance(chosen, distill.DistillationRecipe):
             print("\n".join(distill.compare(out, self.teacher, chosen, source)))
         model = registry.named(chosen.architecture).Model(chosen.config)
         if isinstance(model, LanguageModel) and not isinstance(model, EncoderDecoder):
