@@ -46,7 +46,8 @@ def num_parameters(cls: type[nn.Module], config: Any) -> int:
     depths = {part: field for part, field in DEPTHS.items() if field in fields}
     two = {field: min(fields[field], 2) for field in depths.values()}
     total = 0
-    for path, size in _sizes(cls, replace(config, dropout=0.0, **two)).items():
+    hashable: Any = cls  # mypy sees no hash in the metaclass of Flax
+    for path, size in _sizes(hashable, replace(config, dropout=0.0, **two)).items():
         depth = next(fields[field] for part, field in depths.items() if part in path)
         total += size * (depth - 1 if "_1/" in path else 1)
     return total

@@ -242,6 +242,15 @@ def test_wrong_arguments_are_one_line(monkeypatch, capsys):
     assert line == "--dtype must be one of 'float32', 'bfloat16', not 'y'" + more
 
 
+def test_a_separator_may_be_written_with_escapes(monkeypatch):
+    given = []
+    keep = lambda recipe, source, out, **choices: given.extend(source.documents())
+    monkeypatch.setattr("train.pretraining.loop.pretrain", keep)
+    Path("text.txt").write_text("one\n\ntwo")
+    run(monkeypatch, "pretrain", "gpt2-tiny", "--text", "text.txt", "--separator", r"\n\n")
+    assert given == ["one", "two"]
+
+
 def test_a_broken_pipe_is_silent():
     zoo_list = f"{sys.executable} -m train list --architecture gpt2"
     done = subprocess.run(

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, ClassVar, NoReturn, Protocol, get_args, get_origin
+from typing import Annotated, Any, ClassVar, NoReturn, Protocol, get_args, get_origin
 
 import tyro
 
@@ -57,7 +57,7 @@ def parse(name: str, command: type[Command], arguments: Sequence[str]) -> Comman
         sys.exit(0)
     error = io.StringIO()
     try:
-        # It is a plain box, without colors, if standard output is no terminal.
+        # An error of tyro is a plain table, without colors, if standard output is no terminal.
         with contextlib.redirect_stdout(error), contextlib.redirect_stderr(error):
             return read()
     except SystemExit:
@@ -76,30 +76,41 @@ def summary(command: type[Command]) -> str:
     return (command.__doc__ or "").split("\n")[0]
 
 
-def _hide_empty_defaults(cls: type) -> None:
+def unescaped(text: str | None) -> str | None:
+    """Return a text with line breaks and tabs for `\\n` and `\\t`, which are hard to type."""
+    return text and text.replace("\\n", "\n").replace("\\t", "\t")
+
+
+def _hide_empty_defaults(cls: Any) -> None:
     """Keep "(default: None)" and the like out of the help; what happens then is in its text."""
     for field in dataclasses.fields(cls):
-        kind, metadata = field.type, ()
-        if get_origin(kind) is Annotated:
-            kind, *metadata = get_args(kind)
+        kind, metadata = _unwrapped(field)
         if dataclasses.is_dataclass(kind):
             _hide_empty_defaults(kind)
         elif field.default is None or field.default is False or field.default in ("", ()):
             cls.__annotations__[field.name] = Annotated[kind, NO_DEFAULT, *metadata]
 
 
-def _flags(cls: type) -> list[str]:
+def _flags(cls: Any) -> list[str]:
     """Return the flags of a command."""
     flags = []
     for field in dataclasses.fields(cls):
-        kind = get_args(field.type)[0] if get_origin(field.type) is Annotated else field.type
+        kind, _ = _unwrapped(field)
         own = _flags(kind) if dataclasses.is_dataclass(kind) else ["--" + field.name]
         flags += [flag.replace("_", "-") for flag in own]
     return flags
 
 
+def _unwrapped(field: dataclasses.Field) -> tuple[Any, list[Any]]:
+    """Return the type of a field, and what it is annotated with."""
+    if get_origin(field.type) is not Annotated:
+        return field.type, []
+    kind, *metadata = get_args(field.type)
+    return kind, metadata
+
+
 def _one_line(error: str, name: str, command: type[Command]) -> str:
-    """Return an error of tyro, which is a box of several lines, as one line."""
+    """Return an error of tyro, which is a table of several lines, as one line."""
     more = f"`zoo {name} --help` shows all arguments"
     lines = [line[2:].rstrip() for line in error.splitlines()[2:]]  # below title and rule
     end = next(number for number, line in enumerate(lines) if set(line) <= {"-"})

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
+from train.commands.command import unescaped
 from train.finetuning.settings import TaskName
 
 
@@ -20,7 +21,7 @@ class Evaluate:
     text: tuple[Path, ...] = ()
     """Text files (UTF-8, or .gz). Default: the held-out part of the built-in corpus."""
     separator: str | None = None
-    """The string between documents within a file. Default: one document per file."""
+    """The string between documents within a file, such as "\\n\\n". Default: one per file."""
     source: Path | None = None
     """For translation: a file with one text per line, or a .tsv or .jsonl file of pairs."""
     target: Path | None = None
@@ -61,7 +62,7 @@ class Evaluate:
             files = [file for file in (self.source, self.target) if file]
             source = parallel_text.files(files, self.fields)
         elif self.text:
-            source = text.files(self.text, self.separator)
+            source = text.files(self.text, unescaped(self.separator))
         metrics = evaluate.evaluate(self.folder, source, self.batch, self.length)
         for name, value in metrics.items():
             print(f"{name.replace('_', ' ')}: {value:.4f}")

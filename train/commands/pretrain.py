@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
+from train.commands.command import unescaped
 from train.commands.infer import Generate
 
 
@@ -20,7 +21,7 @@ class Pretrain:
     text: tuple[Path, ...] = ()
     """Text files (UTF-8, or .gz), one document per file. Default: a built-in corpus."""
     separator: str | None = None
-    """The string between documents within a file, such as $'\\n\\n' for blank lines."""
+    """The string between documents within a file, such as "\\n\\n". Default: one per file."""
     tfds: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """A prepared dataset of TensorFlow Datasets: its name, or the folder that holds it."""
     source: Path | None = None
@@ -54,7 +55,7 @@ class Pretrain:
     accumulate: int | None = None
     """Micro-batches per step: more of them need less memory. Default: the recipe's."""
     parallel: Literal["mesh", "pmap"] = "mesh"
-    """How devices share the work: as a mesh, or as replicas under jax.pmap."""
+    """How devices share the work: as a mesh, or as replicas (pmap)."""
     mesh: Annotated[tuple[int, int, int], tyro.conf.arg(metavar="DATA FSDP TENSOR")] = (-1, 1, 1)
     """Number of devices along each axis of the mesh; -1: all that remain."""
     cluster: bool = False
@@ -127,7 +128,7 @@ class Pretrain:
         def files(paths):
             if chosen.source_kind == "pairs":
                 return parallel_text.files(paths, self.fields)
-            return text.files(paths, self.separator)
+            return text.files(paths, unescaped(self.separator))
 
         if self.tfds:
             source = tfds.read(self.tfds)
