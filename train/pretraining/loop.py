@@ -73,9 +73,7 @@ def pretrain(
         for line in news + _introduction(run):
             report.line(line)
         if first_step == 0:
-            loss = evaluate(run, state, 0, report)["loss"]
-            baselines = "; ".join(f"{name}: {value:.3f}" for name, value in run.baselines.items())
-            report.line(f"before the first step the held-out loss is {loss:.3f}; {baselines}")
+            report.line(_before(run, evaluate(run, state, 0, report)))
         try:
             state, step, metrics = train(run, state, first_step, checkpoints, report, signals)
         finally:
@@ -167,7 +165,7 @@ def _finish(
     metrics = metrics or evaluate(run, state, recipe.steps, report)
     params = placement.to_saved(state).params
     model_folder.write(run.out, recipe.architecture, recipe.config, params, run.tokenizer)
-    unigram = {"loss": run.baselines["unigram"]}
+    unigram = {language_model.reported_loss(run.objective): run.baselines["unigram"]}
     unigram = language_model.add_derived(unigram, run.objective, run.tokens_per_byte)
     report.line(f"held out: {_line(metrics)}")
     report.line(f"a unigram model: {_line(unigram)}")
@@ -223,6 +221,7 @@ def _report(run: Run, first_step: int) -> Report | Silence:
         flops_per_step(run.placement.abstract.params, recipe),
         first_step,
         run.baselines,
+        language_model.reported_loss(run.objective),
     )
 
 
@@ -234,6 +233,16 @@ def _introduction(run: Run) -> list[str]:
         f"batch {recipe.batch} ({recipe.batch // jax.process_count()} per process) of length "
         f"{recipe.length} on {len(devices)} {devices[0].platform} devices, {recipe.dtype}",
     ]
+
+
+def _before(run: Run, metrics: Metrics) -> str:
+    """Return a line that compares the untrained model with the baselines of the same loss."""
+    name = language_model.reported_loss(run.objective)
+    baselines = "; ".join(f"{key}: {value:.3f}" for key, value in run.baselines.items())
+    return (
+        f"before the first step the held-out {name.replace('_', ' ')} is {metrics[name]:.3f}; "
+        f"{baselines}"
+    )
 
 
 def _check_same_run(out: Path, before: dict[str, Any] | None, now: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 B batch  L length of the source  T length of the target  H heads  M length of what is looked at
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from zoo.inference.beam_search import beam_search
 from zoo.inference.generate import generate
 from zoo.inference.length_buckets import bucket
 from zoo.inference.prompts import ENDS, UNLIMITED, check_beams, encode_source, end_token
-from zoo.tokenizers import sides
+from zoo.tokenizers import Tokenizer, sides
 
 ROWS = 32  # texts translated at once
 MORE = 50  # a translation is at most so many tokens longer than its source (Vaswani et al. 2017)
@@ -71,13 +72,45 @@ def candidates(
     return [(tokenizer.decode(ids, skip_special_tokens=False), score) for ids, score in found]
 
 
+class Word(NamedTuple):
+    """A word of a text, and how many tokens it has."""
+
+    text: str
+    num_tokens: int
+
+
 class Attention(NamedTuple):
-    """Who looked at whom: weights [H, rows, columns], and the tokens of rows and columns."""
+    """The attention weights of one layer.
+
+    Attributes:
+      name: The path of the layer.
+      weights: [H, rows, columns]: how much each row attends to each column.
+      rows: The tokens that attend.
+      columns: The tokens that are attended to.
+      row_words: The words that the rows are split from; empty if that is not known.
+      column_words: The words that the columns are split from.
+    """
 
     name: str
     weights: np.ndarray
     rows: list[str]
     columns: list[str]
+    row_words: Sequence[Word] = ()
+    column_words: Sequence[Word] = ()
+
+    def by_word(self) -> "Attention":
+        """Return the attention between words, or itself if the words are not known.
+
+        A word is attended to as much as its tokens together, and attends as its tokens on average.
+        """
+        if not self.row_words or not self.column_words:
+            return self
+        row_starts, row_sizes = _starts(self.row_words)
+        column_starts, _ = _starts(self.column_words)
+        weights = np.add.reduceat(self.weights, column_starts, axis=2)
+        weights = np.add.reduceat(weights, row_starts, axis=1) / row_sizes[:, None]
+        rows, columns = ([word.text for word in w] for w in (self.row_words, self.column_words))
+        return self._replace(weights=weights, rows=rows, columns=columns)
 
 
 def attention(model, params, tokenizer, source: str, target: str) -> list[Attention]:
@@ -107,7 +140,43 @@ def attention(model, params, tokenizer, source: str, target: str) -> list[Attent
     start, *written = (both.target.id_to_token(i) for i in (start, *writes))
     before = [start, *written[:-1]]
     who = {"encoder": (read, read), "decoder": (written, before), "source": (written, read)}
-    return [Attention(name, weights, *who[side(name)]) for name, weights in _sown(found)]
+    source_words, target_words = _words(both.source, source), _words(both.target, target)
+    last = [Word(written[-1], 1)]  # the end of a text, on both sides
+    read_words, written_words = [*source_words, *last], [*target_words, *last]
+    words = {
+        "encoder": (read_words, read_words),
+        "decoder": (written_words, [Word(start, 1), *target_words]),
+        "source": (written_words, read_words),
+    }
+    return [
+        Attention(name, weights, *who[side(name)], *words[side(name)])
+        for name, weights in _sown(found)
+    ]
+
+
+def _words(tokenizer: Tokenizer, text: str) -> list[Word]:
+    """Return the words of a text in order; every token belongs to one of them.
+
+    A token continues a word if the tokenizer says so and a letter or digit stands on both sides of
+    where it begins, so that the parts of 2026-11-23 are words of their own.
+    """
+    encoding = tokenizer.encode(text, add_special_tokens=False)
+    spans: list[list[int]] = []  # start and end in the text, and number of tokens
+    before = None
+    for (start, end), word in zip(encoding.offsets, encoding.word_ids, strict=True):
+        joined = start > 0 and text[start - 1].isalnum() and text[start : start + 1].isalnum()
+        if spans and word == before and (joined or start == end or end <= spans[-1][1]):
+            spans[-1][1:] = max(end, spans[-1][1]), spans[-1][2] + 1
+        else:
+            spans.append([start, end, 1])
+        before = word
+    return [Word(text[start:end].strip(), count) for start, end, count in spans]
+
+
+def _starts(words: Sequence[Word]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first token of each word, and how many tokens it has."""
+    sizes = np.array([word.num_tokens for word in words])
+    return np.cumsum(sizes) - sizes, sizes
 
 
 def side(name: str) -> str:
