@@ -44,8 +44,9 @@ def draw(
     if len(step) > 100:
         loss_axes.plot(step, train, color=TRAIN, alpha=0.25, linewidth=0.8)
         train = _smooth(train, len(step) // 50)
-    _line(loss_axes, step, train, TRAIN, "training")
-    _line(rate_axes, step, rate, RATE)
+    if len(step):
+        _line(loss_axes, step, train, TRAIN, "training")
+        _line(rate_axes, step, rate, RATE)
 
     step, held_out = _columns(events, "held_out", loss)
     if len(step):
@@ -64,7 +65,8 @@ def draw(
     rate_axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     rate_axes.set_xlabel("step")
     rate_axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    rate_axes.margins(x=0.01)
+    last_step = max((event["step"] for event in events), default=0) or 1
+    rate_axes.set_xlim(-0.01 * last_step, 1.01 * last_step)
     figure.align_ylabels()
     figure.savefig(path)
 
@@ -88,6 +90,7 @@ def _baselines(axes, baselines):
             color=BASELINE,
             fontsize=9,
             ha="right",
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1},
         )
 
 

@@ -8,10 +8,11 @@ from zoo.inference.translate import Attention, side
 INCHES_PER_WORD = 0.28
 DOTS_PER_INCH = 120
 MAX_DOTS = 8000  # per side; Agg cannot draw more, so a larger picture gets fewer dots per inch
+# What is shown, and whose words are the rows and the columns.
 SHOWN = {
-    "source": "attention of the output to the source",
-    "encoder": "attention within the source",
-    "decoder": "attention within the output",
+    "source": ("attention of the output to the source", "output", "source"),
+    "encoder": ("attention within the source", "source", "source, attended to"),
+    "decoder": ("attention within the output", "output", "output so far"),
 }
 
 
@@ -40,7 +41,8 @@ def attention(layers: Sequence[Attention], out: str | Path, name: str = "") -> l
     for part, file in files.items():
         panels = [layer.by_word() for layer in layers if side(layer.name) == part]
         if panels:
-            _draw(panels, file, title(name, SHOWN[part]))
+            shown, *sides = SHOWN[part]
+            _draw(panels, file, title(name, shown), *sides)
             drawn.append(file)
     return drawn
 
@@ -75,7 +77,9 @@ def title(name: str, shown: str) -> str:
     return f"{name}: {shown}" if name else shown[:1].upper() + shown[1:]
 
 
-def _draw(layers: Sequence[Attention], file: Path, shown: str) -> None:
+def _draw(
+    layers: Sequence[Attention], file: Path, shown: str, row_label: str, column_label: str
+) -> None:
     # Here, not above: it takes a second, which every start of a program would pay.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -97,6 +101,8 @@ def _draw(layers: Sequence[Attention], file: Path, shown: str) -> None:
             panel = layer.name if len(layer.weights) == 1 else f"{layer.name}, head {number + 1}"
             axis.set_title(f"{panel}\nlargest weight {weights.max():.2f}", fontsize=8)
     figure.suptitle(shown, fontsize=10)
-    figure.supxlabel("attended to", fontsize=8)
-    figure.supylabel("attends", fontsize=8)
+    for axis in axes[:, 0]:
+        axis.set_ylabel(row_label, fontsize=8)
+    for axis in axes[-1]:
+        axis.set_xlabel(column_label, fontsize=8)
     figure.savefig(file, bbox_inches="tight")

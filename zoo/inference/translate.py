@@ -157,15 +157,16 @@ def attention(model, params, tokenizer, source: str, target: str) -> list[Attent
 def _words(tokenizer: Tokenizer, text: str) -> list[Word]:
     """Return the words of a text in order; every token belongs to one of them.
 
-    A token continues a word if the tokenizer says so and a letter or digit stands on both sides of
-    where it begins, so that the parts of 2026-11-23 are words of their own.
+    A token continues a word if the tokenizer says so and it begins between two letters or digits,
+    so that the parts of 2026-11-23 are words of their own; or if it shares characters with the one
+    before it.
     """
     encoding = tokenizer.encode(text, add_special_tokens=False)
     spans: list[list[int]] = []  # start and end in the text, and number of tokens
     before = None
     for (start, end), word in zip(encoding.offsets, encoding.word_ids, strict=True):
-        joined = start > 0 and text[start - 1].isalnum() and text[start : start + 1].isalnum()
-        if spans and word == before and (joined or start == end or end <= spans[-1][1]):
+        between = start > 0 and text[start - 1].isalnum() and text[start : start + 1].isalnum()
+        if spans and word == before and (between or start == end or start < spans[-1][1]):
             spans[-1][1:] = max(end, spans[-1][1]), spans[-1][2] + 1
         else:
             spans.append([start, end, 1])
