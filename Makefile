@@ -1,6 +1,6 @@
 # make demo    pretrain a small GPT-2 on the built-in corpus
 # make test    every test
-# make lint    what ruff finds
+# make lint    what ruff and mypy find
 # make notebooks    the .ipynb of notebooks/, from their sources
 # Each sets up .venv first where there is none.
 
@@ -20,7 +20,7 @@ test: .venv/ready
 		$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/ready
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 notebooks: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[notebooks]'

@@ -253,6 +253,8 @@ def test_model_files_have_one_order(name):
     for node in TREES[Path(module.__file__)].body:
         if isinstance(node, ast.Assign):
             names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.append(node.target.id)
         elif isinstance(node, ast.ClassDef | ast.FunctionDef):
             names.append(node.name)
     recurrent = not hasattr(module.Config, "num_heads")  # neither norms nor heads

@@ -4,6 +4,8 @@ Commands import what they need when they run, so that `zoo --help` is there at o
 """
 
 import sys
+from collections.abc import Callable
+from typing import Protocol
 
 import tyro
 
@@ -13,7 +15,16 @@ from train.commands.finetune import FindLearningRate, Finetune
 from train.commands.infer import Answer, Classify, Detect, Fill, Generate, Tag, Translate
 from train.commands.pretrain import Pretrain
 
-COMMANDS = {
+
+class Command(Protocol):
+    """A command line, parsed."""
+
+    def run(self) -> None:
+        """Run the command."""
+        ...
+
+
+COMMANDS: dict[str, Callable[..., Command]] = {
     "pretrain": Pretrain,
     "finetune": Finetune,
     "find-learning-rate": FindLearningRate,

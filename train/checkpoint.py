@@ -157,11 +157,11 @@ class Checkpoints:
         self._newest = step
         self._bad.discard(step)
         if jax.process_index() == 0:
-            self._let_go()
+            self._let_go(step)
 
-    def _let_go(self) -> None:
+    def _let_go(self, newest: int) -> None:
         """Removes all but the latest and the best; also what lies ahead, of a future given up."""
-        good = [s for s in self.latest() if s <= self._newest and s not in self._bad]
+        good = [s for s in self.latest() if s <= newest and s not in self._bad]
         best = min(reversed(good), key=self._loss_of)  # the newest of equals, or where none has one
         for step in self.latest():
             if step not in (best, *self._regular(good)[-self._keep :]):

@@ -37,6 +37,14 @@ class State(NamedTuple):
     carry: chex.ArrayTree
 
 
+class Across(Protocol):
+    """Adds up the arrays of a tree over replicas."""
+
+    def __call__(self, tree: Tree, /) -> Tree:
+        """Return the sums, on every replica."""
+        ...
+
+
 class Evaluate(Protocol):
     """Evaluates one batch."""
 
@@ -73,7 +81,7 @@ def make_step(
     seed: int,
     dtype: str,
     accumulate: int = 1,
-    across: Callable[[Tree], Tree] = lambda x: x,
+    across: Across = lambda x: x,
     place: Callable[[], int | jax.Array] = int,
 ) -> Callable[[State, Example], tuple[State, dict[str, jax.Array]]]:
     """Return a function that makes one step from one batch: (state, batch) -> (state, metrics).
@@ -136,7 +144,7 @@ def make_evaluate(
     objective: Objective,
     *,
     dtype: str,
-    across: Callable[[Tree], Tree] = lambda x: x,
+    across: Across = lambda x: x,
     place: Callable[[], int | jax.Array] = int,
 ) -> Evaluate:
     """Return a function that evaluates one batch; arguments are those of `make_step`.
@@ -168,10 +176,11 @@ def total(
     objective: Objective, terms: Mapping[str, Term], weights: Mapping[str, jax.Array]
 ) -> jax.Array:
     """Return the loss: the mean of each term over its own weights, times its factor, added up."""
-    return sum(
+    loss = sum(
         objective.factors[name] * term.loss / jnp.maximum(weights[name], 1)
         for name, term in terms.items()
     )
+    return jnp.asarray(loss)
 
 
 def means(

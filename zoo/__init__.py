@@ -1,7 +1,42 @@
-"""Zoo: language models from the n-gram to ELECTRA, each in one readable file, on JAX and Flax."""
+"""Zoo: language models from the n-gram to ELECTRA, each in one readable file, on JAX and Flax.
 
-from zoo.checkpoints.load import export, load
-from zoo.registry import create, sizes
+    bert = zoo.load("google-bert/bert-base-uncased")     # a folder, ours or Hugging Face's
+    zoo.fill_mask(bert, "The capital of France is [MASK].")
+
+`load` returns a model, its parameters and its tokenizer; every verb takes the three as one.
+"""
+
+from zoo.checkpoints.load import Loaded, export, load, save
+from zoo.inference.answer import answer
+from zoo.inference.beam_search import beam_search
+from zoo.inference.classify import classify
+from zoo.inference.detect_replaced import detect_replaced
+from zoo.inference.fill_mask import fill_mask
+from zoo.inference.generate import generate
+from zoo.inference.tag import tag
+from zoo.inference.translate import translate
+from zoo.registry import architectures, create, sizes
 from zoo.version import __version__
 
-__all__ = ["__version__", "create", "export", "load", "sizes"]
+__all__ = [
+    "Loaded",
+    "__version__",
+    "answer",
+    "architectures",
+    "beam_search",
+    "classify",
+    "create",
+    "detect_replaced",
+    "export",
+    "fill_mask",
+    "generate",
+    "load",
+    "save",
+    "sizes",
+    "tag",
+    "translate",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -14,20 +14,33 @@ from flax import linen as nn
 class Architecture(Protocol):
     """A module of zoo/models."""
 
-    Config: type
-    """The config: frozen, keyword-only, with the paper's base model as defaults."""
-    SIZES: Mapping[str, Any]
-    """Published name -> Config."""
-    Model: type[nn.Module]
-    """The model that pretraining trains."""
-    MODELS: tuple[type[nn.Module], ...]
-    """All models that are not for a task."""
-    TASKS: Mapping[str, type[nn.Module]]
-    """Kind of task -> the model for it."""
-    GROUPS: tuple[str, ...]
-    """Patterns of parameter paths from input to output, for freezing and learning rates."""
-    AXES: tuple[tuple[str, tuple[str | None, ...]], ...]
-    """Pattern of a parameter path -> the mesh axis over which each of its axes may be split."""
+    @property
+    def Config(self) -> type:
+        """The config: frozen, keyword-only, with the paper's base model as defaults."""
+
+    @property
+    def SIZES(self) -> Mapping[str, Any]:
+        """Published name -> Config."""
+
+    @property
+    def Model(self) -> type[nn.Module]:
+        """The model that pretraining trains."""
+
+    @property
+    def MODELS(self) -> tuple[type[nn.Module], ...]:
+        """All models that are not for a task."""
+
+    @property
+    def TASKS(self) -> Mapping[str, type[nn.Module]]:
+        """Kind of task -> the model for it."""
+
+    @property
+    def GROUPS(self) -> tuple[str, ...]:
+        """Patterns of parameter paths from input to output, for freezing and learning rates."""
+
+    @property
+    def AXES(self) -> tuple[tuple[str, tuple[str | None, ...]], ...]:
+        """Pattern of a parameter path -> the mesh axis over which each of its axes may be split."""
 
 
 @runtime_checkable
@@ -53,7 +66,9 @@ class LanguageModel(Protocol):
     its arrays is the batch; an array that `step` returns untouched belongs to the source.
     """
 
-    config: Any  # with vocab_size and max_length
+    @property
+    def config(self) -> Any:
+        """The config, with vocab_size and max_length."""
 
     def start(
         self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int

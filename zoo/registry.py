@@ -45,6 +45,11 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
+def architectures() -> list[str]:
+    """Return the names of all architectures."""
+    return list(ARCHITECTURES)
+
+
 def sizes() -> dict:
     """Return every published size: name -> Config."""
     return {

@@ -125,7 +125,7 @@ def test_a_tokenizer_without_the_end_of_a_document_is_refused(monkeypatch, capsy
         monkeypatch, capsys, "pretrain", "gpt2-tiny", "--text", "text.txt", "--tokenizer",
         "wordless",
     )  # fmt: skip
-    assert line == "zoo: the tokenizer has no <|endoftext|>, which gpt2-tiny needs"
+    assert line.startswith("zoo: the tokenizer has no <|endoftext|> token: ")
 
 
 def test_two_kinds_of_text_at_once_are_refused(monkeypatch, capsys):

@@ -28,6 +28,7 @@ from train.data.examples.tagged import TaggedSentence
 from train.finetuning import evaluate, transfer
 from train.finetuning.tasks.registry import TASKS
 from train.finetuning.tasks.task import encode
+from zoo.checkpoints.load import Loaded
 from zoo.inference import classify
 from zoo.models import gpt2, luong, rnn, t5, transformer
 
@@ -37,7 +38,7 @@ def test_a_task_is_learned_and_the_folder_predicts_in_three_lines(tmp_path):
     assert metrics["dev"][0]["accuracy"] > 0.95
     model, params, words = zoo.load(tmp_path / "out")
     assert model.config.labels == ("bad", "good")
-    (prediction,) = classify.classify(model, params, words, ["the film is lovely"])
+    (prediction,) = classify.classify(Loaded(model, params, words), ["the film is lovely"])
     assert next(iter(prediction)) == "good"
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["best"] == 0

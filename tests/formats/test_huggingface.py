@@ -192,7 +192,7 @@ def test_a_recurrent_model_has_no_published_form(tmp_path):
     model = tiny.TABLE["seq2seq"].model
     model_folder.write(tmp_path / "ours", "seq2seq", model.config, tiny.wide(model))
     with pytest.raises(ValueError, match="transformers has no Seq2SeqLM"):
-        zoo.export(tmp_path / "ours", tmp_path / "theirs")
+        zoo.export(zoo.load(tmp_path / "ours"), tmp_path / "theirs")
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "config.json").write_text('{"model_type": "seq2seq"}')
     with pytest.raises(ValueError, match="load the model folder that this one was exported from"):
@@ -264,7 +264,7 @@ def test_zoo_loads_and_exports_what_it_loaded(tmp_path):
     again, same, _ = zoo.load(tmp_path / "ours")
     assert again == model
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), params, same))
-    zoo.export(tmp_path / "ours", tmp_path / "back")
+    zoo.export(zoo.load(tmp_path / "ours"), tmp_path / "back")
     before = (folder / "model.safetensors").read_bytes()
     assert (tmp_path / "back" / "model.safetensors").read_bytes() == before
     assert huggingface.read_config(tmp_path / "back") == huggingface.read_config(folder)

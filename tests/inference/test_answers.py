@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from tests import shapes
 from train.data import train_tokenizer
 from train.data.sources import builtin
+from zoo.checkpoints.load import Loaded
 from zoo.inference import answer, batching, classify, tag
 from zoo.inference.batching import Row
 from zoo.models import bert
@@ -139,19 +140,19 @@ def test_texts_are_cut_as_the_tokenizers_library_cuts_the_longest_first(tokenize
 def test_a_text_has_its_labels_the_likeliest_first(wordpiece):
     net, params = model("classification")
     texts = [text(np.random.default_rng(4), 6), "the cat", "a"]
-    found = classify.classify(net, params, wordpiece, texts, ["dog", "the", "a b c"])
+    found = classify.classify(Loaded(net, params, wordpiece), texts, ["dog", "the", "a b c"])
     for one, a, b in zip(found, texts, ["dog", "the", "a b c"], strict=True):
         assert set(one) == set(CONFIG.labels)
         assert list(one.values()) == sorted(one.values(), reverse=True)
         assert sum(one.values()) == pytest.approx(1)
-        (alone,) = classify.classify(net, params, wordpiece, [a], [b])
+        (alone,) = classify.classify(Loaded(net, params, wordpiece), [a], [b])
         assert alone == pytest.approx(one, abs=1e-5)
-    assert classify.classify(net, params, wordpiece, []) == []
+    assert classify.classify(Loaded(net, params, wordpiece), []) == []
 
 
 def test_a_model_of_one_label_predicts_a_number(wordpiece):
     net, params = model("classification", replace(CONFIG, labels=("likeness",)))
-    (found,) = classify.classify(net, params, wordpiece, ["the cat"], ["the dog"])
+    (found,) = classify.classify(Loaded(net, params, wordpiece), ["the cat"], ["the dog"])
     row = classify.encode(wordpiece, "the cat", "the dog", max_length=48)
     (said,) = batching.outputs(net, params, [row])
     assert found == {"likeness": float(said[0])}
@@ -162,28 +163,28 @@ def test_a_text_is_never_cut_in_silence(wordpiece):
     long = text(np.random.default_rng(5), 60)
     count = len(wordpiece.encode(long).ids) - 48
     with pytest.warns(UserWarning, match=f"1 of 2 texts are longer than the 48 .* {count} tokens"):
-        assert len(classify.classify(net, params, wordpiece, ["the", long])) == 2
+        assert len(classify.classify(Loaded(net, params, wordpiece), ["the", long])) == 2
 
 
 def test_what_is_no_text_to_classify_is_an_error(wordpiece):
     net, params = model("classification")
     for texts, pairs in ((["the", "  "], None), (["the"], ["\n"])):
         with pytest.raises(ValueError, match="is an empty text"):
-            classify.classify(net, params, wordpiece, texts, pairs)
+            classify.classify(Loaded(net, params, wordpiece), texts, pairs)
     with pytest.raises(ValueError, match="2 texts, but 1 to pair"):
-        classify.classify(net, params, wordpiece, ["a", "b"], ["c"])
+        classify.classify(Loaded(net, params, wordpiece), ["a", "b"], ["c"])
     with pytest.raises(ValueError, match="no room"):
         classify.encode(wordpiece, "a", "b", max_length=4)
     with pytest.raises(ValueError, match="no tokenizer"):
-        classify.classify(net, params, None, ["a"])
+        classify.classify(Loaded(net, params, None), ["a"])
 
 
 @pytest.mark.parametrize(
     ("ask", "task"),
     [
-        (lambda *model: classify.classify(*model, ["a"]), "classification"),
-        (lambda *model: tag.tag(*model, "a"), "tagging"),
-        (lambda *model: answer.answer(*model, "a", "b"), "question-answering"),
+        (lambda *model: classify.classify(Loaded(*model), ["a"]), "classification"),
+        (lambda *model: tag.tag(Loaded(*model), "a"), "tagging"),
+        (lambda *model: answer.answer(Loaded(*model), "a", "b"), "question-answering"),
     ],
 )
 def test_a_model_that_was_not_made_for_it_says_how_to_make_one(wordpiece, ask, task):
@@ -218,14 +219,14 @@ def test_every_word_is_once_in_the_pieces_where_its_first_token_stands(tokenizer
 def test_a_long_sentence_has_a_tag_for_every_word(tokenizer):
     net, params = model("tagging")
     words = text(np.random.default_rng(7), 80).split()
-    found = tag.tag(net, params, tokenizer, words)
+    found = tag.tag(Loaded(net, params, tokenizer), words)
     assert [one.word for one in found] == words
     assert all(one.label in CONFIG.labels and 1 / 3 < one.probability <= 1 for one in found)
 
 
 def test_a_tag_is_that_of_the_first_token_and_of_a_word_without_one_unknown(wordpiece):
     net, params = model("tagging")
-    found = tag.tag(net, params, wordpiece, ["The", "\x01", "kindness"])
+    found = tag.tag(Loaded(net, params, wordpiece), ["The", "\x01", "kindness"])
     encoding = wordpiece.encode("The kindness")
     (scores_LC,) = batching.outputs(
         net, params, [batching.select(encoding, range(len(encoding.ids)))]
@@ -241,16 +242,16 @@ def test_a_tag_is_that_of_the_first_token_and_of_a_word_without_one_unknown(word
 
 
 def test_a_text_is_split_at_blanks_and_around_punctuation(wordpiece):
-    found = tag.tag(*model("tagging"), wordpiece, " It's a cat,\nno? ")
+    found = tag.tag(Loaded(*model("tagging"), wordpiece), " It's a cat,\nno? ")
     assert [one.word for one in found] == ["It", "'", "s", "a", "cat", ",", "no", "?"]
 
 
 def test_what_cannot_be_tagged_is_an_error(wordpiece):
     for nothing in (" \n", []):
         with pytest.raises(ValueError, match="nothing to tag"):
-            tag.tag(*model("tagging"), wordpiece, nothing)
+            tag.tag(Loaded(*model("tagging"), wordpiece), nothing)
     with pytest.raises(ValueError, match="alone has 60 tokens, and 48 have room for 46"):
-        tag.tag(*model("tagging"), wordpiece, ["the", "qj" * 30])
+        tag.tag(Loaded(*model("tagging"), wordpiece), ["the", "qj" * 30])
 
 
 # Answers
@@ -397,15 +398,14 @@ def test_of_equal_answers_the_one_that_sees_most_on_both_sides_is_taken(wordpiec
 def test_an_answer_is_a_part_of_the_context(tokenizer):
     net, params = model("question-answering")
     context = text(np.random.default_rng(11), 40)
-    found = answer.answer(net, params, tokenizer, "who", context, 6, 5)
+    found = answer.answer(Loaded(net, params, tokenizer), "who", context, stride=6, max_answer=5)
     assert found.text == context[found.start : found.end] == found.text.strip()
     assert found.text
 
 
 def test_what_cannot_be_answered_is_an_error(wordpiece):
-    ask = lambda question, context, *more: answer.answer(
-        *model("question-answering"), wordpiece, question, context, *more
-    )
+    loaded = Loaded(*model("question-answering"), wordpiece)
+    ask = lambda question, context, **more: answer.answer(loaded, question, context, **more)
     for question, context, problem in (
         (" ", "a", "question is empty"),
         ("a", " \n", "context is empty"),
@@ -414,6 +414,6 @@ def test_what_cannot_be_answered_is_an_error(wordpiece):
         with pytest.raises(ValueError, match=problem):
             ask(question, context)
     with pytest.raises(ValueError, match="stride is 0"):
-        ask("a", "b", 0)
+        ask("a", "b", stride=0)
     with pytest.raises(ValueError, match="max_answer is 0"):
-        ask("a", "b", 5, 0)
+        ask("a", "b", stride=5, max_answer=0)

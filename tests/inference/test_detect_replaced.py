@@ -6,6 +6,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tests import tiny
+from zoo.checkpoints.load import Loaded
 from zoo.inference.detect_replaced import detect_replaced
 
 ROW = tiny.TABLE["electra"]
@@ -19,7 +20,7 @@ def words() -> Tokenizer:
 
 
 def test_the_pieces_are_those_of_the_text_and_the_chances_those_of_the_model():
-    found = detect_replaced(ROW.model, PARAMS, words(), "w3 w1  w4 w1 w59")
+    found = detect_replaced(Loaded(ROW.model, PARAMS, words()), "w3 w1  w4 w1 w59")
     assert [piece for piece, _ in found] == ["w3", "w1", "w4", "w1", "w59"]
     tokens_BL = np.array([[3, 1, 4, 1, 59]])
     output = ROW.model.apply({"params": PARAMS}, tokens_BL)
@@ -29,11 +30,11 @@ def test_the_pieces_are_those_of_the_text_and_the_chances_those_of_the_model():
 
 def test_what_cannot_be_looked_at_is_said_in_one_line():
     with pytest.raises(ValueError, match="no tokenizer"):
-        detect_replaced(ROW.model, PARAMS, None, "w1")
+        detect_replaced(Loaded(ROW.model, PARAMS, None), "w1")
     with pytest.raises(ValueError, match="the text is empty"):
-        detect_replaced(ROW.model, PARAMS, words(), "  ")
-    with pytest.raises(ValueError, match="has 40 tokens, the model takes 32"):
-        detect_replaced(ROW.model, PARAMS, words(), "w1 " * 40)
+        detect_replaced(Loaded(ROW.model, PARAMS, words()), "  ")
+    with pytest.raises(ValueError, match="has 40 tokens, the model supports 32"):
+        detect_replaced(Loaded(ROW.model, PARAMS, words()), "w1 " * 40)
     bert = tiny.TABLE["bert"]
     with pytest.raises(ValueError, match="BertPretraining does not detect replaced words"):
-        detect_replaced(bert.model, {}, words(), "w1")
+        detect_replaced(Loaded(bert.model, {}, words()), "w1")

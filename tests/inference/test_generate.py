@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+import zoo
 from tests import tiny
 from tests.wide import relative
+from zoo.checkpoints.load import Loaded
 from zoo.inference import beam_search, decoding, generate
 from zoo.models import gpt2
 
@@ -40,7 +42,7 @@ def greedily(whole, prompt, length):
 
 
 def run(prompts, length=9, **settings):
-    return generate.generate(MODEL, PARAMS, prompts, length=length, **settings)
+    return generate.generate_ids(MODEL, PARAMS, prompts, max_new_tokens=length, **settings)
 
 
 def test_greedy_is_the_likeliest_token_of_the_whole_text_read_again(whole):
@@ -152,7 +154,7 @@ def test_a_prompt_and_its_continuation_may_fill_the_model():
 
 
 def beams(prompts, length=9, **settings):
-    return beam_search.beam_search(MODEL, PARAMS, prompts, length=length, **settings)
+    return beam_search.beam_search_ids(MODEL, PARAMS, prompts, max_new_tokens=length, **settings)
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0, 2.5])
@@ -178,8 +180,15 @@ def test_a_wide_beam_finds_the_best_of_all_texts(penalty):
         for text in itertools.product(range(V), repeat=n)
         if end not in text[:-1] and (n == length or text[-1] == end)
     ]
-    found = beam_search.beam_search(
-        model, params, prompts, length=length, end=end, beams=125, penalty=penalty, best=10
+    found = beam_search.beam_search_ids(
+        model,
+        params,
+        prompts,
+        max_new_tokens=length,
+        end=end,
+        beams=125,
+        length_penalty=penalty,
+        best=10,
     )
     for prompt, row in zip(prompts, found, strict=True):
         whole = [prompt + list(text) + [0] * (length - len(text)) for text in texts]
@@ -213,7 +222,7 @@ def test_rows_of_a_beam_do_not_depend_on_each_other():
 
 def test_a_length_bucket_of_beams_is_compiled_once():
     beam_search.search.clear_cache()
-    beams([[1, 2], [3]], length=9, penalty=0.6, best=2)
+    beams([[1, 2], [3]], length=9, length_penalty=0.6, best=2)
     beams([[1], [2, 3]], length=12, end=5, early=True, best=3)
     assert beam_search.search._cache_size() == 1
     beams([[1, 2], [3]], beams=2)
@@ -229,7 +238,7 @@ def test_a_source_may_be_of_any_length_and_is_not_repeated():
     row = tiny.TABLE["t5"]
     params = tiny.wide(row.model)
     prompts = [[5] * 40, [7, 9]]
-    found = generate.generate(row.model, params, prompts, length=3, temperature=0.0)
+    found = generate.generate_ids(row.model, params, prompts, max_new_tokens=3, temperature=0.0)
     for prompt, text in zip(prompts, found, strict=True):
         inputs = np.array([prompt]), np.array([[0, *text[:-1]]])
         logits = row.model.apply({"params": params}, *inputs)
@@ -244,14 +253,14 @@ def test_a_source_of_text_ends_as_in_training_and_may_have_sentinels():
     tokenizer.add_special_tokens(["<pad>", "</s>", "<extra_id_0>"])
     row = tiny.TABLE["t5"]
     params = tiny.wide(row.model)
-    settings = {"length": 12, "temperature": 0.0}
-    said = generate.text(row.model, params, tokenizer, "w5 <extra_id_0>w9", **settings)
-    (ids,) = generate.generate(row.model, params, [[5, 60, 9, 1]], end=1, **settings)
+    settings = {"max_new_tokens": 12, "temperature": 0.0}
+    said = generate.generate(Loaded(row.model, params, tokenizer), "w5 <extra_id_0>w9", **settings)
+    (ids,) = generate.generate_ids(row.model, params, [[5, 60, 9, 1]], end=1, **settings)
     assert said == "".join(names[i] for i in ids)
     for prompt in ("", "w7 w8"):  # another model goes on with it
-        said = generate.text(MODEL, PARAMS, tokenizer, prompt, **settings)
+        said = generate.generate(Loaded(MODEL, PARAMS, tokenizer), prompt, **settings)
         ids = [names.index(word) for word in prompt.split()] or [1]
-        (ids,) = generate.generate(MODEL, PARAMS, [ids], end=1, **settings)
+        (ids,) = generate.generate_ids(MODEL, PARAMS, [ids], end=1, **settings)
         assert said == "".join(names[i] for i in ids)
 
 
@@ -269,3 +278,23 @@ def test_rows_that_end_leave_the_batch_and_change_nothing(settings, monkeypatch)
     monkeypatch.setattr(decoding, "FEW", 12)  # none leaves
     assert found == run(prompts, **settings)
     assert len(sizes) < 3
+
+
+def test_the_verbs_take_one_text_or_many_and_nothing_else():
+    names = ["<pad>", "</s>", *(f"w{i}" for i in range(2, tiny.V))]
+    tokenizer = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, "w2"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    loaded = Loaded(MODEL, PARAMS, tokenizer)
+    settings = {"max_new_tokens": 9, "temperature": 0.0}
+    one, other = (zoo.generate(loaded, text, **settings) for text in ("w5 w6", "w7"))
+    assert zoo.generate(loaded, ["w5 w6", "w7"], **settings) == [one, other]
+    with pytest.raises(TypeError, match="a text must be a string, not int: 5"):
+        zoo.generate(loaded, [5])
+    bert = tiny.TABLE["bert"]
+    with pytest.raises(ValueError, match="BertPretraining does not generate"):
+        zoo.generate(Loaded(bert.model, {}, tokenizer), "w5")
+
+
+def test_the_package_shows_its_verbs_and_nothing_else():
+    assert dir(zoo) == sorted(zoo.__all__)
+    assert {"load", "save", "export", "generate", "classify", "architectures"} <= set(dir(zoo))

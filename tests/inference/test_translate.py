@@ -15,6 +15,7 @@ from train.metrics import translation
 from train.reporting import plots
 from zoo import tokenizers
 from zoo.checkpoints import model_folder
+from zoo.checkpoints.load import Loaded
 from zoo.inference import translate
 from zoo.layers import seq2seq_attention
 from zoo.models import seq2seq
@@ -40,28 +41,28 @@ def model(name):
 @pytest.mark.parametrize("beams", [1, 3])
 def test_texts_keep_their_order_whatever_they_are_translated_with(name, beams):
     whole = model(name)
-    together = translate.translate(*whole, TEXTS, beams=beams, rows=2)
-    alone = [translate.translate(*whole, [text], beams=beams)[0] for text in TEXTS]
+    together = translate.translate(Loaded(*whole), TEXTS, beams=beams, batch_size=2)
+    alone = [translate.translate(Loaded(*whole), [text], beams=beams)[0] for text in TEXTS]
     assert together == alone
 
 
 def test_a_model_that_cannot_translate_and_an_empty_text_are_refused():
     with pytest.raises(ValueError, match="has no encoder"):
-        translate.translate(*model("gpt2"), TEXTS)
+        translate.translate(Loaded(*model("gpt2")), TEXTS)
     with pytest.raises(ValueError, match="empty text"):
-        translate.translate(*model("luong"), ["w1", " "])
+        translate.translate(Loaded(*model("luong")), ["w1", " "])
     with pytest.raises(ValueError, match="no tokenizer"):
-        translate.translate(*model("luong")[:2], None, TEXTS)
+        translate.translate(Loaded(*model("luong")[:2], None), TEXTS)
 
 
 def test_a_beam_wider_than_the_vocabulary_is_refused():
     with pytest.raises(ValueError, match=f"the vocabulary of {tiny.V}"):
-        translate.translate(*model("luong"), TEXTS, beams=tiny.V + 1)
+        translate.translate(Loaded(*model("luong")), TEXTS, beams=tiny.V + 1)
 
 
 @pytest.mark.parametrize("name", ["luong", "bahdanau", "transformer", "t5"])
 def test_attention_is_a_share_for_every_word_that_was_looked_at(name, tmp_path):
-    found = translate.attention(*model(name), "w1 w2 w3", "w4 w5")
+    found = translate.attention(Loaded(*model(name)), "w1 w2 w3", "w4 w5")
     for one in found:
         assert one.weights.shape[1:] == (len(one.rows), len(one.columns))
         np.testing.assert_allclose(one.weights.sum(-1), 1, rtol=1e-5)
@@ -90,7 +91,7 @@ def test_words_are_drawn_as_they_are_and_a_picture_has_a_limit(tmp_path, monkeyp
 
 def test_the_future_of_the_target_is_not_looked_at():
     texts = "w1 w2", "w4 w5 w6"
-    found = {one.name: one for one in translate.attention(*model("transformer"), *texts)}
+    found = {one.name: one for one in translate.attention(Loaded(*model("transformer")), *texts)}
     own = found["decoder_0/attention"]
     assert own.columns == ["<pad>", "w4", "w5", "w6"]
     assert own.rows == ["w4", "w5", "w6", "</s>"]
@@ -99,7 +100,7 @@ def test_the_future_of_the_target_is_not_looked_at():
 
 def test_one_state_has_no_attention():
     with pytest.raises(ValueError, match="no attention to draw"):
-        translate.attention(*model("seq2seq"), "w1 w2", "w3")
+        translate.attention(Loaded(*model("seq2seq")), "w1 w2", "w3")
 
 
 def test_a_dot_wants_equal_widths():
@@ -160,8 +161,8 @@ def test_a_model_with_two_vocabularies_is_saved_and_read_again(both, tmp_path):
     model_folder.write(tmp_path, "seq2seq", network.config, params, both)
     loaded = zoo.load(tmp_path)
     assert tokenizers.fingerprint(loaded.tokenizer) == tokenizers.fingerprint(both)
-    before = translate.translate(network, params, both, ["17 July 1920"])
-    assert translate.translate(*loaded, ["17 July 1920"]) == before
+    before = translate.translate(Loaded(network, params, both), ["17 July 1920"])
+    assert translate.translate(loaded, ["17 July 1920"]) == before
 
 
 def test_each_side_of_a_pair_is_read_with_its_own_vocabulary(both, tmp_path):

@@ -84,7 +84,9 @@ def test_the_start_is_never_written_however_likely():
     params = PARAMS["params"] | {"bias": bias_1V}
     prompts = [[5, 9, 2], [7]]
     assert MODEL.apply({"params": params}, tiny.TOKENS).argmax(-1).tolist() == [[START]] * B
-    write = lambda params: generate.generate(MODEL, params, prompts, length=9, temperature=0.0)
+    write = lambda params: generate.generate_ids(
+        MODEL, params, prompts, max_new_tokens=9, temperature=0.0
+    )
     found = write(params)
     assert found == write(PARAMS["params"])  # whatever the start is worth
     assert START not in {token for row in found for token in row}

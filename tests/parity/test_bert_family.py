@@ -95,7 +95,7 @@ def test_a_pair_taken_apart_equals_transformers_and_itself(tmp_path):
     joint = jax.jit(lambda params: whole.apply({"params": params}, **given))(params)
     pairs = {"ElectraGenerator": "ForMaskedLM", "ElectraDiscriminator": "ForPreTraining"}
     for ours, (name, suffix) in zip(joint, pairs.items(), strict=True):
-        zoo.export(tmp_path / "ours", tmp_path / name, name)
+        zoo.export(zoo.load(tmp_path / "ours"), tmp_path / name, name)
         theirs, report = getattr(transformers, f"Electra{suffix}").from_pretrained(
             tmp_path / name, attn_implementation="eager", output_loading_info=True
         )
@@ -111,7 +111,7 @@ def test_a_pair_taken_apart_equals_transformers_and_itself(tmp_path):
         model, part, _ = parts[0]
         found = jax.jit(lambda p, model=model: model.apply({"params": p}, **given))(part)
         assert relative(np.asarray(found)[real], expected[real]) < TOLERANCE
-    zoo.export(tmp_path / "ours", tmp_path / "either")
+    zoo.export(zoo.load(tmp_path / "ours"), tmp_path / "either")
     fields = huggingface.read_config(tmp_path / "either")
     assert fields["architectures"] == ["ElectraForPreTraining"]
 
@@ -186,7 +186,7 @@ def test_rows_of_full_length_fit_and_longer_ones_are_not_numbers(folders):
 def test_robertas_config_goes_back_to_transformers(folders, tmp_path):
     for name in ("RobertaForMaskedLM", "AlbertForPreTraining"):
         theirs, folder = folders(name)
-        zoo.export(folder, tmp_path / name)
+        zoo.export(zoo.load(folder), tmp_path / name)
         again = type(theirs.config).from_pretrained(tmp_path / name)
         for field in (
             *("max_position_embeddings", "type_vocab_size", "layer_norm_eps", "hidden_act"),

@@ -118,7 +118,7 @@ def test_a_fine_tuned_folder_goes_to_transformers_with_its_head_and_labels(tmp_p
     settings = Settings(learning_rate="1e-2", epochs=2.0, batch=16, length=8)
     data = {"train": texts, "dev": texts[:8]}
     finetune(tmp_path / "pretrained", TASKS["classification"], data, tmp_path / "ours", settings)
-    zoo.export(tmp_path / "ours", tmp_path / "theirs")
+    zoo.export(zoo.load(tmp_path / "ours"), tmp_path / "theirs")
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "theirs")
     assert theirs.config.id2label == {0: "no", 1: "yes"}
     model, params, words = zoo.load(tmp_path / "ours")

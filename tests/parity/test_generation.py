@@ -64,10 +64,10 @@ def asked(row, theirs, padded, end, **options):
 
 def test_transformers_writes_the_same(writer):
     row, theirs, model, params, prompts, padded, opened = writer
-    settings = {"length": LENGTH, "temperature": 0.0}
-    free = generate.generate(model, params, prompts, **settings)
+    settings = {"max_new_tokens": LENGTH, "temperature": 0.0}
+    free = generate.generate_ids(model, params, prompts, **settings)
     end = free[0][5]  # a token that comes
-    found = generate.generate(model, params, prompts, end=end, **settings)
+    found = generate.generate_ids(model, params, prompts, end=end, **settings)
     assert found == [written(x, end, opened) for x in asked(row, theirs, padded, end)]
     assert len({len(tokens) for tokens in found}) > 1
 
@@ -76,10 +76,11 @@ def test_transformers_finds_the_same_beams(writer):
     row, theirs, model, params, prompts, padded, opened = writer
     end = 1
     if row.published != "GPT2LMHeadModel":
-        end = beam_search.beam_search(model, params, prompts, length=LENGTH)[0][0][0][5]
+        end = beam_search.beam_search_ids(model, params, prompts, max_new_tokens=LENGTH)[0][0][0][5]
     for penalty, early in SETTINGS:
-        settings = {"length": LENGTH, "end": end, "penalty": penalty, "early": early, "best": 3}
-        found = beam_search.beam_search(model, params, prompts, **settings)
+        settings = {"length_penalty": penalty, "early": early, "best": 3}
+        settings |= {"max_new_tokens": LENGTH, "end": end}
+        found = beam_search.beam_search_ids(model, params, prompts, **settings)
         whole = asked(
             row,
             theirs,

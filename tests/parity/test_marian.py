@@ -29,7 +29,7 @@ def published(tmp_path_factory):
 
 def test_an_exported_folder_tells_transformers_how_to_write(published, tmp_path):
     model, _, _ = zoo.load(published[1])
-    zoo.export(published[1], tmp_path)
+    zoo.export(zoo.load(published[1]), tmp_path)
     again = transformers.MarianMTModel.from_pretrained(tmp_path)
     start, end, settings = model.config.start, model.config.end, again.generation_config
     assert (settings.decoder_start_token_id, settings.pad_token_id) == (start, start)

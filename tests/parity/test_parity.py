@@ -228,7 +228,7 @@ def test_a_folder_goes_to_ours_and_back_to_transformers_without_a_bit_lost(name,
     model, params, _ = zoo.load(tmp_path / "ours")
     assert model == this.model
     assert jax.tree.all(jax.tree.map(np.array_equal, params, this.params))
-    zoo.export(tmp_path / "ours", tmp_path / "theirs")
+    zoo.export(zoo.load(tmp_path / "ours"), tmp_path / "theirs")
     again, report = type(this.theirs).from_pretrained(
         tmp_path / "theirs", attn_implementation="eager", output_loading_info=True
     )

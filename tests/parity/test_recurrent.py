@@ -268,8 +268,8 @@ def test_logits_and_gradients_are_equal_on_padded_sources(pair):
 def test_greedy_words_are_those_of_a_loop(pair):
     theirs, model, params = pair
     sources, *_ = inputs()
-    found = generate.generate(
-        model, params, [s.tolist() for s in sources], length=8, end=END, temperature=0
+    found = generate.generate_ids(
+        model, params, [s.tolist() for s in sources], max_new_tokens=8, end=END, temperature=0
     )
     for source, ours in zip(sources, found, strict=True):
         words = [START]

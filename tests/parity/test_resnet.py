@@ -141,7 +141,7 @@ def test_a_trip_through_our_folder_and_theirs_changes_no_bit(published, tmp_path
     model, params, _ = zoo.load(folder)
     model_folder.write(tmp_path / "ours", "resnet", model.config, params)
     assert zoo.load(tmp_path / "ours")[0] == model
-    zoo.export(tmp_path / "ours", tmp_path / "theirs")
+    zoo.export(zoo.load(tmp_path / "ours"), tmp_path / "theirs")
     again, info = transformers.ResNetForImageClassification.from_pretrained(
         tmp_path / "theirs", output_loading_info=True
     )

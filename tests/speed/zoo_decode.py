@@ -7,7 +7,7 @@ import jax
 import zoo
 from tests.speed.competitor import Run, serve
 from tests.speed.work import Work, tokens
-from zoo.inference.generate import generate
+from zoo.inference.generate import generate_ids
 
 
 def build(work: Work, folder: Path, _: str) -> tuple[dict, Run]:
@@ -16,7 +16,9 @@ def build(work: Work, folder: Path, _: str) -> tuple[dict, Run]:
 
     def run(times: int) -> list:
         for _ in range(times):
-            new = generate(model, params, prompts, length=work.new_tokens, temperature=0)
+            new = generate_ids(
+                model, params, prompts, max_new_tokens=work.new_tokens, temperature=0
+            )
         return new
 
     parameters = sum(leaf.size for leaf in jax.tree.leaves(params))

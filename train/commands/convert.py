@@ -20,19 +20,14 @@ class Import:
     ignore: tuple[str, ...] = ()
     """Tensors, by the beginning of their name, to leave out."""
 
-    def run(self):
+    def run(self) -> None:
         """Loads, checks and writes."""
         import jax
 
         import zoo
-        from zoo import registry
-        from zoo.checkpoints import model_folder
 
-        model, params, tokenizer = zoo.load(
-            self.folder, new=self.new, ignore=self.ignore, key=jax.random.key(0)
-        )
-        name, cls = registry.name_of(model), type(model).__name__
-        model_folder.write(self.out, name, model.config, params, tokenizer, cls)
+        key = jax.random.key(0)
+        zoo.save(zoo.load(self.folder, new=self.new, ignore=self.ignore, key=key), self.out)
         print(f"model folder: {self.out}")
 
 
@@ -47,9 +42,9 @@ class Export:
     cls: str | None = None
     """Which part of a model that is published in parts, such as ElectraGenerator."""
 
-    def run(self):
+    def run(self) -> None:
         """Writes config.json, model.safetensors and the tokenizer."""
         import zoo
 
-        zoo.export(self.folder, self.out, self.cls)
+        zoo.export(zoo.load(self.folder), self.out, self.cls)
         print(f"Hugging Face folder: {self.out}")

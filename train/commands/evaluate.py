@@ -45,18 +45,19 @@ class Evaluate:
     out: Path | None = None
     """The file to write translations to, one a line, or predictions as JSON lines."""
 
-    def run(self):
+    def run(self) -> None:
         """Prints loss, perplexity and accuracy; bits a byte of a causal model, BLEU and the like
         of a translator.
         """
         import zoo
         from train.data.sources import text
+        from train.data.sources.source import Source
         from train.pretraining import evaluate
         from zoo import registry
 
         if self.data:
-            return self._task()
-        source = None
+            return self._task(self.data)
+        source: Source | None = None
         if self.source:
             source = pairs([self.source, *([self.target] if self.target else [])], self.fields)
         elif self.text:
@@ -69,14 +70,14 @@ class Evaluate:
         if texts:
             self._translations(model, texts)
 
-    def _task(self):
+    def _task(self, data: Path) -> None:
         import json
 
         from train.finetuning import evaluate
         from train.reporting import plots
 
         evaluation = evaluate.evaluate_folder(
-            self.folder, self.data, self.task, self.columns, self.batch
+            self.folder, data, self.task, self.columns, self.batch
         )
         for line in evaluation.notes:
             print(line)
@@ -93,12 +94,11 @@ class Evaluate:
             print(f"predictions: {self.out}")
 
     def _translations(self, model, texts):
+        import zoo
         from train.metrics import translation
-        from zoo.inference import translate
 
         sources, references = texts[::2], texts[1::2]
-        settings = {"beams": self.beams, "penalty": self.penalty}
-        found = translate.translate(*model, sources, **settings)
+        found = zoo.translate(model, sources, beams=self.beams, length_penalty=self.penalty)
         for name, value in translation.score(found, references).items():
             print(f"{name.replace('_', ' ')}: {value:.2f}")
         for least, most, count, bleu in translation.by_length(sources, found, references):
@@ -112,7 +112,7 @@ class Evaluate:
 class List:
     """Show every model: architecture, size, parameters."""
 
-    def run(self):
+    def run(self) -> None:
         """Prints a line a recipe."""
         import math
 

@@ -22,7 +22,7 @@ class Finetune:
     out: Path | None = None
     """The folder to write. None: runs/FOLDER-TASK."""
 
-    def run(self):
+    def run(self) -> None:
         """Fine-tune; print the metrics of every run, and where the best is."""
         from train.devices import malloc
         from train.finetuning import data, evaluate, loop
@@ -63,7 +63,7 @@ class FindLearningRate:
     seed: int = 0
     """Decides the new head, the order of the rows and dropout."""
 
-    def run(self):
+    def run(self) -> None:
         """Print the learning rate where the loss falls fastest, a good highest one."""
         from train.finetuning import data, learning_rate_finder
         from train.finetuning.tasks.registry import TASKS

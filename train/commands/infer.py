@@ -28,19 +28,20 @@ class Generate:
     beams: int = 0
     """Number of beams of a beam search; 0: sample."""
 
-    def run(self):
+    def run(self) -> None:
         """Print the prompt and its continuation; of an encoder-decoder, its output alone."""
-        from zoo import load
+        import zoo
         from zoo.contracts import EncoderDecoder
-        from zoo.inference import generate
 
-        model, params, tokenizer = load(self.folder)
-        settings = {"beams": self.beams}
-        if not self.beams:
+        loaded = zoo.load(self.folder)
+        if self.beams:
+            settings = {"max_new_tokens": self.tokens, "beams": self.beams}
+            ((new, _),) = zoo.beam_search(loaded, self.prompt, **settings)
+        else:
             names = ("temperature", "top_k", "top_p", "seed")
             settings = {name: getattr(self, name) for name in names}
-        new = generate.text(model, params, tokenizer, self.prompt, length=self.tokens, **settings)
-        print(new if isinstance(model, EncoderDecoder) else self.prompt + new)
+            new = zoo.generate(loaded, self.prompt, max_new_tokens=self.tokens, **settings)
+        print(new if isinstance(loaded.model, EncoderDecoder) else self.prompt + new)
 
 
 @dataclass(frozen=True)
@@ -60,25 +61,31 @@ class Translate:
     attention: Path | None = None
     """A picture to draw, such as out.png: what every token of the translation attends to."""
 
-    def run(self):
+    def run(self) -> None:
         """Print the translation, or the best few of the beam search."""
+        import zoo
         from train.reporting import plots
-        from zoo import load
-        from zoo.inference import translate
+        from zoo.inference.translate import attention
 
-        model = load(self.folder)
-        settings = {"beams": self.beams, "penalty": self.penalty}
+        translator = zoo.load(self.folder)
         if self.best == 1:
-            (translation,) = translate.translate(*model, [self.text], **settings)
+            translation = zoo.translate(
+                translator, self.text, beams=self.beams, length_penalty=self.penalty
+            )
             print(translation)
         else:
-            scored = translate.candidates(*model, self.text, self.best, **settings)
+            scored = zoo.beam_search(
+                translator,
+                self.text,
+                best=self.best,
+                beams=self.beams,
+                length_penalty=self.penalty,
+            )
             translation, _ = scored[0]
             print("\n".join(f"{score:.3f}  {text}" for text, score in scored))
         if self.attention:
-            for file in plots.attention(
-                translate.attention(*model, self.text, translation), self.attention
-            ):
+            weights = attention(translator, self.text, translation)
+            for file in plots.attention(weights, self.attention):
                 print(f"picture: {file}")
 
 
@@ -93,12 +100,11 @@ class Fill:
     top: int = 5
     """How many predictions to show for each."""
 
-    def run(self):
+    def run(self) -> None:
         """Print the likeliest tokens for each mask, with their probabilities."""
-        from zoo import load
-        from zoo.inference import fill_mask
+        import zoo
 
-        for predictions in fill_mask.fill_mask(*load(self.folder), self.text, self.top):
+        for predictions in zoo.fill_mask(zoo.load(self.folder), self.text, self.top):
             print("  ".join(f"{token} {probability:.3f}" for token, probability in predictions))
 
 
@@ -111,12 +117,11 @@ class Detect:
     text: Annotated[str, tyro.conf.Positional]
     """The text to check."""
 
-    def run(self):
+    def run(self) -> None:
         """Print one line per token: its probability, and a star if that is above one half."""
-        from zoo import load
-        from zoo.inference import detect_replaced
+        import zoo
 
-        for token, probability in detect_replaced.detect_replaced(*load(self.folder), self.text):
+        for token, probability in zoo.detect_replaced(zoo.load(self.folder), self.text):
             print(f"{probability:.3f} {'*' if probability > 0.5 else ' '} {token}")
 
 
@@ -131,13 +136,11 @@ class Classify:
     pair: Annotated[str | None, tyro.conf.Positional] = None
     """The other text of a pair."""
 
-    def run(self):
+    def run(self) -> None:
         """Print every label with its probability, the likeliest first; or the number."""
-        from zoo import load
-        from zoo.inference import classify
+        import zoo
 
-        pairs = None if self.pair is None else [self.pair]
-        (prediction,) = classify.classify(*load(self.folder), [self.text], pairs)
+        prediction = zoo.classify(zoo.load(self.folder), self.text, self.pair)
         for label, value in prediction.items():
             print(f"{value:.3f} {label}")
 
@@ -151,12 +154,11 @@ class Tag:
     text: Annotated[str, tyro.conf.Positional]
     """The text; it is split into words at blanks and around punctuation."""
 
-    def run(self):
+    def run(self) -> None:
         """Print one line per word: the probability of its tag, the word, the tag."""
-        from zoo import load
-        from zoo.inference import tag
+        import zoo
 
-        for word in tag.tag(*load(self.folder), self.text):
+        for word in zoo.tag(zoo.load(self.folder), self.text):
             print(f"{word.probability:.3f} {word.word} {word.label}")
 
 
@@ -171,11 +173,10 @@ class Answer:
     context: Annotated[str, tyro.conf.Positional]
     """The text that has the answer, or the name of a file with it."""
 
-    def run(self):
+    def run(self) -> None:
         """Print the answer."""
-        from zoo import load
-        from zoo.inference import answer
+        import zoo
 
         file = Path(self.context) if len(self.context) < 256 else None
         context = file.read_text("utf-8") if file and file.is_file() else self.context
-        print(answer.answer(*load(self.folder), self.question, context).text)
+        print(zoo.answer(zoo.load(self.folder), self.question, context).text)

@@ -63,7 +63,7 @@ class Pretrain:
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Go on with the run in that folder."""
 
-    def run(self):
+    def run(self) -> None:
         """Pretrain, then show a sample and where things are."""
         import jax
 
@@ -99,7 +99,7 @@ class Pretrain:
         )
         if not metrics or jax.process_index() > 0:
             return
-        if self.teacher:
+        if self.teacher and isinstance(chosen, distill.DistillationRecipe):
             print("\n".join(distill.compare(out, self.teacher, chosen, source)))
         model = registry.named(chosen.architecture).Model(chosen.config)
         if isinstance(model, LanguageModel) and not isinstance(model, EncoderDecoder):

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from zoo.tokenizers import Sides, published
+from zoo.tokenizers import AnyTokenizer, Sides, published, token_id
 
 # A rarer character is unknown; BERT's vocabularies hold about as many.
 ALPHABET = 1000
@@ -57,7 +57,7 @@ def wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = True) -> 
     Raises ValueError where the texts give fewer than `vocab_size` entries.
     """
     draft = published.wordpiece(models.WordPiece(unk_token="[UNK]"), lowercase)
-    counts = Counter()
+    counts: Counter[str] = Counter()
     for text in texts:
         counts.update(draft.normalizer.normalize_str(text))
     found = sorted((char for char in counts if not char.isspace()), key=lambda c: (-counts[c], c))
@@ -126,7 +126,7 @@ def separate(texts: Iterable[str], vocab_size: int) -> Sides:
     return Sides(pairs(texts[::2], vocab_size), pairs(texts[1::2], vocab_size))
 
 
-def special_ids(tokenizer: Tokenizer) -> tuple[int, int, int]:
+def special_ids(tokenizer: AnyTokenizer) -> tuple[int, int, int]:
     """Return the ids of the tokens that open a text, end it, and mask a token.
 
     Raises:
@@ -134,9 +134,9 @@ def special_ids(tokenizer: Tokenizer) -> tuple[int, int, int]:
     """
     families = (("[CLS]", "[SEP]", "[MASK]"), ("<s>", "</s>", "<mask>"))
     for names in families:
-        ids = tuple(map(tokenizer.token_to_id, names))
-        if None not in ids:
-            return ids
+        if all(tokenizer.token_to_id(name) is not None for name in names):
+            cls, sep, mask = (token_id(tokenizer, name) for name in names)
+            return cls, sep, mask
     raise ValueError(
         "the tokenizer has no mask token: it needs [CLS], [SEP], [MASK], or <s>, </s>, <mask>"
     )

@@ -28,7 +28,7 @@ class MeshPlacement:
         init = make_init(t.model, t.objective, t.optimizer, t.batch_size, t.seed)
         self._shapes = jax.eval_shape(init)
         self._shardings = State(
-            step=whole,
+            step=whole,  # type: ignore[arg-type]  # shardings, in the tree of a state
             params=shardings(self._shapes.params, self._mesh, t.axes),
             opt_state=shardings(self._shapes.opt_state, self._mesh, t.axes),
             carry=jax.tree.map(lambda _: self._rows, self._shapes.carry),

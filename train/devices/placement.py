@@ -151,7 +151,8 @@ def over_runs(runs: int, rows: int) -> tuple[NamedSharding, NamedSharding, Named
         axis_types=(AxisType.Auto,) * 2,
         devices=devices[: sizes[0] * sizes[1]],
     )
-    return tuple(NamedSharding(mesh, spec) for spec in (P("runs"), P("runs", "rows"), P()))
+    over = lambda *axes: NamedSharding(mesh, P(*axes))
+    return over("runs"), over("runs", "rows"), over()
 
 
 def memory() -> float:

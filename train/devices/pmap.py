@@ -1,6 +1,7 @@
 """The step mapped over replicas, one per device."""
 
 from functools import partial
+from typing import Any
 
 import chex
 import jax
@@ -13,7 +14,12 @@ from train.devices.placement import Batch, Training, make_mesh
 from train.step import State, make_evaluate, make_init, make_step
 
 # What is saved spans the processes: every replica holds the whole, and its rows of the carry.
-SPECS = State(step=P(), params=P(), opt_state=P(), carry=P("data"))
+SPECS = State(
+    step=P(),  # type: ignore[arg-type]  # specs, in the tree of a state
+    params=P(),
+    opt_state=P(),
+    carry=P("data"),
+)
 
 
 class PmapPlacement:
@@ -29,7 +35,7 @@ class PmapPlacement:
         self._devices = jax.local_device_count()
         self._rows = t.batch_size // jax.process_count()  # of this process
         self._mesh = make_mesh()
-        across_replicas = {
+        across_replicas: dict[str, Any] = {
             "across": lambda tree: jax.lax.psum(tree, "data"),
             "place": lambda: jax.lax.axis_index("data"),
             "dtype": t.dtype,

@@ -20,8 +20,7 @@ from train.finetuning.settings import Settings
 from train.finetuning.tasks.task import LabelledRow, Task, encode
 from train.reporting.progress import Report
 from zoo import registry
-from zoo.checkpoints import model_folder
-from zoo.checkpoints.load import Loaded
+from zoo.checkpoints.load import Loaded, save
 from zoo.contracts import ClassifierWithLanguageModel, TrunkWithHead
 from zoo.params import flatten
 
@@ -70,7 +69,7 @@ def finetune(
         if name != "train"
     }
     best = best_run(task, metrics["dev"])
-    write(out, loaded._replace(params=params[best]))
+    save(loaded._replace(params=params[best]), out)
     results = {"settings": asdict(settings), "best": best, "metrics": metrics}
     Path(out, "results.json").write_text(json.dumps(results, indent=2))
     return metrics, _notes(rows, length, len(parts))
@@ -210,13 +209,6 @@ def updates(
 def default_learning_rate(model: nn.Module) -> str:
     """Return that of the papers (Devlin et al. 2018), or of miniatures (Turc et al. 2019)."""
     return "5e-5" if model.config.width >= 512 else "3e-4"
-
-
-def write(out: str | Path, loaded: Loaded) -> None:
-    """Write a model folder."""
-    name, cls = registry.name_of(loaded.model), type(loaded.model).__name__
-    config = loaded.model.config
-    model_folder.write(out, name, config, loaded.params, loaded.tokenizer, cls)
 
 
 def _finite(losses_S: jax.Array, number: int) -> float:

@@ -92,7 +92,7 @@ def stack(rows: Sequence[LabelledRow], longest: int) -> dict[str, np.ndarray]:
     if isinstance(rows[0].target, list):
         targets = np.full((len(rows) + 1, longest), IGNORED, np.int32)
         for number, labelled in enumerate(rows):
-            targets[number, : len(labelled.target)] = labelled.target
+            targets[number, : np.size(labelled.target)] = labelled.target
     else:
         targets = np.array([labelled.target for labelled in rows] + [rows[0].target])
         targets = targets.astype(np.int32 if targets.dtype.kind == "i" else np.float32)
@@ -118,6 +118,7 @@ def frozen_features(
             features[indices, : output.shape[1]] = output
         else:
             features[indices] = output
+    assert features is not None, "there are no rows"
     return features
 
 

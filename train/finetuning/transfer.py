@@ -25,6 +25,7 @@ from zoo.contracts import Composite
 from zoo.formats import huggingface
 from zoo.layers import heads
 from zoo.params import flatten, unflatten
+from zoo.tokenizers import token_id
 
 MARKS = ("<start>", "<delimiter>", "<extract>")
 STD = 0.02
@@ -110,13 +111,15 @@ def add_marks(loaded: Loaded, key: chex.PRNGKey) -> Loaded:
     Radford et al. 2018, section 3.3: start, text, delimiter, other text, extract, where the last
     token attends to everything. They are three more tokens, whose embeddings are initialized.
     """
+    if not isinstance(loaded.tokenizer, Tokenizer):
+        raise ValueError("the model folder has no tokenizer of its texts to add special tokens to")
     words = Tokenizer.from_str(loaded.tokenizer.to_str())
     words.add_special_tokens([AddedToken(mark, normalized=False) for mark in MARKS])
     begin, between, end = MARKS
     words.post_processor = processors.TemplateProcessing(
         single=f"{begin} $A {end}",
         pair=f"{begin} $A {between} $B {end}",
-        special_tokens=[(mark, words.token_to_id(mark)) for mark in MARKS],
+        special_tokens=[(mark, token_id(words, mark)) for mark in MARKS],
     )
     config = loaded.model.config
     table_VD = np.asarray(loaded.params["trunk"]["token_embedding"]["embedding"])

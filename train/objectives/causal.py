@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from train.objectives.cross_entropy import cross_entropy
 from train.objectives.objective import Example, Objective, Term, dropout_rngs, objective
+from zoo.params import call
 
 
 @objective
@@ -43,8 +44,9 @@ class Causal(Objective):
         train: bool,
     ) -> tuple[dict[str, Term], chex.ArrayTree]:
         """Return the cross-entropy of the next token: {"token": Term}."""
-        scores = model.apply(
-            {"params": params},
+        scores = call(
+            model,
+            params,
             batch["tokens"],
             batch["documents"],
             train=train,

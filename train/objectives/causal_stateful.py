@@ -14,6 +14,7 @@ from train.objectives.causal import Causal
 from train.objectives.cross_entropy import cross_entropy
 from train.objectives.objective import Example, Term, dropout_rngs, objective
 from zoo.layers import recurrent
+from zoo.params import call
 
 
 @objective
@@ -42,8 +43,9 @@ class StatefulCausal(Causal):
         train: bool,
     ) -> tuple[dict[str, Term], chex.ArrayTree]:
         """Return the cross-entropy of the next token, and the states after the window."""
-        scores, carry = model.apply(
-            {"params": params},
+        scores, carry = call(
+            model,
+            params,
             batch["tokens"],
             batch["documents"],
             jax.lax.stop_gradient(carry),

@@ -11,6 +11,8 @@ the released code masks rare words more often; here all are masked alike.
 B batch  L length  D width
 """
 
+from collections.abc import Mapping
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -20,6 +22,7 @@ from train.objectives.cross_entropy import cross_entropy, divergence, squared_er
 from train.objectives.masked import MaskedLanguageModeling, gather
 from train.objectives.objective import Example, Objective, Term, arrays, dropout_rngs, objective
 from zoo.layers.embedding import Scores
+from zoo.params import call
 
 
 @objective
@@ -35,8 +38,12 @@ class LogitMatching(Objective):
     masked: MaskedLanguageModeling
     teacher: nn.Module
     teacher_params: chex.ArrayTree = arrays()
-    factors = {"soft": 1.0, "masked": 1.0}
     reported_term = "masked"
+
+    @property
+    def factors(self) -> Mapping[str, float]:
+        """The factor of each term."""
+        return {"soft": 1.0, "masked": 1.0}
 
     def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
         """Mask tokens, and give every real token a weight."""
@@ -83,7 +90,7 @@ class Distillation(LogitMatching):
     states: float = 1.0
 
     @property
-    def factors(self) -> dict[str, float]:
+    def factors(self) -> Mapping[str, float]:
         """The factor of each term."""
         return {"soft": self.soft, "masked": self.hard, "states": self.states}
 
@@ -126,7 +133,7 @@ def _run(model, params, batch, *, train: bool = False, rngs=None) -> tuple[jax.A
         return x_BLD, model.masked_scores(x_BLD)
 
     inputs = batch["tokens"], batch["documents"]
-    return model.apply({"params": params}, *inputs, rngs=rngs, method=run)
+    return call(model, params, *inputs, rngs=rngs, method=run)
 
 
 def _masked_term(scores: Scores, batch: Example) -> Term:

@@ -18,6 +18,7 @@ from flax import linen as nn
 
 from train.objectives.cross_entropy import cross_entropy
 from train.objectives.objective import Example, Objective, Term, dropout_rngs, objective
+from zoo.params import call
 
 
 @objective
@@ -60,12 +61,12 @@ class MaskedLanguageModeling(Objective):
         The model is any zoo.contracts.MaskedLanguageModel.
         """
 
-        def scores(model, tokens_BL, documents_BL, predictions_BP):
+        def masked_scores(model, tokens_BL, documents_BL, predictions_BP):
             x_BLD = model.trunk(tokens_BL, documents_BL=documents_BL, train=train)
             return model.masked_scores(gather(x_BLD, predictions_BP))
 
         inputs = batch["tokens"], batch["documents"], batch["predictions"]
-        scores = model.apply({"params": params}, *inputs, rngs=dropout_rngs(key), method=scores)
+        scores = call(model, params, *inputs, rngs=dropout_rngs(key), method=masked_scores)
         term = cross_entropy(scores, batch["targets"], batch["weights"]["masked"])
         return {"masked": term}, carry
 

@@ -14,6 +14,7 @@ from flax import linen as nn
 from train.objectives.cross_entropy import classify, cross_entropy
 from train.objectives.masked import MaskedLanguageModeling, mask_tokens
 from train.objectives.objective import Example, Term, dropout_rngs, objective
+from zoo.params import call
 
 
 @objective
@@ -75,8 +76,9 @@ def pair_terms(
     train: bool,
 ) -> dict[str, Term]:
     """Return the cross-entropy of masked tokens and of the label: {"masked": Term, label: Term}."""
-    scores, logits_B2 = model.apply(
-        {"params": params},
+    scores, logits_B2 = call(
+        model,
+        params,
         batch["tokens"],
         batch["segments"],
         batch["documents"],

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple, Protocol, TypeVar, dataclass_transform
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, dataclass_transform
 
 import chex
 import jax
 from flax import linen as nn
 
 # What a model is given: {name: array}, of one example or of a batch; "weights" is a dict of arrays.
-Example = Mapping[str, Any]
+Example = dict[str, Any]
 T = TypeVar("T")
 
 
@@ -38,8 +38,8 @@ class Objective(Protocol):
         reported as bits per byte too.
     """
 
-    reported_term: str
-    predicts_every_token: bool = False
+    reported_term: ClassVar[str]
+    predicts_every_token: ClassVar[bool] = False
 
     @property
     def factors(self) -> Mapping[str, float]:
@@ -106,10 +106,10 @@ def objective(cls: type[T]) -> type[T]:
 
     So an objective is an argument of the compiled step, and its arrays are kept on the devices.
     """
-    cls = dataclass(frozen=True)(cls)
-    leaves = [f.name for f in fields(cls) if "array" in f.metadata]
-    static = [f.name for f in fields(cls) if f.name not in leaves]
-    return jax.tree_util.register_dataclass(cls, data_fields=leaves, meta_fields=static)
+    made: type = dataclass(frozen=True)(cls)
+    leaves = [f.name for f in fields(made) if "array" in f.metadata]
+    static = [f.name for f in fields(made) if f.name not in leaves]
+    return jax.tree_util.register_dataclass(made, data_fields=leaves, meta_fields=static)
 
 
 def arrays() -> Any:

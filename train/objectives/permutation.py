@@ -20,6 +20,7 @@ from flax import linen as nn
 from train.objectives.cross_entropy import cross_entropy
 from train.objectives.objective import Example, Objective, Term, dropout_rngs, objective
 from zoo.layers.transformer_xl import Memory, lengthen
+from zoo.params import call
 
 LONGEST_SPAN = 5  # a span of n tokens is drawn with probability proportional to 1 / n
 
@@ -128,8 +129,9 @@ class Permutation(Objective):
         """
         documents_BM = jnp.where(batch["fresh"][:, None], 0, carry.documents_BM)
         memory = carry._replace(documents_BM=documents_BM)
-        scores, read = model.apply(
-            {"params": params},
+        scores, read = call(
+            model,
+            params,
             batch["tokens"],
             batch["segments"],
             batch["documents"],

@@ -21,6 +21,7 @@ from flax import linen as nn
 from train.objectives.cross_entropy import cross_entropy
 from train.objectives.masked import MaskedLanguageModeling, choose_words, maskable, write
 from train.objectives.objective import Example, Term, dropout_rngs, objective
+from zoo.params import call
 
 MASKED_RATE = 0.85
 
@@ -70,10 +71,11 @@ class ReplacedToken(MaskedLanguageModeling):
 
         And "original", which costs nothing: how often that prediction would be right.
         """
-        variables, weights = {"params": params}, batch["weights"]
+        weights = batch["weights"]
         generator_key, draw_key, discriminator_key = jax.random.split(key, 3)
-        scores = model.apply(
-            variables,
+        scores = call(
+            model,
+            params,
             batch["hidden"],
             batch["segments"],
             batch["documents"],
@@ -86,8 +88,9 @@ class ReplacedToken(MaskedLanguageModeling):
         tokens_BL = jax.vmap(write)(
             batch["tokens"], batch["predictions"], weights["masked"] > 0, drawn_BP
         )
-        logits_BL = model.apply(
-            variables,
+        logits_BL = call(
+            model,
+            params,
             tokens_BL,
             batch["segments"],
             batch["documents"],

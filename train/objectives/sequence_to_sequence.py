@@ -17,6 +17,7 @@ from flax import linen as nn
 from train.objectives.cross_entropy import cross_entropy, smoothed_cross_entropy
 from train.objectives.objective import Example, Objective, Term, dropout_rngs, objective
 from zoo.layers.embedding import Scores
+from zoo.params import call
 
 
 @objective
@@ -61,8 +62,9 @@ class SequenceToSequence(Objective):
         """Return the cross-entropy of the next token of the target: {"token": Term}."""
 
         def scores(inputs_BT):
-            return model.apply(
-                {"params": params},
+            return call(
+                model,
+                params,
                 batch["tokens"],
                 inputs_BT,
                 batch["documents"],

@@ -21,6 +21,7 @@ from flax import linen as nn
 
 from train.objectives.cross_entropy import cross_entropy
 from train.objectives.objective import Example, Objective, Term, dropout_rngs, objective
+from zoo.params import call
 
 RATE, MEAN_SPAN = 0.15, 3.0
 
@@ -117,8 +118,9 @@ class SpanCorruption(Objective):
         train: bool,
     ) -> tuple[dict[str, Term], chex.ArrayTree]:
         """Return the cross-entropy of the targets: {"token": Term}."""
-        scores = model.apply(
-            {"params": params},
+        scores = call(
+            model,
+            params,
             batch["tokens"],
             batch["decoder_inputs"],
             batch["documents"],

@@ -1,10 +1,10 @@
 """Weight decay by parameter path."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 
 import jax
-import numpy as np
 import optax
 
 # What most papers leave undecayed. XLNet's content_bias, position_bias and segment_bias are no
@@ -43,13 +43,15 @@ def table(params: optax.Params, patterns: Sequence[str]) -> list[str]:
       params: arrays or shapes.
       patterns: as for `undecayed`. `blocks_0`, `blocks_1`, ... are shown as one, `blocks_*`.
     """
-    groups = {True: [], False: []}
+    groups: dict[bool, list[tuple[str, int]]] = {True: [], False: []}
     decayed = jax.tree.leaves(undecayed(patterns)(params))
     for (keys, leaf), is_decayed in zip(jax.tree.leaves_with_path(params), decayed, strict=True):
-        groups[is_decayed].append((re.sub(r"_\d+(?=/|$)", "_*", _path(keys)), np.prod(leaf.shape)))
+        groups[is_decayed].append(
+            (re.sub(r"_\d+(?=/|$)", "_*", _path(keys)), math.prod(leaf.shape))
+        )
     lines = [f"{'weight decay':<12}  {'leaves':>6}  {'parameters':>14}  paths"]
     for name, leaves in (("decayed", groups[True]), ("not decayed", groups[False])):
-        count = int(sum(size for _, size in leaves))
+        count = sum(size for _, size in leaves)
         paths = _some(dict.fromkeys(path for path, _ in leaves))
         lines.append(f"{name:<12}  {len(leaves):>6}  {count:>14,}  {paths}".rstrip())
     return lines

@@ -13,7 +13,7 @@ from train.data.corpus.corpus import Corpus
 from train.data.sources.source import Piece, Source
 from train.recipes.recipe import Recipe
 from zoo import tokenizers
-from zoo.tokenizers import AnyTokenizer
+from zoo.tokenizers import AnyTokenizer, token_id
 
 # A tokenizer of some ten thousand words learns nothing from more. A small one needs fewer, but from
 # 100 per word it cuts the built-in dates into pieces so long that a translator learns them less
@@ -61,15 +61,11 @@ def tokenizer(
 
 def corpus(recipe: Recipe, source: Source, tokenizer: AnyTokenizer) -> Corpus:
     """Return the source tokenized, once for all runs: under ZOO_CACHE, else ~/.cache/zoo."""
-    end = recipe.end_of_document
-    end = None if end is None else tokenizer.token_to_id(end)
-    if recipe.end_of_document is not None and end is None:
-        raise ValueError(
-            f"the tokenizer has no {recipe.end_of_document}, which {recipe.name} needs"
-        )
-    name = f"{source.fingerprint} {tokenizers.fingerprint(tokenizer)} {end}"
+    name = recipe.end_of_document
+    end = None if name is None else token_id(tokenizer, name)
+    identity = f"{source.fingerprint} {tokenizers.fingerprint(tokenizer)} {end}"
     cache = Path(os.environ.get("ZOO_CACHE", Path.home() / ".cache" / "zoo"))
-    folder = cache / "corpora" / hashlib.sha256(name.encode()).hexdigest()[:16]
+    folder = cache / "corpora" / hashlib.sha256(identity.encode()).hexdigest()[:16]
     return prepare.prepare(_checked(recipe, source), tokenizer, folder, end)
 
 
@@ -78,7 +74,8 @@ class _CheckedSource(Source):
     """A source that raises ValueError at a text with a token that the recipe reserves."""
 
     source: Source
-    recipe: Recipe
+    reserved_tokens: str
+    recipe_name: str
 
     @property
     def fingerprint(self) -> str:
@@ -89,17 +86,18 @@ class _CheckedSource(Source):
 
     def pieces(self) -> Iterator[Piece]:
         for piece in self.source.pieces():
-            reserved = re.search(self.recipe.reserved_tokens, piece.text)
+            reserved = re.search(self.reserved_tokens, piece.text)
             if reserved:
                 raise ValueError(
                     f"document {piece.document} of the text contains {reserved[0]!r}, which "
-                    f"{self.recipe.name} puts there itself: remove it"
+                    f"{self.recipe_name} puts there itself: remove it"
                 )
             yield piece
 
 
 def _checked(recipe: Recipe, source: Source) -> Source:
-    return source if recipe.reserved_tokens is None else _CheckedSource(source, recipe)
+    reserved = recipe.reserved_tokens
+    return source if reserved is None else _CheckedSource(source, reserved, recipe.name)
 
 
 def _same(one: AnyTokenizer, other: AnyTokenizer) -> bool:

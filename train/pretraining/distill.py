@@ -54,7 +54,7 @@ class DistillationRecipe(RobertaRecipe):
     def objective(self, tokenizer: AnyTokenizer) -> Distillation:
         # The hidden states of networks of different widths cannot be compared.
         states = float(self.config.width == self.teacher.config.width)
-        masked = super().objective(tokenizer)
+        masked = self.masking(tokenizer)
         return Distillation(masked, self.teacher, self.teacher_params, states=states)
 
     def initial_params(self, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
@@ -86,7 +86,7 @@ def distilled(recipe: Recipe, folder: str | Path) -> DistillationRecipe:
                 f"{name} is a {type(model).__name__}, which does not predict masked tokens: "
                 "teacher and student both have to"
             )
-    if tokenizer is None:
+    if not isinstance(tokenizer, Tokenizer):
         raise ValueError(f"{folder} has no tokenizer, which the student needs")
     _check_sizes(recipe.name, config, teacher.config)
     values = {f.name: getattr(recipe, f.name) for f in fields(Recipe)} | {"config": config}
@@ -134,7 +134,9 @@ def compare(
     lines = [f"{'':8}{'perplexity':>12}{'accuracy':>10}{'parameters':>14}{'tokens/s':>12}"]
     for name, folder in (("student", student), ("teacher", teacher)):
         model, params, tokenizer = zoo.load(folder)
-        objective = recipe.objective(tokenizer).masked
+        if tokenizer is None:
+            raise ValueError(f"{folder} has no tokenizer to read a text with")
+        objective = recipe.masking(tokenizer)
         _, held_out = corpus.corpus(recipe, source, tokenizer).split()
         batches = recipe.batches(tokenizer).evaluate(held_out, recipe.batch)
         evaluate = jax.jit(make_evaluate(model, objective, dtype="float32"))

@@ -121,11 +121,11 @@ def train(
         is_saved = step % recipe.save_every == 0 or is_last
         # Metrics stay on the device until now, so the device never waits for the host.
         if step % recipe.report_every == 0 or is_evaluated or is_saved:
-            latest = _fetch(run, pending, step, checkpoints)
+            values = _fetch(run, pending, step, checkpoints)
             pending = []
             checkpoints.check()
             if step % recipe.report_every == 0:
-                report.step(step, latest)
+                report.step(step, values)
         if is_evaluated:
             metrics = evaluate(run, state, step, report)
         if is_saved:
@@ -194,12 +194,13 @@ def _save(
 
 def _fetch(run: Run, pending: list, step: int, checkpoints: Checkpoints) -> Metrics:
     """Read the metrics of the last steps; the first that is not finite ends the run."""
-    latest = {}
+    latest: dict[str, np.ndarray] = {}
     for back, latest in enumerate(jax.device_get(pending)):
         if not (math.isfinite(latest["loss"]) and math.isfinite(latest["gradient_norm"])):
             number = step - len(pending) + back
             file = run.out / f"not_finite_batch_{number}.npz"
-            np.savez(file, **run.train_batches(number))
+            batch: dict[str, Any] = run.train_batches(number)
+            np.savez(file, **batch)
             checkpoints.close()
             raise NotFinite(
                 f"step {number + 1} has loss {latest['loss']} and gradient norm "

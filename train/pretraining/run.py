@@ -87,7 +87,7 @@ def prepare(
     training = make_training(recipe, objective)
     process = (jax.process_index(), jax.process_count())
     vocab_size = recipe.config.vocab_size
-    entropy = language_model.unigram_entropy(*predicted, vocab_size)
+    entropy = language_model.unigram_entropy(predicted[0], predicted[1], vocab_size)
     return Run(
         out=out,
         recipe=recipe,

@@ -1,6 +1,8 @@
 """Every recipe by its name; one file a family."""
 
 import difflib
+from collections.abc import Mapping
+from typing import Protocol
 
 from train.recipes import (
     albert,
@@ -14,9 +16,30 @@ from train.recipes import (
     translators,
     xlnet,
 )
-from train.recipes.recipe import Recipe
+from train.recipes.recipe import Recipe, RecipeFactory
 
-FAMILIES = (rnn, translators, gpt2, bert, xlnet, roberta, albert, electra, distilbert, t5)
+
+class Family(Protocol):
+    """A module of recipes."""
+
+    @property
+    def RECIPES(self) -> Mapping[str, RecipeFactory]:
+        """Its recipes by name."""
+        ...
+
+
+FAMILIES: tuple[Family, ...] = (
+    rnn,
+    translators,
+    gpt2,
+    bert,
+    xlnet,
+    roberta,
+    albert,
+    electra,
+    distilbert,
+    t5,
+)
 RECIPES = {name: make for family in FAMILIES for name, make in family.RECIPES.items()}
 
 

@@ -16,7 +16,7 @@ from train.data.batches.segment_pairs import OrderedPairs
 from train.objectives.sentence_order import SentenceOrder
 from train.optimization import optimizers, schedules
 from train.optimization.weight_decay import BIASES_AND_NORMS
-from train.recipes.recipe import Recipe
+from train.recipes.recipe import Recipe, RecipeFactory
 from zoo.models import albert
 from zoo.tokenizers import AnyTokenizer
 
@@ -82,7 +82,7 @@ def _recipe(name: str, **fields) -> AlbertRecipe:
     )
 
 
-RECIPES = {
+RECIPES: dict[str, RecipeFactory] = {
     "albert-tiny": albert_tiny,
     **{size: partial(published, size) for size in albert.SIZES if size != "albert-tiny"},
 }

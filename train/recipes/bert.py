@@ -18,7 +18,7 @@ from train.data.batches.segment_pairs import NextSegmentPairs
 from train.objectives.next_sentence import NextSentence, WholeWordNextSentence
 from train.optimization import optimizers, schedules
 from train.optimization.weight_decay import BIASES_AND_NORMS
-from train.recipes.recipe import Recipe
+from train.recipes.recipe import Recipe, RecipeFactory
 from zoo.models import bert
 from zoo.tokenizers import AnyTokenizer
 
@@ -115,7 +115,7 @@ def _recipe(size: str, masking: type[NextSentence], **fields) -> BertRecipe:
 
 SMALL = ("bert-tiny", "bert-shallow")
 WHOLE_WORD = "-whole-word-masking"
-RECIPES = {
+RECIPES: dict[str, RecipeFactory] = {
     "bert-tiny": bert_tiny,
     "bert-tiny" + WHOLE_WORD: partial(bert_tiny, WholeWordNextSentence),
     "bert-shallow": bert_shallow,

@@ -8,14 +8,17 @@ learns alone, from masked tokens.
 
 from collections.abc import Iterable
 from functools import partial
+from typing import TypeVar
 
 from tokenizers import Tokenizer
 
 from train.data import train_tokenizer
 from train.optimization import optimizers, schedules
-from train.recipes.recipe import Config
+from train.recipes.recipe import Config, RecipeFactory
 from train.recipes.roberta import RobertaRecipe
 from zoo.models import distilbert, roberta
+
+R = TypeVar("R", bound=RobertaRecipe)
 
 
 class DistilBertRecipe(RobertaRecipe):
@@ -60,9 +63,7 @@ def six_layers() -> SixLayers:
     return published("distilbert-six-layers", "distilbert", distilbert.Config(), SixLayers)
 
 
-def published(
-    name: str, architecture: str, config: Config, family: type[RobertaRecipe] = DistilBertRecipe
-) -> RobertaRecipe:
+def published(name: str, architecture: str, config: Config, family: type[R]) -> R:
     """A published size with the paper's recipe."""
     return _recipe(
         name,
@@ -77,9 +78,7 @@ def published(
     )
 
 
-def _recipe(
-    name: str, architecture: str, config: Config, family: type[RobertaRecipe], **fields
-) -> RobertaRecipe:
+def _recipe(name: str, architecture: str, config: Config, family: type[R], **fields) -> R:
     return family(
         name=name,
         architecture=architecture,
@@ -90,11 +89,11 @@ def _recipe(
     )
 
 
-RECIPES = {
+RECIPES: dict[str, RecipeFactory] = {
     "distilbert-tiny": distilbert_tiny,
     "distilbert-six-layers": six_layers,
     **{
-        size: partial(published, size, "distilbert", config)
+        size: partial(published, size, "distilbert", config, DistilBertRecipe)
         for size, config in distilbert.SIZES.items()
         if size != "distilbert-tiny"
     },

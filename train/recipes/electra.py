@@ -17,7 +17,7 @@ from train.data.batches.segment_pairs import AdjacentPairs
 from train.objectives.replaced_token import ReplacedToken
 from train.optimization import optimizers, schedules
 from train.optimization.weight_decay import BIASES_AND_NORMS
-from train.recipes.recipe import Recipe
+from train.recipes.recipe import Recipe, RecipeFactory
 from zoo.models import electra
 from zoo.tokenizers import AnyTokenizer
 
@@ -94,7 +94,7 @@ def _recipe(name: str, mask_rate: float, **fields) -> ElectraRecipe:
     )
 
 
-RECIPES = {
+RECIPES: dict[str, RecipeFactory] = {
     "electra-tiny": electra_tiny,
     "electra-small": partial(
         published, "electra-small", 0.15, 5e-4, steps=1_000_000, batch=128, length=128

@@ -17,9 +17,9 @@ from train.data.batches.windows import Windows
 from train.objectives.causal import Causal
 from train.optimization import optimizers, schedules
 from train.optimization.weight_decay import BIASES_AND_NORMS
-from train.recipes.recipe import Recipe
+from train.recipes.recipe import Recipe, RecipeFactory
 from zoo.models import gpt2
-from zoo.tokenizers import AnyTokenizer
+from zoo.tokenizers import AnyTokenizer, token_id
 
 END = "<|endoftext|>"
 
@@ -31,7 +31,7 @@ class GPT2Recipe(Recipe):
         return train_tokenizer.byte_level_bpe(texts, self.config.vocab_size)
 
     def objective(self, tokenizer: AnyTokenizer) -> Causal:
-        return Causal(tokenizer.token_to_id(END))
+        return Causal(token_id(tokenizer, END))
 
     def batches(self, tokenizer: AnyTokenizer) -> BatchSource:
         return Windows(length=self.length)
@@ -78,7 +78,7 @@ def _recipe(name: str, **fields) -> GPT2Recipe:
     )
 
 
-RECIPES = {
+RECIPES: dict[str, RecipeFactory] = {
     "gpt2-tiny": gpt2_tiny,
     "gpt2": partial(published, "gpt2", 6e-4),
     "gpt2-medium": partial(published, "gpt2-medium", 3e-4),

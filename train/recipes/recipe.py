@@ -7,8 +7,8 @@ into batches. The command line sets the plain fields; everything else is Python.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import Field, dataclass, replace
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import chex
@@ -29,6 +29,8 @@ from zoo.tokenizers import AnyTokenizer
 
 class Config(Protocol):
     """The part of every model's config that training needs: a frozen dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     @property
     def vocab_size(self) -> int:
@@ -142,6 +144,7 @@ class Recipe(ABC):
 
 
 R = TypeVar("R", bound=Recipe)
+RecipeFactory = Callable[[], Recipe]  # makes a recipe; its docstring has the source
 
 
 def with_fields(recipe: R, vocabulary: int | None = None, **fields: str | int | None) -> R:
@@ -157,7 +160,8 @@ def with_fields(recipe: R, vocabulary: int | None = None, **fields: str | int | 
     """
     if vocabulary is not None:
         recipe = replace(recipe, config=replace(recipe.config, vocab_size=vocabulary))
-    recipe = replace(recipe, **{k: v for k, v in fields.items() if v is not None})
+    changes: dict[str, Any] = {k: v for k, v in fields.items() if v is not None}
+    recipe = replace(recipe, **changes)
     for name in ("steps", "batch", "length", "accumulate"):
         if getattr(recipe, name) < 1:
             raise ValueError(f"--{name} must be at least 1, not {getattr(recipe, name)}")

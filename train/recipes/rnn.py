@@ -12,8 +12,9 @@ from train.data.batches.contiguous import ContiguousWindows
 from train.objectives.causal_stateful import StatefulCausal
 from train.optimization import optimizers, schedules
 from train.recipes.gpt2 import END, GPT2Recipe
+from train.recipes.recipe import RecipeFactory
 from zoo.models import rnn
-from zoo.tokenizers import AnyTokenizer
+from zoo.tokenizers import AnyTokenizer, token_id
 
 EPOCH = 929_589  # tokens
 
@@ -22,7 +23,7 @@ class RNNRecipe(GPT2Recipe):
     """Columns of a stream in which every document opens with the end-of-text token."""
 
     def objective(self, tokenizer: AnyTokenizer) -> StatefulCausal:
-        return StatefulCausal(tokenizer.token_to_id(END))
+        return StatefulCausal(token_id(tokenizer, END))
 
     def batches(self, tokenizer: AnyTokenizer) -> ContiguousWindows:
         return ContiguousWindows(length=self.length)
@@ -70,7 +71,7 @@ def _recipe(name: str, **fields) -> RNNRecipe:
     )
 
 
-RECIPES = {
+RECIPES: dict[str, RecipeFactory] = {
     "rnn-lm-tiny": partial(tiny, "rnn-lm-tiny"),
     "gru-lm-tiny": partial(tiny, "gru-lm-tiny"),
     "lstm-lm-tiny": partial(tiny, "lstm-lm-tiny"),

@@ -14,8 +14,9 @@ from tokenizers import Tokenizer
 from train.data import train_tokenizer
 from train.data.batches.full_sentences import FullSentences
 from train.objectives.masked import MaskedLanguageModeling
+from train.objectives.objective import Objective
 from train.optimization import optimizers, schedules
-from train.recipes.recipe import Recipe
+from train.recipes.recipe import Recipe, RecipeFactory
 from zoo.models import roberta
 from zoo.tokenizers import AnyTokenizer
 
@@ -26,7 +27,11 @@ class RobertaRecipe(Recipe):
     def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
         return train_tokenizer.roberta(texts, self.config.vocab_size)
 
-    def objective(self, tokenizer: AnyTokenizer) -> MaskedLanguageModeling:
+    def objective(self, tokenizer: AnyTokenizer) -> Objective:
+        return self.masking(tokenizer)
+
+    def masking(self, tokenizer: AnyTokenizer) -> MaskedLanguageModeling:
+        """Return how tokens are masked and predicted."""
         cls, sep, mask = train_tokenizer.special_ids(tokenizer)
         return MaskedLanguageModeling(
             vocab_size=tokenizer.get_vocab_size(),
@@ -79,7 +84,7 @@ def _recipe(name: str, **fields) -> RobertaRecipe:
     )
 
 
-RECIPES = {
+RECIPES: dict[str, RecipeFactory] = {
     "roberta-tiny": roberta_tiny,
     "roberta-base": partial(published, "roberta-base", 6e-4, 24_000),
     "roberta-large": partial(published, "roberta-large", 4e-4, 30_000),

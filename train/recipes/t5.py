@@ -14,9 +14,9 @@ from train.data import train_tokenizer
 from train.data.batches.windows import Windows
 from train.objectives.span_corruption import SpanCorruption, raw_length
 from train.optimization import optimizers, schedules
-from train.recipes.recipe import Config, Recipe
+from train.recipes.recipe import Config, Recipe, RecipeFactory
 from zoo.models import t5, t5_v1_1
-from zoo.tokenizers import AnyTokenizer
+from zoo.tokenizers import AnyTokenizer, token_id
 
 
 class T5Recipe(Recipe):
@@ -26,7 +26,8 @@ class T5Recipe(Recipe):
         return train_tokenizer.t5(texts, self.config.vocab_size)
 
     def objective(self, tokenizer: AnyTokenizer) -> SpanCorruption:
-        return SpanCorruption(*map(tokenizer.token_to_id, ("<extra_id_0>", "</s>")))
+        first_sentinel, end = token_id(tokenizer, "<extra_id_0>"), token_id(tokenizer, "</s>")
+        return SpanCorruption(first_sentinel, end)
 
     def batches(self, tokenizer: AnyTokenizer) -> Windows:
         return Windows(length=raw_length(self.length), overlap=0)
@@ -76,7 +77,7 @@ def _recipe(name: str, architecture: str, config: Config, **fields) -> T5Recipe:
     )
 
 
-RECIPES = {
+RECIPES: dict[str, RecipeFactory] = {
     "t5-tiny": t5_tiny,
     **{
         size: partial(published, size, architecture, config)

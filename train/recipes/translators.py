@@ -20,23 +20,34 @@ million pairs, or English to German, 4.5 million, that the papers took.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from train.data import train_tokenizer
 from train.data.batches import length_buckets
 from train.data.batches.length_buckets import LengthBuckets
+from train.data.corpus.corpus import Corpus
 from train.data.corpus.pair_corpus import END_OF_TEXT, PairCorpus
 from train.data.sources import dates
 from train.data.sources.parallel_text import PairSource, shares_letters
+from train.data.sources.source import Source
 from train.objectives.sequence_to_sequence import SequenceToSequence
 from train.optimization import optimizers, schedules
-from train.recipes.recipe import Recipe
+from train.recipes.recipe import Config, Recipe, RecipeFactory
 from zoo import registry
 from zoo.models import transformer
-from zoo.tokenizers import AnyTokenizer, Sides
+from zoo.tokenizers import AnyTokenizer, Sides, token_id
 
 WORDS = 25  # of a sentence
 FRENCH, GERMAN = 12_000_000, 4_500_000  # pairs
+
+
+class TranslatorConfig(Config, Protocol):
+    """The config of a translator."""
+
+    @property
+    def start(self) -> int:
+        """The token that begins every target."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +60,14 @@ class TranslatorRecipe(Recipe):
 
     source_kind: ClassVar[str] = "pairs"
 
+    config: TranslatorConfig
     smoothing: float = 0.0
 
     def train_tokenizer(self, texts: Iterable[str]) -> AnyTokenizer:
         return train_tokenizer.pairs(texts, self.config.vocab_size)
 
     def objective(self, tokenizer: AnyTokenizer) -> SequenceToSequence:
-        end = tokenizer.token_to_id(END_OF_TEXT)
+        end = token_id(tokenizer, END_OF_TEXT)
         return SequenceToSequence(self.config.start, end, self.smoothing)
 
     def batches(self, tokenizer: AnyTokenizer) -> LengthBuckets:
@@ -64,7 +76,8 @@ class TranslatorRecipe(Recipe):
     def builtin_source(self) -> PairSource:
         return dates.read()
 
-    def notes(self, source: PairSource, corpus: PairCorpus, tokenizer: AnyTokenizer) -> list[str]:
+    def notes(self, source: Source, corpus: Corpus, tokenizer: AnyTokenizer) -> list[str]:
+        assert isinstance(corpus, PairCorpus)
         notes = [length_buckets.too_long(corpus, self.length)]
         if not isinstance(tokenizer, Sides) and not shares_letters(source):
             notes.insert(
@@ -188,7 +201,7 @@ def _recipe(name: str, architecture: str, smoothing: float = 0.0, **fields) -> T
     )
 
 
-RECIPES = {
+RECIPES: dict[str, RecipeFactory] = {
     "seq2seq-tiny": partial(tiny, "seq2seq-tiny", "seq2seq"),
     "bahdanau-tiny": partial(tiny, "bahdanau-tiny", "bahdanau", 600),
     "luong-tiny": partial(tiny, "luong-tiny", "luong"),

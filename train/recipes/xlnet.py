@@ -16,9 +16,9 @@ from train.data.batches.permutation_rows import PermutationRows
 from train.objectives.permutation import Permutation
 from train.optimization import optimizers, schedules
 from train.optimization.weight_decay import BIASES_AND_NORMS
-from train.recipes.recipe import Recipe
+from train.recipes.recipe import Recipe, RecipeFactory
 from zoo.models import xlnet
-from zoo.tokenizers import AnyTokenizer
+from zoo.tokenizers import AnyTokenizer, token_id
 
 
 class XLNetRecipe(Recipe):
@@ -29,8 +29,8 @@ class XLNetRecipe(Recipe):
 
     def objective(self, tokenizer: AnyTokenizer) -> Permutation:
         return Permutation(
-            sep=tokenizer.token_to_id("<sep>"),
-            cls=tokenizer.token_to_id("<cls>"),
+            sep=token_id(tokenizer, "<sep>"),
+            cls=token_id(tokenizer, "<cls>"),
             num_predictions=self.length // 6,
             reuse=self.length // 2,
             memory=self.length * 3 // 4,
@@ -41,8 +41,8 @@ class XLNetRecipe(Recipe):
         return PermutationRows(
             length=self.length,
             reuse=self.length // 2,
-            cls=tokenizer.token_to_id("<cls>"),
-            sep=tokenizer.token_to_id("<sep>"),
+            cls=token_id(tokenizer, "<cls>"),
+            sep=token_id(tokenizer, "<sep>"),
         )
 
 
@@ -86,7 +86,7 @@ def _recipe(name: str, **fields) -> XLNetRecipe:
     )
 
 
-RECIPES = {
+RECIPES: dict[str, RecipeFactory] = {
     "xlnet-tiny": xlnet_tiny,
     "xlnet-base-cased": partial(published, "xlnet-base-cased", 256),
     "xlnet-large-cased": partial(published, "xlnet-large-cased", 8192),

@@ -74,7 +74,9 @@ class Report:
             expand=True,
         )
         self._task = self._progress.add_task("", total=total_steps, completed=first_step, status="")
-        self._start = self._last = None  # (step, seconds) of the first and of the latest report
+        # (step, seconds) of the first and of the latest report.
+        self._start: tuple[int, float] | None = None
+        self._last: tuple[int, float] | None = None
         self._plain_at = -math.inf
 
     def __enter__(self):
@@ -138,7 +140,7 @@ class Report:
         return speeds
 
     def _seconds_left(self, step):
-        start_step, start = self._start
+        start_step, start = self._start or (step, 0.0)
         if not start_step < step < self.total_steps:
             return None
         return (time.monotonic() - start) / (step - start_step) * (self.total_steps - step)

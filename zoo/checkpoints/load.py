@@ -15,7 +15,7 @@ from zoo.checkpoints import model_folder
 from zoo.contracts import Composite
 from zoo.formats import huggingface
 from zoo.params import abstract, flatten
-from zoo.tokenizers import Sides, Tokenizer
+from zoo.tokenizers import AnyTokenizer
 
 # Names of architectures in model folders of earlier versions.
 RENAMED = {"marian": "transformer", "t5v1_1": "t5_v1_1"}
@@ -26,7 +26,7 @@ class Loaded(NamedTuple):
 
     model: nn.Module
     params: dict
-    tokenizer: Tokenizer | Sides | None
+    tokenizer: AnyTokenizer | None
 
 
 def load(
@@ -62,8 +62,9 @@ def load(
         config, params = huggingface.read(folder, known, wanted, new=new, ignore=ignore, key=key)
     else:
         config, params = own_config(folder), model_folder.read(folder)
-        if wanted is not held and isinstance(held(config), Composite):
-            config, params = held.part(wanted, config, params)
+        whole = held(config)
+        if wanted is not held and isinstance(whole, Composite):
+            config, params = whole.part(wanted, config, params)
         _check_shapes(folder, wanted(config), params)
     params = jax.tree.map(jnp.asarray, params)
     return Loaded(wanted(config), params, load_tokenizer(folder, config))
@@ -79,7 +80,7 @@ def held_class(folder: str | os.PathLike) -> type[nn.Module]:
     if is_published(folder):
         published = huggingface.read_config(folder)
         known = huggingface.find(published)
-        named = next(iter(published.get("architectures") or ()), None)
+        named = next(iter(published.get("architectures") or ()), "")
         return known.classes.get(named, next(iter(known.classes.values())))
     manifest = model_folder.manifest(folder)
     architecture = _architecture(manifest)
@@ -95,7 +96,7 @@ def own_config(folder: str | os.PathLike) -> Any:
     return _architecture(manifest).Config(**values)
 
 
-def load_tokenizer(folder: str | os.PathLike, config: Any) -> Tokenizer | Sides | None:
+def load_tokenizer(folder: str | os.PathLike, config: Any) -> AnyTokenizer | None:
     """Return the tokenizer of a folder, or None; ValueError if its vocabulary is too large."""
     try:
         tokenizer = tokenizers.load(folder)
@@ -109,35 +110,46 @@ def load_tokenizer(folder: str | os.PathLike, config: Any) -> Tokenizer | Sides 
     return tokenizer
 
 
-def export(folder: str | os.PathLike, out: str | os.PathLike, cls: str | None = None) -> None:
-    """Write a model folder as a Hugging Face folder, which transformers loads.
+def save(loaded: Loaded, folder: str | os.PathLike) -> None:
+    """Write a model, its parameters and its tokenizer as a model folder, which `load` reads."""
+    model, params, tokenizer = loaded
+    name, cls = registry.name_of(model), type(model).__name__
+    model_folder.write(folder, name, model.config, params, tokenizer, cls)
+
+
+def export(loaded: Loaded, folder: str | os.PathLike, cls: str | None = None) -> None:
+    """Write a model as a Hugging Face folder, which transformers loads.
 
     Args:
-      folder: The model folder.
-      out: The folder to write.
-      cls: The class to export it as; None: that of the folder, or the first part of a model that is
-        published in parts only.
+      loaded: What `load` returned.
+      folder: The folder to write.
+      cls: The class to export it as; None: its own, or the first part of a model that is published
+        in parts only.
 
     Raises:
       ValueError: if the model has no published form.
     """
-    held = held_class(folder) if cls is None else _named_class(held_class(folder), cls)
-    known = huggingface.find_class(held)
+    model, params, tokenizer = loaded
+    wanted = type(model) if cls is None else _named_class(type(model), cls)
+    if cls is None and isinstance(model, Composite):
+        wanted = next(c for c in registry.of(model).MODELS if huggingface.find_class(c))
+    known = huggingface.find_class(wanted)
     if known is None:
-        parts = [c for c in registry.classes(registry.of(held)) if huggingface.find_class(c)]
-        if not parts:
-            raise ValueError(
-                f"transformers has no {held.__name__}: {folder} stays a model folder of zoo"
-            )
-        return export(folder, out, parts[0].__name__)
-    model, params, tokenizer = load(folder, cls=held.__name__)
+        raise ValueError(
+            f"transformers has no {wanted.__name__}: the model stays in a model folder of zoo"
+        )
+    if wanted is not type(model):
+        if not isinstance(model, Composite):
+            raise ValueError(f"a {type(model).__name__} cannot be exported as {wanted.__name__}")
+        config, params = model.part(wanted, model.config, params)
+        model = wanted(config)
     fields = {}
     if tokenizer is not None:
-        tokenizers.save(tokenizer, out)
+        tokenizers.save(tokenizer, folder)
         lowercase = tokenizers.lowercase(tokenizer)
         if lowercase is not None:  # else transformers would lower-case by itself
             fields["do_lower_case"] = lowercase
-    huggingface.write(out, known, model, params, tokenizer, fields)
+    huggingface.write(folder, known, model, params, tokenizer, fields)
 
 
 def _architecture(manifest: dict) -> registry.Architecture:

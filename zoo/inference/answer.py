@@ -9,12 +9,12 @@ L length
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import chex
 import numpy as np
-from flax import linen as nn
 from tokenizers import Tokenizer
 
+from zoo.checkpoints.load import Loaded
 from zoo.inference.batching import Row, check_task, outputs, select
+from zoo.inference.prompts import check_text
 
 STRIDE = 128  # tokens from the beginning of a window to that of the next
 MAX_ANSWER = 30  # tokens of an answer
@@ -121,33 +121,43 @@ def best_answer(
         raise ValueError(f"max_answer is {max_answer}, but an answer has at least 1 token")
     candidates = []
     for window, logits_L2 in zip(windows, logits, strict=True):
+        spans = {position: span for position, span in enumerate(window.characters) if span}
         context_L = np.array([span is not None for span in window.characters])
         span_LL = np.tril(np.triu(context_L[:, None] & context_L), max_answer - 1)
         sum_LL = np.where(span_LL, logits_L2[:, :1] + logits_L2[:, 1], -np.inf)
         first, last = np.unravel_index(sum_LL.argmax(), sum_LL.shape)
         (positions,) = np.nonzero(context_L)
         margin = min(first - positions[0], positions[-1] - last)
-        characters = window.characters[first][0], window.characters[last][1]
+        characters = spans[int(first)][0], spans[int(last)][1]
         candidates.append((float(sum_LL[first, last]), margin, *characters))
     score, _, start, end = max(candidates, key=lambda candidate: candidate[:2])
     return Answer(context[start:end], start, end, score)
 
 
 def answer(
-    model: nn.Module,
-    params: chex.ArrayTree,
-    tokenizer: Tokenizer,
+    loaded: Loaded,
     question: str,
     context: str,
+    *,
     stride: int = STRIDE,
     max_answer: int = MAX_ANSWER,
 ) -> Answer:
     """Return the part of the context that answers the question.
 
+    Args:
+      loaded: A model fine-tuned to question answering, with its tokenizer.
+      question: What to answer.
+      context: The text that has the answer.
+      stride: Tokens from the start of a window to that of the next.
+      max_answer: The most tokens of an answer.
+
     Raises:
       ValueError: As `windows` and `best_answer` do, and if the model answers no questions.
     """
-    check_task(model, tokenizer, "question-answering")
+    model, params, _ = loaded
+    tokenizer = check_task(loaded, "question-answering")
+    check_text(question)
+    check_text(context)
     parts = windows(tokenizer, question, context, model.config.max_length, stride)
     logits = outputs(model, params, [window.row for window in parts])
     return best_answer(context, parts, logits, max_answer)

@@ -14,10 +14,14 @@ import chex
 import jax
 import numpy as np
 from flax import linen as nn
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding
 
 from zoo import registry
+from zoo.checkpoints.load import Loaded
 from zoo.inference.length_buckets import bucket
+from zoo.inference.prompts import require_tokenizer
+from zoo.params import call
+from zoo.tokenizers import Tokenizer, sides
 
 # What a model that was fine-tuned to a kind of task, a key of TASKS, does.
 DOES = {
@@ -104,7 +108,7 @@ def apply(
     documents_BL: jax.Array,
 ) -> jax.Array:
     """Return the model's output for a batch; compiled once per model and shape."""
-    return model.apply({"params": params}, tokens_BL, segments_BL, documents_BL)
+    return call(model, params, tokens_BL, segments_BL, documents_BL)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -132,12 +136,15 @@ def check_rows(rows: Sequence[Row], model: nn.Module) -> None:
                 )
 
 
-def check_task(model: nn.Module, tokenizer: Tokenizer | None, task: str) -> None:
-    """Raise ValueError unless the model is for a task, a key of TASKS, and has a tokenizer."""
-    if type(model) is not registry.of(model).TASKS.get(task):
+def check_task(loaded: Loaded, task: str) -> Tokenizer:
+    """Return the tokenizer of a model for a task, a key of TASKS.
+
+    Raises:
+      ValueError: if the model is not for the task, or has no tokenizer.
+    """
+    if type(loaded.model) is not registry.of(loaded.model).TASKS.get(task):
         raise ValueError(
-            f"{type(model).__name__} does not {DOES[task]}: make a model that does with "
+            f"{type(loaded.model).__name__} does not {DOES[task]}: make a model that does with "
             f"`zoo finetune ... --task {task}`"
         )
-    if tokenizer is None:
-        raise ValueError("the model folder has no tokenizer, so it takes token ids only")
+    return sides(require_tokenizer(loaded)).source

@@ -3,17 +3,22 @@
 B batch  L length  N new tokens  V vocabulary  W width of the beam  C candidates, twice as many
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
+from zoo.checkpoints.load import Loaded
+from zoo.contracts import EncoderDecoder
 from zoo.inference import decoding
 from zoo.inference.decoding import State
 from zoo.inference.length_buckets import bucket
-from zoo.inference.prompts import UNLIMITED, pad
+from zoo.inference.prompts import UNLIMITED, encode, end_token, pad, require_tokenizer
 
 
 class Hypotheses(NamedTuple):
@@ -28,24 +33,93 @@ class Hypotheses(NamedTuple):
 
 
 def beam_search(
-    model, params, prompts, *, length, end=None, beams=4, penalty=1.0, early=False, best=1
+    loaded: Loaded,
+    prompt: str,
+    *,
+    max_new_tokens: int | None = None,
+    beams: int = 4,
+    length_penalty: float = 1.0,
+    best: int = 1,
+) -> list[tuple[str, float]]:
+    """Return the `best` continuations or translations of a text with their scores, best first.
+
+    Args:
+      loaded: A language model or an encoder-decoder with its tokenizer.
+      prompt: The text.
+      max_new_tokens: The most tokens to generate. None: 100, or 50 more than a source.
+      beams: The width of the search.
+      length_penalty: Above 1: longer texts. Below 1: shorter ones.
+      best: How many to return.
+    """
+    tokenizer = require_tokenizer(loaded)
+    ids, end = encode(loaded, prompt), end_token(tokenizer)
+    check_beams(loaded.model, beams)
+    if max_new_tokens is None:
+        is_source = isinstance(loaded.model, EncoderDecoder)
+        max_new_tokens = max_target(len(ids)) if is_source else 100
+    (found,) = beam_search_ids(
+        loaded.model,
+        loaded.params,
+        [ids],
+        max_new_tokens=max_new_tokens,
+        end=end,
+        beams=beams,
+        length_penalty=length_penalty,
+        best=best,
+    )
+    decode = partial(tokenizer.decode, skip_special_tokens=False)
+    return [(decode(new), score) for new, score in found]
+
+
+def max_target(length: int) -> int:
+    """Return the most tokens of a translation of a source (Vaswani et al. 2017, section 6.1).
+
+    That is 50 more than the source, rounded up to its length bucket so that few programs are
+    compiled.
+    """
+    return bucket(length, UNLIMITED) + 50
+
+
+def check_beams(model: nn.Module, beams: int) -> None:
+    """Raise ValueError if the beam is wider than the vocabulary."""
+    if beams > model.config.vocab_size:
+        raise ValueError(
+            f"a beam of {beams} is wider than the vocabulary of {model.config.vocab_size}"
+        )
+
+
+def beam_search_ids(
+    model: nn.Module,
+    params: chex.ArrayTree,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    end: int | None = None,
+    beams: int = 4,
+    length_penalty: float = 1.0,
+    early: bool = False,
+    best: int = 1,
 ) -> list[list[tuple[list[int], float]]]:
-    """The `best` continuations of each prompt that a beam search finds, with their scores.
+    """Return the `best` continuations of each prompt of token ids, with their scores.
 
     The search is that of transformers. A score is the sum of the log probabilities, that of `end`
-    included, over number**penalty; Wu et al. (2016) have ((5 + number) / 6)**penalty. Among the
-    2 * beams likeliest extensions of the open texts, the first `beams` that do not end stay open;
-    those of the first `beams` that end are closed, and the `beams` best of the closed are kept.
-    That many suffice if `early`, or if the likeliest open text would score no better by ending now,
-    which with a penalty above 0 is a guess. Raises ValueError as `generate` does.
+    included, over number**length_penalty; Wu et al. (2016) have ((5 + number) / 6)**penalty. Among
+    the 2 * beams likeliest extensions of the open texts, the first `beams` that do not end stay
+    open; those of the first `beams` that end are closed, and the `beams` best of the closed are
+    kept. That many suffice if `early`, or if the likeliest open text would score no better by
+    ending now, which with a penalty above 0 is a guess.
+
+    Raises:
+      ValueError: as `generate_ids` does, and for more texts than beams.
     """
     if not 1 <= best <= beams:
         raise ValueError(f"best is {best}, but must be from 1 to the width of the beam, {beams}")
-    tokens_BL, documents_BL = pad(model, prompts, length)
-    rest = (jnp.float32(penalty), early, length, -1 if end is None else end)
-    state = search(model, beams, bucket(length, UNLIMITED), params, tokens_BL, documents_BL, *rest)
+    tokens_BL, documents_BL = pad(model, prompts, max_new_tokens)
+    rest = (jnp.float32(length_penalty), early, max_new_tokens, -1 if end is None else end)
+    size = bucket(max_new_tokens, UNLIMITED)
+    state = search(model, beams, size, params, tokens_BL, documents_BL, *rest)
     go_on = lambda state: resume_search(model, params, state, *rest)
-    _, found = decoding.finish(state, go_on, length)
+    _, found = decoding.finish(state, go_on, max_new_tokens)
     return [
         [(t[:n].tolist(), float(s)) for t, n, s in zip(*row, strict=True) if s > -np.inf][:best]
         for row in zip(*found, strict=True)
@@ -53,19 +127,19 @@ def beam_search(
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def search(model, width, room, params, tokens_BL, documents_BL, penalty, early, length, end):
-    """The compiled loop of `beam_search`: its texts are the open and the closed hypotheses.
+def search(model, width, size, params, tokens_BL, documents_BL, penalty, early, length, end):
+    """Run the compiled loop of a beam search: its texts are the open and the closed hypotheses.
 
     A row goes on while it looks for a better text; the loop stops as that of `decode`.
     """
     B, W = len(tokens_BL), width
     logits_BV, cache = model.apply(
-        {"params": params}, tokens_BL, documents_BL, room, method="start"
+        {"params": params}, tokens_BL, documents_BL, size, method="start"
     )
     cache = jax.tree.map(lambda leaf: jnp.repeat(leaf, W, 0) if leaf.ndim else leaf, cache)
     logits_BWV = jnp.broadcast_to(logits_BV[:, None], (B, W, logits_BV.shape[-1]))
     none = Hypotheses(
-        jnp.zeros((B, W, room), jnp.int32), jnp.zeros((B, W), jnp.int32), jnp.full((B, W), -jnp.inf)
+        jnp.zeros((B, W, size), jnp.int32), jnp.zeros((B, W), jnp.int32), jnp.full((B, W), -jnp.inf)
     )
     opened = none._replace(scores=none.scores.at[:, 0].set(0.0))  # all would extend the same text
     state = State(0, logits_BWV, cache, (opened, none), jnp.ones(B, bool), jnp.arange(B))
@@ -74,7 +148,7 @@ def search(model, width, room, params, tokens_BL, documents_BL, penalty, early, 
 
 @partial(jax.jit, static_argnums=0)
 def resume_search(model, params, state, penalty, early, length, end):
-    """The loop of `search` from a state on."""
+    """Run the loop of `search` from a state on."""
     B, W, V = state.logits.shape
     step = partial(model.apply, {"params": params}, method="step")
     # What a step hands on untouched is of the source, which all texts of a row share.
@@ -109,11 +183,11 @@ def resume_search(model, params, state, penalty, early, length, end):
 
 
 def _best(texts: Hypotheses, width: int):
-    """The `width` best texts of each row, and where they were."""
+    """Return the `width` best texts of each row, and where they were."""
     at_BW = jax.lax.top_k(texts.scores, width)[1]
     return jax.tree.map(lambda x: _take(x, at_BW), texts), at_BW
 
 
 def _take(x, at_BW):
-    """Of each row of x the places given: [B, C, ...] -> [B, W, ...]."""
+    """Return the given places of each row of x: [B, C, ...] -> [B, W, ...]."""
     return jax.vmap(lambda row, at: row[at])(x, at_BW)

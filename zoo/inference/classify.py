@@ -5,13 +5,14 @@ C classes
 
 import warnings
 from collections.abc import Sequence
+from typing import overload
 
-import chex
 import numpy as np
-from flax import linen as nn
 from tokenizers import Tokenizer
 
+from zoo.checkpoints.load import Loaded
 from zoo.inference.batching import Row, check_task, outputs, select, softmax
+from zoo.inference.prompts import as_list
 
 
 def encode(tokenizer: Tokenizer, text: str, pair: str | None = None, *, max_length: int) -> Row:
@@ -54,29 +55,45 @@ def _shares(counts: list[int], max_tokens: int) -> list[int]:
     return [long, short] if counts[0] > counts[1] else [short, long]
 
 
+@overload
+def classify(loaded: Loaded, text: str, pair: str | None = None) -> dict[str, float]: ...
+
+
+@overload
 def classify(
-    model: nn.Module,
-    params: chex.ArrayTree,
-    tokenizer: Tokenizer,
-    texts: Sequence[str],
-    pairs: Sequence[str] | None = None,
-) -> list[dict[str, float]]:
-    """Return the labels of each text, or pair of texts, with their probabilities, likeliest first.
+    loaded: Loaded, text: list[str], pair: list[str] | None = None
+) -> list[dict[str, float]]: ...
+
+
+def classify(
+    loaded: Loaded, text: str | list[str], pair: str | list[str] | None = None
+) -> dict[str, float] | list[dict[str, float]]:
+    """Return the labels of a text or a pair of texts and their probabilities, likeliest first.
 
     A model with one label predicts a number, which is returned in place of a probability. Warns if
     texts are truncated.
 
+    Args:
+      loaded: A fine-tuned classifier with its tokenizer.
+      text: A text, or many.
+      pair: The other text of each pair.
+
+    Returns:
+      One dict for a text, a list for a list.
+
     Raises:
       ValueError: As `encode` does, and if the model is no classifier.
     """
-    check_task(model, tokenizer, "classification")
-    others: Sequence[str | None] = [None] * len(texts) if pairs is None else pairs
+    model, params, _ = loaded
+    tokenizer = check_task(loaded, "classification")
+    texts = as_list(text)
+    others: Sequence[str | None] = [None] * len(texts) if pair is None else as_list(pair)
     if len(texts) != len(others):
         raise ValueError(f"there are {len(texts)} texts, but {len(others)} to pair them with")
     max_length = model.config.max_length
     rows = [
-        encode(tokenizer, text, pair, max_length=max_length)
-        for text, pair in zip(texts, others, strict=True)
+        encode(tokenizer, one, other, max_length=max_length)
+        for one, other in zip(texts, others, strict=True)
     ]
     truncated = [row.truncated for row in rows if row.truncated]
     if truncated:
@@ -86,7 +103,8 @@ def classify(
             stacklevel=2,
         )
     labels = model.config.labels
-    return [_by_label(labels, logits_C) for logits_C in outputs(model, params, rows)]
+    predictions = [_by_label(labels, logits_C) for logits_C in outputs(model, params, rows)]
+    return predictions[0] if isinstance(text, str) else predictions
 
 
 def _by_label(labels, logits_C) -> dict[str, float]:

@@ -15,7 +15,7 @@ FEW = 4  # rows that cost no more than one
 class State(NamedTuple):
     """What a loop has: each array has B rows, or for a beam as many times B as it is wide."""
 
-    length: jax.Array  # how many tokens are written: the same for all rows
+    length: jax.Array | int  # how many tokens are written: the same for all rows
     logits: jax.Array  # of the next one
     cache: Any
     texts: Any

@@ -1,41 +1,50 @@
-"""Fills the gaps of a text with a masked model."""
+"""Predicts the masked tokens of a text."""
 
 import jax
 import numpy as np
 
+from zoo.checkpoints.load import Loaded
 from zoo.contracts import MaskFiller
+from zoo.inference.prompts import check_text, require_tokenizer
+from zoo.params import call
+from zoo.tokenizers import sides
 
 MASKS = ("[MASK]", "<mask>")
 
 
-def fill_mask(model, params, tokenizer, text: str, top: int = 5) -> list[list[tuple[str, float]]]:
-    """For each mask in the text, the likeliest words and their probabilities.
+def fill_mask(loaded: Loaded, text: str, top: int = 5) -> list[list[tuple[str, float]]]:
+    """Return, for each mask in a text, the likeliest tokens and their probabilities.
 
-    Raises ValueError where the text has no mask, is longer than the model takes, or the model is
-    none that fills masks.
+    Args:
+      loaded: A masked language model with its tokenizer.
+      text: A text with [MASK], or the model's own mask token.
+      top: How many tokens to return for each mask.
+
+    Raises:
+      ValueError: if the text has no mask or is too long, or the model predicts no masked tokens.
     """
-    if tokenizer is None:
-        raise ValueError("the model folder has no tokenizer, so there is no text to fill")
-    mask = next((i for m in MASKS if (i := tokenizer.token_to_id(m)) is not None), None)
-    if mask is None or not isinstance(model, MaskFiller):
+    model, params, _ = loaded
+    tokenizer = sides(require_tokenizer(loaded)).source
+    check_text(text)
+    name = next((name for name in MASKS if tokenizer.token_to_id(name) is not None), None)
+    if name is None or not isinstance(model, MaskFiller):
         raise ValueError(f"{type(model).__name__} does not fill masks: give a masked model")
-    name = tokenizer.id_to_token(mask)
     for other in MASKS:
         text = text.replace(other, name)
     encoding = tokenizer.encode(text)
     tokens_BL = np.array([encoding.ids])
-    gaps_P = np.flatnonzero(tokens_BL[0] == mask)
-    if len(gaps_P) == 0:
+    masked_P = np.flatnonzero(tokens_BL[0] == tokenizer.token_to_id(name))
+    if len(masked_P) == 0:
         raise ValueError(f"the text has no {name}: put it where a word is to be filled in")
     if tokens_BL.shape[1] > model.config.max_length:
         raise ValueError(
-            f"the text has {tokens_BL.shape[1]} tokens, the model takes {model.config.max_length}"
+            f"the text has {tokens_BL.shape[1]} tokens, the model supports "
+            f"{model.config.max_length}"
         )
-    segments_BL, variables = np.array([encoding.type_ids]), {"params": params}
-    logits_BPV = model.apply(variables, tokens_BL, segments_BL, gaps_P[None], method="fill")
-    chance_PV = jax.nn.softmax(logits_BPV[0])
-    best, words = jax.lax.top_k(chance_PV, top)
+    segments_BL = np.array([encoding.type_ids])
+    logits_BPV = call(model, params, tokens_BL, segments_BL, masked_P[None], method="fill")
+    probability_PV, id_PV = jax.lax.top_k(jax.nn.softmax(logits_BPV[0]), top)
     return [
-        [(tokenizer.id_to_token(int(w)), float(p)) for p, w in zip(row, ids, strict=True)]
-        for row, ids in zip(best, words, strict=True)
+        [(tokenizer.id_to_token(int(i)) or "", float(p)) for p, i in zip(row, ids, strict=True)]
+        for row, ids in zip(probability_PV, id_PV, strict=True)
     ]

@@ -1,7 +1,6 @@
 """Generate text with any language model: sampling, or greedily.
 
-An encoder-decoder writes a target for its source; then the prompt may have any length, and `text`
-ends it as training did. All else is the same.
+An encoder-decoder writes a target for its source, which may have any length; all else is the same.
 
 Decoding is one compiled loop over a static cache, and once more for the rest where half of the rows
 have ended. Prompts and new tokens are padded to length buckets, so a thousand requests compile a
@@ -11,29 +10,32 @@ nothing.
 B batch  L length  N new tokens  V vocabulary
 """
 
+from collections.abc import Sequence
 from functools import partial
+from typing import overload
 
+import chex
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
-from zoo import tokenizers
-from zoo.contracts import EncoderDecoder
+from zoo.checkpoints.load import Loaded
 from zoo.inference import decoding
-from zoo.inference.beam_search import beam_search
 from zoo.inference.decoding import State
 from zoo.inference.length_buckets import bucket
-from zoo.inference.prompts import ENDS, UNLIMITED, check_beams, end_token, pad
+from zoo.inference.prompts import UNLIMITED, as_list, encode, end_token, pad, require_tokenizer
+from zoo.params import call
 
 NEVER = -1e30
 
 
 def greedy(keys_B, logits_BV, settings):
-    """The likeliest token."""
+    """Return the likeliest token."""
     return logits_BV.argmax(-1).astype(jnp.int32)
 
 
 def sample(keys_B, logits_BV, settings):
-    """A draw of each row at a temperature among the `top_k` likeliest and the nucleus of `top_p`.
+    """Sample at a temperature from the `top_k` likeliest tokens and the nucleus of `top_p`.
 
     The nucleus is the smallest set of the likeliest tokens that has at least the probability top_p
     (Holtzman et al. 2020), taken after the temperature and the top_k.
@@ -50,48 +52,61 @@ def sample(keys_B, logits_BV, settings):
     return jax.vmap(jax.random.categorical)(keys_B, logits_BV).astype(jnp.int32)
 
 
-def generate(
-    model, params, prompts, *, length, end=None, temperature=1.0, top_k=0, top_p=1.0, seed=0
+def generate_ids(
+    model: nn.Module,
+    params: chex.ArrayTree,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    end: int | None = None,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int = 0,
 ) -> list[list[int]]:
-    """The continuations of prompts of token ids, each of at most `length` tokens.
+    """Return the continuations of prompts of token ids.
 
-    A continuation ends before the token `end`. Temperature 0 takes the likeliest token; top_k 0
-    means all. Rows do not depend on each other, nor on the padding. Raises ValueError where a
-    prompt is empty, has ids out of range, or leaves no room for `length` more tokens.
+    A continuation ends before the token `end`. Temperature 0 is greedy; top_k 0 means all. Rows do
+    not depend on each other, nor on the padding.
+
+    Raises:
+      ValueError: if a prompt is empty, has ids out of range, or leaves no room for
+        `max_new_tokens` more.
     """
     if temperature < 0 or top_k < 0 or not 0 < top_p <= 1:
         raise ValueError("temperature and top_k must not be negative, top_p must be in (0, 1]")
-    tokens_BL, documents_BL = pad(model, prompts, length)
+    tokens_BL, documents_BL = pad(model, prompts, max_new_tokens)
     choose = greedy if temperature == 0 else sample
     settings = jnp.float32(temperature), jnp.int32(top_k or model.config.vocab_size)
     rest = (
         (*settings, jnp.float32(top_p)),
         jax.random.key(seed),
-        length,
+        max_new_tokens,
         -1 if end is None else end,
     )
-    state = decode(model, choose, bucket(length, UNLIMITED), params, tokens_BL, documents_BL, *rest)
+    size = bucket(max_new_tokens, UNLIMITED)
+    state = decode(model, choose, size, params, tokens_BL, documents_BL, *rest)
     go_on = lambda state: resume(model, choose, params, state, *rest)
-    tokens_BN, count_B = decoding.finish(state, go_on, length)
+    tokens_BN, count_B = decoding.finish(state, go_on, max_new_tokens)
     return [row[:count].tolist() for row, count in zip(tokens_BN, count_B, strict=True)]
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def decode(model, choose, room, params, tokens_BL, documents_BL, settings, key, length, end):
-    """The compiled loop: its texts are new tokens_BN (N = room) and how many of each row count.
+def decode(model, choose, size, params, tokens_BL, documents_BL, settings, key, length, end):
+    """Run the compiled loop: its texts are new tokens_BN (N = size) and how many of each row count.
 
     It stops where half of the rows have ended, of few rows all, or at `length` tokens.
     """
     B = len(tokens_BL)
-    begun = model.apply({"params": params}, tokens_BL, documents_BL, room, method="start")
-    texts = jnp.zeros((B, room), jnp.int32), jnp.zeros(B, jnp.int32)
-    state = State(0, *begun, texts, jnp.ones(B, bool), jnp.arange(B))
+    logits_BV, cache = call(model, params, tokens_BL, documents_BL, size, method="start")
+    texts = jnp.zeros((B, size), jnp.int32), jnp.zeros(B, jnp.int32)
+    state = State(0, logits_BV, cache, texts, jnp.ones(B, bool), jnp.arange(B))
     return resume(model, choose, params, state, settings, key, length, end)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def resume(model, choose, params, state, settings, key, length, end):
-    """The loop of `decode` from a state on."""
+    """Run the loop of `decode` from a state on."""
 
     def advance(state):
         n, logits_BV, cache, (tokens_BN, count_B), going_B, row_B = state
@@ -99,33 +114,75 @@ def resume(model, choose, params, state, settings, key, length, end):
         token_B = choose(keys_B, logits_BV, settings)
         going_B &= token_B != end
         texts = tokens_BN.at[:, n].set(token_B), count_B + going_B
-        after = model.apply({"params": params}, token_B, cache, method="step")
-        return State(n + 1, *after, texts, going_B, row_B)
+        logits_BV, cache = call(model, params, token_B, cache, method="step")
+        return State(n + 1, logits_BV, cache, texts, going_B, row_B)
 
     return decoding.loop(advance, state, length)
 
 
-def text(model, params, tokenizer, prompt: str, *, ends=ENDS, beams: int = 0, **settings) -> str:
+@overload
+def generate(
+    loaded: Loaded,
+    prompt: str,
+    *,
+    max_new_tokens: int = 100,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int = 0,
+) -> str: ...
+
+
+@overload
+def generate(
+    loaded: Loaded,
+    prompt: list[str],
+    *,
+    max_new_tokens: int = 100,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int = 0,
+) -> list[str]: ...
+
+
+def generate(
+    loaded: Loaded,
+    prompt: str | list[str],
+    *,
+    max_new_tokens: int = 100,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int = 0,
+) -> str | list[str]:
     """Return the continuation of a text, or what an encoder-decoder writes for it.
 
-    `settings` are those of `generate`, or with `beams` those of `beam_search`. An empty prompt
-    begins a new document. Whole texts are decoded at once: a character may be cut over several
-    byte-level tokens.
+    Args:
+      loaded: A language model or an encoder-decoder with its tokenizer.
+      prompt: A text, or many; an empty one begins a new document.
+      max_new_tokens: The most tokens to generate.
+      temperature: Below 1: more conservative. Above 1: more random. 0: greedy.
+      top_k: Sample from so many of the likeliest tokens; 0: from all.
+      top_p: Sample from the likeliest tokens that together have this probability.
+      seed: Decides the samples.
+
+    Returns:
+      A text for a text, a list for a list.
     """
-    if tokenizer is None:
-        raise ValueError("the model folder has no tokenizer, so it takes token ids only")
-    end = end_token(tokenizer, ends)
-    last = [] if end is None else [end]
-    if isinstance(model, EncoderDecoder):  # its sources end with this token
-        ids = tokenizer.encode(prompt, add_special_tokens=False).ids + last
-    else:  # every document of the training text opens with this token
-        ordinary = tokenizers.ordinary(tokenizer)
-        ids = ordinary.encode(prompt, add_special_tokens=False).ids or last
-    if not ids:
-        raise ValueError("the prompt is empty, and the tokenizer has no token to begin a text with")
-    if beams:
-        check_beams(model, beams)
-        (((new, _),),) = beam_search(model, params, [ids], end=end, beams=beams, **settings)
-    else:
-        (new,) = generate(model, params, [ids], end=end, **settings)
-    return tokenizer.decode(new, skip_special_tokens=False)
+    tokenizer = require_tokenizer(loaded)
+    prompts = [encode(loaded, one) for one in as_list(prompt)]
+    ids = generate_ids(
+        loaded.model,
+        loaded.params,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        end=end_token(tokenizer),
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+    )
+    # Whole texts are decoded at once: a character may be cut over several byte-level tokens.
+    texts = [tokenizer.decode(new, skip_special_tokens=False) for new in ids]
+    return texts[0] if isinstance(prompt, str) else texts

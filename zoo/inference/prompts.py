@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from flax import linen as nn
 
+from zoo.checkpoints.load import Loaded
 from zoo.contracts import EncoderDecoder, LanguageModel
 from zoo.inference.length_buckets import bucket
-from zoo.tokenizers import Sides, Tokenizer
+from zoo.tokenizers import AnyTokenizer, Tokenizer, ordinary, sides
 
 ENDS = ("<|endoftext|>", "</s>")  # the names of the token that ends a text
 UNLIMITED = 1 << 30  # tokens, for what no table of positions limits
@@ -49,22 +50,57 @@ def pad(
     return tokens_BL, documents_BL
 
 
-def check_beams(model: nn.Module, beams: int) -> None:
-    """Raise ValueError if the beam is wider than the vocabulary."""
-    if beams > model.config.vocab_size:
-        raise ValueError(
-            f"a beam of {beams} is wider than the vocabulary of {model.config.vocab_size}"
-        )
+def encode(loaded: Loaded, prompt: str) -> list[int]:
+    """Return the tokens of a prompt, or of a source and its end.
+
+    An empty prompt begins a new document.
+
+    Raises:
+      ValueError: if there is no tokenizer, or nothing to begin a text with.
+      TypeError: if the prompt is not a string.
+    """
+    tokenizer = sides(require_tokenizer(loaded)).source
+    check_text(prompt)
+    end = end_token(tokenizer)
+    last = [] if end is None else [end]
+    if isinstance(loaded.model, EncoderDecoder):  # its sources end with this token
+        return tokenizer.encode(prompt, add_special_tokens=False).ids + last
+    # Every document of the training text begins with this token.
+    ids = ordinary(tokenizer).encode(prompt, add_special_tokens=False).ids or last
+    if not ids:
+        raise ValueError("the prompt is empty, and the tokenizer has no token to begin a text with")
+    return ids
 
 
-def end_token(tokenizer: Tokenizer | Sides, names: Sequence[str] = ENDS) -> int | None:
-    """Return the token that ends a text, the first of the names that the tokenizer has, or None."""
-    return next((i for name in names if (i := tokenizer.token_to_id(name)) is not None), None)
-
-
-def encode_source(tokenizer: Tokenizer | Sides, text: str, end: int) -> list[int]:
+def encode_source(tokenizer: Tokenizer, text: str, end: int) -> list[int]:
     """Return the tokens of a text to be translated, and its end; ValueError for an empty one."""
     ids = tokenizer.encode(text, add_special_tokens=False).ids
     if not ids:
         raise ValueError("there is nothing to translate in an empty text")
     return [*ids, end]
+
+
+def end_token(tokenizer: AnyTokenizer) -> int | None:
+    """Return the token that ends a text, the first of ENDS that the tokenizer has, or None."""
+    return next((i for name in ENDS if (i := tokenizer.token_to_id(name)) is not None), None)
+
+
+def require_tokenizer(loaded: Loaded) -> AnyTokenizer:
+    """Return the tokenizer; ValueError if there is none."""
+    if loaded.tokenizer is None:
+        raise ValueError("the model folder has no tokenizer, so the model takes token ids only")
+    return loaded.tokenizer
+
+
+def check_text(text: str) -> None:
+    """Raise TypeError for what is not a string."""
+    if not isinstance(text, str):
+        raise TypeError(f"a text must be a string, not {type(text).__name__}: {text!r:.60}")
+
+
+def as_list(texts: str | Sequence[str]) -> list[str]:
+    """Return one text or many as a list; TypeError for what is no text."""
+    listed = [texts] if isinstance(texts, str) else list(texts)
+    for text in listed:
+        check_text(text)
+    return listed

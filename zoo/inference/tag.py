@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from itertools import accumulate, groupby
 from typing import NamedTuple
 
-import chex
 import numpy as np
-from flax import linen as nn
 from tokenizers import Tokenizer, pre_tokenizers
 
+from zoo.checkpoints.load import Loaded
 from zoo.inference.batching import Row, check_task, outputs, select, softmax
+from zoo.inference.prompts import as_list
 
 OUTSIDE = "O"  # the label of a word that is no part of a name
 
@@ -62,7 +62,7 @@ def pieces(tokenizer: Tokenizer, words: Sequence[str], max_length: int) -> list[
                 f"the word {word!r} alone has {size} tokens, and {max_length} have room for "
                 f"{max_tokens}: split or leave it out"
             )
-    piece_of = _assign(sizes, max_tokens) if sizes.any() else []
+    piece_of = _assign(sizes, max_tokens) if sizes.any() else sizes
     encoded = [number for number, size in enumerate(sizes) if size]
     result = []
     for _, group in groupby(encoded, key=lambda number: piece_of[number]):
@@ -87,16 +87,19 @@ def _assign(sizes: np.ndarray, max_tokens: int) -> np.ndarray:
         count += 1
 
 
-def tag(
-    model: nn.Module, params: chex.ArrayTree, tokenizer: Tokenizer, text: str | Sequence[str]
-) -> list[Tag]:
-    """Return the tag of every word; a text is split into words at blanks and around punctuation.
+def tag(loaded: Loaded, text: str | Sequence[str]) -> list[Tag]:
+    """Return the tag of every word of a sentence.
+
+    Args:
+      loaded: A fine-tuned tagger with its tokenizer.
+      text: A sentence, which is split at blanks and around punctuation, or its words.
 
     Raises:
       ValueError: If there is no word, a word is too long, or the model is no tagger.
     """
-    check_task(model, tokenizer, "tagging")
-    words = split(text) if isinstance(text, str) else list(text)
+    model, params, _ = loaded
+    tokenizer = check_task(loaded, "tagging")
+    words = split(text) if isinstance(text, str) else as_list(text)
     if not words:
         raise ValueError("the text is empty: there is nothing to tag")
     parts = pieces(tokenizer, words, model.config.max_length)

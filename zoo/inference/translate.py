@@ -1,75 +1,108 @@
-"""Translates texts with any model that has an encoder, and shows what each word looked at.
+"""Translation with any encoder-decoder, and what each word attended to.
 
-B batch  L length of the source  T length of the target  H heads  M length of what is looked at
+B batch  L length of the source  T length of the target  H heads  M length of what is attended to
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, overload
 
 import jax.numpy as jnp
 import numpy as np
 
+from zoo.checkpoints.load import Loaded
 from zoo.contracts import EncoderDecoder
-from zoo.inference.beam_search import beam_search
-from zoo.inference.generate import generate
+from zoo.inference.beam_search import beam_search_ids, check_beams, max_target
+from zoo.inference.generate import generate_ids
 from zoo.inference.length_buckets import bucket
-from zoo.inference.prompts import ENDS, UNLIMITED, check_beams, encode_source, end_token
-from zoo.tokenizers import Tokenizer, sides
+from zoo.inference.prompts import (
+    ENDS,
+    UNLIMITED,
+    as_list,
+    encode_source,
+    end_token,
+    require_tokenizer,
+)
+from zoo.tokenizers import AnyTokenizer, Tokenizer, sides
 
-ROWS = 32  # texts translated at once
-MORE = 50  # a translation is at most so many tokens longer than its source (Vaswani et al. 2017)
+
+@overload
+def translate(
+    loaded: Loaded,
+    text: str,
+    *,
+    beams: int = 4,
+    length_penalty: float = 1.0,
+    batch_size: int = 32,
+) -> str: ...
+
+
+@overload
+def translate(
+    loaded: Loaded,
+    text: list[str],
+    *,
+    beams: int = 4,
+    length_penalty: float = 1.0,
+    batch_size: int = 32,
+) -> list[str]: ...
 
 
 def translate(
-    model, params, tokenizer, texts, *, beams: int = 4, penalty: float = 1.0, rows: int = ROWS
-) -> list[str]:
-    """The translation of each text, in the order of the texts.
+    loaded: Loaded,
+    text: str | list[str],
+    *,
+    beams: int = 4,
+    length_penalty: float = 1.0,
+    batch_size: int = 32,
+) -> str | list[str]:
+    """Return the translation of a text, or of each of many.
 
-    `beams` 1 takes the likeliest word each time; else as `beam_search`, with its `penalty`. Texts
-    of one length bucket are translated together. Raises ValueError for an empty text.
+    Args:
+      loaded: An encoder-decoder with its tokenizer.
+      text: A text, or many, of which those of one length bucket are translated together.
+      beams: The width of the search; 1 is greedy.
+      length_penalty: Above 1: longer translations. Below 1: shorter ones.
+      batch_size: Texts to translate at once.
+
+    Raises:
+      ValueError: if a text is empty, or the model is no encoder-decoder.
     """
-    end = _end_of(model, tokenizer)
+    model, params, _ = loaded
+    end, tokenizer = _end_of(loaded), require_tokenizer(loaded)
     check_beams(model, beams)
-    sources = [encode_source(tokenizer, text, end) for text in texts]
-    buckets = [bucket(len(source), UNLIMITED) for source in sources]
-    found = {}
-    for places in _batches(buckets, rows):
+    texts = as_list(text)
+    sources = [encode_source(sides(tokenizer).source, one, end) for one in texts]
+    found: dict[int, list[int]] = {}
+    for places in _batches([bucket(len(source), UNLIMITED) for source in sources], batch_size):
         prompts = [sources[place] for place in places]
-        # All batches have as many rows, so that they share their programs.
-        prompts += prompts[-1:] * (min(rows, len(texts)) - len(places))
-        length = buckets[places[0]] + MORE
+        # All batches have the same number of rows, so that they share their programs.
+        prompts += prompts[-1:] * (min(batch_size, len(texts)) - len(places))
+        size = max_target(len(prompts[0]))
         if beams == 1:
-            new = generate(model, params, prompts, length=length, end=end, temperature=0)
+            new = generate_ids(model, params, prompts, max_new_tokens=size, end=end, temperature=0)
         else:
-            best = beam_search(
-                model, params, prompts, length=length, end=end, beams=beams, penalty=penalty
+            best = beam_search_ids(
+                model,
+                params,
+                prompts,
+                max_new_tokens=size,
+                end=end,
+                beams=beams,
+                length_penalty=length_penalty,
             )
             new = [row[0][0] for row in best]
         found |= dict(zip(places, new, strict=False))
-    return [
-        tokenizer.decode(found[place], skip_special_tokens=False) for place in range(len(texts))
-    ]
+    ids = [found[place] for place in range(len(texts))]
+    translations = [tokenizer.decode(one, skip_special_tokens=False) for one in ids]
+    return translations[0] if isinstance(text, str) else translations
 
 
-def _batches(buckets, rows: int):
-    """The places of one length bucket, at most so many at a time."""
+def _batches(buckets: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Yield the places of one length bucket, at most so many at a time."""
     for length in sorted(set(buckets)):
         places = [place for place, other in enumerate(buckets) if other == length]
-        for start in range(0, len(places), rows):
-            yield places[start : start + rows]
-
-
-def candidates(
-    model, params, tokenizer, text: str, best: int, *, beams: int = 4, penalty: float = 1.0
-) -> list[tuple[str, float]]:
-    """The `best` translations of one text that a beam finds, with their scores, the best first."""
-    end = _end_of(model, tokenizer)
-    check_beams(model, beams)
-    source = encode_source(tokenizer, text, end)
-    settings = {"end": end, "beams": beams, "penalty": penalty, "best": best}
-    length = bucket(len(source), UNLIMITED) + MORE
-    (found,) = beam_search(model, params, [source], length=length, **settings)
-    return [(tokenizer.decode(ids, skip_special_tokens=False), score) for ids, score in found]
+        for start in range(0, len(places), batch_size):
+            yield places[start : start + batch_size]
 
 
 class Word(NamedTuple):
@@ -113,13 +146,16 @@ class Attention(NamedTuple):
         return self._replace(weights=weights, rows=rows, columns=columns)
 
 
-def attention(model, params, tokenizer, source: str, target: str) -> list[Attention]:
-    """All attention of a model that reads a source and writes a target, layer by layer.
+def attention(loaded: Loaded, source: str, target: str) -> list[Attention]:
+    """Return all attention weights of an encoder-decoder, layer by layer.
 
-    A row of the target is the word that is written from what is looked at. Raises ValueError where
-    the model has no attention.
+    A row of the target is the token that is predicted from what is attended to.
+
+    Raises:
+      ValueError: if the model has no attention.
     """
-    end, both = _end_of(model, tokenizer), sides(tokenizer)
+    model, params, _ = loaded
+    end, both = _end_of(loaded), sides(require_tokenizer(loaded))
     reads, writes = (
         encode_source(both.source, source, end),
         encode_source(both.target, target, end),
@@ -136,16 +172,16 @@ def attention(model, params, tokenizer, source: str, target: str) -> list[Attent
             f"a {type(model).__name__} encodes the source into a single vector, so there is no "
             "attention to draw"
         )
-    read = [both.source.id_to_token(i) for i in reads]
-    start, *written = (both.target.id_to_token(i) for i in (start, *writes))
-    before = [start, *written[:-1]]
+    read = [both.source.id_to_token(i) or "" for i in reads]
+    first, *written = (both.target.id_to_token(i) or "" for i in (start, *writes))
+    before = [first, *written[:-1]]
     who = {"encoder": (read, read), "decoder": (written, before), "source": (written, read)}
     source_words, target_words = _words(both.source, source), _words(both.target, target)
     last = [Word(written[-1], 1)]  # the end of a text, on both sides
     read_words, written_words = [*source_words, *last], [*target_words, *last]
     words = {
         "encoder": (read_words, read_words),
-        "decoder": (written_words, [Word(start, 1), *target_words]),
+        "decoder": (written_words, [Word(first, 1), *target_words]),
         "source": (written_words, read_words),
     }
     return [
@@ -181,9 +217,9 @@ def _starts(words: Sequence[Word]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def side(name: str) -> str:
-    """Who looks, by the names that the models give their parts.
+    """Return which side attends, by the names that models give their layers.
 
-    The words of the encoder or the decoder look at their own side, else the decoder at the source.
+    Tokens of the encoder or the decoder attend to their own side, else the decoder to the source.
     """
     if "encoder" in name:
         return "encoder"
@@ -191,7 +227,7 @@ def side(name: str) -> str:
 
 
 def _sown(tree, path=()):
-    """The weights of attention that were sown, each with the path of its part: [H, T, M]."""
+    """Yield the attention weights that were sown, [H, T, M], each with the path of its layer."""
     for name in sorted(tree, key=_by_number):
         if isinstance(tree[name], dict):
             yield from _sown(tree[name], (*path, name))
@@ -203,22 +239,20 @@ def _sown(tree, path=()):
 
 
 def _by_number(name: str):
-    """Layers in the order of their numbers."""
+    """Return a key that sorts layers by their numbers."""
     stem, _, number = name.rpartition("_")
     return (stem, int(number)) if number.isdigit() else (name, -1)
 
 
-def _end_of(model, tokenizer) -> int:
-    """The token that ends a text; ValueError for a model that does not translate."""
-    if not isinstance(model, EncoderDecoder):
-        raise ValueError(f"a {type(model).__name__} has no encoder: try zoo generate")
-    if tokenizer is None:
-        raise ValueError("the model folder has no tokenizer, so it takes token ids only")
-    return end_id(tokenizer)
+def _end_of(loaded: Loaded) -> int:
+    """Return the token that ends a text; ValueError for a model that does not translate."""
+    if not isinstance(loaded.model, EncoderDecoder):
+        raise ValueError(f"a {type(loaded.model).__name__} has no encoder: try zoo generate")
+    return end_id(require_tokenizer(loaded))
 
 
-def end_id(tokenizer) -> int:
-    """The token that ends a text; ValueError where the tokenizer has none."""
+def end_id(tokenizer: AnyTokenizer) -> int:
+    """Return the token that ends a text; ValueError if the tokenizer has none."""
     end = end_token(tokenizer)
     if end is None:
         raise ValueError(f"the tokenizer has no token that ends a text: none of {', '.join(ENDS)}")

@@ -24,9 +24,17 @@ LABELS = ("LABEL_0", "LABEL_1")  # as published folders call those that nobody n
 class Config(Protocol):
     """What a head needs of a model's config."""
 
-    width: int
-    dropout: float
-    labels: tuple[str, ...]
+    @property
+    def width(self) -> int:
+        """The width of the hidden states."""
+
+    @property
+    def dropout(self) -> float:
+        """The dropout rate."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the classes."""
 
 
 # Pools: one vector for a whole text, x_BLD -> x_BD; 0 in documents_BL is padding

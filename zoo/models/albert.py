@@ -280,7 +280,7 @@ class AlbertPretraining(nn.Module):
 Model = AlbertPretraining
 MODELS = (AlbertPretraining, AlbertLM)
 AlbertTagger, AlbertQuestion = heads.tagger(Albert), heads.question(Albert)
-TASKS = {
+TASKS: dict[str, type[nn.Module]] = {
     "classification": AlbertClassifier,
     "tagging": AlbertTagger,
     "question-answering": AlbertQuestion,

@@ -182,6 +182,6 @@ class BahdanauLM(nn.Module):
 
 Model = BahdanauLM
 MODELS = (BahdanauLM,)
-TASKS = {"text-to-text": BahdanauLM}
+TASKS: dict[str, type[nn.Module]] = {"text-to-text": BahdanauLM}
 GROUPS = (r"_embedding/", r"trunk/encoder/\w+_(\d+)/", "trunk/(?:begin|look|decoder)/", "")
 AXES = recurrent.AXES

@@ -248,7 +248,7 @@ class BertPretraining(nn.Module):
 Model = BertPretraining
 MODELS = (BertPretraining,)
 BertTagger, BertQuestion = heads.tagger(Bert), heads.question(Bert)
-TASKS = {
+TASKS: dict[str, type[nn.Module]] = {
     "classification": BertClassifier,
     "tagging": BertTagger,
     "question-answering": BertQuestion,

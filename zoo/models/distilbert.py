@@ -210,7 +210,7 @@ class DistilBertLM(nn.Module):
 Model = DistilBertLM
 MODELS = (DistilBertLM,)
 DistilBertTagger = heads.tagger(DistilBert)
-TASKS = {
+TASKS: dict[str, type[nn.Module]] = {
     "classification": DistilBertClassifier,
     "tagging": DistilBertTagger,
     "question-answering": DistilBertQuestion,

@@ -57,13 +57,6 @@ class Config:
     labels: tuple[str, ...] = heads.LABELS
 
 
-# The generator of the small model.
-QUARTER = {
-    "generator_layers": 12,
-    "generator_heads": 1,
-    "generator_width": 64,
-    "generator_mlp_width": 256,
-}
 # Both networks and their heads; what they share is counted once.
 SIZES = {
     "electra-tiny": Config(
@@ -82,7 +75,13 @@ SIZES = {
         generator_mlp_width=64,
     ),  # 764,945
     "electra-small": Config(
-        num_heads=4, width=256, mlp_width=1024, embed_width=128, **QUARTER
+        num_heads=4,
+        width=256,
+        mlp_width=1024,
+        embed_width=128,
+        generator_heads=1,
+        generator_width=64,
+        generator_mlp_width=256,
     ),  # 14,196,219
     "electra-base": Config(),  # 119,386,427
     "electra-large": Config(
@@ -344,7 +343,7 @@ class ElectraPretraining(nn.Module):
 Model = ElectraPretraining
 MODELS = (ElectraPretraining, ElectraDiscriminator, ElectraGenerator)
 ElectraTagger, ElectraQuestion = heads.tagger(Electra), heads.question(Electra)
-TASKS = {
+TASKS: dict[str, type[nn.Module]] = {
     "classification": ElectraClassifier,
     "tagging": ElectraTagger,
     "question-answering": ElectraQuestion,

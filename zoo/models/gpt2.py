@@ -223,7 +223,7 @@ class GPT2LM(nn.Module):
 Model = GPT2LM
 MODELS = (GPT2LM,)
 GPT2Tagger, GPT2Question = heads.tagger(GPT2), heads.question(GPT2)
-TASKS = {
+TASKS: dict[str, type[nn.Module]] = {
     "classification": GPT2Classifier,
     "tagging": GPT2Tagger,
     "question-answering": GPT2Question,

@@ -182,6 +182,6 @@ class LuongLM(nn.Module):
 
 Model = LuongLM
 MODELS = (LuongLM,)
-TASKS = {"text-to-text": LuongLM}
+TASKS: dict[str, type[nn.Module]] = {"text-to-text": LuongLM}
 GROUPS = (r"_embedding/", r"trunk/encoder/layers_(\d+)/", r"trunk/decoder/layers_(\d+)/", "")
 AXES = recurrent.AXES

@@ -39,7 +39,7 @@ class Config:
     num_classes: int = 1000
 
 
-WIDE = {"widths": (256, 512, 1024, 2048), "block": "bottleneck"}
+WIDE = (256, 512, 1024, 2048)  # the widths of stages of bottlenecks
 SIZES = {  # the statistics are not counted
     # Grey digits of 8 x 8 must be enlarged first, to 32 x 32 with jax.image.resize: the last stage
     # has a 32nd of the rows and columns.
@@ -48,9 +48,9 @@ SIZES = {  # the statistics are not counted
     ),  # 309,178
     "resnet-18": Config(depths=(2, 2, 2, 2)),  # 11,689,512
     "resnet-34": Config(),  # 21,797,672
-    "resnet-50": Config(**WIDE),  # 25,557,032
-    "resnet-101": Config(depths=(3, 4, 23, 3), **WIDE),  # 44,549,160
-    "resnet-152": Config(depths=(3, 8, 36, 3), **WIDE),  # 60,192,808
+    "resnet-50": Config(widths=WIDE, block="bottleneck"),  # 25,557,032
+    "resnet-101": Config(depths=(3, 4, 23, 3), widths=WIDE, block="bottleneck"),  # 44,549,160
+    "resnet-152": Config(depths=(3, 8, 36, 3), widths=WIDE, block="bottleneck"),  # 60,192,808
 }
 
 EPSILON = 1e-5
@@ -203,7 +203,7 @@ def remember(params: dict, statistics: dict) -> dict:
 
 Model = ResNetClassifier
 MODELS = (ResNetClassifier,)
-TASKS: dict = {}
+TASKS: dict[str, type[nn.Module]] = {}
 # The beginnings of the parameters' paths, from the most general to the most special.
 GROUPS = ("trunk/stem/", *(f"trunk/stages_{i}_" for i in range(4)), "head/")
 AXES = ((r"head/kernel$", ("fsdp", "tensor")), (r"kernel$", (None, None, "fsdp", "tensor")))

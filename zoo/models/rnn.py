@@ -12,6 +12,7 @@ B batch  L length  D width  E embedding width  V vocabulary
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 from flax import linen as nn
@@ -41,11 +42,11 @@ class Config:
     pooling: str = "concatenation"  # of heads.POOLS: what stands for a whole text
 
 
-TINY = {"num_layers": 2, "width": 256, "dropout": 0.0, "embed_width": 256}
+Tiny = partial(Config, vocab_size=4096, num_layers=2, width=256, dropout=0.0, embed_width=256)
 SIZES = {
-    "rnn-lm-tiny": Config(vocab_size=4096, cell="rnn", **TINY),  # 2,364,416
-    "gru-lm-tiny": Config(vocab_size=4096, cell="gru", **TINY),  # 2,890,752
-    "lstm-lm-tiny": Config(vocab_size=4096, **TINY),  # 3,153,920
+    "rnn-lm-tiny": Tiny(cell="rnn"),  # 2,364,416
+    "gru-lm-tiny": Tiny(cell="gru"),  # 2,890,752
+    "lstm-lm-tiny": Tiny(),  # 3,153,920
     "lstm-lm-small": Config(width=200, embed_width=200, dropout=0.0),  # 4,653,200
     "lstm-lm-medium": Config(),  # 19,780,400
     "lstm-lm-large": Config(width=1500, embed_width=1500, dropout=0.65),  # 66,034,000
@@ -99,6 +100,7 @@ class RNN(nn.Module):
 class RNNClassifier(heads.OnTrunk):
     """The trunk and the classes of a text, from all that it put out (Howard and Ruder 2018)."""
 
+    config: Config
     trunk_class = RNN
 
     def setup(self):
@@ -177,6 +179,6 @@ class RNNLM(nn.Module):
 Model = RNNLM
 MODELS = (RNNLM,)
 RNNTagger = heads.tagger(RNN)
-TASKS = {"classification": RNNClassifier, "tagging": RNNTagger}
+TASKS: dict[str, type[nn.Module]] = {"classification": RNNClassifier, "tagging": RNNTagger}
 GROUPS = ("trunk/token_embedding", r"trunk/stack/layers_(\d+)/", "")
 AXES = recurrent.AXES

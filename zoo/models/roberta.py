@@ -186,7 +186,7 @@ class RobertaLM(nn.Module):
 Model = RobertaLM
 MODELS = (RobertaLM,)
 RobertaTagger, RobertaQuestion = heads.tagger(Roberta), heads.question(Roberta)
-TASKS = {
+TASKS: dict[str, type[nn.Module]] = {
     "classification": RobertaClassifier,
     "tagging": RobertaTagger,
     "question-answering": RobertaQuestion,

@@ -154,6 +154,6 @@ class Seq2SeqLM(nn.Module):
 
 Model = Seq2SeqLM
 MODELS = (Seq2SeqLM,)
-TASKS = {"text-to-text": Seq2SeqLM}
+TASKS: dict[str, type[nn.Module]] = {"text-to-text": Seq2SeqLM}
 GROUPS = (r"_embedding/", r"trunk/encoder/layers_(\d+)/", r"trunk/decoder/layers_(\d+)/", "")
 AXES = recurrent.AXES

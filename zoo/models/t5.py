@@ -407,6 +407,6 @@ class T5LM(nn.Module):
 
 Model = T5LM
 MODELS = (T5LM,)
-TASKS = {"text-to-text": T5LM}
+TASKS: dict[str, type[nn.Module]] = {"text-to-text": T5LM}
 GROUPS = ("embedding|_bias", r"trunk/encoder_(\d+)/", "encoder_norm", r"trunk/decoder_(\d+)/", "")
 AXES = sharding.AXES

@@ -135,6 +135,6 @@ class T5v11LM(nn.Module):
 
 Model = T5v11LM
 MODELS = (T5v11LM,)
-TASKS = {"text-to-text": T5v11LM}
+TASKS: dict[str, type[nn.Module]] = {"text-to-text": T5v11LM}
 GROUPS = t5.GROUPS
 AXES = (*sharding.AXES, (r"gate/kernel$", ("fsdp", "tensor")))

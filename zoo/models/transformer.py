@@ -282,6 +282,6 @@ class TransformerLM(nn.Module):
 
 Model = TransformerLM
 MODELS = (TransformerLM,)
-TASKS = {"text-to-text": TransformerLM}
+TASKS: dict[str, type[nn.Module]] = {"text-to-text": TransformerLM}
 GROUPS = ("trunk/token_embedding", r"trunk/encoder_(\d+)/", r"trunk/decoder_(\d+)/", "")
 AXES = sharding.AXES

@@ -203,13 +203,23 @@ class XLNetLM(nn.Module):
         self.head_bias = self.param("head_bias", nn.initializers.zeros, (self.config.vocab_size,))
 
     def scores(
-        self, *inputs: jax.Array | Memory | None, train: bool = False
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        documents_BL: jax.Array | None,
+        blocked_BLL: jax.Array,
+        predictions_BP: jax.Array,
+        memory: Memory | None = None,
+        *,
+        train: bool = False,
     ) -> tuple[Scores, Memory]:
         """What the query stream believes of the predicted positions, and what was read.
 
         The inputs are those of `XLNet.streams`.
         """
-        query_BPD, read = self.trunk.streams(*inputs, train=train)
+        query_BPD, read = self.trunk.streams(
+            tokens_BL, segments_BL, documents_BL, blocked_BLL, predictions_BP, memory, train=train
+        )
         return self._head(query_BPD), read
 
     def __call__(
@@ -239,7 +249,7 @@ class XLNetLM(nn.Module):
 Model = XLNetLM
 MODELS = (XLNetLM,)
 XLNetTagger, XLNetQuestion = heads.tagger(XLNet), heads.question(XLNet)
-TASKS = {
+TASKS: dict[str, type[nn.Module]] = {
     "classification": XLNetClassifier,
     "tagging": XLNetTagger,
     "question-answering": XLNetQuestion,

@@ -2,10 +2,17 @@
 
 from tokenizers import Tokenizer
 
-from zoo.tokenizers.folder import Sides, fingerprint, load, lowercase, ordinary, save, sides
-
-# The tokenizer of a model: one for all texts, or one for each side of a pair.
-AnyTokenizer = Tokenizer | Sides
+from zoo.tokenizers.folder import (
+    AnyTokenizer,
+    Sides,
+    fingerprint,
+    load,
+    lowercase,
+    ordinary,
+    save,
+    sides,
+    token_id,
+)
 
 __all__ = [
     "AnyTokenizer",
@@ -17,4 +24,5 @@ __all__ = [
     "ordinary",
     "save",
     "sides",
+    "token_id",
 ]

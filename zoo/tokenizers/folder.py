@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,12 +52,24 @@ class Sides:
         return self.target.token_to_id(name)
 
 
-def sides(tokenizer) -> Sides:
+# The tokenizer of a model: one for all texts, or one for each side of a pair.
+AnyTokenizer = Tokenizer | Sides
+
+
+def sides(tokenizer: AnyTokenizer) -> Sides:
     """What reads sources and what reads targets, which mostly are one."""
     return tokenizer if isinstance(tokenizer, Sides) else Sides(tokenizer, tokenizer)
 
 
-def load(folder) -> Tokenizer | Sides:
+def token_id(tokenizer: AnyTokenizer, name: str) -> int:
+    """Return the id of a special token; ValueError if the tokenizer does not have it."""
+    number = tokenizer.token_to_id(name)
+    if number is None:
+        raise ValueError(f"the tokenizer has no {name} token: use a tokenizer that has it")
+    return number
+
+
+def load(folder: str | os.PathLike) -> AnyTokenizer:
     """The tokenizer in a model folder.
 
     Looks for `tokenizer.json`; BERT's `vocab.txt`; GPT-2's `vocab.json` with `merges.txt`, or
@@ -79,7 +92,7 @@ def load(folder) -> Tokenizer | Sides:
     raise FileNotFoundError(f"{folder} has no tokenizer: looked for {wanted}")
 
 
-def save(tokenizer: Tokenizer, folder) -> None:
+def save(tokenizer: AnyTokenizer, folder: str | os.PathLike) -> None:
     """Writes `tokenizer.json` into a folder, whole or not at all."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,13 +101,13 @@ def save(tokenizer: Tokenizer, folder) -> None:
     os.replace(draft, folder / "tokenizer.json")
 
 
-def _json(tokenizer: Tokenizer | Sides) -> str:
+def _json(tokenizer: AnyTokenizer) -> str:
     if isinstance(tokenizer, Sides):
         return f'{{"source": {_json(tokenizer.source)}, "target": {_json(tokenizer.target)}}}'
     return tokenizer.to_str(pretty=True)
 
 
-def fingerprint(tokenizer: Tokenizer | Sides) -> str:
+def fingerprint(tokenizer: AnyTokenizer) -> str:
     """A sha256 that two tokenizers share when they turn every text into the same ids."""
     if isinstance(tokenizer, Sides):
         both = fingerprint(tokenizer.source) + fingerprint(tokenizer.target)
@@ -104,7 +117,7 @@ def fingerprint(tokenizer: Tokenizer | Sides) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def lowercase(tokenizer: Tokenizer | Sides) -> bool | None:
+def lowercase(tokenizer: AnyTokenizer) -> bool | None:
     """Return whether BERT's normalizer lower-cases; None for a tokenizer that has another one."""
     normalizer = sides(tokenizer).source.normalizer
     return normalizer.lowercase if isinstance(normalizer, normalizers.BertNormalizer) else None
@@ -132,7 +145,7 @@ def _config(folder: Path) -> dict:
     return json.loads(file.read_text("utf-8")) if file.exists() else {}
 
 
-def _read_json(file: Path, config: dict) -> Tokenizer | Sides:
+def _read_json(file: Path, config: dict) -> AnyTokenizer:
     content = json.loads(file.read_text("utf-8"))
     if content.keys() == {"source", "target"}:
         return Sides(*(Tokenizer.from_str(json.dumps(content[side])) for side in content))
@@ -172,7 +185,7 @@ def _read_marian(source: Path, target: Path, vocabulary: Path, config: dict) -> 
     return Sides(*found)
 
 
-_READERS = {
+_READERS: dict[tuple[str, ...], Callable[..., AnyTokenizer]] = {
     ("tokenizer.json",): _read_json,
     ("vocab.txt",): published.read_bert,
     ("vocab.json", "merges.txt"): published.read_gpt2,

@@ -59,12 +59,17 @@ def unigram(model: models.Model, normalizer: normalizers.Normalizer) -> Tokenize
     return tokenizer
 
 
-def xlnet_cleaning(lowercase: bool = False, keep_accents: bool = False) -> list:
+def xlnet_cleaning(
+    lowercase: bool = False, keep_accents: bool = False
+) -> list[normalizers.Normalizer]:
     """What XLNet does to a text before SentencePiece sees it (its `preprocess_text`).
 
     That also squeezes spaces (`remove_space`); here splitting at white space does, in any case.
     """
-    steps = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
+    steps: list[normalizers.Normalizer] = [
+        normalizers.Replace("``", '"'),
+        normalizers.Replace("''", '"'),
+    ]
     if not keep_accents:
         steps += [normalizers.NFKD(), normalizers.StripAccents()]
     return [*steps, normalizers.Lowercase()] if lowercase else steps

@@ -69,6 +69,7 @@ def _piece(fields: dict) -> Piece:
 def _fields(data: bytes) -> dict[int, list]:
     """The values of a message by field number: integers, or bytes for everything longer."""
     fields: dict[int, list] = {}
+    value: int | bytes
     at = 0
     while at < len(data):
         key, at = _varint(data, at)

@@ -47,6 +47,7 @@ class Unchecked(parallel_text.PairSource):
     """Pairs that nobody has looked at."""
 
     fingerprint = "unchecked"
+    name = "unchecked pairs"
 
     def pairs(self):
         yield from [("one", "two"), ("\x01", "four")]

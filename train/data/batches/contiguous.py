@@ -62,4 +62,4 @@ class ContiguousWindows:
         )
 
     def _row(self, corpus: Corpus, number: int, fresh: bool) -> Batch:
-        return window(corpus, number, self.length, 1) | {"fresh": np.bool_(fresh)}
+        return window(corpus, number, self.length, 1) | {"fresh": np.array(fresh)}

@@ -53,7 +53,7 @@ class PermutationRows:
             shift = int(np.random.default_rng((seed, epoch)).integers(self.reuse))
             number = place % batch_size * steps + step
             start = corpus.start + shift + number * self.reuse
-            return self._row(corpus, start, random) | {"fresh": np.bool_(step == 0)}
+            return self._row(corpus, start, random) | {"fresh": np.array(step == 0)}
 
         return in_order(example, steps * batch_size, batch_size, seed, process)
 
@@ -75,7 +75,7 @@ class PermutationRows:
 
         def example(number: int, random: np.random.Generator) -> Batch:
             start = corpus.start + number * self.reuse
-            return self._row(corpus, start, random) | {"fresh": np.bool_(number % steps == 0)}
+            return self._row(corpus, start, random) | {"fresh": np.array(number % steps == 0)}
 
         order = lambda place: place % batch_size * steps + place // batch_size
         return once(example, count, batch_size, process, order)

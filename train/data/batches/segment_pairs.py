@@ -129,7 +129,7 @@ class NextSegmentPairs(SegmentPairs):
         elsewhere = middle == stop or random.random() < 0.5
         a = slice(start, middle)
         b = _elsewhere(corpus, chunks, number, a, random) if elsewhere else slice(middle, stop)
-        return (a, b), {"next": np.int32(elsewhere)}
+        return (a, b), {"next": np.array(elsewhere, np.int32)}
 
 
 class OrderedPairs(SegmentPairs):
@@ -143,10 +143,11 @@ class OrderedPairs(SegmentPairs):
     ) -> tuple[Sequence[slice], Batch]:
         start, middle, stop = _halves(corpus, chunks, number, random)
         a, b = slice(start, middle), slice(middle, stop)
+        swapped = middle == stop or random.random() < 0.5
+        label = {"order": np.array(swapped, np.int32)}
         if middle == stop:
-            return (a, _elsewhere(corpus, chunks, number, a, random)), {"order": np.int32(1)}
-        swapped = random.random() < 0.5
-        return ((b, a) if swapped else (a, b)), {"order": np.int32(swapped)}
+            return (a, _elsewhere(corpus, chunks, number, a, random)), label
+        return ((b, a) if swapped else (a, b)), label
 
 
 class AdjacentPairs(SegmentPairs):
@@ -165,7 +166,8 @@ def _halves(corpus: Corpus, chunks: Chunks, number: int, random: Random) -> tupl
     """Return where a chunk starts, where its first part ends with a sentence, where it stops."""
     first, end = (int(sentence) for sentence in chunks.starts[number : number + 2])
     middle = first + (int(random.integers(1, end - first)) if end - first > 1 else 1)
-    return tuple(int(corpus.sentences[sentence]) for sentence in (first, middle, end))
+    start, stop = int(corpus.sentences[first]), int(corpus.sentences[end])
+    return start, int(corpus.sentences[middle]), stop
 
 
 def _elsewhere(corpus: Corpus, chunks: Chunks, number: int, a: slice, random: Random) -> slice:
@@ -197,9 +199,9 @@ def _row(
 ) -> Batch:
     """Return one or two parts of the text, shortened to fit."""
     sizes = [part.stop - part.start for part in parts]
-    excess = (
-        drops(*sizes, length - SPECIALS) if len(parts) == 2 else (max(0, sizes[0] + 2 - length),)
-    )
+    excess: tuple[int, ...] = (max(0, sizes[0] + 2 - length),)
+    if len(parts) == 2:
+        excess = drops(sizes[0], sizes[1], length - SPECIALS)
     tokens = np.zeros(length, np.int32)
     segments = np.zeros(length, np.int32)
     words = np.zeros(length, bool)

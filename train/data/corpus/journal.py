@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,7 +50,7 @@ def resume(folder: Path, types: dict[str, str], header: dict) -> Entry | None:
 
     Raises ValueError where the folder has a journal with another header.
     """
-    entries = []
+    entries: list[Entry] = []
     if (folder / "journal.jsonl").exists():
         found, entries = read(folder)
         other = [key for key in header if found.get(key) != header[key]]
@@ -68,7 +69,15 @@ def resume(folder: Path, types: dict[str, str], header: dict) -> Entry | None:
     return entries[-1] if entries else None
 
 
-def append(folder, types, last: Entry | None, arrays, state: dict, *, whole=False) -> Entry:
+def append(
+    folder: Path,
+    types: Mapping[str, str],
+    last: Entry | None,
+    arrays: Mapping[str, np.ndarray | Sequence[int]],
+    state: dict,
+    *,
+    whole: bool = False,
+) -> Entry:
     """Adds a shard to every array and, once it is on disk, a line to the journal: the new entry."""
     before = last.lengths if last else dict.fromkeys(types, 0)
     digest = hashlib.sha256(last.fingerprint.encode() if last else b"")

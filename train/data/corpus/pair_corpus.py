@@ -5,11 +5,10 @@ from typing import Self
 import numpy as np
 
 from train.data.corpus.corpus import Corpus
-from zoo.tokenizers import AnyTokenizer
+from zoo.tokenizers import AnyTokenizer, token_id
 
 END_OF_TEXT = "</s>"  # the token that ends both texts of a pair when a model reads or writes them
-HELD_OUT = 20  # one pair in as many
-MOST_HELD_OUT = 2000
+HELD_OUT, MOST_HELD_OUT = 0.05, 2000  # the part of the pairs, and the most of them
 
 
 class PairCorpus(Corpus):
@@ -35,11 +34,15 @@ class PairCorpus(Corpus):
 
     def predicted_tokens(self, tokenizer: AnyTokenizer) -> np.ndarray:
         """Return the tokens of all targets, then the ends of all targets."""
-        end = tokenizer.token_to_id(END_OF_TEXT)
+        end = token_id(tokenizer, END_OF_TEXT)
         return np.concatenate([self.targets, np.full(self.num_pairs, end, self.tokens.dtype)])
 
-    def split(self) -> tuple[Self, Self]:
+    def split(self, fraction: float = HELD_OUT, most: int = MOST_HELD_OUT) -> tuple[Self, Self]:
         """Return the corpus without its last pairs, and these. Nothing is copied.
+
+        Args:
+          fraction: Which part of the pairs the last ones are, at least one pair.
+          most: How many they are at most.
 
         Raises:
           ValueError: If there are fewer than two pairs.
@@ -48,11 +51,11 @@ class PairCorpus(Corpus):
             raise ValueError(
                 f"{self.num_pairs} pair cannot be split into two parts: give more pairs"
             )
-        document = 2 * (self.num_pairs - num_held_out(self.num_pairs))
+        document = 2 * (self.num_pairs - num_held_out(self.num_pairs, fraction, most))
         before, after = self.documents[: document + 1], self.documents[document:]
         return self._split_at(int(after[0]), before, after)
 
 
-def num_held_out(count: int) -> int:
-    """Return how many of so many pairs are held out: a twentieth, at least 1 and at most 2000."""
-    return min(max(count // HELD_OUT, 1), MOST_HELD_OUT)
+def num_held_out(count: int, fraction: float = HELD_OUT, most: int = MOST_HELD_OUT) -> int:
+    """Return how many of so many pairs are held out: at least 1."""
+    return min(max(int(fraction * count), 1), most)

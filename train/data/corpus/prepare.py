@@ -7,8 +7,9 @@ reach, so a run that is killed goes on from the last whole shard and ends in the
 import fcntl
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Encoding, Tokenizer
@@ -132,9 +133,8 @@ def _open(folder: Path) -> tuple[dict, int]:
     if not entries or not entries[-1].whole or not journal.reaches(folder, types, entries[-1]):
         raise ValueError(f"the corpus in {folder} is not whole: prepare it again, it will go on")
     last = entries[-1]
-    arrays = journal.open(folder, types)
-    arrays |= {"vocab_size": vocab_size, "fingerprint": last.fingerprint}
-    return arrays, last.state["pieces"]
+    corpus = {"vocab_size": vocab_size, "fingerprint": last.fingerprint}
+    return corpus | journal.open(folder, types), last.state["pieces"]
 
 
 def _write(
@@ -146,7 +146,9 @@ def _write(
     entry: journal.Entry | None,
 ) -> None:
     """Tokenize what the journal does not have yet, and close the corpus."""
-    state = entry.state if entry else {"pieces": 0, "num_bytes": 0, "pending": False}
+    state: dict[str, Any] = {"pieces": 0, "num_bytes": 0, "pending": False}
+    if entry:
+        state = entry.state
     pieces, document = source.pieces(), -1
     for piece in itertools.islice(pieces, state["pieces"]):
         document = piece.document
@@ -167,11 +169,11 @@ def _write(
         entry = journal.append(folder, types, entry, arrays, state)
     if not (entry and entry.lengths["tokens"]):
         raise ValueError("the text gives no tokens")
-    closing = [] if end_of_document is None else [end_of_document]
-    end = [entry.lengths["tokens"] + len(closing)]
-    arrays = {"tokens": closing, "words": [True] * len(closing), "sentences": end}
-    arrays |= {"documents": end, "bytes": [state["num_bytes"]]}
-    journal.append(folder, types, entry, arrays, state, whole=True)
+    tokens = [] if end_of_document is None else [end_of_document]
+    end = [entry.lengths["tokens"] + len(tokens)]
+    closing = {"tokens": tokens, "words": [1] * len(tokens), "sentences": end}
+    closing |= {"documents": end, "bytes": [state["num_bytes"]]}
+    journal.append(folder, types, entry, closing, state, whole=True)
 
 
 def _take_shard(pieces: Iterator[Piece]) -> list[Piece]:
@@ -203,14 +205,16 @@ def _tokenize(
       The arrays of the shard, offsets from its own beginning; its bytes; and whether its last
       document has no token yet.
     """
-    texts, starts, documents = [], [], []
+    texts: list[str] = []
+    documents: list[int] = []
+    opens: list[bool] = []  # whether a text is the first of its document
     for piece in pieces:
         bounds = [0, *sentence_ends(piece.text)]
         texts += [piece.text[a:b] for a, b in itertools.pairwise(bounds)]
         documents += [piece.document] * (len(bounds) - 1)
-        starts += [piece.document != last_document, *[False] * (len(bounds) - 2)]
+        opens += [piece.document != last_document, *[False] * (len(bounds) - 2)]
         last_document = piece.document
-    starts = np.array(starts)
+    starts = np.array(opens)
     encodings = _encode(texts, np.array(documents), sides)
     lengths = np.array([len(encoding) for encoding in encodings])
     offsets = np.cumsum(lengths) - lengths
@@ -249,5 +253,5 @@ def _encode(texts: list[str], documents: np.ndarray, sides: list[Tokenizer]) -> 
     return list(encodings)
 
 
-def _concatenate(lists: Iterable[list[int]]) -> np.ndarray:
+def _concatenate(lists: Iterable[Sequence[int | None]]) -> np.ndarray:
     return np.fromiter(itertools.chain.from_iterable(lists), np.int64)

@@ -91,9 +91,8 @@ def _lists(rows: Iterable[Row], source: str, column: str | None) -> Iterator[Tag
     fields: list[str] = []
     for place, row in rows:
         fields = fields or _fields(row, source, column)
-        lists = [row.get(field) for field in fields]
-        words, labels = lists[0], lists[-1]
-        if not words or not all(isinstance(each, list) for each in lists):
+        words, labels = row.get(fields[0]), row.get(fields[-1])
+        if not (words and isinstance(words, list) and isinstance(labels, list)):
             raise ValueError(f"{place} has no list in {' or in '.join(fields)}")
         if len(labels) != len(words):
             raise ValueError(
@@ -104,11 +103,9 @@ def _lists(rows: Iterable[Row], source: str, column: str | None) -> Iterator[Tag
 
 def _fields(row: dict, source: str, column: str | None) -> list[str]:
     """Return the field of the words, and that of the labels if there is one."""
-    words, labels = (
-        [field for field in names if field in row]
-        for names in (WORDS, [column] if column else LABELS)
-    )
+    wanted: tuple[str, ...] = (column,) if column else LABELS
+    words, labels = ([field for field in names if field in row] for names in (WORDS, wanted))
     if not words or (column and not labels):
-        wanted = WORDS if not words else [column]
+        wanted = WORDS if not words else wanted
         raise ValueError(f"{source} has the fields {', '.join(row)}: none is {' or '.join(wanted)}")
     return [*words[:1], *labels[:1]]

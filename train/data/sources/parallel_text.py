@@ -33,7 +33,11 @@ class PairSource(Source):
     """Pairs of texts, each of which has a letter, number, punctuation mark or symbol."""
 
     kind: ClassVar[str] = "pairs"
-    name: str
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What the pairs are called in messages."""
 
     @abstractmethod
     def pairs(self) -> Iterator[Pair]:
@@ -192,14 +196,14 @@ def table(path: str | Path, fields: Pair | None = None) -> TabFile:
 
 def strings(pairs: Iterable[Pair]) -> PairStrings:
     """Return pairs that are in memory."""
-    contents = tuple(tuple(pair) for pair in pairs)
+    contents = [tuple(pair) for pair in pairs]
     for number, pair in enumerate(contents):
         if [type(side) for side in pair] != [str, str]:
             raise ValueError(f"pairs[{number}] is not two strings: {pair!r:.80}")
-    return _checked(PairStrings(contents))
+    return _checked(PairStrings(tuple((source, target) for source, target in contents)))
 
 
-def shares_letters(source: PairSource) -> bool:
+def shares_letters(source: Source) -> bool:
     """Return whether the two sides have letters in common, as English and Russian do not."""
     documents = list(itertools.islice(source.documents(), 2 * ALPHABET_PAIRS))
     letters = [

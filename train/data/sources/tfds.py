@@ -144,7 +144,7 @@ def _field(name: str, features, wanted: str | None) -> str:
         return "text"
     if wanted is None and len(texts) == 1:
         return texts[0]
-    if wanted not in texts:
+    if wanted is None or wanted not in texts:
         called = "no field was named" if wanted is None else f"{wanted} is none"
         raise ValueError(f"{name} has the text fields {', '.join(texts) or '(none)'}: {called}")
     return wanted

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from tokenizers import Tokenizer
 
 from train.data.examples import tables, tfds
 from train.data.examples.tables import Examples, TextExample
@@ -20,6 +19,7 @@ from train.metrics import tasks
 from train.objectives.cross_entropy import classify
 from zoo.checkpoints.load import Loaded
 from zoo.inference.classify import encode
+from zoo.tokenizers import AnyTokenizer, sides
 
 NUMBER = ("score",)  # the one label of a model that predicts a number
 
@@ -57,13 +57,13 @@ class Classification:
         return tuple(str(name) for name in found)
 
     def rows(
-        self, tokenizer: Tokenizer, example: TextExample, labels: Labels, max_length: int
+        self, tokenizer: AnyTokenizer, example: TextExample, labels: Labels, max_length: int
     ) -> list[LabelledRow]:
         if example.label not in labels:
             raise ValueError(
                 f"the label {example.label!r} is not one of those trained on: {', '.join(labels)}"
             )
-        row = encode(tokenizer, example.text, example.pair, max_length=max_length)
+        row = encode(sides(tokenizer).source, example.text, example.pair, max_length=max_length)
         return [LabelledRow(row, labels.index(example.label))]
 
     def forward(self, model: nn.Module, apply: Apply, batch: Mapping[str, jax.Array]) -> jax.Array:
@@ -125,7 +125,7 @@ class Regression:
         return tuple(names) or NUMBER
 
     def rows(
-        self, tokenizer: Tokenizer, example: TextExample, labels: Labels, max_length: int
+        self, tokenizer: AnyTokenizer, example: TextExample, labels: Labels, max_length: int
     ) -> list[LabelledRow]:
         try:
             target = float(example.label)
@@ -133,7 +133,7 @@ class Regression:
             raise ValueError(
                 f"the label {example.label!r} is not a number, which --task regression needs"
             ) from None
-        row = encode(tokenizer, example.text, example.pair, max_length=max_length)
+        row = encode(sides(tokenizer).source, example.text, example.pair, max_length=max_length)
         return [LabelledRow(row, target)]
 
     def forward(self, model: nn.Module, apply: Apply, batch: Mapping[str, jax.Array]) -> jax.Array:
@@ -165,7 +165,7 @@ class Regression:
 
 
 def _likeliest(prediction: dict[str, float]) -> str:
-    return max(prediction, key=prediction.get)
+    return max(prediction, key=prediction.__getitem__)
 
 
 def _to_json(example: TextExample) -> dict:

@@ -10,7 +10,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from tokenizers import Tokenizer
 
 from train.data.examples import squad, tfds
 from train.data.examples.squad import Question
@@ -19,6 +18,7 @@ from train.finetuning.tasks.task import Apply, LabelledRow, Labels, outputs, run
 from train.metrics import tasks
 from zoo.checkpoints.load import Loaded
 from zoo.inference.answer import best_answer, target, windows
+from zoo.tokenizers import AnyTokenizer, sides
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,13 @@ class QuestionAnswering:
         return ()
 
     def rows(
-        self, tokenizer: Tokenizer, example: Question, labels: Labels, max_length: int
+        self, tokenizer: AnyTokenizer, example: Question, labels: Labels, max_length: int
     ) -> list[LabelledRow]:
         """Return one row per window; the target is the first of the known answers."""
         rows = []
-        for window in windows(tokenizer, example.question, example.context, max_length):
+        for window in windows(
+            sides(tokenizer).source, example.question, example.context, max_length
+        ):
             span = (window.null, window.null)
             if example.answers:
                 text, start = example.answers[0]

@@ -10,7 +10,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from tokenizers import Tokenizer
 
 from train.data.examples import tagged, tfds
 from train.data.examples.tables import Examples
@@ -27,6 +26,7 @@ from train.finetuning.tasks.task import (
 from train.metrics import tasks
 from zoo.checkpoints.load import Loaded
 from zoo.inference.tag import Tag, best_tags, pieces
+from zoo.tokenizers import AnyTokenizer, sides
 
 
 @dataclass(frozen=True)
@@ -50,17 +50,17 @@ class Tagging:
         """
         if any(example.labels is None for example in examples):
             raise ValueError("the words have no tags: the data need a column of labels to learn")
-        found = sorted({label for example in examples for label in example.labels})
+        found = sorted({label for example in examples for label in example.labels or ()})
         if missing := [label for label in found if names and label not in names]:
             raise ValueError(f"the tag {missing[0]!r} of the data is not one of --labels")
         return tuple(names or found)
 
     def rows(
-        self, tokenizer: Tokenizer, example: TaggedSentence, labels: Labels, max_length: int
+        self, tokenizer: AnyTokenizer, example: TaggedSentence, labels: Labels, max_length: int
     ) -> list[LabelledRow]:
         """Return one row per piece of the sentence; a tag that was not trained on is ignored."""
         rows = []
-        for piece in pieces(tokenizer, example.words, max_length):
+        for piece in pieces(sides(tokenizer).source, example.words, max_length):
             target = [IGNORED] * len(piece.row.tokens)
             for number, position in zip(piece.words, piece.positions, strict=True):
                 if example.labels is not None and example.labels[number] in labels:
@@ -102,7 +102,7 @@ class Tagging:
         if examples[0].labels is None:
             return {}
         predicted = [[tag.label for tag in tags] for tags in predictions]
-        return tasks.tagging([list(example.labels) for example in examples], predicted)
+        return tasks.tagging([list(example.labels or ()) for example in examples], predicted)
 
     def to_json(self, example: TaggedSentence, prediction: Sequence[Tag]) -> dict:
         labels = {} if example.labels is None else {"labels": list(example.labels)}

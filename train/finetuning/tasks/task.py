@@ -10,12 +10,12 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import jax
 import numpy as np
 from flax import linen as nn
-from tokenizers import Tokenizer
 
 from train.data.examples.tables import Examples
 from zoo.checkpoints.load import Loaded
 from zoo.inference import batching
 from zoo.inference.batching import Row
+from zoo.tokenizers import AnyTokenizer
 
 IGNORED = -1  # the target of a token for which nothing is predicted
 
@@ -73,7 +73,7 @@ class Task(Protocol[Example, Prediction]):
         """
 
     def rows(
-        self, tokenizer: Tokenizer, example: Example, labels: Labels, max_length: int
+        self, tokenizer: AnyTokenizer, example: Example, labels: Labels, max_length: int
     ) -> list[LabelledRow]:
         """Return the rows of an example, each of at most `max_length` tokens."""
 
@@ -125,8 +125,10 @@ def encode(
     """Return the rows of every example.
 
     Raises:
-      ValueError: If a row does not fit the model.
+      ValueError: If there is no tokenizer, or a row does not fit the model.
     """
+    if loaded.tokenizer is None:
+        raise ValueError("the model folder has no tokenizer to read the examples with")
     labels = labels_of(loaded.model)
     rows = [task.rows(loaded.tokenizer, each, labels, max_length) for each in examples]
     batching.check_rows([labelled.row for some in rows for labelled in some], loaded.model)

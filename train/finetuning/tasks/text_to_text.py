@@ -9,7 +9,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from tokenizers import Tokenizer
 
 from train.data.examples import tfds
 from train.data.examples.tables import Examples, TextExample
@@ -23,7 +22,7 @@ from zoo.inference import translate
 from zoo.inference.batching import Row
 from zoo.inference.prompts import encode_source
 from zoo.layers.embedding import Scores
-from zoo.tokenizers import sides
+from zoo.tokenizers import AnyTokenizer, sides
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class TextToText:
         return ()
 
     def rows(
-        self, tokenizer: Tokenizer, example: TextExample, labels: Labels, max_length: int
+        self, tokenizer: AnyTokenizer, example: TextExample, labels: Labels, max_length: int
     ) -> list[LabelledRow]:
         """Return the text and its end token, and the target; both are truncated."""
         both, end = sides(tokenizer), translate.end_id(tokenizer)
@@ -84,8 +83,7 @@ class TextToText:
     ) -> list[str]:
         """Return the greedy predictions, by which T5 is evaluated (section 3.1.2)."""
         texts = [example.text for example in examples]
-        model, params, tokenizer = loaded.model, loaded.params, loaded.tokenizer
-        return translate.translate(model, params, tokenizer, texts, beams=1, rows=batch_size)
+        return translate.translate(loaded, texts, beams=1, batch_size=batch_size)
 
     def score(
         self, examples: Sequence[TextExample], predictions: Sequence[str], labels: Labels

@@ -6,6 +6,7 @@ from zoo.formats.huggingface.format import (
     LINEAR,
     NORM,
     TASK_HEADS,
+    Field,
     Format,
     nested,
 )
@@ -29,7 +30,7 @@ LAYER = {
     **nested(NORM, "mlp_norm", "output.LayerNorm"),
 }
 # What an absent field means: the uncased base model.
-FIELDS = {
+FIELDS: dict[str, Field] = {
     "vocab_size": ("vocab_size", 30522),
     "max_length": ("max_position_embeddings", 512),
     "num_layers": ("num_hidden_layers", 12),

@@ -18,6 +18,8 @@ from zoo import tokenizers
 from zoo.layers.feed_forward import ACTIVATIONS
 
 Row = str | tuple[str, str]
+# The published fields of a field of ours: all are written, the first is read. And the default.
+Field = tuple[str | tuple[str, ...], Any]
 Tokenizer = tokenizers.Tokenizer | tokenizers.Sides
 
 # The published names of an activation, where they differ from ours; the first is the one we write.
@@ -54,8 +56,7 @@ class Format:
       model_type: What config.json calls the architecture.
       config_class: Our Config.
       classes: Published class -> ours. The first is what a config.json means that names none.
-      fields: Our config field -> (published fields, what it means if they are absent). All of the
-        published fields are written, the first is read.
+      fields: Our config field -> published fields.
       constants: Published fields that fix the mathematics. A folder with other values is refused.
       unpublished: Our config fields that a folder does not record.
       weights: The weight table.
@@ -68,7 +69,7 @@ class Format:
     model_type: str
     config_class: type
     classes: Mapping[str, type[nn.Module]]
-    fields: Mapping[str, tuple[str | tuple[str, ...], Any]]
+    fields: Mapping[str, Field]
     weights: Mapping[str, Row]
     constants: Mapping[str, Any] = field(default_factory=dict)
     unpublished: tuple[str, ...] = ()
@@ -83,7 +84,7 @@ class Format:
 
     def to_config(self, published: Mapping[str, Any]) -> Any:
         """Return our Config for a config.json; labels are left to the caller."""
-        values = {}
+        values: dict[str, Any] = {}
         for ours, (theirs, default) in self.fields.items():
             name = theirs if isinstance(theirs, str) else theirs[0]
             value = published.get(name, default)
@@ -118,8 +119,10 @@ class Format:
 
     def special_ids(self, config: Any, tokenizer: Tokenizer | None) -> dict[str, int]:
         """Return the ids in config.json that depend on the vocabulary."""
-        ids = {}
-        for name in ("bos", "eos", "pad") if tokenizer is not None else ():
+        ids: dict[str, int] = {}
+        if tokenizer is None:
+            return ids
+        for name in ("bos", "eos", "pad"):
             number = tokenizer.token_to_id(self.tokenizer.get(f"{name}_token", ""))
             if number is not None:
                 ids[f"{name}_token_id"] = number

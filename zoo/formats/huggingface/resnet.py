@@ -32,7 +32,7 @@ class ResNetFormat(Format):
             {
                 **published,
                 "depths": tuple(published.get("depths", (3, 4, 6, 3))),
-                "hidden_sizes": tuple(published.get("hidden_sizes", resnet.WIDE["widths"])),
+                "hidden_sizes": tuple(published.get("hidden_sizes", resnet.WIDE)),
                 "num_labels": count,
             }
         )
@@ -61,7 +61,7 @@ FORMAT = ResNetFormat(
         "num_channels": ("num_channels", 3),
         "stem_width": ("embedding_size", 64),
         "depths": ("depths", (3, 4, 6, 3)),
-        "widths": ("hidden_sizes", resnet.WIDE["widths"]),
+        "widths": ("hidden_sizes", resnet.WIDE),
         "block": ("layer_type", "bottleneck"),
         "num_classes": ("num_labels", 2),
     },

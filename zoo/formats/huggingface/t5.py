@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.formats.huggingface.format import Format, nested
+from zoo.formats.huggingface.format import Field, Format, nested
 from zoo.models import t5, t5_v1_1
 
 
@@ -80,7 +80,7 @@ class T5v11Format(T5Format):
         """Return whether the feed-forward has a gate."""
         return not super().reads(published)
 
-    def to_config(self, published: Mapping[str, Any]) -> t5_v1_1.Config:
+    def to_config(self, published: Mapping[str, Any]) -> t5.Config:
         """Return our Config; ValueError for a head that is scaled."""
         if published.get("scale_decoder_outputs", published.get("tie_word_embeddings", True)):
             raise ValueError("config.json has a gated T5 with a scaled head; zoo supports none")
@@ -94,7 +94,7 @@ class T5v11Format(T5Format):
         return super().describe(config) | {"feed_forward_proj": "gated-gelu"}
 
 
-FIELDS = {
+FIELDS: dict[str, Field] = {
     "vocab_size": ("vocab_size", 32128),
     "max_length": ("n_positions", 512),
     "num_layers": ("num_layers", 6),
