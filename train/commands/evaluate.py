@@ -86,7 +86,9 @@ class Evaluate:
         if self.confusion:
             if len(evaluation.labels) < 2:
                 raise ValueError("--confusion needs a model that predicts classes or tags")
-            plots.confusion(*evaluation.classes(), evaluation.labels, self.confusion)
+            plots.confusion(
+                *evaluation.classes(), evaluation.labels, self.confusion, self.folder.name
+            )
             print(f"picture: {self.confusion}")
         if self.out:
             lines = [json.dumps(fields, ensure_ascii=False) for fields in evaluation.predictions]
