@@ -34,7 +34,7 @@ SMALL = {
 WIDTHS = "width=32", "head_width=16", "num_heads=2"
 SIZES = {
     "gpt2": ("num_layers=1", *WIDTHS, "mlp_width=64"),
-    "bert": ("num_layers=2", *WIDTHS, "mlp_width=64"),
+    "bert": ("num_layers=1", *WIDTHS, "mlp_width=64"),
     "distilbert": ("num_layers=1", *WIDTHS, "mlp_width=64"),
     "transformer": ("num_layers=1", "num_decoder_layers=1", *WIDTHS, "mlp_width=64"),
     "luong": ("width=32", "embed_width=32"),

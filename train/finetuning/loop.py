@@ -174,7 +174,8 @@ def train(
             steps = range(int(first), int(end))
             run = updates(model, replicas, task, optimizer, inputs, steps, settings.auxiliary)
             pending: list[tuple[int, jax.Array]] = []
-            for number, replicas, losses_S in run:
+            for number, after, losses_S in run:
+                replicas = after
                 pending.append((number, losses_S))
                 # Losses are read one step late, so that the device never waits for the host.
                 for done, losses in pending if number + 1 == end else pending[:-1]:
