@@ -86,7 +86,9 @@ class Evaluate:
         if self.confusion_matrix:
             if len(evaluation.labels) < 2:
                 raise ValueError("--confusion-matrix needs a model that predicts classes or tags")
-            plots.confusion(*evaluation.classes(), evaluation.labels, self.confusion_matrix)
+            plots.confusion(
+                *evaluation.classes(), evaluation.labels, self.confusion_matrix, self.folder.name
+            )
             print(f"picture: {self.confusion_matrix}")
         if self.out:
             lines = [json.dumps(fields, ensure_ascii=False) for fields in evaluation.predictions]

@@ -99,7 +99,7 @@ class FindLearningRate:
             self.data.labels,
         )
         best = learning_rate_finder.steepest(*tested)
-        learning_rate_finder.draw(*tested, best, self.out)
+        learning_rate_finder.draw(*tested, best, self.out, self.folder.name)
         print(
             f"the loss falls fastest at {best:.1e}: try --learning-rate {best:.1e}\n"
             f"picture: {self.out}"

@@ -94,7 +94,7 @@ class Translate:
             print("\n".join(f"{score:.3f}  {text}" for text, score in scored))
         if self.attention:
             weights = attention(translator, self.text, translation)
-            for file in plots.attention(weights, self.attention):
+            for file in plots.attention(weights, self.attention, self.folder.name):
                 print(f"picture: {file}")
 
 

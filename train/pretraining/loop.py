@@ -76,7 +76,7 @@ def pretrain(
         for line in [*_introduction(run), *(_details(run) if verbose else ()), *news]:
             report.line(line)
         if first_step == 0:
-            evaluate(run, state, 0, report)
+            report.line(_before(run, evaluate(run, state, 0, report)))
         try:
             state, step, metrics = train(run, state, first_step, checkpoints, report, signals)
         finally:
@@ -168,7 +168,7 @@ def _finish(
     metrics = metrics or evaluate(run, state, recipe.steps, report)
     params = placement.to_saved(state).params
     model_folder.write(run.out, recipe.architecture, recipe.config, params, run.tokenizer)
-    unigram = {"loss": run.baselines["unigram"]}
+    unigram = {language_model.reported_loss(run.objective): run.baselines["unigram"]}
     unigram = language_model.add_derived(unigram, run.objective, run.tokens_per_byte)
     report.line(f"held out: {_line(metrics)}")
     report.line(f"a unigram model: {_line(unigram)}")
@@ -225,6 +225,7 @@ def _report(run: Run, first_step: int) -> Report | Silence:
         flops_per_step(run.placement.abstract.params, recipe),
         first_step,
         run.baselines,
+        language_model.reported_loss(run.objective),
     )
 
 
@@ -252,6 +253,16 @@ def _details(run: Run) -> list[str]:
         *weight_decay.table(run.placement.abstract.params, run.recipe.undecayed),
         *(f"loss of a {name} model: {value:.3f}" for name, value in run.baselines.items()),
     ]
+
+
+def _before(run: Run, metrics: Metrics) -> str:
+    """Return a line that compares the untrained model with the baselines of the same loss."""
+    name = language_model.reported_loss(run.objective)
+    baselines = "; ".join(f"{key}: {value:.3f}" for key, value in run.baselines.items())
+    return (
+        f"before the first step the held-out {name.replace('_', ' ')} is {metrics[name]:.3f}; "
+        f"{baselines}"
+    )
 
 
 def _check_same_run(out: Path, before: dict[str, Any] | None, now: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from zoo.inference.prompts import (
     end_token,
     require_tokenizer,
 )
-from zoo.tokenizers import AnyTokenizer, sides
+from zoo.tokenizers import AnyTokenizer, Tokenizer, sides
 
 
 @overload
@@ -105,13 +105,45 @@ def _batches(buckets: Sequence[int], batch_size: int) -> Iterator[list[int]]:
             yield places[start : start + batch_size]
 
 
+class Word(NamedTuple):
+    """A word of a text, and how many tokens it has."""
+
+    text: str
+    num_tokens: int
+
+
 class Attention(NamedTuple):
-    """Attention weights [H, rows, columns], and the tokens of rows and columns."""
+    """The attention weights of one layer.
+
+    Attributes:
+      name: The path of the layer.
+      weights: [H, rows, columns]: how much each row attends to each column.
+      rows: The tokens that attend.
+      columns: The tokens that are attended to.
+      row_words: The words that the rows are split from; empty if that is not known.
+      column_words: The words that the columns are split from.
+    """
 
     name: str
     weights: np.ndarray
     rows: list[str]
     columns: list[str]
+    row_words: Sequence[Word] = ()
+    column_words: Sequence[Word] = ()
+
+    def by_word(self) -> "Attention":
+        """Return the attention between words, or itself if the words are not known.
+
+        A word is attended to as much as its tokens together, and attends as its tokens on average.
+        """
+        if not self.row_words or not self.column_words:
+            return self
+        row_starts, row_sizes = _starts(self.row_words)
+        column_starts, _ = _starts(self.column_words)
+        weights = np.add.reduceat(self.weights, column_starts, axis=2)
+        weights = np.add.reduceat(weights, row_starts, axis=1) / row_sizes[:, None]
+        rows, columns = ([word.text for word in w] for w in (self.row_words, self.column_words))
+        return self._replace(weights=weights, rows=rows, columns=columns)
 
 
 def attention(loaded: Loaded, source: str, target: str) -> list[Attention]:
@@ -144,7 +176,44 @@ def attention(loaded: Loaded, source: str, target: str) -> list[Attention]:
     first, *written = (both.target.id_to_token(i) or "" for i in (start, *writes))
     before = [first, *written[:-1]]
     who = {"encoder": (read, read), "decoder": (written, before), "source": (written, read)}
-    return [Attention(name, weights, *who[side(name)]) for name, weights in _sown(found)]
+    source_words, target_words = _words(both.source, source), _words(both.target, target)
+    last = [Word(written[-1], 1)]  # the end of a text, on both sides
+    read_words, written_words = [*source_words, *last], [*target_words, *last]
+    words = {
+        "encoder": (read_words, read_words),
+        "decoder": (written_words, [Word(first, 1), *target_words]),
+        "source": (written_words, read_words),
+    }
+    return [
+        Attention(name, weights, *who[side(name)], *words[side(name)])
+        for name, weights in _sown(found)
+    ]
+
+
+def _words(tokenizer: Tokenizer, text: str) -> list[Word]:
+    """Return the words of a text in order; every token belongs to one of them.
+
+    A token continues a word if the tokenizer says so and it begins between two letters or digits,
+    so that the parts of 2026-11-23 are words of their own; or if it shares characters with the one
+    before it.
+    """
+    encoding = tokenizer.encode(text, add_special_tokens=False)
+    spans: list[list[int]] = []  # start and end in the text, and number of tokens
+    before = None
+    for (start, end), word in zip(encoding.offsets, encoding.word_ids, strict=True):
+        between = start > 0 and text[start - 1].isalnum() and text[start : start + 1].isalnum()
+        if spans and word == before and (between or start == end or start < spans[-1][1]):
+            spans[-1][1:] = max(end, spans[-1][1]), spans[-1][2] + 1
+        else:
+            spans.append([start, end, 1])
+        before = word
+    return [Word(text[start:end].strip(), count) for start, end, count in spans]
+
+
+def _starts(words: Sequence[Word]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first token of each word, and how many tokens it has."""
+    sizes = np.array([word.num_tokens for word in words])
+    return np.cumsum(sizes) - sizes, sizes
 
 
 def side(name: str) -> str:
