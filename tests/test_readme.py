@@ -24,7 +24,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 RESULTS = (ROOT / "train/recipes/README.md").read_text("utf-8")
 # Options of a command that make it small, in place of the README's own.
 SMALL = {
-    "pretrain": {"--steps": "2", "--batch": "2", "--length": "48", "--vocabulary": "400"},
+    "pretrain": {"--steps": "2", "--batch": "2", "--length": "48", "--vocab-size": "400"},
     "finetune": {"--batch": "4", "--length": "32", "--epochs": "1", "--limit": "8"},
     "find-learning-rate": {"--batch": "8", "--length": "32", "--steps": "60", "--low": "1e-4"},
     "generate": {"--tokens": "3"},
