@@ -162,7 +162,7 @@ class ClassifierWithLanguageModel(TrunkWithHead, Protocol):
 
 @runtime_checkable
 class Composite(Protocol):
-    """A model of several networks, each published on its own."""
+    """A model made of two or more networks that are published separately."""
 
     @staticmethod
     def part(cls: type, config: Any, params: dict) -> tuple[Any, dict]:

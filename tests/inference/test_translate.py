@@ -80,7 +80,7 @@ def test_attention_is_a_share_for_every_word_that_was_looked_at(name, tmp_path):
 
 
 def test_words_are_drawn_as_they_are_and_a_picture_has_a_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "MOST", 200)
+    monkeypatch.setattr(plots, "MAX_DOTS", 200)
     words = ["$a$", "$\\frac$", "_^{", "$"]  # which are no mathematics
     found = [translate.Attention("look", np.ones((2, 4, 4)) / 4, words, words)]
     (file,) = plots.attention(found, tmp_path / "out")

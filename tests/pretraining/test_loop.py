@@ -99,11 +99,12 @@ def test_a_run_asked_to_stop_saves_first_and_goes_on_from_there(uninterrupted, t
     process = started(folder)
     wait_for_steps(process, folder, 20)
     process.send_signal(signal.SIGTERM)
-    output = finish(process)
+    output, errors = process.communicate(timeout=300)
     step = model_folder.steps(folder)[-1]
-    assert f"stopped and saved at step {step}; --resume goes on from there" in output
+    assert (process.returncode, errors.count("saving, then stopping")) == (0, 1)
+    assert f"stopped and saved at step {step}; continue with --resume" in output
     assert 20 <= step < 120
-    assert f"going on from step {step}" in finish(started(folder, "--resume"))
+    assert f"resuming from step {step}" in finish(started(folder, "--resume"))
     assert_same_run(folder, uninterrupted)
 
 

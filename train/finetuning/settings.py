@@ -18,23 +18,21 @@ class DataSettings:
     """The examples of a task, from files or from TensorFlow Datasets."""
 
     task: TaskName
-    """What to predict: the class of a text or pair, a number for it, the tag of every word, the
-    span that answers a question, or another text (with a T5 or a translator)."""
+    """What the model learns to predict."""
     train: Path | None = None
-    """The file to train on: .tsv, .csv, .jsonl, CoNLL columns, .conllu, SQuAD's .json, or .gz."""
+    """Training file: .tsv, .csv, .jsonl, CoNLL columns, .conllu or SQuAD .json; also as .gz."""
     dev: Path | None = None
-    """The file that decides which run is best. None: a tenth of the training examples."""
+    """Development file, which selects the best run. Default: a tenth of the training examples."""
     test: Path | None = None
-    """Another file to evaluate on."""
-    tfds: str | None = None
-    """A prepared dataset of TensorFlow Datasets instead of files, such as glue/sst2."""
-    columns: tuple[str, ...] = ()
-    """Which columns to read, such as text=sentence1 pair=sentence2 label=3. A text without a pair
-    is classified alone. None: columns with well-known names."""
-    labels: tuple[str, ...] = ()
-    """The classes in their order. None: those of the data, in alphabetical order."""
+    """Test file: evaluated once, after training."""
+    tfds: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Instead of files, a prepared dataset of TensorFlow Datasets, such as glue/sst2."""
+    columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME=COLUMN ...]")] = ()
+    """Columns to read, such as text=sentence1 pair=sentence2 label=3. Default: by common names."""
+    labels: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[LABEL ...]")] = ()
+    """Class names in order. Default: those of the data, sorted alphabetically."""
     limit: int | None = None
-    """Train on this many examples only, evenly spread over the file."""
+    """Train on this many examples, spread evenly over the file. Default: all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,32 +40,30 @@ class Settings:
     """How to fine-tune."""
 
     unfreeze: Literal["all", "head", "head-first", "gradual"] = "all"
-    """What to train: all weights; the head on a frozen trunk; the head and then all; one group of
-    layers more in each stage, from the head down."""
+    """Train all layers, the head, first the head and then all, or one more group per stage."""
     scratch: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Initialize all weights anew, to see what pretraining is worth."""
+    """Initialize all weights randomly, to measure what pretraining contributes."""
     schedule: Literal["linear", "slanted", "one-cycle", "constant"] = "linear"
-    """The learning-rate schedule of every stage."""
-    learning_rate: str | None = None
-    """The highest learning rate, or a range from the first group of layers to the head such as
-    1e-6:1e-4. None: 5e-5, or 3e-4 for a model narrower than 512."""
+    """Learning-rate schedule of each stage."""
+    learning_rate: Annotated[str | None, tyro.conf.arg(metavar="RATE|LOW:HIGH")] = None
+    """Peak, or a range such as 1e-6:1e-4 from input to head. Default: 5e-5 (width < 512: 3e-4)."""
     layer_decay: float = 1.0
-    """Factor between the learning rates of adjacent groups of layers, from the head down."""
+    """Factor between the learning rates of adjacent layer groups, from the head down."""
     weight_decay: float = 0.01
     """Weight decay (biases and norms are excluded)."""
     dropout: float | None = None
-    """Dropout rate. None: that of pretraining."""
+    """Dropout rate. Default: as in pretraining."""
     auxiliary: float = 0.0
-    """Weight of the auxiliary loss of the next token, for a GPT."""
+    """Weight of an auxiliary language-modeling loss, for GPT."""
     epochs: float = 3.0
-    """Passes over all training examples."""
+    """Number of passes over the training examples."""
     batch: int = 32
-    """Rows per batch."""
+    """Examples per batch."""
     length: int = 128
-    """Maximum tokens per row; longer texts are truncated, contexts and sentences are split."""
+    """Maximum tokens per example. Longer texts are truncated; contexts and sentences are split."""
     seed: int = 0
-    """Decides the new head, the order of the rows and dropout."""
+    """Random seed of the new head, the data order and dropout."""
     seeds: int = 1
-    """How many runs to train, with the seeds from --seed on."""
+    """Number of runs, with seeds from --seed on; the best is kept."""
     parallel_runs: int | None = None
-    """How many of the runs to train at once. None: as many as fit in memory."""
+    """Number of runs to train at once. Default: as many as fit in memory."""

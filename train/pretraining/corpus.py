@@ -54,7 +54,7 @@ def tokenizer(
     if count > recipe.config.vocab_size:
         raise ValueError(
             f"the tokenizer has {count} words, {recipe.name} has room for "
-            f"{recipe.config.vocab_size}: give a --tokenizer that fits, or --vocabulary {count}"
+            f"{recipe.config.vocab_size}: give a --tokenizer that fits, or --vocab-size {count}"
         )
     return words
 

@@ -37,7 +37,7 @@ class Run:
       train_batches: What is trained on.
       held_out_batches: What is evaluated on.
       identity: What decides the numbers of the run; it resumes only if this agrees.
-      baselines: Losses to compare with, by name.
+      baselines: Values of the reported loss to compare with, by name.
       tokens_per_byte: Predicted tokens per byte of the held-out text.
       num_tokens: Tokens to predict in training, and held out.
       notes: What the user should know of the text.

@@ -134,7 +134,9 @@ class Recipe(ABC):
         Raises:
           ValueError: If the model has one embedding for both sides.
         """
-        raise ValueError(f"{self.name} has one vocabulary: it cannot take --separate")
+        raise ValueError(
+            f"{self.name} has a joint vocabulary: it does not support --separate-vocabularies"
+        )
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the numbers of a run, as JSON: a run resumes only if it agrees."""
@@ -147,19 +149,19 @@ R = TypeVar("R", bound=Recipe)
 RecipeFactory = Callable[[], Recipe]  # makes a recipe; its docstring has the source
 
 
-def with_fields(recipe: R, vocabulary: int | None = None, **fields: str | int | None) -> R:
+def with_fields(recipe: R, vocab_size: int | None = None, **fields: str | int | None) -> R:
     """Return the recipe with the fields that are not None in place of its own.
 
     Args:
       recipe: What to change.
-      vocabulary: The vocabulary size of its config.
+      vocab_size: The vocabulary size of its config.
       fields: Plain fields of the recipe.
 
     Raises:
       ValueError: If a value is too small, or the length is over that of the model.
     """
-    if vocabulary is not None:
-        recipe = replace(recipe, config=replace(recipe.config, vocab_size=vocabulary))
+    if vocab_size is not None:
+        recipe = replace(recipe, config=replace(recipe.config, vocab_size=vocab_size))
     changes: dict[str, Any] = {k: v for k, v in fields.items() if v is not None}
     recipe = replace(recipe, **changes)
     for name in ("steps", "batch", "length", "accumulate"):

@@ -22,7 +22,7 @@ from zoo.inference.prompts import (
     end_token,
     require_tokenizer,
 )
-from zoo.tokenizers import AnyTokenizer, sides
+from zoo.tokenizers import AnyTokenizer, Tokenizer, sides
 
 
 @overload
@@ -107,13 +107,45 @@ def _batches(buckets: Sequence[int], batch_size: int) -> Iterator[list[int]]:
             yield indices[start : start + batch_size]
 
 
+class Word(NamedTuple):
+    """A word of a text, and how many tokens it has."""
+
+    text: str
+    num_tokens: int
+
+
 class Attention(NamedTuple):
-    """Attention weights [H, rows, columns], and the tokens of rows and columns."""
+    """The attention weights of one layer.
+
+    Attributes:
+      name: The path of the layer.
+      weights: [H, rows, columns]: how much each row attends to each column.
+      rows: The tokens that attend.
+      columns: The tokens that are attended to.
+      row_words: The words that the rows are tokens of; empty if unknown.
+      column_words: The words that the columns are tokens of; empty if unknown.
+    """
 
     name: str
     weights: np.ndarray
     rows: list[str]
     columns: list[str]
+    row_words: Sequence[Word] = ()
+    column_words: Sequence[Word] = ()
+
+    def by_word(self) -> "Attention":
+        """Return the attention between words, or itself if the words are not known.
+
+        The weights of a word are summed over its tokens as columns, and averaged as rows.
+        """
+        if not self.row_words or not self.column_words:
+            return self
+        row_starts, row_sizes = _starts(self.row_words)
+        column_starts, _ = _starts(self.column_words)
+        weights = np.add.reduceat(self.weights, column_starts, axis=2)
+        weights = np.add.reduceat(weights, row_starts, axis=1) / row_sizes[:, None]
+        rows, columns = ([word.text for word in w] for w in (self.row_words, self.column_words))
+        return self._replace(weights=weights, rows=rows, columns=columns)
 
 
 def attention(loaded: Loaded, source: str, target: str) -> list[Attention]:
@@ -150,7 +182,45 @@ def attention(loaded: Loaded, source: str, target: str) -> list[Attention]:
         "decoder": (target_tokens, shifted_tokens),
         "source": (target_tokens, source_tokens),
     }
-    return [Attention(name, weights, *axes[side(name)]) for name, weights in _sown(state)]
+    source_words = _words(tokenizers.source, source)
+    target_words = _words(tokenizers.target, target)
+    end_word = Word(target_tokens[-1], 1)  # on both sides
+    column_words, row_words = [*source_words, end_word], [*target_words, end_word]
+    words = {
+        "encoder": (column_words, column_words),
+        "decoder": (row_words, [Word(first, 1), *target_words]),
+        "source": (row_words, column_words),
+    }
+    return [
+        Attention(name, weights, *axes[side(name)], *words[side(name)])
+        for name, weights in _sown(state)
+    ]
+
+
+def _words(tokenizer: Tokenizer, text: str) -> list[Word]:
+    """Return the words of a text in order; every token belongs to one of them.
+
+    A token continues a word if the tokenizer assigns it to that word, and it either begins between
+    two letters or digits (so that 2026-11-23 has separate parts) or shares characters with the
+    previous token.
+    """
+    encoding = tokenizer.encode(text, add_special_tokens=False)
+    spans: list[list[int]] = []  # start and end in the text, and number of tokens
+    before = None
+    for (start, end), word in zip(encoding.offsets, encoding.word_ids, strict=True):
+        between = start > 0 and text[start - 1].isalnum() and text[start : start + 1].isalnum()
+        if spans and word == before and (between or start == end or start < spans[-1][1]):
+            spans[-1][1:] = max(end, spans[-1][1]), spans[-1][2] + 1
+        else:
+            spans.append([start, end, 1])
+        before = word
+    return [Word(text[start:end].strip(), count) for start, end, count in spans]
+
+
+def _starts(words: Sequence[Word]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the index of the first token of each word, and its number of tokens."""
+    sizes = np.array([word.num_tokens for word in words])
+    return np.cumsum(sizes) - sizes, sizes
 
 
 def side(name: str) -> str:
@@ -184,7 +254,7 @@ def _by_number(name: str):
 def _end_of(loaded: Loaded) -> int:
     """Return the token that ends a text; raise ValueError if the model does not translate."""
     if not isinstance(loaded.model, EncoderDecoder):
-        raise ValueError(f"{type(loaded.model).__name__} has no encoder: use zoo.generate instead")
+        raise ValueError(f"{type(loaded.model).__name__} has no encoder: use generate instead")
     return end_id(require_tokenizer(loaded))
 
 

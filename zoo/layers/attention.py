@@ -119,7 +119,9 @@ def positions_among_keys(mask: Mask, num_queries: int, num_keys: int) -> jax.Arr
 
 
 class WeightedSum(nn.Module):
-    """Mask, softmax in float32, dropout, weighted sum: score_BHLM, v_BHMK -> x_BHLK.
+    """The weighted sum of attention: score_BHLM, v_BHMK -> x_BHLK.
+
+    It masks the scores, applies a float32 softmax and dropout, and sums the values.
 
     The weights are sown as "attention" into the collection "intermediates". A fully masked row
     attends uniformly, so the output stays finite; it should be ignored.

@@ -75,7 +75,7 @@ def extend_blocks(
 
 
 class PostNormBlock(nn.Module):
-    """Attend, add, normalize; feed forward, add, normalize (Vaswani et al. 2017; BERT)."""
+    """A post-norm block: attend, add, normalize; feed forward, add, normalize (BERT)."""
 
     num_heads: int
     head_width: int
@@ -110,7 +110,7 @@ class PostNormBlock(nn.Module):
 
 
 class PreNormBlock(nn.Module):
-    """Normalize, attend, add; normalize, feed forward, add (GPT-2).
+    """A pre-norm block: normalize, attend, add; normalize, feed forward, add (GPT-2).
 
     `output_init` initializes the two layers that write to the residual stream.
     """

@@ -98,7 +98,7 @@ class Source(NamedTuple):
 
 
 class SourceAttention(nn.Module):
-    """Score, softmax, weighted sum: a state q_BD and its source -> context_BE.
+    """Attention of a state to its source: q_BD and the source -> context_BE.
 
     `score` is a name in SCORES. The weights are sown as in any attention.
     """

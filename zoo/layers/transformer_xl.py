@@ -199,7 +199,7 @@ class Streams(NamedTuple):
 
 
 class RelativeBlock(nn.Module):
-    """Attend, add, normalize; feed forward, add, normalize: one set of weights for both streams."""
+    """A post-norm block with relative attention; both streams share its weights."""
 
     num_heads: int
     head_width: int

@@ -148,7 +148,7 @@ class UnscaledAttention(nn.Module):
 
 
 class EncoderBlock(nn.Module):
-    """Normalize, attend, add; normalize, feed forward, add.
+    """A pre-norm block: normalize, attend, add; normalize, feed forward, add.
 
     `feed_forward` builds the feed-forward layer.
     """
@@ -182,7 +182,7 @@ class EncoderBlock(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """An encoder block with attention to a source between its two sub-layers."""
+    """A pre-norm block with attention to a source between its two sub-layers."""
 
     num_heads: int
     head_width: int

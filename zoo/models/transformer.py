@@ -107,7 +107,7 @@ def xavier(key: chex.PRNGKey, shape: Sequence[int], dtype: jnp.dtype = jnp.float
 
 
 class DecoderBlock(PostNormBlock):
-    """Attend, attend to a source, feed forward; each followed by add and normalize."""
+    """A post-norm block with attention to a source between its two sub-layers."""
 
     def setup(self):
         heads = (self.num_heads, self.head_width, self.width, self.dropout)
