@@ -41,7 +41,7 @@ class Row(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Rows side by side, each array [B, L]; `documents` is 1 for tokens and 0 for padding."""
+    """A batch of padded rows, arrays [B, L]; `documents` is 1 for tokens and 0 for padding."""
 
     tokens: np.ndarray
     segments: np.ndarray

@@ -23,7 +23,7 @@ KeysValues = tuple[jax.Array, jax.Array]  # k_BHMK and v_BHMK
 
 @struct.dataclass
 class Mask:
-    """Which keys each query attends to, as rules instead of an array.
+    """An attention mask, as rules instead of an array.
 
     A fused kernel must see that a mask is causal and where documents end, and cannot infer that
     from an array. Document ids count from 1; 0 is padding. A query attends to the keys that every
@@ -121,10 +121,9 @@ def positions_among_keys(mask: Mask, num_queries: int, num_keys: int) -> jax.Arr
 class WeightedSum(nn.Module):
     """The weighted sum of attention: score_BHLM, v_BHMK -> x_BHLK.
 
-    It masks the scores, applies a float32 softmax and dropout, and sums the values.
-
-    The weights are sown as "attention" into the collection "intermediates". A fully masked row
-    attends uniformly, so the output stays finite; it should be ignored.
+    It masks the scores, applies a float32 softmax and dropout, and sums the values. The weights are
+    sown as "attention" into the collection "intermediates". A fully masked row attends uniformly,
+    so the output stays finite; it should be ignored.
     """
 
     dropout: float

@@ -137,7 +137,7 @@ def _backward(cell, saved, gradients):
 
 
 def _laid(x):
-    """Materialize x: on a CPU, products with a transposed view are a third slower."""
+    """Return x materialized: on a CPU, products with a transposed view are a third slower."""
     return jax.lax.optimization_barrier(x)
 
 

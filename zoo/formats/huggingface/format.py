@@ -50,7 +50,7 @@ TASK_HEADS: dict[str, Row] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """How one architecture is named and stored in Hugging Face folders.
+    """The names and layout of one architecture in Hugging Face folders.
 
     Attributes:
       model_type: The architecture in config.json.
