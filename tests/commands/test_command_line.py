@@ -74,7 +74,7 @@ def test_a_text_that_holds_what_a_recipe_puts_there_is_refused(monkeypatch, caps
 def test_a_text_too_short_for_its_vocabulary_says_so(monkeypatch, capsys):
     Path("short.txt").write_text("A short text.")
     line = refusal(monkeypatch, capsys, "pretrain", "gpt2-tiny", "--text", "short.txt")
-    assert "the text gives a vocabulary of" in line
+    assert "the text yields a vocabulary of" in line
     assert "give more text" in line
 
 
@@ -208,7 +208,7 @@ def test_what_a_translator_reads_is_checked_before_it_is_read(monkeypatch, capsy
     assert "not in 3" in said("luong-tiny", "--dev", "a", "b", "c")
     assert "cannot take --separate" in said("transformer-tiny", "--separate")
     Path("d").write_text("eins\n\n")
-    assert "line 2 of d is empty: leave out the pair" in said(
+    assert "line 2 of d is empty: remove both sides" in said(
         "luong-tiny", "--source", "a", "--target", "d"
     )
 

@@ -336,14 +336,14 @@ def test_a_folder_of_other_data_is_refused(tmp_path, other, named):
 
 
 def test_a_text_without_tokens_and_a_folder_without_a_corpus_are_named(tmp_path):
-    with pytest.raises(ValueError, match="gives no tokens"):
+    with pytest.raises(ValueError, match="the text has no tokens"):
         prepared(tmp_path / "a", "wordpiece", texts=["\x01"])
     with pytest.raises(FileNotFoundError, match="no corpus in"):
         prepare.open(tmp_path / "b")
 
 
 def test_an_end_of_document_outside_the_vocabulary_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="700 is not an id below 700"):
+    with pytest.raises(ValueError, match="id 700 is not below 700"):
         prepared(tmp_path, end_of_document=700)
 
 
@@ -354,5 +354,5 @@ def test_an_id_out_of_range_is_named_with_its_place(tmp_path):
         file.write(b"\xff\xff")
     made = prepare.open(tmp_path)
     assert len(made.read(0, 123)) == 123
-    with pytest.raises(ValueError, match="token 123 of the corpus is 65535, the vocabulary ends"):
+    with pytest.raises(ValueError, match="token 123 of the corpus is 65535, but the vocabulary"):
         made.read(100, 200)

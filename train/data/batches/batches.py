@@ -11,7 +11,7 @@ import numpy as np
 from train.data.corpus.corpus import Corpus
 
 Batch = dict[str, np.ndarray]
-# Makes an example from its index; its random draws depend on the seed and its position in the order.
+# Makes an example from its index, with a generator seeded by the run and the position in the order.
 Example = Callable[[int, np.random.Generator], Batch]
 AnyCorpus = TypeVar("AnyCorpus", bound=Corpus, contravariant=True)
 ONE_PROCESS = (0, 1)  # the index of this process and the number of processes

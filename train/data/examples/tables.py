@@ -187,7 +187,8 @@ def _table(path: Path, columns: Mapping[str, str]) -> Iterator[Row]:
     for number, row in rows:
         if len(row) != len(names):
             raise ValueError(
-                f"line {number} of {path} has {len(row)} columns, but line 1 has {len(names)}"
+                f"line {number} of {path} has {len(row)} columns, "
+                f"but the first row has {len(names)}"
             )
         yield f"line {number} of {path}", dict(zip(names, row, strict=True))
 
