@@ -190,7 +190,7 @@ def test_the_splits_of_a_prepared_dataset_are_examples_of_a_task(prepared):
 def test_what_is_wrong_with_prepared_datasets_is_one_line(prepared):
     name = prepared["pairs"]
     assert "Unknown split 'dev'" in refused(tfds.read_texts, name, "dev", {})
-    assert refused(tfds.read_questions, name, "train").endswith("and no id")
+    assert refused(tfds.read_questions, name, "train").startswith("a question has no id")
     assert "none is words or tokens" in refused(tfds.read_tagged, name, "train")
     assert "no column for the text" in refused(tfds.read_texts, prepared["tags"], "train", {})
 
