@@ -101,9 +101,9 @@ def test_a_run_asked_to_stop_saves_first_and_goes_on_from_there(uninterrupted, t
     process.send_signal(signal.SIGTERM)
     output = finish(process)
     step = model_folder.steps(folder)[-1]
-    assert f"stopped and saved at step {step}; --resume goes on from there" in output
+    assert f"stopped and saved at step {step}; continue with --resume" in output
     assert 20 <= step < 120
-    assert f"going on from step {step}" in finish(started(folder, "--resume"))
+    assert f"resuming from step {step}" in finish(started(folder, "--resume"))
     assert_same_run(folder, uninterrupted)
 
 
@@ -143,7 +143,7 @@ def test_resume_of_a_finished_run_gives_its_figures_again(short):
 
 
 def test_a_folder_with_a_run_is_not_written_over(short):
-    with pytest.raises(ValueError, match=r"holds a run at step 20: give --resume to go on"):
+    with pytest.raises(ValueError, match=r"holds a run at step 20: use --resume"):
         pretrain(short[0])
 
 
@@ -169,7 +169,7 @@ def test_another_run_is_not_continued(change, named, short):
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_good_step(tmp_path):
     explodes = lambda steps: lambda step: np.float32(1e-2) + np.float32(1e30) * (step == 12)
     with pytest.raises(
-        loop.NotFinite, match=r"^step 14 has loss nan .* nothing saved since step 10"
+        loop.NotFinite, match=r"^step 14 has loss nan .* the last saved step is 10"
     ):
         pretrain(tmp_path, schedule=explodes)
     assert model_folder.steps(tmp_path) == [5, 10]

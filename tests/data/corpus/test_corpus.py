@@ -226,7 +226,7 @@ def test_killed_at_any_write_it_goes_on_and_ends_in_the_same_bytes(
             break
         except Killed:
             monkeypatch.setattr(os, "fsync", fsync)
-        with pytest.raises(ValueError, match="not whole"):
+        with pytest.raises(ValueError, match="incomplete"):
             prepare.open(folder)
         assert prepared(folder, "wordpiece", 5, texts).fingerprint == expected.fingerprint
         assert contents(folder) == contents(tmp_path / "whole")
@@ -264,7 +264,7 @@ def test_killed_for_good_it_goes_on_in_another_process(tmp_path):
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    with pytest.raises(ValueError, match="not whole"):
+    with pytest.raises(ValueError, match="incomplete"):
         prepare.open(tmp_path / "killed")
     for folder in ("killed", "whole"):
         assert start(tmp_path, tmp_path / folder).communicate()[0]
@@ -294,7 +294,7 @@ def test_an_array_that_is_cut_short_is_noticed_and_made_again(tmp_path, small_sh
     before = contents(tmp_path)
     with (tmp_path / name).open("r+b") as file:
         file.truncate(int(kept * len(before[name])))
-    with pytest.raises(ValueError, match="not whole"):
+    with pytest.raises(ValueError, match="incomplete"):
         prepare.open(tmp_path)
     prepared(tmp_path)
     assert contents(tmp_path) == before
@@ -315,7 +315,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(tmp_path, small_shards, mon
     assert "\n" not in str(error.value)
     assert error.value.errno == errno.ENOSPC
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(ValueError, match="not whole"):
+    with pytest.raises(ValueError, match="incomplete"):
         prepare.open(tmp_path / "full")
     assert prepared(tmp_path / "full").fingerprint == expected
 
