@@ -151,7 +151,7 @@ def test_a_flipped_bit_is_found_and_the_step_before_is_used(tmp_path, name):
     assert found.meta == {"seed": 2}
     assert_same((found.params, found.state), sample(2))
     (skipped,) = found.skipped
-    assert skipped.startswith("step 3 is damaged and passed over: ")
+    assert skipped.startswith("step 3 is damaged and skipped: ")
     paths = flatten(sample(3)[0 if name == "params" else 1])
     assert any(path in skipped for path in paths)
     assert f"checkpoints/3/{name}" in skipped
@@ -175,7 +175,7 @@ def test_where_no_step_is_good_all_are_named(tmp_path):
     saved(tmp_path, 1, 2)
     for step in (1, 2):
         flip(data_file(tmp_path / "checkpoints" / str(step) / "state"))
-    with pytest.raises(Damaged, match=r"has no good step: step 2 is .*; step 1 is ") as error:
+    with pytest.raises(Damaged, match=r"has no intact step: step 2 is .*; step 1 is ") as error:
         restored(tmp_path)
     assert "\n" not in str(error.value)
 
@@ -186,11 +186,11 @@ def test_another_structure_is_an_error_that_lists_the_differences(tmp_path):
 
     with pytest.raises(ValueError, match="another model or optimizer") as error:
         checkpoints.restore(params, state._replace(optimizer=state.optimizer[1][0].mu))
-    assert "state/optimizer/1/0/nu/embed/table is saved but not wanted" in str(error.value)
-    assert "state/optimizer/embed/table is wanted but not saved" in str(error.value)
+    assert "state/optimizer/1/0/nu/embed/table is saved but not expected" in str(error.value)
+    assert "state/optimizer/embed/table is expected but not saved" in str(error.value)
     assert "state/step" not in str(error.value)
 
-    with pytest.raises(ValueError, match="step is saved but not wanted") as error:
+    with pytest.raises(ValueError, match="step is saved but not expected") as error:
         checkpoints.restore(params, state._replace(step=None))
     assert str(error.value).count(" is ") == 2
 

@@ -1,1 +1,1 @@
-"""The programs: turn text into a model folder."""
+"""Training: from text to a model folder."""

@@ -1,11 +1,11 @@
-"""Saves a run while it goes on, and finds the newest step from which it can go on.
+"""Checkpoints of a run: saved in the background, restored from the newest intact step.
 
-    checkpoints/<step>/params/   the parameters, which zoo.load reads without the rest
-    checkpoints/<step>/state/    optimizer, carry, counters
-    checkpoints/<step>/meta/     a fingerprint for every array, metrics, what the run says of itself
+    checkpoints/<step>/params/   the parameters, which zoo.load can read without the rest
+    checkpoints/<step>/state/    optimizer state, carry, counters
+    checkpoints/<step>/meta/     a fingerprint of every array, metrics, metadata of the run
 
-A step appears under its name when it is whole, so a run that is killed loses only what it did since
-the last one. A step that is found damaged later is skipped, with a warning.
+A step appears under its name only when it is complete, so a run that is killed loses only the work
+since the last checkpoint. A step that turns out to be damaged is skipped with a warning.
 """
 
 import math
@@ -21,7 +21,7 @@ from zoo.params import flatten
 
 
 class Restored(NamedTuple):
-    """A step to go on from, and a sentence for each newer one that was passed over."""
+    """A restored step, and a warning for each newer step that was skipped."""
 
     step: int
     params: Any
@@ -31,13 +31,13 @@ class Restored(NamedTuple):
 
 
 class Checkpoints:
-    """The saved steps of one run: the latest `keep` and the one with the least metrics["loss"].
+    """The saved steps of one run: the latest `keep`, and the one with the lowest metrics["loss"].
 
-    A step that is no multiple of `every` is that of a run which was stopped, or the last of all. It
-    goes with the next, so that what is kept does not tell whether a run was ever stopped.
+    A step that is not a multiple of `every` was saved when the run was stopped, or is the last one.
+    It is deleted after the next save, so an interrupted run keeps the same steps as any other.
 
-    Orbax's preservation policies do not fit: its LatestN counts every step, those of a stopped run
-    and damaged ones too, and belongs to a Checkpointer that knows nothing of our fingerprints.
+    Orbax's preservation policies do not fit: LatestN also counts damaged steps and those of stopped
+    runs, and it belongs to a Checkpointer that does not check our fingerprints.
     """
 
     def __init__(self, folder, keep: int = 2, every: int = 1):
@@ -46,21 +46,30 @@ class Checkpoints:
         self._run = Path(folder).absolute()
         self._folder = self._run / "checkpoints"
         self._keep, self._every = keep, every
-        self._saving: tuple[int, Saving] | None = None  # the step now being saved
-        self._newest: int | None = None  # the step this run stands on: the last restored or saved
+        self._saving: tuple[int, Saving] | None = None  # the step that is being saved
+        self._newest: int | None = None  # the last step that was restored or saved
         self._bad: set[int] = set()
         self._losses: dict[int, float] = {}
 
     def latest(self) -> list[int]:
-        """The numbers of the saved steps, oldest first."""
+        """Return the numbers of the saved steps, oldest first."""
         return steps(self._run)
 
     def save(self, step: int, params, state, meta: dict, metrics: dict) -> None:
-        """Begins to save a step; on return, its arrays are copied and may be donated.
+        """Start saving a step in the background; its arrays are copied before this returns.
 
-        `params` is a nested dict of arrays, `state` any pytree of them, `meta` the caller's JSON.
-        Waits for the save before it, and raises OSError if that failed. Older steps go when this
-        one is whole. The step that the run stands on is not saved again.
+        Waits for the previous save first. Older steps are deleted when this one is complete. The
+        step that was restored or saved last is not saved again.
+
+        Args:
+          step: The number of the step.
+          params: A nested dict of arrays.
+          state: Any pytree of arrays.
+          meta: Metadata of the run, as JSON.
+          metrics: The held-out metrics, if known.
+
+        Raises:
+          OSError: If the previous save failed.
         """
         self._settle()
         if step == self._newest:
@@ -80,19 +89,23 @@ class Checkpoints:
         self._losses[step] = _loss(record)
 
     def check(self) -> None:
-        """Raises OSError if the save in the background has failed; does not wait for it."""
+        """Raise OSError if the background save has failed; do not wait for it."""
         self._settle(wait_s=0)
 
     def close(self) -> None:
-        """Waits for the save in the background; raises OSError if it failed."""
+        """Wait for the background save; raise OSError if it failed."""
         self._settle()
 
     def restore(self, params, state) -> Restored | None:
-        """The newest step of which every bit is right, or None where none was ever saved.
+        """Return the newest intact step, or None if no step was saved.
 
-        `params` and `state` are pytrees of jax.ShapeDtypeStruct with shardings: what comes back has
-        their structure and lies where they say. Raises ValueError, with each difference, for a step
-        of another structure, and Damaged where no step is good.
+        Args:
+          params: A pytree of jax.ShapeDtypeStruct with shardings; the result has its structure.
+          state: Likewise.
+
+        Raises:
+          ValueError: If the step has another structure; the message lists the differences.
+          Damaged: If all saved steps are damaged.
         """
         self._settle()
         if jax.process_index() == 0:
@@ -109,7 +122,7 @@ class Checkpoints:
                     for name, target in targets.items()
                 }
             except Damaged as error:
-                skipped[step] = f"step {step} is damaged and passed over: {error}"
+                skipped[step] = f"step {step} is damaged and skipped: {error}"
                 continue
             self._newest, self._bad = step, set(skipped)
             return Restored(
@@ -120,25 +133,30 @@ class Checkpoints:
                 list(skipped.values()),
             )
         if skipped:
-            raise Damaged(f"{self._folder} has no good step: " + "; ".join(skipped.values()))
+            raise Damaged(f"{self._folder} has no intact step: " + "; ".join(skipped.values()))
         return None
 
     def average(self, params, count: int):
-        """The mean of the parameters of the newest `count` saved steps, or of as many as there are.
+        """Return the mean of the parameters of the newest `count` saved steps, or of all if fewer.
 
-        `params` is as in `restore`. Raises Damaged where one of them cannot be read back.
+        Args:
+          params: As in `restore`.
+          count: The number of steps.
+
+        Raises:
+          Damaged: If one of the steps cannot be read.
         """
         self._settle()
         target, steps = flatten(params), self._regular(self.latest())[-count:]
         mean = dict.fromkeys(target, 0.0)
         for step in steps:
             folder = self._folder / str(step)
-            found = load(folder / "params", read_record(folder)["params"], target)
-            mean = {path: mean[path] + found[path] / len(steps) for path in target}
+            saved = load(folder / "params", read_record(folder)["params"], target)
+            mean = {path: mean[path] + saved[path] / len(steps) for path in target}
         return _like(params, mean)
 
     def meta(self) -> dict | None:
-        """What the run said of itself in the newest step of which that can be read, or None."""
+        """Return the metadata of the run from the newest step with readable metadata, or None."""
         for step in reversed(self.latest()):
             try:
                 return read_record(self._folder / str(step))["meta"]
@@ -147,7 +165,7 @@ class Checkpoints:
         return None
 
     def _settle(self, wait_s: float | None = None) -> None:
-        """Ends the save in the background: raises its failure, or lets older steps go."""
+        """Finish the background save: raise OSError if it failed, otherwise delete older steps."""
         if self._saving is None:
             return
         (step, saving), self._saving = self._saving, None
@@ -160,22 +178,25 @@ class Checkpoints:
             self._let_go(step)
 
     def _let_go(self, newest: int) -> None:
-        """Removes all but the latest and the best; also what lies ahead, of a future given up."""
+        """Delete all steps except the latest and the best, and steps newer than `newest`.
+
+        Newer steps exist if the run was restored from an older one.
+        """
         good = [s for s in self.latest() if s <= newest and s not in self._bad]
-        best = min(reversed(good), key=self._loss_of)  # the newest of equals, or where none has one
+        best = min(reversed(good), key=self._loss_of)  # ties: the newest
         for step in self.latest():
             if step not in (best, *self._regular(good)[-self._keep :]):
-                # Under another name first: half a step must never look like one.
-                gone = self._folder / f"{step}.removed"
-                (self._folder / str(step)).rename(gone)
-                shutil.rmtree(gone)
+                # Renamed first: a partly deleted step must never look like a complete one.
+                removed = self._folder / f"{step}.removed"
+                (self._folder / str(step)).rename(removed)
+                shutil.rmtree(removed)
 
     def _regular(self, steps: list[int]) -> list[int]:
-        """Those of the steps that count, the newest among them."""
+        """Return the steps that are multiples of `every`, and the newest one."""
         return [step for step in steps if step % self._every == 0 or step == steps[-1]]
 
     def _clear(self) -> None:
-        """Removes what a killed process left half written or half removed."""
+        """Remove what a killed process left partly written or partly deleted."""
         for pattern in ("*.orbax-checkpoint-tmp*", "*.removed"):
             for path in self._folder.glob(pattern):
                 shutil.rmtree(path)
@@ -199,19 +220,19 @@ def _loss(record) -> float:
 
 
 def _check_structure(folder, record, targets) -> None:
-    """Compares what was saved with what is wanted; raises ValueError that lists the differences."""
+    """Raise ValueError with all differences between the saved and the expected arrays."""
     differences = []
     for name, target in targets.items():
-        wanted = {path: f"{dtype_name(x)}{list(x.shape)}" for path, x in target.items()}
+        expected = {path: f"{dtype_name(x)}{list(x.shape)}" for path, x in target.items()}
         saved = {path: f"{x['dtype']}{x['shape']}" for path, x in record[name].items()}
-        for path in sorted(wanted.keys() | saved.keys()):
-            if path not in wanted:
-                differences.append(f"{name}/{path} is saved but not wanted")
+        for path in sorted(expected.keys() | saved.keys()):
+            if path not in expected:
+                differences.append(f"{name}/{path} is saved but not expected")
             elif path not in saved:
-                differences.append(f"{name}/{path} is wanted but not saved")
-            elif saved[path] != wanted[path]:
-                differences.append(f"{name}/{path} is saved as {saved[path]}, not {wanted[path]}")
+                differences.append(f"{name}/{path} is expected but not saved")
+            elif saved[path] != expected[path]:
+                differences.append(f"{name}/{path} is saved as {saved[path]}, not {expected[path]}")
     if differences:
         if len(differences) > 20:
             differences[20:] = [f"and {len(differences) - 20} more"]
-        raise ValueError(f"{folder} is of another model or optimizer: " + "; ".join(differences))
+        raise ValueError(f"{folder} has another model or optimizer: " + "; ".join(differences))

@@ -1,7 +1,7 @@
-"""The one gradient step, and the evaluation of one batch.
+"""The training step, and the evaluation of one batch.
 
-Both are pure functions of their arguments. `across` adds up over replicas where the step is mapped
-over them by hand (pmap); on a mesh the arrays are global, and a sum is a sum.
+Both are pure functions of their arguments. `across` sums over replicas when the step is mapped over
+them with pmap; on a mesh the arrays are global, so it is the identity.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from train.data.batches.batches import Batches
 from train.objectives.objective import Example, Objective, Term
 
 Tree = TypeVar("Tree", bound=chex.ArrayTree)
-# The sums of the terms of a batch, and of their weights.
+# The summed terms of a batch, and the sum of the weights of each term.
 Sums = tuple[dict[str, Term], dict[str, jax.Array]]
 
 
@@ -25,10 +25,10 @@ class State(NamedTuple):
     """The state of a run.
 
     Attributes:
-      step: How many steps have been made.
-      params: The parameters.
-      opt_state: The state of the optimizer.
-      carry: What the last batch left for the next.
+      step: Number of completed steps.
+      params: Model parameters.
+      opt_state: Optimizer state.
+      carry: State that the last batch passes to the next one.
     """
 
     step: jax.Array
@@ -38,7 +38,7 @@ class State(NamedTuple):
 
 
 class Across(Protocol):
-    """Adds up the arrays of a tree over replicas."""
+    """A sum of the arrays of a tree over replicas."""
 
     def __call__(self, tree: Tree, /) -> Tree:
         """Return the sums, on every replica."""
@@ -46,12 +46,12 @@ class Across(Protocol):
 
 
 class Evaluate(Protocol):
-    """Evaluates one batch."""
+    """The evaluation of one batch."""
 
     def __call__(
         self, params: chex.ArrayTree, batch: Example, carry: chex.ArrayTree, number: int, /
     ) -> tuple[Sums, chex.ArrayTree]:
-        """Return the sums of the batch of some number, and the carry for the next batch."""
+        """Return the sums of batch `number`, and the carry for the next batch."""
         ...
 
 
@@ -62,7 +62,7 @@ def make_init(
     batch_size: int,
     seed: int,
 ) -> Callable[[], State]:
-    """Return a function that makes the state before the first step."""
+    """Return a function that creates the state before the first step."""
 
     def init():
         params = model.init(jax.random.key(seed), jnp.zeros((1, 8), jnp.int32))["params"]
@@ -84,19 +84,18 @@ def make_step(
     across: Across = lambda x: x,
     place: Callable[[], int | jax.Array] = int,
 ) -> Callable[[State, Example], tuple[State, dict[str, jax.Array]]]:
-    """Return a function that makes one step from one batch: (state, batch) -> (state, metrics).
+    """Return the training step: (state, batch) -> (state, metrics).
 
     Args:
       model: The network.
-      objective: What it is trained to do.
-      optimizer: How parameters are updated.
+      objective: The training objective.
+      optimizer: The optimizer.
       schedule: The learning rates, for the metrics.
-      seed: Decides masks and dropout.
-      dtype: What matrix products compute in.
-      accumulate: Micro-batches that are taken one after the other, their gradients added up in
-        float32.
-      across: Adds up over replicas.
-      place: Returns the number of the replica.
+      seed: Seed of masks and dropout.
+      dtype: The type of matrix products.
+      accumulate: Number of micro-batches processed in sequence, with gradients summed in float32.
+      across: Sums over replicas.
+      place: Returns the index of the replica.
     """
 
     def step(state: State, batch):
@@ -111,8 +110,8 @@ def make_step(
             return total(objective, terms, weights), (terms, carry)
 
         def micro_step(gradient, inputs):
-            more, aux = jax.grad(loss, has_aux=True)(state.params, *inputs)
-            return jax.tree.map(jnp.add, gradient, more), aux
+            micro_gradient, aux = jax.grad(loss, has_aux=True)(state.params, *inputs)
+            return jax.tree.map(jnp.add, gradient, micro_gradient), aux
 
         if accumulate == 1:
             gradient, (terms, carry) = jax.grad(loss, has_aux=True)(
@@ -147,9 +146,9 @@ def make_evaluate(
     across: Across = lambda x: x,
     place: Callable[[], int | jax.Array] = int,
 ) -> Evaluate:
-    """Return a function that evaluates one batch; arguments are those of `make_step`.
+    """Return a function that evaluates one batch; the arguments are those of `make_step`.
 
-    What is masked depends on the number of the batch alone, so every evaluation asks the same.
+    The masks depend only on the batch number, so all evaluations use the same masks.
     """
 
     def evaluate(params, batch, carry, number):
@@ -164,7 +163,7 @@ def make_evaluate(
 def corrupt(
     objective: Objective, key: chex.PRNGKey, batch: Example, place: int | jax.Array = 0
 ) -> Example:
-    """Corrupt every row of a batch, each with a key of its place in the global batch."""
+    """Corrupt every row of a batch, with a key derived from its position in the global batch."""
     count = len(next(iter(batch.values())))
     rows = place * count + jnp.arange(count)
     return jax.vmap(lambda row, example: objective.corrupt(jax.random.fold_in(key, row), example))(
@@ -175,7 +174,7 @@ def corrupt(
 def total(
     objective: Objective, terms: Mapping[str, Term], weights: Mapping[str, jax.Array]
 ) -> jax.Array:
-    """Return the loss: the mean of each term over its own weights, times its factor, added up."""
+    """Return the loss: the sum over terms of factor * (sum of losses / sum of weights)."""
     loss = sum(
         objective.factors[name] * term.loss / jnp.maximum(weights[name], 1)
         for name, term in terms.items()
@@ -186,7 +185,7 @@ def total(
 def means(
     objective: Objective, terms: Mapping[str, Term], weights: Mapping[str, jax.Array]
 ) -> dict[str, jax.Array]:
-    """Return the accuracy of each term, and its loss where several count."""
+    """Return the accuracy of each term, and its loss if the objective has more than one term."""
     metrics = {}
     for name, term in terms.items():
         count = jnp.maximum(weights[name], 1)
@@ -204,28 +203,28 @@ def add_up(
     batches: Batches,
     carry: chex.ArrayTree,
 ) -> dict[str, float]:
-    """Return loss and accuracies over all batches of an evaluation, every example counted once."""
+    """Return loss and accuracies over all batches, with every example counted once."""
     sums = None
     for number in range(len(batches)):
-        more, carry = evaluate(params, batches(number), carry, number)
-        sums = more if sums is None else jax.tree.map(jnp.add, sums, more)
+        batch_sums, carry = evaluate(params, batches(number), carry, number)
+        sums = batch_sums if sums is None else jax.tree.map(jnp.add, sums, batch_sums)
     terms, weights = jax.device_get(sums)
     metrics = {"loss": total(objective, terms, weights), **means(objective, terms, weights)}
     return {name: float(value) for name, value in metrics.items()}
 
 
 def cast(params: chex.ArrayTree, dtype: str) -> chex.ArrayTree:
-    """Return the parameters in the type to compute in; vectors stay float32, they cost nothing."""
+    """Return the parameters cast to the compute type; vectors stay float32 at negligible cost."""
     return jax.tree.map(lambda x: x.astype(dtype) if x.ndim > 1 else x, params)
 
 
 def split_rows(batch: Tree, parts: int) -> Tree:
-    """Return [B, ...] as [parts, B / parts, ...], every part with rows of every device."""
+    """Return arrays [B, ...] as [parts, B / parts, ...], each part with rows of every device."""
     return jax.tree.map(
         lambda x: x.reshape(len(x) // parts, parts, *x.shape[1:]).swapaxes(0, 1), batch
     )
 
 
 def join_rows(parts: Tree) -> Tree:
-    """Return the batch that `split_rows` was given."""
+    """Return the batch from its parts, as the inverse of `split_rows`."""
     return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), parts)

@@ -77,7 +77,7 @@ def test_a_text_that_holds_what_a_recipe_puts_there_is_refused(monkeypatch, caps
 def test_a_text_too_short_for_its_vocabulary_says_so(monkeypatch, capsys):
     Path("short.txt").write_text("A short text.")
     line = refusal(monkeypatch, capsys, "pretrain", "gpt2-tiny", "--text", "short.txt")
-    assert "the text gives a vocabulary of" in line
+    assert "the text yields a vocabulary of" in line
     assert "give more text" in line
 
 
@@ -99,7 +99,7 @@ def test_bytes_that_are_not_utf8_are_named_with_file_and_place(monkeypatch, caps
 
 def test_a_length_over_that_of_the_model_is_refused(monkeypatch, capsys):
     line = refusal(monkeypatch, capsys, "pretrain", "gpt2-tiny", "--length", "257")
-    assert line == "zoo: --length 257 is over the 256 of gpt2-tiny"
+    assert line == "zoo: --length 257 is too long: gpt2-tiny supports at most 256 tokens"
 
 
 @pytest.mark.parametrize("name", ["steps", "batch", "length", "accumulate"])
@@ -179,7 +179,7 @@ def test_a_model_is_evaluated_and_continued(monkeypatch, capsys):
     cli.main()
     assert capsys.readouterr().out.startswith("w1 w2")
     line = refusal(monkeypatch, capsys, "evaluate", "folder", "--length", "33")
-    assert line == "zoo: --length 33 is over the 32 of folder"
+    assert line == "zoo: --length 33 is too long: folder supports at most 32 tokens"
 
 
 def test_recipes_are_listed_by_architecture_with_the_tiny_ones_first(monkeypatch, capsys):
@@ -289,7 +289,7 @@ def test_what_a_translator_reads_is_checked_before_it_is_read(monkeypatch, capsy
         "transformer-tiny", "--separate-vocabularies"
     )
     Path("d").write_text("eins\n\n")
-    assert "line 2 of d is empty: leave out the pair" in said(
+    assert "line 2 of d is empty: remove both sides" in said(
         "luong-tiny", "--source", "a", "--target", "d"
     )
 
@@ -344,7 +344,7 @@ def test_a_translator_is_trained_measured_and_used(monkeypatch, capsys):
     flags = ["--steps", "2", "--batch", "4", "--length", "16", "--vocab-size", "90"]
     files = ["--source", "a", "--target", "b", "--dev", "c", "d"]
     said = run(monkeypatch, "pretrain", "seq2seq-tiny", *files, *flags, "--out", "run", read=capsys)
-    assert "the two sides share no letters: a joint vocabulary is divided" in said
+    assert "the two sides share no letters, so they divide the joint vocabulary" in said
     assert re.search("dropped [1-9][0-9]? of 100 pairs", said)
     assert "step 2 held out:" in said
 

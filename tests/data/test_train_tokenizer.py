@@ -28,7 +28,7 @@ def test_the_vocabulary_has_exactly_the_size_asked_for(texts, kind, vocab_size):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_text_too_small_for_the_vocabulary_is_refused(kind):
-    with pytest.raises(ValueError, match="gives a vocabulary of"):
+    with pytest.raises(ValueError, match="yields a vocabulary of"):
         getattr(train_tokenizer, kind)(["hello world"], 5000)
 
 

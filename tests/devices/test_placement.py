@@ -94,7 +94,7 @@ def place(parallelism="mesh", batch=8, accumulate=1, mesh=(-1, 1, 1)):
 
 @pytest.mark.parametrize("placement", ["mesh", "pmap"])
 def test_a_batch_that_does_not_divide_is_refused(placement):
-    with pytest.raises(ValueError, match=r"^a batch of 7 cannot be cut into 2 parts over \d dev"):
+    with pytest.raises(ValueError, match=r"^a batch of 7 cannot be split into 2 parts over \d dev"):
         place(placement, batch=7, accumulate=2)
 
 

@@ -200,7 +200,7 @@ def test_too_few_words_and_filler_rows_weigh_nothing():
 def test_a_row_without_two_parts_is_refused():
     for reuse in (0, LENGTH):
         objective = Permutation(SEP, CLS, reuse=reuse)
-        with pytest.raises(ValueError, match="no two parts"):
+        with pytest.raises(ValueError, match="cannot reuse"):
             objective.corrupt(jax.random.key(0), example())
 
 

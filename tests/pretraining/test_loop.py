@@ -144,7 +144,7 @@ def test_resume_of_a_finished_run_gives_its_figures_again(short):
 
 
 def test_a_folder_with_a_run_is_not_written_over(short):
-    with pytest.raises(ValueError, match=r"holds a run at step 20: give --resume to go on"):
+    with pytest.raises(ValueError, match=r"holds a run at step 20: use --resume"):
         pretrain(short[0])
 
 
@@ -170,7 +170,7 @@ def test_another_run_is_not_continued(change, named, short):
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_good_step(tmp_path):
     explodes = lambda steps: lambda step: np.float32(1e-2) + np.float32(1e30) * (step == 12)
     with pytest.raises(
-        loop.NotFinite, match=r"^step 14 has loss nan .* nothing saved since step 10"
+        loop.NotFinite, match=r"^step 14 has loss nan .* the last saved step is 10"
     ):
         pretrain(tmp_path, schedule=explodes)
     assert model_folder.steps(tmp_path) == [5, 10]

@@ -1,1 +1,1 @@
-"""Text to batches: sources of documents, the tokenised corpus, and the orders it is read in."""
+"""From text to batches: sources of documents, the tokenized corpus, and batch sources."""

@@ -1,7 +1,7 @@
-"""Trains tokenizers from texts: byte-level BPE, WordPiece and unigram models.
+"""Training of tokenizers: byte-level BPE, WordPiece and unigram models.
 
-`texts` are strings that can be read more than once. The same texts give the same tokenizer,
-whatever the number of threads.
+`texts` must allow more than one iteration. The same texts always give the same tokenizer, with any
+number of threads.
 """
 
 import json
@@ -12,14 +12,16 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from zoo.tokenizers import AnyTokenizer, Sides, published, token_id
 
-# A rarer character is unknown; BERT's vocabularies hold about as many.
+# The number of characters in a WordPiece alphabet, about that of BERT's vocabularies. Rarer
+# characters become unknown tokens.
 ALPHABET = 1000
 
 
 def byte_level_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Train GPT-2's tokenizer: bytes and merges, then `<|endoftext|>` as the last id.
+    """Train a tokenizer like GPT-2's: bytes and merges, then `<|endoftext|>` as the last id.
 
-    Raises ValueError where the texts give fewer than `vocab_size` entries.
+    Raises:
+      ValueError: If the texts yield fewer than `vocab_size` entries.
     """
     tokenizer = published.byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
@@ -33,9 +35,12 @@ def byte_level_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def roberta(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Train RoBERTa's: `<s>`, `<pad>`, `</s>`, `<unk>`, then bytes and merges, then `<mask>`.
+    """Train a tokenizer like RoBERTa's.
 
-    Raises ValueError where the texts give fewer than `vocab_size` entries.
+    The ids are `<s>`, `<pad>`, `</s>`, `<unk>`, then bytes and merges, then `<mask>`.
+
+    Raises:
+      ValueError: If the texts yield fewer than `vocab_size` entries.
     """
     *first, last = published.ROBERTA_SPECIALS
     tokenizer = published.byte_level(models.BPE())
@@ -52,22 +57,25 @@ def roberta(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = True) -> Tokenizer:
-    """Train BERT's: `[PAD]` is 0, then `[UNK]`, `[CLS]`, `[SEP]`, `[MASK]`, then the pieces.
+    """Train a WordPiece tokenizer like BERT's.
 
-    Raises ValueError where the texts give fewer than `vocab_size` entries.
+    The ids are `[PAD]`, `[UNK]`, `[CLS]`, `[SEP]`, `[MASK]`, then the pieces.
+
+    Raises:
+      ValueError: If the texts yield fewer than `vocab_size` entries.
     """
     draft = published.wordpiece(models.WordPiece(unk_token="[UNK]"), lowercase)
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(draft.normalizer.normalize_str(text))
-    found = sorted((char for char in counts if not char.isspace()), key=lambda c: (-counts[c], c))
-    alphabet = sorted(found[:ALPHABET])
+    chars = sorted((char for char in counts if not char.isspace()), key=lambda c: (-counts[c], c))
+    alphabet = sorted(chars[:ALPHABET])
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
         initial_alphabet=alphabet,
         limit_alphabet=len(alphabet),
-        # The trainer numbers the characters inside words as it meets them, in an order that changes
-        # from run to run, and breaks ties by number; so they are numbered beforehand.
+        # The trainer assigns ids to word-internal characters in an order that changes from run to
+        # run, and breaks ties by id. Assigning the ids here makes the result deterministic.
         special_tokens=[*published.BERT_SPECIALS, *(f"##{char}" for char in alphabet)],
         show_progress=False,
     )
@@ -79,9 +87,10 @@ def wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = True) -> 
 
 
 def unigram(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Train XLNet's: a cased unigram model with XLNet's nine special tokens as ids 0 to 8.
+    """Train a cased unigram tokenizer like XLNet's, with its nine special tokens as ids 0 to 8.
 
-    Raises ValueError where the texts give fewer than `vocab_size` entries.
+    Raises:
+      ValueError: If the texts yield fewer than `vocab_size` entries.
     """
     cleaning = [*published.xlnet_cleaning(), normalizers.NFKC()]
     tokenizer = _unigram(texts, vocab_size, published.XLNET_SPECIALS, cleaning)
@@ -90,9 +99,12 @@ def unigram(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def albert(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Train ALBERT's: lower-cased unigram; `<pad>` is 0, `<unk>` 1, then `[CLS]` and the others.
+    """Train a lower-cased unigram tokenizer like ALBERT's.
 
-    Raises ValueError where the texts give fewer than `vocab_size` entries.
+    The ids start with `<pad>`, `<unk>`, `[CLS]` and the other special tokens.
+
+    Raises:
+      ValueError: If the texts yield fewer than `vocab_size` entries.
     """
     cleaning = [*published.xlnet_cleaning(lowercase=True), normalizers.NFKC()]
     tokenizer = _unigram(texts, vocab_size, published.ALBERT_SPECIALS, cleaning)
@@ -101,10 +113,14 @@ def albert(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def t5(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Train T5's cased unigram model; `<pad>` is 0, then `</s>`, `<unk>`; 100 sentinels come last.
+    """Train a cased unigram tokenizer like T5's.
 
-    The vocabulary is as large as fits below the next multiple of 128 with the sentinels, as the
-    published 32,100 of 32,128. Raises ValueError where the texts give fewer entries.
+    The ids start with `<pad>`, `</s>`, `<unk>` and end with 100 sentinels. The model's vocabulary
+    is padded to a multiple of 128, so the last 28 ids are unused, like 32,100 to 32,127 in the
+    published vocabulary.
+
+    Raises:
+      ValueError: If the texts yield fewer entries.
     """
     size = vocab_size - published.SENTINELS - 28
     tokenizer = _unigram(texts, size, published.T5_SPECIALS, [normalizers.NFKC()])
@@ -113,24 +129,27 @@ def t5(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def pairs(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Train a translator's cased unigram model for both sides; `<pad>` is 0, then `</s>`, `<unk>`.
+    """Train a cased unigram tokenizer for both sides of a translator.
 
-    Raises ValueError where the texts give fewer than `vocab_size` entries.
+    The ids start with `<pad>`, `</s>`, `<unk>`.
+
+    Raises:
+      ValueError: If the texts yield fewer than `vocab_size` entries.
     """
     return _unigram(texts, vocab_size, published.T5_SPECIALS, [normalizers.NFKC()])
 
 
 def separate(texts: Iterable[str], vocab_size: int) -> Sides:
-    """Train one tokenizer on the sources and one on the targets, which alternate in the texts."""
+    """Train one tokenizer on the sources and one on the targets, which alternate in `texts`."""
     texts = list(texts)
     return Sides(pairs(texts[::2], vocab_size), pairs(texts[1::2], vocab_size))
 
 
 def special_ids(tokenizer: AnyTokenizer) -> tuple[int, int, int]:
-    """Return the ids of the tokens that open a text, end it, and mask a token.
+    """Return the ids of the start, end and mask tokens.
 
     Raises:
-      ValueError: If the tokenizer has no such tokens.
+      ValueError: If the tokenizer does not have them.
     """
     families = (("[CLS]", "[SEP]", "[MASK]"), ("<s>", "</s>", "<mask>"))
     for names in families:
@@ -159,11 +178,11 @@ def _unigram(texts: Iterable[str], vocab_size: int, specials, cleaning) -> Token
 
 
 def _settled(pieces: list) -> list[tuple[str, float]]:
-    """The pieces of a unigram model without what changes from run to run.
+    """Return the pieces of a unigram model with deterministic scores.
 
-    The trainer adds up its sums in the order of a hash table, which moves the last bits of a score.
-    Characters that it must keep but that earned nothing it puts below the rest, a ten-thousandth
-    apart, in that same order; here they go by the alphabet.
+    The trainer sums in hash-table order, which changes the last bits of a score from run to run.
+    Required characters without a score of their own get the lowest scores, 0.0001 apart, in the
+    same order. This function rounds all scores and sorts those characters alphabetically.
     """
     lowest = min((score for _, score in pieces), default=0.0)
     unearned = {
@@ -180,7 +199,7 @@ def _exactly(vocab_size: int, tokenizer: Tokenizer) -> Tokenizer:
     size = tokenizer.get_vocab_size()
     if size != vocab_size:
         raise ValueError(
-            f"the text gives a vocabulary of {size}, not {vocab_size}: "
-            "give more text, or ask for another size"
+            f"the text yields a vocabulary of {size}, not {vocab_size}: "
+            "give more text, or use another --vocabulary"
         )
     return tokenizer

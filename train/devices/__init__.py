@@ -1,1 +1,1 @@
-"""Devices: where state and batches are placed, and how the step runs over them."""
+"""Devices: placement of state and batches, and the parallel step."""

@@ -1,9 +1,9 @@
-"""What the makers say their accelerators can do: bfloat16 FLOP/s, dense, of one JAX device.
+"""Peak performance of accelerators as specified by their vendors: dense bfloat16 FLOP/s per device.
 
-TPU: https://docs.cloud.google.com/tpu/docs/v6e and its sister pages, which count a chip; on v2, v3
-and TPU7x a JAX device is one of a chip's two cores. (v4 lite, v2: jax's own table, tpu_info.py.)
-NVIDIA: the data sheets at https://resources.nvidia.com, whose figures "with sparsity" are halved
-here. V100 and T4 have no bfloat16; theirs is the float16 figure.
+TPU: https://docs.cloud.google.com/tpu/docs/v6e and the pages of the other versions, which specify
+chips. On v2, v3 and TPU7x a JAX device is one of the two cores of a chip. (v4 lite, v2: table in
+jax's tpu_info.py.) NVIDIA: the data sheets at https://resources.nvidia.com; values "with sparsity"
+are halved. V100 and T4 do not support bfloat16; their values are for float16.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import jax
 
-# The first name that stands as a whole word in the device's kind counts.
+# The first name that is a whole word in the device kind applies.
 PEAK = {
     "TPU v2": 46e12 / 2,
     "TPU v3": 123e12 / 2,
@@ -45,6 +45,6 @@ def peak(devices: Sequence[jax.Device]) -> float | None:
 
 
 def _peak(kind):
-    if "MIG" in kind:  # a slice of a GPU, which carries the whole one's name
+    if "MIG" in kind:  # a slice of a GPU has the name of the whole GPU
         return None
     return next((flops for name, flops in PEAK.items() if re.search(rf"\b{name}\b", kind)), None)

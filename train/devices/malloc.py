@@ -1,4 +1,4 @@
-"""On a CPU, the memory that one step gives back is kept for the next one."""
+"""Memory allocation on CPUs: keep the memory that a step frees for the next step."""
 
 import ctypes
 import os
@@ -7,21 +7,22 @@ from importlib.util import find_spec
 
 # glibc, malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
-ACCELERATORS = "jax_plugins", "libtpu"  # the packages by which JAX finds any
+ACCELERATORS = "jax_plugins", "libtpu"  # the packages through which JAX supports accelerators
 
 
 def keep_freed_memory() -> bool:
-    """Asks glibc to keep what a program frees, and says whether it does; before JAX starts threads.
+    """Configure glibc to keep freed memory, and return whether it does.
 
-    A step takes its scratch memory in one piece. glibc would return that to the system after every
-    step, which gives it out again page by page, all zeros: a quarter of the CPU time of
-    `bert-shallow`. Now nothing is returned, and all threads share one heap, as heaps of their own
-    have no room for such a piece. Steps of training run at 1.04 to 1.26 times the speed, but the
-    process holds 1.05 to 2 times the memory, a short run compiles for 52 s in place of 38, and two
-    threads tokenise at 0.6 of their speed.
+    This must be called before JAX starts threads. A step allocates its scratch memory as one block.
+    By default, glibc returns that block to the system after every step, and the system hands it out
+    again page by page, filled with zeros: a quarter of the CPU time of `bert-shallow`. With this
+    configuration nothing is returned, and all threads share one heap, because per-thread heaps are
+    too small for such a block. Training is 1.04 to 1.26 times as fast, but the process uses 1.05 to
+    2 times the memory, a short run compiles in 52 s instead of 38, and two threads tokenize at 0.6
+    of their speed.
 
-    Does nothing where JAX has more than a CPU, without glibc, or where the environment has one of
-    glibc's own variables, MALLOC_...
+    Does nothing if JAX supports more than the CPU, if there is no glibc, or if the environment sets
+    one of glibc's MALLOC_... variables.
     """
     accelerated = any(find_spec(name) for name in ACCELERATORS)
     chosen = any(name.startswith("MALLOC_") for name in os.environ)

@@ -1,4 +1,4 @@
-"""The step on a mesh of devices, over arrays that are global."""
+"""The step on a mesh of devices, over global arrays."""
 
 import re
 
@@ -14,9 +14,9 @@ ROWS = P(("data", "fsdp"))  # the rows of a batch are split over both
 
 
 class MeshPlacement:
-    """A training on a mesh of (data, fsdp, tensor) devices; -1 stands for all that are left.
+    """Placement on a mesh of (data, fsdp, tensor) devices; -1 stands for all remaining devices.
 
-    An axis of a parameter that its mesh axis does not divide is left whole.
+    An axis of a parameter is not sharded if its size is not divisible by that of the mesh axis.
     """
 
     def __init__(self, training: Training, mesh: tuple[int, int, int] = (-1, 1, 1)):
@@ -33,7 +33,7 @@ class MeshPlacement:
             opt_state=shardings(self._shapes.opt_state, self._mesh, t.axes),
             carry=jax.tree.map(lambda _: self._rows, self._shapes.carry),
         )
-        # An argument, not a constant: its arrays would be written into the program.
+        # An argument: as a constant, its arrays would be embedded in the compiled program.
         placed = shardings(t.objective, self._mesh, t.axes)
         self._objective = jax.device_put(t.objective, placed)
 
@@ -91,9 +91,9 @@ class MeshPlacement:
 
 
 def shardings(tree: chex.ArrayTree, mesh: Mesh, axes: Axes) -> chex.ArrayTree:
-    """Return how every leaf of a tree is sharded.
+    """Return the sharding of every leaf of a tree.
 
-    Rules go by path, so one for a parameter holds for its moments too.
+    Rules match paths, so a rule for a parameter also applies to its moments.
     """
 
     def sharding(path, leaf):

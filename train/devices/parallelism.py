@@ -1,4 +1,4 @@
-"""The ways to share the work between devices, as `zoo pretrain --parallel` names them."""
+"""The kinds of parallelism, by their names in `zoo pretrain --parallel`."""
 
 from collections.abc import Callable
 

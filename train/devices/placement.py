@@ -1,7 +1,7 @@
-"""Where the state and the batches lie, and how the step runs over the devices.
+"""Placement of the state and the batches on devices, and the parallel step.
 
-`mesh` compiles the step once for a mesh with the axes data, fsdp and tensor, over arrays that are
-global; `pmap` maps the same step over replicas, one per device. Both agree with one device.
+`mesh` compiles the step once for a mesh with the axes data, fsdp and tensor, over global arrays.
+`pmap` maps the same step over replicas, one per device. Both give the results of a single device.
 """
 
 import os
@@ -27,18 +27,18 @@ Batch = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Training:
-    """What is placed on devices: the parts of a step, which know nothing of devices.
+    """The parts of a training step, independent of devices.
 
     Attributes:
       model: The network.
-      objective: What it is trained to do.
-      optimizer: How parameters are updated.
+      objective: The training objective.
+      optimizer: The optimizer.
       schedule: The learning rates, for reports.
-      axes: The path rules of the model.
-      batch_size: Rows of a batch, over all devices.
-      seed: Decides weights, masks and dropout.
-      dtype: What matrix products compute in.
-      accumulate: Micro-batches that a batch is cut into.
+      axes: The sharding rules of the model.
+      batch_size: Rows per batch, over all devices.
+      seed: Seed of initialization, masks and dropout.
+      dtype: The type of matrix products.
+      accumulate: Number of micro-batches per batch.
     """
 
     model: nn.Module
@@ -52,38 +52,38 @@ class Training:
     accumulate: int
 
     def check_rows(self, devices: int) -> None:
-        """Raise ValueError unless all micro-batches have as many rows on every device."""
+        """Raise ValueError unless all devices have equally many rows in every micro-batch."""
         if self.batch_size % (self.accumulate * devices):
             raise ValueError(
-                f"a batch of {self.batch_size} cannot be cut into {self.accumulate} parts over "
-                f"{devices} devices"
+                f"a batch of {self.batch_size} cannot be split into {self.accumulate} parts over "
+                f"{devices} devices: use a multiple of {self.accumulate * devices}"
             )
 
 
 class Placement(Protocol):
-    """A training on its devices."""
+    """A training state and its step on devices."""
 
     @property
     def abstract(self) -> State:
-        """Shapes, types and shardings of the state that is saved."""
+        """The shapes, types and shardings of the saved state."""
         ...
 
     def init(self) -> State:
-        """Return the state before the first step, created where it is to lie."""
+        """Return the state before the first step, created directly on its devices."""
         ...
 
     def step(self, state: State, batch: chex.ArrayTree) -> tuple[State, dict[str, jax.Array]]:
-        """Return the state after one step, and its metrics. The old state is donated."""
+        """Return the state after one step, and the metrics; the old state is donated."""
         ...
 
     def evaluate(
         self, params: chex.ArrayTree, batch: chex.ArrayTree, carry: chex.ArrayTree, number: int
     ) -> tuple[chex.ArrayTree, chex.ArrayTree]:
-        """Return the sums of the terms of an evaluation batch with their weights, and the carry."""
+        """Return the sums of an evaluation batch (terms, weights), and the carry."""
         ...
 
     def put(self, batch: Batch) -> chex.ArrayTree:
-        """Return this process's rows of a batch, in host memory, as a batch on the devices."""
+        """Return a batch on the devices, from the rows of this process in host memory."""
         ...
 
     def initial_carry(self) -> chex.ArrayTree:
@@ -91,56 +91,60 @@ class Placement(Protocol):
         ...
 
     def to_saved(self, state: State) -> State:
-        """Return what a checkpoint holds of a state, as `abstract` describes it."""
+        """Return a state in the form of checkpoints, which `abstract` describes."""
         ...
 
     def from_saved(self, saved: State) -> State:
-        """Return the state of a checkpoint."""
+        """Return a state from the form of checkpoints."""
         ...
 
 
 def join_processes(
     address: str | None = None, processes: int | None = None, process: int | None = None
 ) -> None:
-    """Join several processes into one run.
+    """Connect this process to the other processes of the run.
 
-    JAX finds the others itself on TPU pods and in Slurm, Kubernetes and Open MPI jobs.
+    JAX finds them automatically on TPU pods and in Slurm, Kubernetes and Open MPI jobs.
 
     Args:
-      address: The host:port of process 0, where JAX does not find it.
-      processes: How many processes there are.
-      process: The number of this one.
+      address: The host:port of process 0. None: found by JAX.
+      processes: The number of processes. None: found by JAX.
+      process: The index of this process. None: found by JAX.
 
     Raises:
-      ValueError: If there are no others.
+      ValueError: If JAX finds no other processes.
     """
     try:
         jax.distributed.initialize(address, processes, process)
     except ValueError as error:
-        raise ValueError(f"there are no other processes to join here: {error}") from error
+        raise ValueError(f"no other processes were found to join: {error}") from error
 
 
 def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
-    """Return a mesh over all devices; -1 stands for all that the other axes leave."""
+    """Return a mesh over all devices; an axis of -1 takes all remaining devices."""
     sizes, count = [data, fsdp, tensor], jax.device_count()
     if -1 in sizes:
         sizes[sizes.index(-1)] = count // -int(np.prod(sizes))
     if int(np.prod(sizes)) != count:
-        raise ValueError(f"a mesh of {data} x {fsdp} x {tensor} does not fit {count} devices")
+        raise ValueError(
+            f"a mesh of {data} x {fsdp} x {tensor} does not fit {count} devices: "
+            f"the product must be {count}"
+        )
     return jax.make_mesh(tuple(sizes), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
 
 
 def over_runs(runs: int, rows: int) -> tuple[NamedSharding, NamedSharding, NamedSharding]:
-    """Return where several runs lie that are trained at once.
+    """Return the shardings of runs that are trained in parallel.
 
-    The devices divide the runs among them, and the rows of every run's batch if some are left.
+    The runs are divided among the devices. If there are more devices than runs, the rows of each
+    batch are divided too.
 
     Args:
-      runs: How many runs there are.
-      rows: Rows of the batch of one run.
+      runs: Number of runs.
+      rows: Rows per batch of one run.
 
     Returns:
-      The shardings of arrays [runs, ...], of batches [runs, rows, ...], and of what all share.
+      The shardings of arrays [runs, ...], of batches [runs, rows, ...], and of shared arrays.
     """
     devices = jax.devices()
     first = _divisor(runs, len(devices))
@@ -156,12 +160,12 @@ def over_runs(runs: int, rows: int) -> tuple[NamedSharding, NamedSharding, Named
 
 
 def memory() -> float:
-    """Return the bytes that every device has for arrays; CPUs share those of the machine."""
+    """Return the bytes of memory per device; CPU devices share the memory of the machine."""
     devices = jax.devices()
-    known = (devices[0].memory_stats() or {}).get("bytes_limit")
-    return known or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / len(devices)
+    limit = (devices[0].memory_stats() or {}).get("bytes_limit")
+    return limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / len(devices)
 
 
 def _divisor(count: int, most: int) -> int:
-    """Return the largest number up to `most` that divides a count."""
+    """Return the largest divisor of `count` that is at most `most`."""
     return max(n for n in range(1, min(count, most) + 1) if count % n == 0)

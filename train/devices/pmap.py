@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from train.devices.placement import Batch, Training, make_mesh
 from train.step import State, make_evaluate, make_init, make_step
 
-# What is saved spans the processes: every replica holds the whole, and its rows of the carry.
+# A saved state spans the processes: every replica holds the whole state and its rows of the carry.
 SPECS = State(
     step=P(),  # type: ignore[arg-type]  # specs, in the tree of a state
     params=P(),
@@ -23,7 +23,7 @@ SPECS = State(
 
 
 class PmapPlacement:
-    """A training of replicas: each device has its rows of the batch, and all parameters."""
+    """Placement as replicas: each device has its rows of the batch and all parameters."""
 
     def __init__(self, training: Training, mesh: tuple[int, int, int] = (-1, 1, 1)):
         if tuple(mesh[1:]) != (1, 1):
@@ -57,8 +57,8 @@ class PmapPlacement:
             return make_evaluate(t.model, objective, **across_replicas)(*inputs)
 
         pmap = partial(jax.pmap, axis_name="data")
-        # Laid out by a pmap, not by device_put: a step whose input lies otherwise than its output
-        # compiles twice.
+        # The state is placed by a pmap, not by device_put: if the layouts of input and output
+        # differ, the step compiles twice.
         self._lay_out = pmap(lambda whole, rows: (whole, rows), in_axes=(None, 0))
         self._step = pmap(step, in_axes=(None, 0, 0), donate_argnums=1)
         self._evaluate = pmap(evaluate, in_axes=(None, 0, 0, 0, None))
@@ -103,7 +103,7 @@ class PmapPlacement:
         return self._replicate(local)
 
     def _replicate(self, state: State) -> State:
-        """Give every replica the whole state, and its rows of the carry."""
+        """Return the state with a copy on every replica, which has its own rows of the carry."""
         rows = jnp.arange(self._devices), self.put(state.carry)
         whole, (_, carry) = self._lay_out(state._replace(carry=()), rows)
         return whole._replace(carry=carry)
@@ -116,5 +116,5 @@ class PmapPlacement:
 
 
 def _first(mapped: jax.Array) -> jax.Array:
-    """Return what the first replica has; indexing would make the devices talk to each other."""
+    """Return the value of the first replica; indexing would cause communication."""
     return mapped.addressable_shards[0].data[0]

@@ -1,4 +1,4 @@
-"""Metrics of a language model, from what was counted: numbers in, numbers out."""
+"""Metrics of language models: perplexity, bits per byte, and the unigram baseline."""
 
 import math
 from collections.abc import Mapping
@@ -7,11 +7,11 @@ import numpy as np
 
 from train.objectives.objective import Objective
 
-CHUNK = 1 << 20  # tokens counted at a time, so that a corpus is never in memory whole
+CHUNK = 1 << 20  # tokens counted at a time, so that a corpus is never fully in memory
 
 
 def perplexity(nats: float) -> float:
-    """Return the exponential of the mean loss in nats per token."""
+    """Return the perplexity: exp of the mean loss in nats per token."""
     try:
         return math.exp(nats)
     except OverflowError:
@@ -19,11 +19,11 @@ def perplexity(nats: float) -> float:
 
 
 def bits_per_byte(nats: float, tokens_per_byte: float) -> float:
-    """Return the bits a model needs per byte of text, which compares across tokenizers.
+    """Return the loss in bits per byte of text, which is comparable across tokenizers.
 
     Args:
-      nats: The mean loss in nats per token.
-      tokens_per_byte: Tokens of the text per byte of it in UTF-8.
+      nats: Mean loss in nats per token.
+      tokens_per_byte: Number of tokens per byte of UTF-8 text.
     """
     return nats * tokens_per_byte / math.log(2)
 
@@ -41,12 +41,12 @@ def reported_loss(objective: Objective) -> str:
 def add_derived(
     metrics: Mapping[str, float], objective: Objective, tokens_per_byte: float
 ) -> dict[str, float]:
-    """Return losses and accuracies with perplexity, and with bits per byte if every token counts.
+    """Return the metrics plus "perplexity", and "bits_per_byte" if every token is predicted.
 
     Args:
-      metrics: "loss", and the loss of each term as "TERM_loss" if there are several.
-      objective: What the losses are those of.
-      tokens_per_byte: Tokens that are predicted per byte of the text.
+      metrics: "loss", and "TERM_loss" for each term if there is more than one.
+      objective: The objective of the losses.
+      tokens_per_byte: Number of predicted tokens per byte of UTF-8 text.
     """
     nats = metrics[reported_loss(objective)]
     derived = {"perplexity": perplexity(nats)}
@@ -58,25 +58,26 @@ def add_derived(
 def unigram_entropy(
     train_tokens: np.ndarray, held_out_tokens: np.ndarray, vocab_size: int
 ) -> float:
-    """Return the loss, in nats per token, of a model that knows only how often each token occurs.
+    """Return the loss of a unigram model, in nats per token.
 
-    It counts `train_tokens` with one added to every count (Laplace) and is scored on
-    `held_out_tokens`. A network that does no better has learnt frequencies and nothing more.
+    The model predicts by the token frequencies of `train_tokens`, with one added to every count
+    (Laplace smoothing), and is evaluated on `held_out_tokens`. A network that is not better has
+    learned nothing but frequencies.
 
     Args:
-      train_tokens: An integer array of one axis; a memory map is read in chunks.
+      train_tokens: A one-dimensional integer array; a memory map is read in chunks.
       held_out_tokens: Likewise.
-      vocab_size: Every id must lie below it.
+      vocab_size: Upper bound (exclusive) of the ids.
 
     Raises:
       ValueError: If an id is out of range, or if there are no held-out tokens.
     """
     held_out = _counts(held_out_tokens, vocab_size)
     if not held_out.sum():
-        raise ValueError("the unigram baseline needs held-out tokens, and there are none")
+        raise ValueError("there are no held-out tokens for the unigram baseline: give more text")
     smoothed = _counts(train_tokens, vocab_size) + 1
-    log_share = np.log(smoothed) - math.log(smoothed.sum())
-    return float(-(held_out * log_share).sum() / held_out.sum())
+    log_p = np.log(smoothed) - math.log(smoothed.sum())
+    return float(-(held_out * log_p).sum() / held_out.sum())
 
 
 def _counts(tokens: np.ndarray, vocab_size: int) -> np.ndarray:
@@ -85,8 +86,8 @@ def _counts(tokens: np.ndarray, vocab_size: int) -> np.ndarray:
         chunk = np.asarray(tokens[start : start + CHUNK], np.int64)
         if chunk.min() < 0 or chunk.max() >= vocab_size:
             raise ValueError(
-                f"token ids run from {chunk.min()} to {chunk.max()}, "
-                f"outside of the vocabulary of {vocab_size}: is this its tokenizer?"
+                f"token ids range from {chunk.min()} to {chunk.max()}, outside of the vocabulary "
+                f"of {vocab_size}: the text was tokenized with another tokenizer"
             )
         counts += np.bincount(chunk, minlength=vocab_size)
     return counts

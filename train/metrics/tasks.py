@@ -1,8 +1,8 @@
-"""Metrics of the kinds of task, from 0 to 1.
+"""Metrics of fine-tuning tasks, from 0 to 1 (correlations from -1 to 1).
 
-F1 and Matthews are scikit-learn's, the correlations scipy's, entities those of seqeval, and answers
-are scored by the rule that SQuAD 1.1 published (Rajpurkar et al. 2016, section 6.1), as papers
-report them.
+F1 and Matthews correlation come from scikit-learn, other correlations from scipy, entity scores
+from seqeval. Answers are scored like in the official evaluation of SQuAD 1.1 (Rajpurkar et al.
+2016, section 6.1). These are the definitions that papers report.
 """
 
 import itertools
@@ -21,20 +21,20 @@ BIO = re.compile(r"O|[BI]-.+")
 def classification(
     labels: Sequence[int], predictions: Sequence[int], names: Sequence[str]
 ) -> dict[str, float]:
-    """Return accuracy, F1 of the second of two classes, macro F1, and Matthews.
+    """Return accuracy, F1 of the second of two classes, macro F1, and Matthews correlation.
 
     Macro F1 is the mean over the classes that occur.
 
     Args:
-      labels: The true classes, as indices of `names`.
-      predictions: The predicted ones.
+      labels: The true classes, as indices into `names`.
+      predictions: The predicted classes, likewise.
       names: The names of the classes.
     """
     from sklearn.metrics import f1_score, matthews_corrcoef
 
     _check_lengths(labels, predictions)
-    f1 = lambda some: f1_score(labels, predictions, labels=some, average="macro", zero_division=0)
-    one_class = collapsed(labels) and collapsed(predictions)  # of which scikit-learn would warn
+    f1 = lambda of: f1_score(labels, predictions, labels=of, average="macro", zero_division=0)
+    one_class = collapsed(labels) and collapsed(predictions)  # scikit-learn would warn
     metrics = {
         "accuracy": np.mean(np.equal(labels, predictions)),
         **({"f1": f1([1])} if len(names) == 2 else {}),
@@ -45,7 +45,7 @@ def classification(
 
 
 def regression(labels: Sequence[float], predictions: Sequence[float]) -> dict[str, float]:
-    """Return the correlations of Pearson and of Spearman; 0 if either side is constant."""
+    """Return the Pearson and Spearman correlations; 0 if labels or predictions are constant."""
     from scipy.stats import pearsonr, spearmanr
 
     _check_lengths(labels, predictions)
@@ -60,9 +60,9 @@ def regression(labels: Sequence[float], predictions: Sequence[float]) -> dict[st
 def tagging(
     labels: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]
 ) -> dict[str, float]:
-    """Return the accuracy per word, and for "B-x", "I-x" and "O" also the F1 of whole entities.
+    """Return the accuracy per word, and for BIO labels also precision, recall and F1 of entities.
 
-    An entity counts if its words and its type are right, as in CoNLL 2003.
+    An entity is correct if its words and its type are correct, as in CoNLL 2003.
     """
     from seqeval import metrics
 
@@ -81,11 +81,11 @@ def tagging(
 def question_answering(
     questions: Sequence[Question], predictions: Mapping[str, str]
 ) -> dict[str, float]:
-    """Return exact matches and F1 by words, each with the answer that fits best.
+    """Return the fraction of exact matches and the mean word F1, each against the best answer.
 
     Args:
       questions: Questions with their answers.
-      predictions: The predicted text by the id of the question; a missing one counts as wrong.
+      predictions: The predicted text by question id; a missing prediction counts as wrong.
     """
     if not questions:
         raise ValueError("there are no questions to score")
@@ -101,22 +101,24 @@ def question_answering(
 
 
 def collapsed(predictions: Sequence) -> bool:
-    """Return whether all predictions are the same, as after failed fine-tuning."""
+    """Return whether all predictions are equal, as after failed fine-tuning."""
     return len(np.unique(predictions)) == 1
 
 
 def _check_lengths(labels: Sequence, predictions: Sequence) -> None:
     if len(labels) != len(predictions) or not len(labels):
-        raise ValueError(f"{len(predictions)} predictions cannot be scored against {len(labels)}")
+        raise ValueError(
+            f"{len(predictions)} predictions cannot be scored against {len(labels)} labels"
+        )
 
 
 def _words(answer: str) -> list[str]:
-    """Return the words of an answer in lower case, without punctuation and articles."""
+    """Return the lower-cased words of an answer, without punctuation and articles."""
     bare = "".join(char for char in answer.lower() if char not in string.punctuation)
     return re.sub(r"\b(a|an|the)\b", " ", bare).split()
 
 
 def _overlap(answer: list[str], predicted: list[str]) -> float:
-    """Return the F1 of two bags of words."""
+    """Return the F1 score of two bags of words."""
     common = (Counter(answer) & Counter(predicted)).total()
     return 2 * common / (len(answer) + len(predicted)) if common else 0.0

@@ -1,4 +1,4 @@
-"""Causal language modelling: predict each token from those before it (Bengio et al. 2003; GPT).
+"""Causal language modelling: predict each token from the preceding ones (Bengio et al. 2003; GPT).
 
 B batch  L length
 """
@@ -14,7 +14,10 @@ from zoo.params import call
 
 @objective
 class Causal(Objective):
-    """Predicts the next token within its document; `end_of_document` opens every document."""
+    """Prediction of the next token within its document.
+
+    `end_of_document` is the id of the token that starts every document.
+    """
 
     end_of_document: int
     factors = {"token": 1.0}
@@ -22,9 +25,9 @@ class Causal(Objective):
     predicts_every_token = True
 
     def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
-        """Turn a window of L + 1 tokens into L inputs, their documents and L targets."""
+        """Turn a window of L + 1 tokens into L inputs, their document ids and L targets."""
         tokens, mask = example["tokens"], example["mask"]
-        # Counted from 1, since a window mostly opens inside a document; 0 is padding.
+        # Counted from 1, since most windows start inside a document; 0 marks padding.
         document = 1 + jnp.cumsum(tokens[:-1] == self.end_of_document)
         return {
             "tokens": tokens[:-1],

@@ -1,7 +1,7 @@
-"""Causal language modelling with a state that is passed from window to window.
+"""Causal language modelling with a recurrent state that is passed from window to window.
 
-Truncated back-propagation (Mikolov et al. 2010; Zaremba et al. 2014): the gradient ends where the
-window begins; the state does not.
+Truncated back-propagation through time (Mikolov et al. 2010; Zaremba et al. 2014): the gradient
+stops at the start of the window; the state continues across windows.
 
 B batch  L length
 """
@@ -19,16 +19,16 @@ from zoo.params import call
 
 @objective
 class StatefulCausal(Causal):
-    """Predicts the next token; the state of a document goes on in the next window of its row."""
+    """Prediction of the next token; the state continues in the next window of the row."""
 
     def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
-        """As Causal; a row that begins a new column is not part of the document before."""
+        """Prepare a window as `Causal` does; a row that starts a stream starts a new document."""
         inputs = super().corrupt(key, example)
         real = inputs["documents"] > 0
         return inputs | {"documents": inputs["documents"] + (real & example["fresh"])}
 
     def initial_carry(self, model: nn.Module, batch_size: int) -> chex.ArrayTree:
-        """Return states of zeros."""
+        """Return zero states."""
         c = model.config
         return (recurrent.zeros(c.cell, c.width, batch_size),) * c.num_layers
 

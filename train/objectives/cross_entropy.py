@@ -1,4 +1,4 @@
-"""Cross-entropy against a vocabulary, never holding the whole logits.
+"""Cross-entropy over a vocabulary, computed in chunks so that the full logits never exist.
 
 B batch  L length  D width  V vocabulary  C classes
 """
@@ -11,27 +11,31 @@ import jax.numpy as jnp
 from train.objectives.objective import Term
 from zoo.layers.embedding import Scores
 
-TOKENS_PER_CHUNK = 256  # the fastest on a CPU for the head of a small model, measured
+TOKENS_PER_CHUNK = 256  # measured: the fastest on a CPU for the head of a small model
 
 
 def cross_entropy(scores: Scores, targets_BL: jax.Array, weights_BL: jax.Array) -> Term:
-    """Sum weight times -log p(target) over all positions, in chunks of positions."""
+    """Return the weighted sum of -log p(target) over all positions, computed in chunks."""
     return Term(*_summed(_surprise, scores, (targets_BL, weights_BL), ()))
 
 
 def smoothed_cross_entropy(
     scores: Scores, targets_BL: jax.Array, weights_BL: jax.Array, smoothing: float
 ) -> Term:
-    """As `cross_entropy`, with the share `smoothing` of each target spread over the vocabulary."""
+    """Return the cross-entropy with label smoothing.
+
+    The fraction `smoothing` of each target distribution is spread evenly over the vocabulary.
+    """
     measure = partial(_smoothed_surprise, smoothing)
     return Term(*_summed(measure, scores, (targets_BL, weights_BL), ()))
 
 
 def divergence(student: Scores, teacher: Scores, weights_BL: jax.Array, temperature: float) -> Term:
-    """Sum weight times KL(teacher || student) at a temperature T, times T ** 2.
+    """Return the weighted sum of T ** 2 * KL(teacher || student) at a temperature T.
 
-    Hinton et al. 2015, section 2: the square keeps the gradient's size whatever the temperature.
-    Right is where both find the same word likeliest. The teacher gets no gradient.
+    Hinton et al. 2015, section 2: the factor T ** 2 makes the size of the gradient independent of
+    the temperature. A prediction counts as correct if the argmax of both distributions agrees. The
+    teacher gets no gradient.
     """
     x_BLD, *table_and_bias = jax.lax.stop_gradient(teacher)
     measure = partial(_divergence, temperature)
@@ -39,20 +43,24 @@ def divergence(student: Scores, teacher: Scores, weights_BL: jax.Array, temperat
 
 
 def squared_error(student: Scores, teacher: Scores, weights_BL: jax.Array) -> Term:
-    """Sum weight times the mean square difference of the logits; the rest as `divergence`."""
+    """Return the weighted sum of the mean squared difference of the logits.
+
+    As in `divergence`, accuracy counts equal argmaxes, and the teacher gets no gradient.
+    """
     x_BLD, *table_and_bias = jax.lax.stop_gradient(teacher)
     return Term(*_summed(_squared_error, student, (x_BLD, weights_BL), table_and_bias))
 
 
 def classify(logits_BC: jax.Array, targets_B: jax.Array, weights_B: jax.Array) -> Term:
-    """As `cross_entropy`, for a handful of classes."""
+    """Return the cross-entropy of a few classes, from their logits."""
     losses_B = -jnp.take_along_axis(jax.nn.log_softmax(logits_BC), targets_B[:, None], 1)[:, 0]
     right_B = logits_BC.argmax(-1) == targets_B
     return Term((weights_B * losses_B).sum(), (weights_B * right_B).sum())
 
 
-# A measure takes the logits of a chunk, what else stands at its positions, and what all chunks
-# share; it gives the sum of losses, how many are right, and the gradient by the logits.
+# A measure takes the logits of a chunk, the other inputs at its positions, and the arrays that all
+# chunks share. It returns the sum of the losses, the number of correct predictions, and the
+# gradient with respect to the logits.
 
 
 def _surprise(logits_BLV, inputs, _):
@@ -70,7 +78,7 @@ def _surprise(logits_BLV, inputs, _):
 def _smoothed_surprise(smoothing, logits_BLV, inputs, shared):
     (targets_BL, weights_BL), V = inputs, logits_BLV.shape[-1]
     loss, right, gradient_BLV = _surprise(logits_BLV, inputs, shared)
-    # The target's logit counts less by the share, that of every word more by a part of it.
+    # Smoothing moves weight from the logit of the target to the mean of all logits.
     target_BL = jnp.take_along_axis(logits_BLV, targets_BL[..., None], -1)[..., 0]
     loss += smoothing * (weights_BL * (target_BL - logits_BLV.mean(-1))).sum()
     hit_BLV = jnp.arange(V) == targets_BL[..., None]
@@ -82,24 +90,24 @@ def _divergence(temperature, logits_BLV, inputs, teacher):
     teacher_BLV = Scores(x_BLD, *teacher).logits()
     p_BLV = jax.nn.log_softmax(logits_BLV / temperature)
     q_BLV = jax.nn.log_softmax(teacher_BLV / temperature)
-    likely_BLV = jnp.exp(q_BLV)
-    loss = temperature**2 * (weights_BL * (likely_BLV * (q_BLV - p_BLV)).sum(-1)).sum()
+    teacher_p_BLV = jnp.exp(q_BLV)
+    loss = temperature**2 * (weights_BL * (teacher_p_BLV * (q_BLV - p_BLV)).sum(-1)).sum()
     right = (weights_BL * (logits_BLV.argmax(-1) == teacher_BLV.argmax(-1))).sum()
     weights_BL1 = temperature * weights_BL[..., None]
-    return loss, right, weights_BL1 * (jnp.exp(p_BLV) - likely_BLV)
+    return loss, right, weights_BL1 * (jnp.exp(p_BLV) - teacher_p_BLV)
 
 
 def _squared_error(logits_BLV, inputs, teacher):
     x_BLD, weights_BL = inputs
     teacher_BLV = Scores(x_BLD, *teacher).logits()
-    apart_BLV = logits_BLV - teacher_BLV
-    loss = (weights_BL * jnp.square(apart_BLV).mean(-1)).sum()
+    error_BLV = logits_BLV - teacher_BLV
+    loss = (weights_BL * jnp.square(error_BLV).mean(-1)).sum()
     right = (weights_BL * (logits_BLV.argmax(-1) == teacher_BLV.argmax(-1))).sum()
-    return loss, right, 2 * weights_BL[..., None] / logits_BLV.shape[-1] * apart_BLV
+    return loss, right, 2 * weights_BL[..., None] / logits_BLV.shape[-1] * error_BLV
 
 
-# Loss and gradients come out of one pass over the logits, which are made, used and dropped a chunk
-# at a time; the gradient is then scaled by what arrives from above.
+# One pass over the logits, chunk by chunk, computes both the loss and the gradients. The backward
+# pass only scales the gradients by the incoming one.
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -120,12 +128,12 @@ def _summed_forward(measure, scores: Scores, inputs, shared):
     def chunk(sums, cut):
         loss, right, table_gradient_DV, bias_gradient_V = sums
         x_BlD, *rest = cut
-        *more, gradient_BlV = measure(scores._replace(x_BLD=x_BlD).logits(), rest, shared)
+        *values, gradient_BlV = measure(scores._replace(x_BLD=x_BlD).logits(), rest, shared)
         bias_gradient_V += gradient_BlV.sum((0, 1))
         gradient_BlV = gradient_BlV.astype(table_VD.dtype)
         x_gradient_BlD = einsum("blv,vd->bld", gradient_BlV, table_VD)
         table_gradient_DV += einsum("bld,blv->dv", x_BlD.astype(table_VD.dtype), gradient_BlV)
-        sums = (loss + more[0], right + more[1], table_gradient_DV, bias_gradient_V)
+        sums = (loss + values[0], right + values[1], table_gradient_DV, bias_gradient_V)
         return sums, x_gradient_BlD
 
     V, D = table_VD.shape
@@ -138,8 +146,8 @@ def _summed_forward(measure, scores: Scores, inputs, shared):
     return (loss, right), Scores(x_gradient_BLD, table_gradient_VD, bias_gradient_V)
 
 
-def _summed_backward(measure, saved, arriving):
-    scale = arriving[0]
+def _summed_backward(measure, saved, incoming):
+    scale = incoming[0]
     return (
         jax.tree.map(lambda gradient: (scale * gradient).astype(gradient.dtype), saved),
         None,
@@ -151,9 +159,12 @@ _summed.defvjp(_summed_forward, _summed_backward)
 
 
 def _cut(*arrays):
-    """Cuts along the length, so that rows stay on their devices: [chunks, B, L / chunks, ...]."""
+    """Return the arrays as [chunks, B, L / chunks, ...].
+
+    They are split along the length, so that rows stay on their devices.
+    """
     B, L, _ = arrays[0].shape
-    enough = range(1, L + 1)
-    chunks = next(n for n in enough if L % n == 0 and (n * TOKENS_PER_CHUNK >= B * L or n == L))
+    counts = range(1, L + 1)
+    chunks = next(n for n in counts if L % n == 0 and (n * TOKENS_PER_CHUNK >= B * L or n == L))
     cut = lambda array: jnp.moveaxis(array.reshape(B, chunks, L // chunks, *array.shape[2:]), 1, 0)
     return tuple(cut(array) for array in arrays)

@@ -1,12 +1,12 @@
 """Distillation: a student learns from the predictions of a teacher (Hinton et al. 2015).
 
 Teacher and student see the same text with masked tokens. `Distillation` is DistilBERT's loss (Sanh
-et al. 2019, section 3): the teacher's distribution over the vocabulary at a temperature, for every
-real token; the masked tokens themselves; the direction of the last hidden states. `LogitMatching`
-is the plain squared error on logits.
+et al. 2019, section 3), with three terms: the divergence from the teacher's distribution at a
+temperature, for every real token; the cross-entropy of the masked tokens; the cosine distance of
+the last hidden states. `LogitMatching` uses the squared error of the logits instead.
 
-Any two models will do that predict masked tokens and share a vocabulary. Departure:
-the released code masks rare words more often; here all are masked alike.
+Any two masked language models with the same vocabulary can be combined. Departure: the released
+code masks rare words more often; here all words are masked with equal probability.
 
 B batch  L length  D width
 """
@@ -27,12 +27,12 @@ from zoo.params import call
 
 @objective
 class LogitMatching(Objective):
-    """The squared error on the logits of every real token, beside the masked tokens.
+    """Squared error of the logits of every real token, plus the loss of the masked tokens.
 
     Attributes:
-      masked: How tokens are masked.
-      teacher: The network that is learned from.
-      teacher_params: Its parameters.
+      masked: The masking of tokens.
+      teacher: The teacher network.
+      teacher_params: The parameters of the teacher.
     """
 
     masked: MaskedLanguageModeling
@@ -46,7 +46,7 @@ class LogitMatching(Objective):
         return {"soft": 1.0, "masked": 1.0}
 
     def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
-        """Mask tokens, and give every real token a weight."""
+        """Mask tokens, and give every real token a weight of 1."""
         batch = self.masked.corrupt(key, example)
         real_L = example["mask"].astype(jnp.float32)
         return batch | {"weights": batch["weights"] | {"soft": real_L, "states": real_L}}
@@ -61,7 +61,7 @@ class LogitMatching(Objective):
         *,
         train: bool,
     ) -> tuple[dict[str, Term], chex.ArrayTree]:
-        """Return the loss of logits and masked tokens: {"soft": Term, "masked": Term}."""
+        """Return the losses of the logits and the masked tokens: {"soft": Term, "masked": Term}."""
         _, scores = _run(model, params, batch, train=train, rngs=dropout_rngs(key))
         _, teacher_scores = _run(self.teacher, self.teacher_params, batch)
         return {
@@ -72,16 +72,16 @@ class LogitMatching(Objective):
 
 @objective
 class Distillation(LogitMatching):
-    """Soft targets, masked tokens and last hidden states; a factor of 0 leaves a term out.
+    """Soft targets, masked tokens and last hidden states.
 
-    The factors are those of the released recipe. If the widths of teacher and student differ,
-    `states` has to be 0.
+    The default factors are those of the released recipe. If the widths of teacher and student
+    differ, `states` must be 0.
 
     Attributes:
-      temperature: At which the distributions are compared.
-      soft: The factor of the divergence from the teacher's distribution.
-      hard: The factor of the masked tokens.
-      states: The factor of the direction of the hidden states.
+      temperature: Temperature at which the distributions are compared.
+      soft: Factor of the divergence from the teacher's distribution.
+      hard: Factor of the cross-entropy of the masked tokens.
+      states: Factor of the cosine distance of the hidden states; 0 disables the term.
     """
 
     temperature: float = 2.0
@@ -104,7 +104,7 @@ class Distillation(LogitMatching):
         *,
         train: bool,
     ) -> tuple[dict[str, Term], chex.ArrayTree]:
-        """Return {"soft": Term, "masked": Term, "states": Term}; "states" is one minus cosine."""
+        """Return {"soft": Term, "masked": Term, "states": Term}."""
         x_BLD, scores = _run(model, params, batch, train=train, rngs=dropout_rngs(key))
         teacher_x_BLD, teacher_scores = _run(self.teacher, self.teacher_params, batch)
         weights = batch["weights"]
@@ -118,7 +118,7 @@ class Distillation(LogitMatching):
 
 
 def direction(x_BLD: jax.Array, teacher_BLD: jax.Array, weights_BL: jax.Array) -> Term:
-    """Sum weight times one minus the cosine of the states of student and teacher."""
+    """Return the weighted sum of 1 - cosine(student state, teacher state)."""
     teacher_BLD = jax.lax.stop_gradient(teacher_BLD)
     norm = lambda x_BLD: jnp.sqrt(jnp.square(x_BLD).sum(-1))
     cosine_BL = (x_BLD * teacher_BLD).sum(-1) / (norm(x_BLD) * norm(teacher_BLD))
@@ -126,7 +126,7 @@ def direction(x_BLD: jax.Array, teacher_BLD: jax.Array, weights_BL: jax.Array) -
 
 
 def _run(model, params, batch, *, train: bool = False, rngs=None) -> tuple[jax.Array, Scores]:
-    """Return the last hidden states of a model, and its predictions of every token."""
+    """Return the last hidden states of a model and its predictions for every token."""
 
     def run(model, tokens_BL, documents_BL):
         x_BLD = model.trunk(tokens_BL, documents_BL=documents_BL, train=train)

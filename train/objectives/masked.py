@@ -1,11 +1,11 @@
 """Masked language modelling (Devlin et al. 2018, section 3.1), without pairs (Liu et al. 2019).
 
-Some of the tokens are masked: 80 % of those become [MASK], 10 % a random token, 10 % stay. The
-network predicts what they were. They are drawn anew at every visit, RoBERTa's dynamic masking,
-where the first release of BERT wrote ten fixed copies.
+A fraction of the tokens is masked: 80 % of these become [MASK], 10 % a random token, 10 % stay
+unchanged. The network predicts the original tokens. The masks are new in every epoch (RoBERTa's
+dynamic masking), whereas the first release of BERT wrote ten fixed copies.
 
-Departures: `fairseq` may mask <s> and </s> too and rounds 15 % of a row up or down by chance; here
-special tokens are never masked and 15 % are rounded as BERT rounds them.
+Departures: `fairseq` may also mask <s> and </s>, and rounds 15 % of a row up or down at random;
+here special tokens are never masked, and 15 % is rounded as in BERT.
 
 B batch  L length  D width  P predictions  W words
 """
@@ -23,14 +23,14 @@ from zoo.params import call
 
 @objective
 class MaskedLanguageModeling(Objective):
-    """Masks single tokens, evenly among those of the text, and predicts them.
+    """Prediction of single masked tokens, drawn uniformly from the text.
 
     Attributes:
-      vocab_size: The size of the vocabulary.
-      mask: The id of [MASK].
-      specials: The ids of [CLS] and [SEP], which are never masked.
-      num_predictions: The most predictions that a row may have.
-      rate: The part of the tokens that is masked.
+      vocab_size: Size of the vocabulary.
+      mask: Id of [MASK].
+      specials: Ids of [CLS] and [SEP], which are never masked.
+      num_predictions: Maximum number of predictions per row.
+      rate: Fraction of the tokens that is masked.
     """
 
     vocab_size: int
@@ -72,7 +72,7 @@ class MaskedLanguageModeling(Objective):
 
 
 def gather(x_BLD: jax.Array, places_BP: jax.Array) -> jax.Array:
-    """Return the states at some places: x_BPD."""
+    """Return the hidden states at the given positions: x_BPD."""
     return jnp.take_along_axis(x_BLD, places_BP[..., None], axis=1)
 
 
@@ -82,13 +82,13 @@ def mask_tokens(
     """Mask whole words of an example.
 
     Args:
-      objective: What to mask, and how much.
+      objective: The settings of the masking.
       key: The key of the row.
       example: The row.
-      word_L: The number of the word of each token.
+      word_L: The word index of each token.
 
     Returns:
-      What the network sees and predicts, and the weights [P] of its predictions.
+      The inputs and targets of the network, and the weights [P] of its predictions.
     """
     choice_key, replace_key = jax.random.split(key)
     candidates_L, budget = maskable(objective, example)
@@ -97,10 +97,10 @@ def mask_tokens(
 
 
 def maskable(objective: MaskedLanguageModeling, example: Example) -> tuple[jax.Array, jax.Array]:
-    """Return which tokens may be masked, bool [L], and how many are to be."""
+    """Return which tokens may be masked, bool [L], and how many to mask."""
     tokens_L, real_L = example["tokens"], example["mask"]
     candidates_L = real_L & ~jnp.isin(tokens_L, jnp.array(objective.specials, jnp.int32))
-    # Rounded by Python for every possible length: float32 would round some halves the other way.
+    # Rounded in Python for every possible length: float32 would round some halves the other way.
     budgets = [max(1, round(n * objective.rate)) for n in range(len(tokens_L) + 1)]
     return candidates_L, jnp.array(np.minimum(budgets, objective.num_predictions))[real_L.sum()]
 
@@ -110,7 +110,7 @@ def choose_words(
 ) -> jax.Array:
     """Choose whole words in random order while they fit into `budget` tokens: bool [L].
 
-    `word_L` numbers the word of each token, from 0 to at most L; only candidates are chosen.
+    `word_L` is the word index of each token, from 0 to at most L; only candidates are chosen.
     """
     W = len(word_L) + 1
     size_W = jnp.zeros(W, jnp.int32).at[word_L].add(candidates_L)
@@ -120,10 +120,10 @@ def choose_words(
 
 
 def _fitting(size_W, budget):
-    """Take sizes one after the other while they fit, and skip those that do not: bool [W].
+    """Select sizes in order while they fit into the budget, and skip those that do not: bool [W].
 
-    A few rounds, not one step per word: each takes all up to the first that no longer fits, which
-    will not fit later either.
+    Each iteration selects all sizes up to the first that does not fit. That one cannot fit later
+    either, so a few iterations are enough.
     """
 
     def open_and_left(taken_W):
@@ -142,7 +142,7 @@ def _fitting(size_W, budget):
 def apply_mask(
     objective: MaskedLanguageModeling, key: chex.PRNGKey, example: Example, chosen_L: jax.Array
 ) -> tuple[Example, jax.Array]:
-    """Return the example with the chosen tokens masked and what they were, and weights [P]."""
+    """Return the example with the chosen tokens masked, with their targets, and weights [P]."""
     tokens_L, P = example["tokens"], objective.num_predictions
     predictions_P = jnp.nonzero(chosen_L, size=P, fill_value=0)[0].astype(jnp.int32)
     used_P = jnp.arange(P) < chosen_L.sum()
@@ -160,13 +160,13 @@ def apply_mask(
 def write(
     tokens_L: jax.Array, places_P: jax.Array, used_P: jax.Array, words_P: jax.Array
 ) -> jax.Array:
-    """Return the tokens with others at the places that are used."""
-    nowhere = len(tokens_L)  # dropped
-    return tokens_L.at[jnp.where(used_P, places_P, nowhere)].set(words_P, mode="drop")
+    """Return the tokens with replacements at the used positions."""
+    out_of_range = len(tokens_L)  # dropped by the scatter
+    return tokens_L.at[jnp.where(used_P, places_P, out_of_range)].set(words_P, mode="drop")
 
 
 def replacements(key: chex.PRNGKey, targets_P: jax.Array, vocab_size: int, mask: int) -> jax.Array:
-    """Draw what stands in place of masked tokens: 80 % [MASK], 10 % the token, 10 % any id."""
+    """Draw the replacements of masked tokens: 80 % [MASK], 10 % the token itself, 10 % random."""
     key, random_key = jax.random.split(key)
     draw_P = jax.random.uniform(key, targets_P.shape)
     random_P = jax.random.randint(random_key, targets_P.shape, 0, vocab_size)

@@ -1,7 +1,7 @@
-"""Masked language modelling and next segments (Devlin et al. 2018, section 3.1).
+"""Masked language modelling and next-sentence prediction (Devlin et al. 2018, section 3.1).
 
-Some tokens of `[CLS] A [SEP] B [SEP]` are masked; the network predicts what they were, and whether
-segment B follows segment A.
+Some tokens of `[CLS] A [SEP] B [SEP]` are masked. The network predicts the original tokens, and
+whether segment B follows segment A.
 
 L length  P predictions
 """
@@ -19,7 +19,7 @@ from zoo.params import call
 
 @objective
 class NextSentence(MaskedLanguageModeling):
-    """Masks single tokens, evenly among those of the text."""
+    """Masking of single tokens, and next-sentence prediction."""
 
     factors = {"masked": 1.0, "next": 1.0}
 
@@ -38,16 +38,16 @@ class NextSentence(MaskedLanguageModeling):
         *,
         train: bool,
     ) -> tuple[dict[str, Term], chex.ArrayTree]:
-        """Return the cross-entropy of masked tokens and next segment: {"masked", "next"}."""
+        """Return the cross-entropy of masked tokens and next sentence: {"masked", "next"}."""
         return pair_terms(model, params, batch, key, "next", train=train), carry
 
 
 @objective
 class WholeWordNextSentence(NextSentence):
-    """Masks whole words, whatever tokens their tokenizer makes of them: the later release of BERT.
+    """Masking of whole words, as in the later release of BERT.
 
-    Words are taken in random order while they fit; one with more tokens than there are left to mask
-    is skipped. Each token of a masked word is replaced on its own.
+    Words are chosen in random order while they fit; a word with more tokens than the remaining
+    budget is skipped. Each token of a masked word is replaced independently.
     """
 
     def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
@@ -57,7 +57,7 @@ class WholeWordNextSentence(NextSentence):
 
 
 def as_pair(example: Example, masked: Example, used_P: jax.Array, label: str) -> Example:
-    """Return a masked pair with its segments and its label, which counts once per pair."""
+    """Return a masked pair with its segments and its label, which has a weight of 1 per pair."""
     real = example["mask"].any().astype(jnp.float32)
     return masked | {
         "segments": example["segments"],

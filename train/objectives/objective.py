@@ -1,4 +1,4 @@
-"""What a network is trained to do: the contract of all objectives."""
+"""The contract of all training objectives."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -8,17 +8,17 @@ import chex
 import jax
 from flax import linen as nn
 
-# What a model is given: {name: array}, of one example or of a batch; "weights" is a dict of arrays.
+# An example or a batch: {name: array}; "weights" is a dict of arrays.
 Example = dict[str, Any]
 T = TypeVar("T")
 
 
 class Term(NamedTuple):
-    """One term of a loss, summed with the weights of its predictions.
+    """One term of a loss: sums over predictions, weighted.
 
     Attributes:
-      loss: The sum of the losses in nats.
-      right: The sum of the weights of the correct predictions; None where nothing is predicted.
+      loss: Weighted sum of the losses, in nats.
+      right: Sum of the weights of the correct predictions; None if accuracy is undefined.
     """
 
     loss: jax.Array
@@ -26,16 +26,16 @@ class Term(NamedTuple):
 
 
 class Objective(Protocol):
-    """What a network is trained to do.
+    """A training objective: how to corrupt examples and compute the loss.
 
-    An objective is a class made by `objective` and derived from this one. The loss of a run is the
-    sum over terms of factor * (sum of losses / sum of weights), both sums over the whole batch: so
-    padding, devices and accumulation change nothing.
+    Implementations derive from this class and are decorated with `objective`. The loss of a step is
+    the sum over terms of factor * (sum of losses / sum of weights). Both sums run over the whole
+    batch, so padding, devices and accumulation do not change the result.
 
     Attributes:
       reported_term: The term whose perplexity is reported.
-      predicts_every_token: Whether every token of a text is predicted, so that the loss can be
-        reported as bits per byte too.
+      predicts_every_token: Whether every token of a text is predicted, so that the loss can also be
+        reported as bits per byte.
     """
 
     reported_term: ClassVar[str]
@@ -47,22 +47,22 @@ class Objective(Protocol):
         ...
 
     def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
-        """Return what the network sees and predicts, for ONE example.
+        """Return the inputs and targets of the network for a single example.
 
-        The trainer maps it over the batch, each row with a key of its own, so masks do not depend
-        on devices, processes or accumulation.
+        The trainer maps this method over the batch with one key per row, so masks do not depend on
+        devices, processes or accumulation.
 
         Args:
           key: The key of the row.
-          example: A row of a batch, as its source makes it.
+          example: A row of a batch, as its batch source returns it.
 
         Returns:
-          What `loss` needs, and "weights": {name of a term: weights, one per prediction}.
+          The arrays that `loss` needs, and "weights": {term name: one weight per prediction}.
         """
         ...
 
     def initial_carry(self, model: nn.Module, batch_size: int) -> chex.ArrayTree:
-        """Return the state that passes from batch to batch, before the first one.
+        """Return the initial value of the state that is passed from batch to batch.
 
         Stateless unless overridden: returns ().
         """
@@ -82,34 +82,34 @@ class Objective(Protocol):
 
         Args:
           model: The network.
-          params: Its parameters.
-          batch: Rows that `corrupt` returned, stacked.
-          carry: What the batch before left.
+          params: The parameters of the network.
+          batch: The stacked rows that `corrupt` returned.
+          carry: The carry that the previous batch returned.
           key: The key of the step.
-          train: Whether dropout and the like are on.
+          train: Whether dropout is active.
         """
         ...
 
     def unigram_loss(self, entropy: float, length: int) -> float:
-        """Return the loss of a model that knows only how often each token occurs.
+        """Return the loss of a unigram model, which predicts by token frequency alone.
 
         Args:
-          entropy: That of the text's tokens, in nats per token.
-          length: Tokens of a row, as the recipe has it.
+          entropy: Unigram entropy of the text, in nats per token.
+          length: Tokens per row, as in the recipe.
         """
         return entropy
 
 
 @dataclass_transform(frozen_default=True)
 def objective(cls: type[T]) -> type[T]:
-    """Make a class a frozen dataclass that is a pytree: its `arrays` are leaves, the rest static.
+    """Make a class a frozen dataclass and a pytree: `arrays` fields are leaves, others static.
 
-    So an objective is an argument of the compiled step, and its arrays are kept on the devices.
+    An objective is an argument of the compiled step, so its arrays are stored on the devices.
     """
-    made: type = dataclass(frozen=True)(cls)
-    leaves = [f.name for f in fields(made) if "array" in f.metadata]
-    static = [f.name for f in fields(made) if f.name not in leaves]
-    return jax.tree_util.register_dataclass(made, data_fields=leaves, meta_fields=static)
+    datacls: type = dataclass(frozen=True)(cls)
+    leaves = [f.name for f in fields(datacls) if "array" in f.metadata]
+    static = [f.name for f in fields(datacls) if f.name not in leaves]
+    return jax.tree_util.register_dataclass(datacls, data_fields=leaves, meta_fields=static)
 
 
 def arrays() -> Any:
@@ -118,5 +118,5 @@ def arrays() -> Any:
 
 
 def dropout_rngs(key: chex.PRNGKey) -> dict[str, chex.PRNGKey]:
-    """Return the random streams of a training pass, from the key of its step."""
+    """Return the random streams of a forward pass, derived from the key of its step."""
     return {"dropout": jax.random.fold_in(key, 1)}

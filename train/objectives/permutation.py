@@ -1,13 +1,13 @@
 """Permutation language modelling (Yang et al. 2019, sections 2.2 to 2.5 and appendix A).
 
-A sixth of the tokens is predicted, in spans, each from the rest and from those spans' tokens that
-come earlier in an order drawn anew for every row. A row has two parts: the first `reuse` tokens,
-which the next row has in its memory, and the others. The first does not see the second; the second
-sees all of the first.
+A sixth of the tokens is predicted, in spans. Each target is predicted from the context and from the
+targets that precede it in a random order, drawn for every row. A row has two parts: the first
+`reuse` tokens, which stay in the memory of the next row, and the remaining tokens. The first part
+does not attend to the second; the second attends to all of the first.
 
-Departures from `data_utils.py`: special tokens are never picked, so that there are as many
-predictions as asked for wherever a part has as many words; the order fits any length, where the
-released code wants whole blocks; rows are masked and ordered anew at every visit.
+Departures from `data_utils.py`: special tokens are never targets, so the requested number of
+targets is always reached if a part has enough tokens; any length is allowed, while the released
+code requires whole blocks; masks and orders are new in every epoch.
 
 B batch  L length of a row or of a part  P predictions
 """
@@ -27,10 +27,10 @@ LONGEST_SPAN = 5  # a span of n tokens is drawn with probability proportional to
 
 @objective
 class Permutation(Objective):
-    """Predicts `num_predictions` tokens per row, `memory` positions of earlier rows in sight.
+    """Prediction of `num_predictions` tokens per row, with `memory` positions of earlier rows.
 
-    A span of n tokens stands in a context of n * mask_alpha // mask_beta; tokens are ordered inside
-    blocks of `perm_size`; `sep` and `cls` are seen but never predicted.
+    A span of n tokens has a context of n * mask_alpha // mask_beta tokens. The order is shuffled
+    inside blocks of `perm_size` tokens. `sep` and `cls` are context and never targets.
     """
 
     sep: int
@@ -45,11 +45,11 @@ class Permutation(Objective):
     reported_term = "token"
 
     def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
-        """Draw what each token may not see (`blocked`, [L, L]), and what is predicted ([P])."""
+        """Draw the attention mask ("blocked", bool [L, L]) and the targets ([P]) of a row."""
         tokens, mask = example["tokens"], example["mask"]
         L, P = len(tokens), self.num_predictions
         if not 0 < self.reuse < L:
-            raise ValueError(f"a row of {L} tokens has no two parts with reuse = {self.reuse}")
+            raise ValueError(f"a row of {L} tokens cannot reuse {self.reuse}: use 1 to {L - 1}")
         special = (tokens == self.sep) | (tokens == self.cls)
         allowed = mask & ~special
         parts = (slice(0, self.reuse), P - P // 2), (slice(self.reuse, L), P // 2)
@@ -78,12 +78,12 @@ class Permutation(Objective):
     def spans(
         self, key: chex.PRNGKey, words_L: jax.Array, allowed_L: jax.Array, goal: int
     ) -> jax.Array:
-        """Pick at most `goal` tokens of one part in spans that begin where words begin: picked_L.
+        """Pick at most `goal` tokens of one part in spans that start at word starts: bool [L].
 
-        From left to right: a length n; a number of tokens to pass over, from 0 to below the
-        context; on to the next word; n tokens, of which the allowed are picked; the rest of the
-        context is passed over. As in the released code, a span that would reach the end of the part
-        is the last, and not taken.
+        From left to right, repeat: draw a span length n and an offset below the size of the
+        context; skip to the offset and on to the next word start; pick the allowed ones of the next
+        n tokens; skip the rest of the context. As in the released code, a span that would reach the
+        end of the part is not picked and ends the loop.
         """
         L = len(words_L)
         at_L = jnp.arange(L)
@@ -125,7 +125,7 @@ class Permutation(Objective):
     ) -> tuple[dict[str, Term], chex.ArrayTree]:
         """Return the cross-entropy of the query stream: {"token": Term}.
 
-        A fresh row forgets its memory first.
+        The memory of a fresh row is cleared first.
         """
         documents_BM = jnp.where(batch["fresh"][:, None], 0, carry.documents_BM)
         memory = carry._replace(documents_BM=documents_BM)
@@ -147,7 +147,7 @@ class Permutation(Objective):
 
 
 def fill(key: chex.PRNGKey, picked_L: jax.Array, allowed_L: jax.Array, goal: int) -> jax.Array:
-    """Pick single tokens until there are `goal`, or until all that are allowed are picked."""
+    """Pick single tokens until `goal` tokens, or all allowed ones, are picked: bool [L]."""
     free_L = allowed_L & ~picked_L
     draw_L = jnp.where(free_L, jax.random.uniform(key, picked_L.shape), 2)
     rank_L = jnp.argsort(jnp.argsort(draw_L))
@@ -155,18 +155,18 @@ def fill(key: chex.PRNGKey, picked_L: jax.Array, allowed_L: jax.Array, goal: int
 
 
 def order(key: chex.PRNGKey, L: int, perm_size: int) -> jax.Array:
-    """Return the place of each token in the order, shuffled inside blocks, alike in each block."""
+    """Return the rank of each token, with the same random permutation inside every block."""
     at_L = jnp.arange(L)
     return at_L // perm_size * perm_size + jax.random.permutation(key, perm_size)[at_L % perm_size]
 
 
 def unseen(place_L: jax.Array, target_L: jax.Array, special_L: jax.Array) -> jax.Array:
-    """Return which columns a row may not see: blocked_LL.
+    """Return which positions (columns) a query (row) may not attend to: bool [L, L].
 
-    Targets and special tokens are seen only by those of them that come later, and special tokens by
-    themselves. All else is context, seen by everyone.
+    Targets and special tokens are visible only to those of them with a later rank; special tokens
+    also to themselves. All other tokens are context, visible to all.
     """
     ordered_L = target_L | special_L
     place_L = jnp.where(ordered_L, place_L, -1)
-    until_L = jnp.where(target_L, place_L, place_L + 1)  # sees what comes before this
+    until_L = jnp.where(target_L, place_L, place_L + 1)  # attends to ranks below this
     return (until_L[:, None] <= place_L) & ordered_L

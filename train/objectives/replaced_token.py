@@ -1,14 +1,14 @@
 """Replaced-token detection (Clark et al. 2020, "ELECTRA", section 3).
 
-Some tokens are masked; a small generator predicts what they were; a token is drawn from each of
-its distributions and put into the text; the discriminator predicts of every token whether it is the
-original. A drawn token that happens to be right counts as the original. No gradient passes through
-the draw, so the generator learns to predict and not to deceive.
+Some tokens are masked, and a small generator predicts the original ones. A token is sampled from
+each of its distributions and written into the text. The discriminator predicts for every token
+whether it was replaced. A sampled token that equals the original counts as original. No gradient
+flows through the sampling, so the generator is trained by its own loss only.
 
-As released: 85 % of the chosen tokens become [MASK] and the rest stay; the loss of the
-discriminator, over all real tokens, counts fifty times. Departure: the released code chooses
-positions with replacement, and where one is chosen twice with two different draws it writes the
-mean of their ids; here no position is chosen twice.
+As in the released code, 85 % of the chosen tokens become [MASK] and the rest stay unchanged, and
+the loss of the discriminator, over all real tokens, has a factor of 50. Departure: the released
+code chooses positions with replacement, and writes the mean of two ids if a position is chosen
+twice; here no position is chosen twice.
 
 B batch  L length  P predictions  V vocabulary
 """
@@ -28,12 +28,12 @@ MASKED_RATE = 0.85
 
 @objective
 class ReplacedToken(MaskedLanguageModeling):
-    """Masks single tokens for the generator."""
+    """Masked tokens for the generator, replaced-token detection for the discriminator."""
 
     factors = {"masked": 1.0, "replaced": 50.0, "original": 0.0}
 
     def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
-        """Mask some tokens; the original is kept beside them, for the discriminator."""
+        """Mask some tokens, and keep the original tokens for the discriminator."""
         choice_key, mask_key = jax.random.split(key)
         tokens_L, P = example["tokens"], self.num_predictions
         candidates_L, budget = maskable(self, example)
@@ -67,9 +67,9 @@ class ReplacedToken(MaskedLanguageModeling):
         *,
         train: bool,
     ) -> tuple[dict[str, Term], chex.ArrayTree]:
-        """Return the cross-entropy of generator and discriminator: {"masked", "replaced"}.
+        """Return the losses of generator and discriminator: {"masked", "replaced", "original"}.
 
-        And "original", which costs nothing: how often that prediction would be right.
+        "original" has no loss; its accuracy is the baseline of always predicting "original".
         """
         weights = batch["weights"]
         generator_key, draw_key, discriminator_key = jax.random.split(key, 3)
@@ -107,7 +107,7 @@ class ReplacedToken(MaskedLanguageModeling):
 
 
 def detection(logits_BL: jax.Array, replaced_BL: jax.Array, weights_BL: jax.Array) -> Term:
-    """Return the binary cross-entropy of "this token was replaced", summed with the weights."""
+    """Return the weighted sum of the binary cross-entropy of "this token was replaced"."""
     losses_BL = jax.nn.softplus(jnp.where(replaced_BL, -logits_BL, logits_BL))
     right_BL = (logits_BL > 0) == replaced_BL
     return Term((weights_BL * losses_BL).sum(), (weights_BL * right_BL).sum())

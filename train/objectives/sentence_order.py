@@ -1,12 +1,12 @@
-"""Masked n-grams and the order of sentences (Lan et al. 2019, "ALBERT", sections 3.1 and 4.1).
+"""Masked n-grams and sentence-order prediction (Lan et al. 2019, "ALBERT", sections 3.1 and 4.1).
 
-One to three words in a row are masked together, n of them with probability proportional to 1 / n
-(equation 1 of the paper, from SpanBERT); the network predicts what they were, and whether the two
-segments stand in their order.
+One to three consecutive words are masked together, n words with probability proportional to 1 / n
+(equation 1 of the paper, from SpanBERT). The network predicts the original tokens, and whether the
+two segments are in their original order.
 
-As in `create_pretraining_data.py`: starts are taken in random order; an n-gram that would mask more
-than is left is shortened word by word; one that meets a masked word is skipped. Departure: the
-draws are new at every visit.
+As in `create_pretraining_data.py`, start positions are visited in random order; an n-gram that
+exceeds the remaining budget is shortened word by word; an n-gram that contains a masked word is
+skipped. Departure: the draws are new in every epoch.
 
 L length  P predictions  W words
 """
@@ -25,7 +25,7 @@ LONGEST = 3  # words of an n-gram
 
 @objective
 class SentenceOrder(MaskedLanguageModeling):
-    """Masks n-grams of whole words."""
+    """Masking of n-grams of whole words, and sentence-order prediction."""
 
     factors = {"masked": 1.0, "order": 1.0}
 
@@ -53,14 +53,14 @@ class SentenceOrder(MaskedLanguageModeling):
 def choose_ngrams(
     key: chex.PRNGKey, candidates_L: jax.Array, word_L: jax.Array, budget: jax.Array
 ) -> jax.Array:
-    """Choose n-grams of whole words in random order while they fit in `budget` tokens: bool [L].
+    """Choose n-grams of whole words in random order while they fit into `budget`: bool [L].
 
-    `word_L` numbers the word of each token from 1, in the order of the text; only candidates are
-    chosen, and the special tokens between two words do not part them.
+    `word_L` is the word index of each token, counted from 1 in text order. Only candidates are
+    chosen. An n-gram may span the special tokens between two words.
     """
     W = len(word_L)
     order_key, length_key = jax.random.split(key)
-    # Words numbered anew, without the special tokens that stand behind some.
+    # Renumber the words without special tokens.
     size_W = jnp.zeros(W, jnp.int32).at[word_L - 1].add(candidates_L)
     number_W = jnp.cumsum(size_W > 0) - 1
     count = number_W[-1] + 1
@@ -77,13 +77,13 @@ def choose_ngrams(
     def take(state):
         taken_W, turn = state
         first = order_W[turn]
-        room = jnp.minimum(LONGEST, count - first)  # words from here to the end
+        room = jnp.minimum(LONGEST, count - first)  # words up to the end of the text
         cumulative_N = jnp.cumsum(jnp.where(jnp.arange(LONGEST) < room, chance_N, 0))
         drawn = 1 + (draw_W[turn] * cumulative_N[-1] >= cumulative_N[:-1]).sum()
         left = budget - size_W.sum(where=taken_W)
         before = end_W[first] - size_W[first]
         reached_N = end_W[jnp.minimum(first + jnp.arange(LONGEST), W - 1)] - before
-        fits = (reached_N <= left).sum()  # sizes grow, so these are the shortest
+        fits = (reached_N <= left).sum()  # the sums increase, so this counts the shortest n-grams
         length = jnp.minimum(drawn, fits)
         place_W = jnp.arange(W)
         gram_W = (first <= place_W) & (place_W < first + length)

@@ -1,10 +1,10 @@
-"""Teacher forcing: predict each word of a target from its source and the true words before it.
+"""Teacher forcing: predict each target token from the source and the preceding target tokens.
 
-Sutskever et al. 2014. With label smoothing (Szegedy et al. 2015, section 7; Vaswani et al. 2017,
-section 5.4): a share of the truth is spread evenly over the vocabulary, in training alone. With
-scheduled sampling (Bengio et al. 2015), some of the words before are the network's own instead of
-the true ones; they are drawn from a first pass over the true ones (Mihaylova and Martins 2019), so
-any network can be trained so, whether it goes from word to word or not.
+Sutskever et al. 2014. Optional label smoothing (Szegedy et al. 2015, section 7; Vaswani et al.
+2017, section 5.4) spreads a fraction of each target distribution evenly over the vocabulary, in
+training only. Optional scheduled sampling (Bengio et al. 2015) replaces some decoder inputs by
+tokens sampled from the network. They are sampled in a first pass over the true inputs (Mihaylova
+and Martins 2019), so it works for recurrent and parallel decoders.
 
 B batch  L length of the source  T length of the target
 """
@@ -22,10 +22,13 @@ from zoo.params import call
 
 @objective
 class SequenceToSequence(Objective):
-    """Predicts targets that begin with `start`, unseen, and end with `end`; so do sources.
+    """Prediction of a target text from a source text.
 
-    `smoothing` is the share that label smoothing spreads, `sampled` the share of the words before
-    that scheduled sampling draws.
+    Attributes:
+      start: Id of the first decoder input.
+      end: Id of the token that ends sources and targets.
+      smoothing: Fraction of label smoothing; 0 disables it.
+      sampled: Fraction of decoder inputs replaced by scheduled sampling; 0 disables it.
     """
 
     start: int
@@ -36,11 +39,11 @@ class SequenceToSequence(Objective):
     reported_term = "token"
 
     def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
-        """End both sides, and shift the target right for the decoder."""
+        """Append the end token to both sides, and shift the target right for the decoder."""
         source_L, _ = ended(example["source"], example["source_length"], self.end)
         target_T, real_T = ended(example["target"], example["target_length"], self.end)
         places_L = jnp.arange(len(source_L))
-        is_pair = example["source_length"] > 0  # a row that only fills up a batch has no tokens
+        is_pair = example["source_length"] > 0  # a padding row has no tokens
         return {
             "tokens": source_L,
             "documents": (is_pair & (places_L <= example["source_length"])).astype(jnp.int32),
@@ -84,7 +87,7 @@ class SequenceToSequence(Objective):
         return {"token": term}, carry
 
     def sample_inputs(self, key: chex.PRNGKey, scores: Scores, inputs_BT: jax.Array) -> jax.Array:
-        """Return the inputs with a share of them, never the first, drawn from a first pass."""
+        """Return the decoder inputs with some of them, never the first, sampled from `scores`."""
         draw_key, choice_key = jax.random.split(jax.random.fold_in(key, 2))
         drawn_BT = jax.random.categorical(draw_key, jax.lax.stop_gradient(scores.logits()))
         drawn_BT = jnp.roll(drawn_BT, 1, axis=1).astype(inputs_BT.dtype)
@@ -93,6 +96,6 @@ class SequenceToSequence(Objective):
 
 
 def ended(tokens_L: jax.Array, length: jax.Array, end: int) -> tuple[jax.Array, jax.Array]:
-    """Return a text with the token `end` and padding behind it, and which tokens are real."""
+    """Return a padded text with the token `end` appended, and which tokens are real."""
     places_L = jnp.arange(len(tokens_L))
     return jnp.where(places_L == length, end, tokens_L), places_L <= length

@@ -1,13 +1,14 @@
 """Span corruption (Raffel et al. 2020, "T5", section 3.1.4).
 
-Spans of three tokens on average, 15 % of the text, are cut out; a sentinel of its own stands for
-each. The encoder reads the text with the sentinels, the decoder writes each sentinel and what was
-cut there. Sentinels count down from the last id of the vocabulary.
+Spans of three tokens on average, 15 % of the text in total, are each replaced by a unique sentinel.
+The encoder reads the text with the sentinels; the decoder predicts each sentinel followed by the
+tokens it replaced. Sentinels count down from the last id of the vocabulary.
 
-The number of spans and of their tokens is fixed by the length of the text, so the shapes are too:
-568 tokens become 512 in and 114 out, as in `preprocessors.py` of the released code, whose draws
-this follows: both what is cut and what stays are parted at random into as many pieces, the text
-begins with a piece that stays and ends with one that is cut, and </s> ends both sequences.
+The length of the text determines the number of spans and of their tokens, so all shapes are static:
+568 tokens become 512 inputs and 114 targets, as in `preprocessors.py` of the released code. The
+random draws follow that code: the removed tokens and the kept tokens are each split at random into
+the same number of pieces; the text starts with a kept piece and ends with a removed one; both
+sequences end with </s>.
 
 L raw length  S spans  T target length  B batch
 """
@@ -27,13 +28,13 @@ RATE, MEAN_SPAN = 0.15, 3.0
 
 
 def counts(length: int) -> tuple[int, int]:
-    """Return how many tokens of a text are cut out, and in how many spans."""
+    """Return how many tokens of a text are removed, and in how many spans."""
     noise = min(max(round(length * RATE), 1), length - 1)
     return noise, max(1, round(noise / MEAN_SPAN))
 
 
 def lengths(raw: int) -> tuple[int, int]:
-    """Return the lengths of inputs and targets of a text of `raw` tokens, </s> included."""
+    """Return the lengths of inputs and targets for a text of `raw` tokens, including </s>."""
     noise, spans = counts(raw)
     return raw - noise + spans + 1, noise + spans + 1
 
@@ -47,15 +48,14 @@ def raw_length(length: int) -> int:
     fitting = [raw for raw in range(2, 2 * length) if lengths(raw)[0] <= length]
     if not fitting:
         raise ValueError(
-            f"inputs of length {length} have no room for a text with one span cut out: 3 is the "
-            "least"
+            f"inputs of length {length} have no room for a text with one span: use at least 3"
         )
     return max(fitting)
 
 
 @objective
 class SpanCorruption(Objective):
-    """Cuts spans out of a text; `first_sentinel` is the highest id, `end` that of </s>."""
+    """Prediction of removed spans; `first_sentinel` is the highest id, `end` the id of </s>."""
 
     first_sentinel: int
     end: int
@@ -67,13 +67,13 @@ class SpanCorruption(Objective):
         tokens_L, real_L = example["tokens"], example["mask"]
         L = len(tokens_L)
         size = real_L.sum()
-        # Rounded by Python for every possible length: float32 would round some halves otherwise.
+        # Rounded in Python for every possible length: float32 would round some halves differently.
         noise, spans = jnp.array([(0, 0), (0, 0), *map(counts, range(2, L + 1))])[size]
         most_noise, S = counts(L)
         noise_key, kept_key = jax.random.split(key)
         kept_S = partition(kept_key, L, S, size - noise, spans)
         cut_S = partition(noise_key, most_noise, S, noise, spans)
-        # A piece that is cut begins behind the pieces before it and one that stays.
+        # A removed piece starts after all previous pieces and one more kept piece.
         cut_start_S = jnp.cumsum(kept_S + cut_S) - cut_S
         kept_start_S = cut_start_S - kept_S
         used_S = jnp.arange(S) < spans
@@ -98,8 +98,8 @@ class SpanCorruption(Objective):
     def _fold(
         self, tokens_L: jax.Array, kept_L: jax.Array, marked_L: jax.Array, size: int
     ) -> tuple[jax.Array, jax.Array]:
-        """Return kept tokens, sentinels where marked, and the end: `size` ids, and their number."""
-        # A mark stands where a token is not kept, so every place gives one id or none.
+        """Return kept tokens, sentinels at the marks, and the end: `size` ids and their count."""
+        # Marks are only where tokens are not kept, so every position yields at most one id.
         sentinel_L = self.first_sentinel + 1 - jnp.cumsum(marked_L)
         stays_L = kept_L | (marked_L > 0)
         place_L = jnp.where(stays_L, jnp.cumsum(stays_L) - 1, size)
@@ -131,22 +131,22 @@ class SpanCorruption(Objective):
         return {"token": cross_entropy(scores, batch["targets"], batch["weights"]["token"])}, carry
 
     def unigram_loss(self, entropy: float, length: int) -> float:
-        """Return the loss of a model that knows how often each target occurs.
+        """Return the loss of a model that predicts every target by its frequency.
 
-        Of the targets of a text, so many are words, one per span is a sentinel, and one is the end.
+        The targets of a text are the removed tokens, one sentinel per span, and one end token.
         """
         noise, spans = counts(raw_length(length))
         total = noise + spans + 1
-        marks = (spans + 1) / total * math.log(total)  # each of them once per text
+        marks = (spans + 1) / total * math.log(total)  # each occurs once per text
         return noise / total * (entropy + math.log(total / noise)) + marks
 
 
 def partition(
     key: chex.PRNGKey, most: int, S: int, items: jax.Array, pieces: jax.Array
 ) -> jax.Array:
-    """Split `items` things at random into `pieces` pieces of at least one: sizes [S].
+    """Split `items` items at random into `pieces` pieces with at least one item each: sizes [S].
 
-    Every way to split them is equally likely. `most` is the most that `items` can be.
+    All partitions are equally likely. `most` is the upper limit of `items`.
     """
     place = jnp.arange(most - 1)
     draw = jnp.where(place < items - 1, jax.random.uniform(key, (most - 1,)), 2.0)

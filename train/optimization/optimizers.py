@@ -1,7 +1,7 @@
-"""The papers' optimizers, put together from optax's parts.
+"""The optimizers of the papers, composed from optax transformations.
 
-Each clips the gradient by its global norm first (`clip=None`: not at all). Moments have the type of
-the parameters, which is float32.
+Each first clips the gradient by its global norm (`clip=None`: no clipping). Moments have the type
+of the parameters, float32.
 """
 
 from typing import Protocol
@@ -14,12 +14,12 @@ from train.optimization.weight_decay import Mask
 
 
 class OptimizerFactory(Protocol):
-    """Makes an optimizer for a schedule of learning rates, such as any function of this file."""
+    """Contract of the functions that create an optimizer, such as those of this file."""
 
     def __call__(
         self, schedule: optax.Schedule, *, decay_mask: Mask
     ) -> optax.GradientTransformation:
-        """Return the optimizer; `decay_mask` is True for parameters that weight decay applies to.
+        """Return the optimizer; `decay_mask` is True for parameters with weight decay.
 
         An optimizer without weight decay ignores the mask.
         """
@@ -35,7 +35,7 @@ def adamw(
     decay_mask: Mask | None = None,
     clip: float | None = 1.0,
 ) -> optax.GradientTransformation:
-    """Adam, and weight decay outside of it (Loshchilov and Hutter 2019, algorithm 2)."""
+    """Return AdamW: Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2)."""
     return _chain(
         clip,
         optax.scale_by_adam(b1, b2, eps),
@@ -53,7 +53,10 @@ def adamw_bert(
     decay_mask: Mask | None = None,
     clip: float | None = 1.0,
 ) -> optax.GradientTransformation:
-    """AdamW without bias correction: the released code of BERT, and of XLNet if decay is not 0."""
+    """Return AdamW without bias correction, as in the released code of BERT and XLNet.
+
+    XLNet omits the bias correction only if its weight decay is not 0.
+    """
     return _chain(
         clip,
         scale_by_uncorrected_adam(b1, b2, eps),
@@ -71,19 +74,19 @@ def lamb(
     decay_mask: Mask | None = None,
     clip: float | None = 1.0,
 ) -> optax.GradientTransformation:
-    """AdamW whose step on each tensor has the tensor's own length times the rate.
+    """Return LAMB: AdamW with each update scaled by the norm of its tensor (the trust ratio).
 
     You et al. 2020, algorithm 2, but as in ALBERT's released code (and unlike optax.lamb) without
-    bias correction, and with undecayed tensors taking their step as it is.
+    bias correction and without the trust ratio on tensors that have no weight decay.
     """
-    as_long_as_the_tensor = optax.scale_by_trust_ratio()
+    trust_ratio = optax.scale_by_trust_ratio()
     if decay_mask is not None:
-        as_long_as_the_tensor = optax.masked(as_long_as_the_tensor, decay_mask)
+        trust_ratio = optax.masked(trust_ratio, decay_mask)
     return _chain(
         clip,
         scale_by_uncorrected_adam(b1, b2, eps),
         optax.add_decayed_weights(decay, decay_mask),
-        as_long_as_the_tensor,
+        trust_ratio,
         optax.scale_by_learning_rate(schedule),
     )
 
@@ -94,17 +97,17 @@ def adafactor(
     decay_mask: Mask | None = None,
     clip: float | None = None,
 ) -> optax.GradientTransformation:
-    """T5's Adafactor: Adam with a factored second moment, without momentum and without decay.
+    """Return T5's Adafactor: Adam with a factored second moment, no momentum and no weight decay.
 
-    Shazeer and Stern 2018, sections 5 to 8: the moment decays by 1 - t ** -0.8, and each tensor's
-    update is clipped to a root mean square of 1. Only tensors with two axes of 128 or more are
-    factored; attention's [D, H, K] kernels, which T5 stores flat, mostly are not.
+    Shazeer and Stern 2018, sections 5 to 8: the moment decays by 1 - t ** -0.8, and the update of
+    each tensor is clipped to a root mean square of 1. Only tensors with two axes of at least 128
+    are factored. Attention kernels [D, H, K], which T5 stores as matrices, are mostly not factored.
 
     Args:
       schedule: Learning rates relative to the root mean square of each tensor.
-      smallest_scale: The least such root mean square; None makes the rates absolute.
-      decay_mask: Ignored, since nothing is decayed.
-      clip: As for the others; T5 has none.
+      smallest_scale: Lower limit of that root mean square; None makes the learning rates absolute.
+      decay_mask: Ignored, because there is no weight decay.
+      clip: As for the other optimizers; T5 does not clip.
     """
     scale = (
         optax.identity()
@@ -123,14 +126,14 @@ def adafactor(
 def sgd(
     schedule: optax.Schedule, decay_mask: Mask | None = None, clip: float | None = 5.0
 ) -> optax.GradientTransformation:
-    """Stochastic gradient descent, without momentum and without decay."""
+    """Return stochastic gradient descent without momentum and weight decay."""
     return _chain(clip, optax.scale_by_learning_rate(schedule))
 
 
 def adadelta(
     schedule: optax.Schedule, decay_mask: Mask | None = None, clip: float | None = 1.0
 ) -> optax.GradientTransformation:
-    """Adadelta (Zeiler 2012) as Bahdanau et al. 2014 have it: rho 0.95, epsilon 1e-6, no decay."""
+    """Return Adadelta (Zeiler 2012) with the settings of Bahdanau et al. 2014."""
     return _chain(
         clip,
         optax.scale_by_adadelta(rho=0.95, eps=1e-6),
@@ -139,7 +142,7 @@ def adadelta(
 
 
 def scale_by_uncorrected_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
-    """Return optax.scale_by_adam without its bias correction, which optax cannot leave out."""
+    """Return optax.scale_by_adam without bias correction, which optax cannot disable."""
 
     def update(gradients, state, params=None):
         mu = optax.tree.update_moment(gradients, state.mu, b1, 1)

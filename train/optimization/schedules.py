@@ -1,8 +1,8 @@
 """Learning-rate schedules.
 
-A schedule is a pure function of `step`, the number of steps already made: the first step has the
-learning rate of step 0, and a resumed run has those of an uninterrupted one. Past its last step it
-stays where it ended.
+A schedule is a pure function of `step`, the number of completed steps. The first step uses the
+learning rate of step 0, and a resumed run uses those of an uninterrupted one. After its last step a
+schedule stays constant.
 """
 
 from typing import Protocol
@@ -13,32 +13,38 @@ import optax
 
 
 class ScheduleFactory(Protocol):
-    """Makes the schedule of a run."""
+    """Contract of the functions that create the schedule of a run."""
 
     def __call__(self, steps: int, /) -> optax.Schedule:
-        """Return the schedule of a run of so many steps."""
+        """Return the schedule of a run of `steps` steps."""
         ...
 
 
 def constant(peak: float) -> optax.Schedule:
-    """Keep one learning rate for ever."""
+    """Return a constant learning rate."""
     return optax.constant_schedule(peak)
 
 
 def linear(peak: float, warmup: int, steps: int, end: float = 0.0) -> optax.Schedule:
     """Rise linearly from 0 to `peak` at step `warmup`, then fall linearly to `end` at `steps`.
 
-    XLNet's, with end = peak / 1000. Raises ValueError if the warm-up leaves no step.
+    XLNet's schedule with end = peak / 1000.
+
+    Raises:
+      ValueError: If the warm-up leaves no other steps.
     """
     _check_room(warmup, steps)
     return _warm_up(peak, warmup, optax.linear_schedule(peak, end, steps - warmup))
 
 
 def bert_linear(peak: float, warmup: int, steps: int) -> optax.Schedule:
-    """Rise linearly to `peak`, then join the line from `peak` at step 0 down to 0 at `steps`.
+    """Rise linearly to `peak`, then follow the line from `peak` at step 0 to 0 at `steps`.
 
-    So at step `warmup` the rate jumps down by the fraction warmup / steps, as in the released code
-    of BERT and ALBERT. Raises ValueError if the warm-up leaves no step.
+    At step `warmup` the learning rate therefore drops by the fraction warmup / steps, as in the
+    released code of BERT and ALBERT.
+
+    Raises:
+      ValueError: If the warm-up leaves no other steps.
     """
     _check_room(warmup, steps)
     line = optax.linear_schedule(peak, 0.0, steps)
@@ -48,18 +54,20 @@ def bert_linear(peak: float, warmup: int, steps: int) -> optax.Schedule:
 def cosine(peak: float, warmup: int, steps: int, end: float = 0.0) -> optax.Schedule:
     """Rise linearly to `peak`, then fall along half a cosine to `end` at `steps`.
 
-    Loshchilov and Hutter 2017, equation 5, without restarts. Raises ValueError if the warm-up
-    leaves no step.
+    Loshchilov and Hutter 2017, equation 5, without restarts.
+
+    Raises:
+      ValueError: If the warm-up leaves no other steps.
     """
     _check_room(warmup, steps)
     return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps, end)
 
 
 def inverse_square_root(peak: float, warmup: int) -> optax.Schedule:
-    """Rise linearly to `peak`, then fall as peak * sqrt(warmup / step): it has no last step.
+    """Rise linearly to `peak`, then fall as peak * sqrt(warmup / step), without a last step.
 
-    Vaswani et al. 2017, equation 3, where peak = (width * warmup) ** -0.5. A warm-up of 0 starts at
-    `peak` and then falls as one of 1 does.
+    Vaswani et al. 2017, equation 3, where peak = (width * warmup) ** -0.5. With a warm-up of 0, the
+    schedule starts at `peak` and then falls as with a warm-up of 1.
     """
     knee = max(warmup, 1)
     fall = lambda step: peak * jnp.sqrt(knee / jnp.maximum(step + warmup, knee))
@@ -71,9 +79,12 @@ def slanted_triangular(
 ) -> optax.Schedule:
     """Rise linearly from peak / ratio over the fraction `cut` of the steps, then fall back to it.
 
-    Howard and Ruder 2018, equation 3. Where cut * steps is not whole, the equation ends below
-    peak / ratio, even below 0; the fall here takes the steps that are left, which is the same where
-    it is whole. Raises ValueError if the rise leaves no step.
+    Howard and Ruder 2018, equation 3. If cut * steps is not an integer, the equation ends below
+    peak / ratio, even below 0. Here the fall takes exactly the remaining steps, which is equivalent
+    if it is an integer.
+
+    Raises:
+      ValueError: If the rise leaves no other steps.
     """
     top = int(cut * steps)
     _check_room(top, steps)
@@ -86,7 +97,10 @@ def one_cycle(peak: float, steps: int, rise: float = 0.25) -> optax.Schedule:
     """Rise along half a cosine from peak / 25, then fall along another to peak / 100,000.
 
     The rise takes the fraction `rise` of the steps. Smith 2018, in fast.ai's form and with its
-    defaults; the opposite cycle of the momentum is left out. Raises ValueError for too few steps.
+    defaults, but without the opposite cycle of the momentum.
+
+    Raises:
+      ValueError: If there are too few steps for the rise.
     """
     if int(rise * steps) < 1:
         raise ValueError(f"one cycle needs at least {int(np.ceil(1 / rise))} steps, not {steps}")
@@ -94,17 +108,17 @@ def one_cycle(peak: float, steps: int, rise: float = 0.25) -> optax.Schedule:
 
 
 def staircase(peak: float, hold: int, every: int, factor: float) -> optax.Schedule:
-    """Hold `peak` for `hold` steps, then divide it by `factor`, again after `every` steps more.
+    """Hold `peak` for `hold` steps, then divide it by `factor` every `every` steps.
 
-    Zaremba et al. 2014, section 4, where `every` is an epoch. Not optax.exponential_decay, whose
-    stairs begin at step 0 and multiply by a rounded 1 / factor.
+    Zaremba et al. 2014, section 4, where `every` is an epoch. optax.exponential_decay differs: its
+    stairs start at step 0 and multiply by a rounded 1 / factor.
     """
     falls = lambda step: jnp.maximum((step - hold) // every + 1, 0)
     return lambda step: peak * jnp.float32(factor) ** -falls(step)
 
 
 def _warm_up(peak: float, warmup: int, then: optax.Schedule) -> optax.Schedule:
-    """Rise linearly to `peak`, then follow a schedule that counts from there."""
+    """Rise linearly to `peak`, then follow another schedule, which counts from 0."""
     rise = optax.linear_schedule(0.0, peak, max(warmup, 1))
     return optax.join_schedules([rise, then], [warmup])
 
@@ -112,5 +126,5 @@ def _warm_up(peak: float, warmup: int, then: optax.Schedule) -> optax.Schedule:
 def _check_room(warmup: int, steps: int) -> None:
     if not 0 <= warmup < steps:
         raise ValueError(
-            f"a warm-up of {warmup} steps does not fit {steps} steps: shorten it or train longer"
+            f"a warm-up of {warmup} steps does not fit into {steps} steps: train for more --steps"
         )

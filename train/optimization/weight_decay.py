@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 import jax
 import optax
 
-# What most papers leave undecayed. XLNet's content_bias, position_bias and segment_bias are no
-# match, rightly: its authors decay them. Rank would be no guide: a bias may have the shape [H, K].
+# Most papers exclude these from weight decay. XLNet's content_bias, position_bias and segment_bias
+# do not match, because its authors decay them. The rank of a parameter is no criterion: a bias may
+# have the shape [H, K].
 BIASES_AND_NORMS = (r"(^|/)bias$", r"norm[^/]*/scale$")
 
 
@@ -16,18 +17,19 @@ Mask = Callable[[optax.Params], optax.Params]
 
 
 def undecayed(patterns: Sequence[str]) -> Mask:
-    """Return the mask of weight decay: True for all leaves but those whose path matches a pattern.
+    """Return the mask of weight decay: False for leaves whose path matches a pattern, else True.
 
-    Patterns are regular expressions, searched for in paths like "blocks_0/mlp/up/bias". One that
-    matches nothing makes the mask raise ValueError: a renamed parameter would be decayed unseen.
+    Patterns are regular expressions, searched in paths such as "blocks_0/mlp/up/bias". The mask
+    raises ValueError if a pattern matches nothing; otherwise the weight decay of a renamed
+    parameter would go unnoticed.
     """
 
     def mask(params):
         paths = [_path(keys) for keys, _ in jax.tree.leaves_with_path(params)]
-        idle = [p for p in patterns if not any(re.search(p, path) for path in paths)]
-        if idle:
+        unmatched = [p for p in patterns if not any(re.search(p, path) for path in paths)]
+        if unmatched:
             raise ValueError(
-                f"no parameter matches {' or '.join(idle)}: correct what is not to be decayed"
+                f"no parameter matches {' or '.join(unmatched)}: correct `undecayed` in the recipe"
             )
         return jax.tree.map_with_path(
             lambda keys, _: not any(re.search(p, _path(keys)) for p in patterns), params
@@ -37,11 +39,11 @@ def undecayed(patterns: Sequence[str]) -> Mask:
 
 
 def table(params: optax.Params, patterns: Sequence[str]) -> list[str]:
-    """Return the lines that show what is decayed and what is not: leaves, parameters and paths.
+    """Return a table of the parameters with and without weight decay: leaves, parameters, paths.
 
     Args:
-      params: arrays or shapes.
-      patterns: as for `undecayed`. `blocks_0`, `blocks_1`, ... are shown as one, `blocks_*`.
+      params: Arrays or shapes.
+      patterns: As in `undecayed`. `blocks_0`, `blocks_1`, ... are shown as `blocks_*`.
     """
     groups: dict[bool, list[tuple[str, int]]] = {True: [], False: []}
     decayed = jax.tree.leaves(undecayed(patterns)(params))
@@ -63,5 +65,5 @@ def _path(keys):
 
 def _some(paths: Iterable[str], shown: int = 4) -> str:
     paths = list(paths)
-    more = [f"and {len(paths) - shown} more"] if len(paths) > shown else []
-    return ", ".join(paths[:shown] + more)
+    rest = [f"and {len(paths) - shown} more"] if len(paths) > shown else []
+    return ", ".join(paths[:shown] + rest)

@@ -1,4 +1,4 @@
-"""From a source of text to what a run trains on: the tokenizer and the tokenized corpus."""
+"""The tokenizer and the tokenized corpus of a run, from a source of text."""
 
 import hashlib
 import os
@@ -15,9 +15,9 @@ from train.recipes.recipe import Recipe
 from zoo import tokenizers
 from zoo.tokenizers import AnyTokenizer, token_id
 
-# A tokenizer of some ten thousand words learns nothing from more. A small one needs fewer, but from
-# 100 per word it cuts the built-in dates into pieces so long that a translator learns them less
-# well.
+# A vocabulary of ten thousand entries does not improve with more texts. A small one needs fewer;
+# but with 100 texts per entry, the pieces of the built-in dates are so long that translators learn
+# less well.
 TOKENIZER_TEXTS = 200_000
 TOKENIZER_TEXTS_PER_WORD = 400
 
@@ -28,39 +28,39 @@ def tokenizer(
     run: str | Path | None = None,
     folder: str | Path | None = None,
 ) -> AnyTokenizer:
-    """Return the run's own tokenizer if it has one; else that of a folder; else train one.
+    """Return the tokenizer of a run: its own, else that of a folder, else a newly trained one.
 
     Args:
-      recipe: What to train.
+      recipe: The recipe.
       source: The text.
       run: The folder of the run that is resumed, or None.
       folder: A folder with a tokenizer to use, or None.
 
     Raises:
       ValueError: If the run has another tokenizer than the folder, or if the tokenizer has more
-        words than the model's vocabulary.
+        entries than the model's vocabulary.
     """
     if run is not None and (Path(run) / "tokenizer.json").exists():
-        words = tokenizers.load(run)
-        if folder is not None and not _same(words, tokenizers.load(folder)):
+        result = tokenizers.load(run)
+        if folder is not None and not _same(result, tokenizers.load(folder)):
             raise ValueError(f"{run} has another tokenizer than {folder}: leave out --tokenizer")
     elif folder is not None:
-        words = tokenizers.load(folder)
+        result = tokenizers.load(folder)
     else:
         most = min(TOKENIZER_TEXTS, TOKENIZER_TEXTS_PER_WORD * recipe.config.vocab_size)
         pieces = islice(_checked(recipe, source).pieces(), most)
-        words = recipe.train_tokenizer([piece.text for piece in pieces])
-    count = words.get_vocab_size()
+        result = recipe.train_tokenizer([piece.text for piece in pieces])
+    count = result.get_vocab_size()
     if count > recipe.config.vocab_size:
         raise ValueError(
             f"the tokenizer has {count} words, {recipe.name} has room for "
             f"{recipe.config.vocab_size}: give a --tokenizer that fits, or --vocab-size {count}"
         )
-    return words
+    return result
 
 
 def corpus(recipe: Recipe, source: Source, tokenizer: AnyTokenizer) -> Corpus:
-    """Return the source tokenized, once for all runs: under ZOO_CACHE, else ~/.cache/zoo."""
+    """Return the tokenized source, cached for all runs in ZOO_CACHE (default: ~/.cache/zoo)."""
     name = recipe.end_of_document
     end = None if name is None else token_id(tokenizer, name)
     identity = f"{source.fingerprint} {tokenizers.fingerprint(tokenizer)} {end}"
@@ -71,7 +71,7 @@ def corpus(recipe: Recipe, source: Source, tokenizer: AnyTokenizer) -> Corpus:
 
 @dataclass(frozen=True)
 class _CheckedSource(Source):
-    """A source that raises ValueError at a text with a token that the recipe reserves."""
+    """A source that raises ValueError if a text contains a token that the recipe reserves."""
 
     source: Source
     reserved_tokens: str
@@ -90,7 +90,7 @@ class _CheckedSource(Source):
             if reserved:
                 raise ValueError(
                     f"document {piece.document} of the text contains {reserved[0]!r}, which "
-                    f"{self.recipe_name} puts there itself: remove it"
+                    f"{self.recipe_name} reserves as a special token: remove it"
                 )
             yield piece
 

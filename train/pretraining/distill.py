@@ -1,8 +1,8 @@
-"""A recipe's model as the student of a trained one, and how the two compare.
+"""Distillation of a trained model into the model of a recipe, and a comparison of the two.
 
-Any encoder that predicts masked tokens can be student or teacher; they share a vocabulary. The
-student begins with every second layer of its teacher (Sanh et al. 2019, section 3), and with all
-else that has the same place and shape in both.
+Any masked language model can be student or teacher, if both have the same vocabulary. The student
+is initialized with evenly spaced layers of its teacher (Sanh et al. 2019, section 3) and with all
+other parameters that have the same path and shape in both.
 """
 
 import math
@@ -35,12 +35,12 @@ from zoo.tokenizers import AnyTokenizer, fingerprint
 
 @dataclass(frozen=True, kw_only=True)
 class DistillationRecipe(RobertaRecipe):
-    """A recipe whose model learns masked tokens from a teacher, in rows of whole sentences.
+    """A recipe that distills a masked language model, in rows of whole sentences.
 
     Attributes:
-      teacher: The network that is learned from.
-      teacher_params: Its parameters, in the type that the step computes in.
-      teacher_tokenizer: Its tokenizer, which is the student's too.
+      teacher: The teacher network.
+      teacher_params: The parameters of the teacher, in the compute type of the step.
+      teacher_tokenizer: The tokenizer of teacher and student.
     """
 
     teacher: nn.Module
@@ -52,13 +52,13 @@ class DistillationRecipe(RobertaRecipe):
         return self.teacher_tokenizer
 
     def objective(self, tokenizer: AnyTokenizer) -> Distillation:
-        # The hidden states of networks of different widths cannot be compared.
+        # Hidden states of different widths cannot be compared.
         states = float(self.config.width == self.teacher.config.width)
         masked = self.masking(tokenizer)
         return Distillation(masked, self.teacher, self.teacher_params, states=states)
 
     def initial_params(self, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
-        """Return what the student inherits from its teacher."""
+        """Return the parameters that the student takes from its teacher."""
         teacher = flatten(self.teacher_params)
         return inherited(shapes, teacher, self.config.num_layers, self.teacher.config.num_layers)
 
@@ -71,11 +71,11 @@ class DistillationRecipe(RobertaRecipe):
 
 
 def distilled(recipe: Recipe, folder: str | Path) -> DistillationRecipe:
-    """Return the recipe with its model taught by the one in a model folder.
+    """Return the recipe with the model of a folder as its teacher.
 
     Raises:
-      ValueError: If either does not predict masked tokens, if their vocabularies differ, or if the
-        student has more layers than the teacher.
+      ValueError: If one of them is not a masked language model, if their vocabularies differ, or if
+        the student has more layers than the teacher.
     """
     teacher, params, tokenizer = zoo.load(folder)
     config = recipe.student_config(teacher.config)
@@ -83,11 +83,11 @@ def distilled(recipe: Recipe, folder: str | Path) -> DistillationRecipe:
     for model, name in ((teacher, folder), (student, recipe.name)):
         if not isinstance(model, MaskedLanguageModel):
             raise ValueError(
-                f"{name} is a {type(model).__name__}, which does not predict masked tokens: "
-                "teacher and student both have to"
+                f"{name} is a {type(model).__name__}, but teacher and student must be masked "
+                "language models, such as BERT"
             )
     if not isinstance(tokenizer, Tokenizer):
-        raise ValueError(f"{folder} has no tokenizer, which the student needs")
+        raise ValueError(f"{folder} has no tokenizer, but the student needs the teacher's")
     _check_sizes(recipe.name, config, teacher.config)
     values = {f.name: getattr(recipe, f.name) for f in fields(Recipe)} | {"config": config}
     return DistillationRecipe(
@@ -104,16 +104,16 @@ def inherited(
     student_layers: int,
     teacher_layers: int,
 ) -> dict[str, jax.Array]:
-    """Return what a student has from its teacher: path -> array, in float32.
+    """Return the parameters that a student takes from its teacher: path -> array, in float32.
 
-    Its layers are spaced evenly over the teacher's, first and last among them: of twelve, 0, 2, 4,
-    7, 9 and 11, as in the released code.
+    The layers are evenly spaced and include the first and the last: 0, 2, 4, 7, 9 and 11 of twelve,
+    as in the released code.
 
     Args:
-      shapes: The student's parameters: path -> shape.
-      params: The teacher's: path -> array.
-      student_layers: How many layers the student has.
-      teacher_layers: How many the teacher has.
+      shapes: The parameters of the student: path -> shape.
+      params: The parameters of the teacher: path -> array.
+      student_layers: Number of layers of the student.
+      teacher_layers: Number of layers of the teacher.
     """
     spacing = (teacher_layers - 1) / max(student_layers - 1, 1)
     given = {}
@@ -130,7 +130,7 @@ def inherited(
 def compare(
     student: str | Path, teacher: str | Path, recipe: DistillationRecipe, source: Source
 ) -> list[str]:
-    """Return a table of two folders on the held-out text: perplexity, parameters, speed."""
+    """Return a table that compares both models on held-out text: perplexity, parameters, speed."""
     lines = [f"{'':8}{'perplexity':>12}{'accuracy':>10}{'parameters':>14}{'tokens/s':>12}"]
     for name, folder in (("student", student), ("teacher", teacher)):
         model, params, tokenizer = zoo.load(folder)
@@ -140,7 +140,7 @@ def compare(
         _, held_out = corpus.corpus(recipe, source, tokenizer).split()
         batches = recipe.batches(tokenizer).evaluate(held_out, recipe.batch)
         evaluate = jax.jit(make_evaluate(model, objective, dtype="float32"))
-        jax.block_until_ready(evaluate(params, batches(0), (), 0))  # compiled
+        jax.block_until_ready(evaluate(params, batches(0), (), 0))  # compiles, outside of the time
         start = time.perf_counter()
         metrics = add_up(objective, evaluate, params, batches, ())
         speed = len(batches) * recipe.batch * recipe.length / (time.perf_counter() - start)
@@ -155,11 +155,11 @@ def compare(
 def _check_sizes(name: str, student: Config, teacher: Config) -> None:
     if student.vocab_size != teacher.vocab_size:
         raise ValueError(
-            f"the teacher has a vocabulary of {teacher.vocab_size} words, {name} of "
-            f"{student.vocab_size}: they must share one"
+            f"the teacher has a vocabulary of {teacher.vocab_size} tokens, {name} of "
+            f"{student.vocab_size}: they must be equal"
         )
     if student.num_layers > teacher.num_layers:
         raise ValueError(
-            f"{name} has {student.num_layers} layers, more than the {teacher.num_layers} of its "
-            "teacher"
+            f"{name} has {student.num_layers} layers, but its teacher only {teacher.num_layers}: "
+            "use a larger teacher"
         )

@@ -1,4 +1,4 @@
-"""Evaluates a model folder on a text with the objective it was pretrained with."""
+"""Evaluation of a model folder on a text with its pretraining objective."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,16 +22,16 @@ def evaluate(
     batch_size: int = 16,
     length: int | None = None,
 ) -> dict[str, float]:
-    """Return loss, perplexity and accuracy, each token counted once; of causal models more.
+    """Return loss, perplexity and accuracy, and for causal models also bits per byte.
 
     Args:
       folder: A model folder, ours or Hugging Face's.
-      source: The text. None: the held-out part of what is built in.
-      batch_size: Rows of a batch.
-      length: Tokens in a row. None: 128, or the most that the model takes.
+      source: The text. None: the held-out part of the built-in data.
+      batch_size: Rows per batch.
+      length: Tokens per row. None: 128, or the maximum of the model if that is lower.
 
     Raises:
-      ValueError: If folder, source and length do not fit.
+      ValueError: If the model is not a pretrained one, or the source or length does not fit it.
     """
     model, params, tokenizer = zoo.load(folder)
     if tokenizer is None:
@@ -40,21 +40,24 @@ def evaluate(
     pretrained = registry.named(name).Model
     if not isinstance(model, pretrained):
         raise ValueError(
-            f"{folder} holds a {type(model).__name__}, which pretraining does not train: it needs "
-            f"a {pretrained.__name__}"
+            f"{folder} holds a {type(model).__name__}, which has no pretraining objective: use a "
+            f"{pretrained.__name__}"
         )
     length = length or min(128, model.config.max_length)
     if length > model.config.max_length:
-        raise ValueError(f"--length {length} is over the {model.config.max_length} of {folder}")
-    chosen = replace(_recipe(name), name=str(folder), config=model.config, length=length)
-    if source and source.kind != chosen.source_kind:
-        flag = "--source" if chosen.source_kind == "pairs" else "--text"
-        raise ValueError(f"a {name} is evaluated on {chosen.source_kind}: give {flag}")
-    text = corpus.corpus(chosen, source or chosen.builtin_source(), tokenizer)
+        raise ValueError(
+            f"--length {length} is too long: {folder} supports at most "
+            f"{model.config.max_length} tokens"
+        )
+    model_recipe = replace(_recipe(name), name=str(folder), config=model.config, length=length)
+    if source and source.kind != model_recipe.source_kind:
+        flag = "--source" if model_recipe.source_kind == "pairs" else "--text"
+        raise ValueError(f"a {name} is evaluated on {model_recipe.source_kind}: give {flag}")
+    text = corpus.corpus(model_recipe, source or model_recipe.builtin_source(), tokenizer)
     if source is None:
         _, text = text.split()
-    objective = chosen.objective(tokenizer)
-    batches = chosen.batches(tokenizer).evaluate(text, batch_size)
+    objective = model_recipe.objective(tokenizer)
+    batches = model_recipe.batches(tokenizer).evaluate(text, batch_size)
     compiled = jax.jit(make_evaluate(model, objective, dtype="float32"))
     carry = objective.initial_carry(model, batch_size)
     metrics = add_up(objective, compiled, params, batches, carry)
@@ -63,14 +66,14 @@ def evaluate(
 
 
 def pairs(architecture: str, source: Source | None = None) -> list[str]:
-    """Return the pairs to translate, sources and targets in turn; of other models, none."""
-    chosen = _recipe(architecture)
-    if chosen.source_kind != "pairs":
+    """Return the texts to translate, alternating sources and targets; none for other models."""
+    any_recipe = _recipe(architecture)
+    if any_recipe.source_kind != "pairs":
         return []
-    texts = list((source or chosen.builtin_source()).documents())
+    texts = list((source or any_recipe.builtin_source()).documents())
     return texts if source else texts[-2 * num_held_out(len(texts) // 2) :]
 
 
 def _recipe(architecture: str) -> Recipe:
-    """Return any recipe of an architecture: all of one have one objective."""
+    """Return a recipe of an architecture; all of its recipes share the objective."""
     return next(r for r in map(recipe, RECIPES) if r.architecture == architecture)

@@ -1,4 +1,4 @@
-"""From text to a model folder: the loop around the step."""
+"""The pretraining loop: from text to a model folder."""
 
 import math
 import os
@@ -25,7 +25,7 @@ Metrics = dict[str, float]
 
 
 class NotFinite(ValueError):
-    """The loss or the gradient is not a number, or not finite."""
+    """Error of a run whose loss or gradient is not finite."""
 
 
 def pretrain(
@@ -40,17 +40,17 @@ def pretrain(
     mesh: tuple[int, int, int] = (-1, 1, 1),
     verbose: bool = False,
 ) -> Metrics:
-    """Train a recipe on a text, leave a model folder, and return the held-out metrics.
+    """Train a recipe on a text, write a model folder, and return the held-out metrics.
 
-    Ctrl-C and SIGTERM save first; then no metrics are returned.
+    Ctrl-C and SIGTERM save a checkpoint and stop the run; then the result is empty.
 
     Args:
-      recipe: What to train.
+      recipe: The recipe.
       source: The text.
-      out: The folder to leave.
-      dev: What to evaluate on. None: the last part of the text.
-      resume: Whether to go on with the run in that folder, from its newest good step, as if it had
-        never stopped; it begins if there is none.
+      out: The folder to write.
+      dev: The text to evaluate on. None: the last part of the text.
+      resume: Whether to resume the run in `out` from its newest intact step, with the same results
+        as an uninterrupted run. If there is no run, a new one starts.
       tokenizer: A folder with a tokenizer. None: one is trained on the text.
       parallelism: How devices share the work.
       mesh: Devices along data, fsdp and tensor; -1: all that are left.
@@ -71,7 +71,7 @@ def pretrain(
         mesh=mesh,
     )
     checkpoints = Checkpoints(run.out, max(2, recipe.average), recipe.save_every)
-    state, first_step, news = initial_state(run, checkpoints)
+    state, first_step, messages = initial_state(run, checkpoints)
     with _report(run, first_step) as report, _Signals() as signals:
         for line in [*_introduction(run), *(_details(run) if verbose else ()), *news]:
             report.line(line)
@@ -88,7 +88,7 @@ def pretrain(
 
 
 def initial_state(run: Run, checkpoints: Checkpoints) -> tuple[State, int, list[str]]:
-    """Return the state to go on from, its step, and what to report of it."""
+    """Return the initial or restored state, its step, and messages about it."""
     _check_same_run(run.out, checkpoints.meta(), run.identity)
     abstract = run.placement.abstract
     restored = checkpoints.restore(abstract.params, abstract._replace(params=()))
@@ -111,7 +111,7 @@ def train(
     report: Report | Silence,
     signals: "_Signals",
 ) -> tuple[State, int, Metrics | None]:
-    """Train to the end or a signal; return state, step, and its held-out metrics if known."""
+    """Train to the end or to a signal; return state, step, and held-out metrics if evaluated."""
     recipe, metrics, pending = run.recipe, None, []
     for batch in run.train_batches.prefetched(step):
         if step == recipe.steps or signals.stop:
@@ -122,7 +122,7 @@ def train(
         is_last = step == recipe.steps
         is_evaluated = step % recipe.evaluate_every == 0 or is_last
         is_saved = step % recipe.save_every == 0 or is_last
-        # Metrics stay on the device until now, so the device never waits for the host.
+        # Metrics are fetched only here, so the device does not wait for the host at every step.
         if step % recipe.report_every == 0 or is_evaluated or is_saved:
             values = _fetch(run, pending, step, checkpoints)
             pending = []
@@ -140,7 +140,7 @@ def train(
 
 
 def evaluate(run: Run, state: State, step: int, report: Report | Silence) -> Metrics:
-    """Report and return the held-out metrics at a step."""
+    """Compute, report and return the held-out metrics at a step."""
 
     def evaluate(params, batch, *rest):
         return run.placement.evaluate(params, run.placement.put(batch), *rest)
@@ -176,13 +176,13 @@ def _finish(
 
 
 def _with_initial_params(run: Run, state: State) -> State:
-    """Return the state with those parameters that the recipe gives, not draws."""
-    given = run.recipe.initial_params(flatten(run.placement.abstract.params))
-    if not given:
+    """Return the state with the parameters that the recipe provides."""
+    initial = run.recipe.initial_params(flatten(run.placement.abstract.params))
+    if not initial:
         return state
     whole = run.placement.to_saved(state)
     put = lambda path, leaf: (
-        jax.device_put(given[path], leaf.sharding, may_alias=False) if path in given else leaf
+        jax.device_put(initial[path], leaf.sharding, may_alias=False) if path in initial else leaf
     )
     params = unflatten({path: put(path, leaf) for path, leaf in flatten(whole.params).items()})
     return run.placement.from_saved(whole._replace(params=params))
@@ -196,7 +196,7 @@ def _save(
 
 
 def _fetch(run: Run, pending: list, step: int, checkpoints: Checkpoints) -> Metrics:
-    """Read the metrics of the last steps; the first that is not finite ends the run."""
+    """Return the metrics of the last step; raise NotFinite at the first step that is not finite."""
     latest: dict[str, np.ndarray] = {}
     for back, latest in enumerate(jax.device_get(pending)):
         if not (math.isfinite(latest["loss"]) and math.isfinite(latest["gradient_norm"])):
@@ -207,9 +207,9 @@ def _fetch(run: Run, pending: list, step: int, checkpoints: Checkpoints) -> Metr
             checkpoints.close()
             raise NotFinite(
                 f"step {number + 1} has loss {latest['loss']} and gradient norm "
-                f"{latest['gradient_norm']}: stopped, and nothing saved since step "
-                f"{(checkpoints.latest() or [0])[-1]}; its batch is in {file.name}; "
-                "a smaller learning rate, a longer warm-up or float32 may help"
+                f"{latest['gradient_norm']}: the run stopped, and the last saved step is "
+                f"{(checkpoints.latest() or [0])[-1]}; the batch is in {file.name}; "
+                "try a smaller learning rate, a longer warm-up or float32"
             )
     return {name: float(value) for name, value in latest.items()}
 
@@ -286,8 +286,8 @@ class _Signals:
 
     def __enter__(self):
         self.stop = False
-        wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-        self._before = {number: signal.signal(number, self._ask) for number in wanted}
+        handled = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+        self._before = {number: signal.signal(number, self._ask) for number in handled}
         return self
 
     def __exit__(self, *error):

@@ -1,4 +1,4 @@
-"""All that a pretraining run needs, made and checked before anything is trained."""
+"""Everything that a pretraining run needs, created and checked before training starts."""
 
 import json
 import math
@@ -26,21 +26,21 @@ from zoo.tokenizers import AnyTokenizer
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """All that a run needs, made and checked.
+    """Everything that a run needs.
 
     Attributes:
       out: The folder of the run.
-      recipe: What is trained.
-      objective: What the model is trained to do.
-      tokenizer: What the text was tokenized with.
+      recipe: The recipe.
+      objective: The training objective.
+      tokenizer: The tokenizer of the text.
       placement: The model and its step on the devices.
       train_batches: What is trained on.
       held_out_batches: What is evaluated on.
       identity: What decides the numbers of the run; it resumes only if this agrees.
       baselines: Values of the reported loss to compare with, by name.
       tokens_per_byte: Predicted tokens per byte of the held-out text.
-      num_tokens: Tokens to predict in training, and held out.
-      notes: What the user should know of the text.
+      num_tokens: Number of tokens to predict in training, and held out.
+      notes: Notes for the user about the text.
     """
 
     out: Path
@@ -68,22 +68,21 @@ def prepare(
     parallelism: Literal["mesh", "pmap"] = "mesh",
     mesh: tuple[int, int, int] = (-1, 1, 1),
 ) -> Run:
-    """Make and check everything that a run needs: text, batches, model, devices.
+    """Create and check everything that a run needs: text, batches, model, devices.
 
-    Arguments and errors are those of `train.pretraining.loop.pretrain`.
+    The arguments and errors are those of `train.pretraining.loop.pretrain`.
     """
     out = Path(out).absolute()
     saved = model_folder.steps(out)
     if saved and not resume:
         raise ValueError(
-            f"{out} holds a run at step {saved[-1]}: "
-            "give --resume to go on with it, or another --out"
+            f"{out} holds a run at step {saved[-1]}: use --resume to continue it, or another --out"
         )
-    words = corpus.tokenizer(recipe, source, out if resume else None, tokenizer)
-    train_text, held_out_text, notes = _texts(recipe, source, dev, words)
+    text_tokenizer = corpus.tokenizer(recipe, source, out if resume else None, tokenizer)
+    train_text, held_out_text, notes = _texts(recipe, source, dev, text_tokenizer)
     texts = train_text, held_out_text
-    predicted = [text.predicted_tokens(words) for text in texts]
-    objective, batches = recipe.objective(words), recipe.batches(words)
+    predicted = [text.predicted_tokens(text_tokenizer) for text in texts]
+    objective, batches = recipe.objective(text_tokenizer), recipe.batches(text_tokenizer)
     training = make_training(recipe, objective)
     process = (jax.process_index(), jax.process_count())
     vocab_size = recipe.config.vocab_size
@@ -92,11 +91,11 @@ def prepare(
         out=out,
         recipe=recipe,
         objective=objective,
-        tokenizer=words,
+        tokenizer=text_tokenizer,
         placement=PARALLELISM[parallelism](training, mesh),
         train_batches=batches.train(train_text, recipe.batch, recipe.seed, process),
         held_out_batches=batches.evaluate(held_out_text, recipe.batch, process),
-        identity=_identity(recipe, source, dev, words),
+        identity=_identity(recipe, source, dev, text_tokenizer),
         baselines={
             "uniform, ln V": math.log(vocab_size),
             "unigram": objective.unigram_loss(entropy, recipe.length),
@@ -108,7 +107,7 @@ def prepare(
 
 
 def make_training(recipe: Recipe, objective: Objective) -> Training:
-    """Return what a recipe trains, apart from its data."""
+    """Return the parts of the training step of a recipe, without its data."""
     architecture = registry.named(recipe.architecture)
     schedule = recipe.schedule(recipe.steps)
     mask = weight_decay.undecayed(recipe.undecayed)
@@ -126,22 +125,22 @@ def make_training(recipe: Recipe, objective: Objective) -> Training:
 
 
 def _texts(
-    recipe: Recipe, source: Source, dev: Source | None, words: AnyTokenizer
+    recipe: Recipe, source: Source, dev: Source | None, tokenizer: AnyTokenizer
 ) -> tuple[Corpus, Corpus, list[str]]:
-    """Return what to train on, what to evaluate on, and the notes on both."""
-    text = corpus.corpus(recipe, source, words)
-    notes = recipe.notes(source, text, words)
+    """Return the training corpus, the held-out corpus, and notes on both."""
+    text = corpus.corpus(recipe, source, tokenizer)
+    notes = recipe.notes(source, text, tokenizer)
     if dev is None:
         return *text.split(), notes
-    held_out = corpus.corpus(recipe, dev, words)
-    return text, held_out, notes + recipe.notes(dev, held_out, words)
+    held_out = corpus.corpus(recipe, dev, tokenizer)
+    return text, held_out, notes + recipe.notes(dev, held_out, tokenizer)
 
 
 def _identity(
-    recipe: Recipe, source: Source, dev: Source | None, words: AnyTokenizer
+    recipe: Recipe, source: Source, dev: Source | None, tokenizer: AnyTokenizer
 ) -> dict[str, Any]:
     identity = recipe.identity() | {
         "data": source.fingerprint if dev is None else f"{source.fingerprint} {dev.fingerprint}",
-        "tokenizer": tokenizers.fingerprint(words),
+        "tokenizer": tokenizers.fingerprint(tokenizer),
     }
     return json.loads(json.dumps(identity))

@@ -1,4 +1,4 @@
-"""Every recipe by its name; one file a family."""
+"""All recipes by name, with one file per family."""
 
 import difflib
 from collections.abc import Mapping
@@ -20,11 +20,11 @@ from train.recipes.recipe import Recipe, RecipeFactory
 
 
 class Family(Protocol):
-    """A module of recipes."""
+    """A module with the recipes of one family."""
 
     @property
     def RECIPES(self) -> Mapping[str, RecipeFactory]:
-        """Its recipes by name."""
+        """The recipes of the family by name."""
         ...
 
 
@@ -44,7 +44,11 @@ RECIPES = {name: make for family in FAMILIES for name, make in family.RECIPES.it
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of that name; ValueError with the nearest one where there is none."""
+    """Return the recipe with the given name.
+
+    Raises:
+      ValueError: If there is none; the message suggests the most similar name.
+    """
     if name not in RECIPES:
         near = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}?" if near else "`zoo list` shows them"

@@ -1,8 +1,9 @@
-"""ALBERT: masked n-grams and the order of sentences on pairs of segments.
+"""ALBERT: masked n-grams and sentence-order prediction on pairs of segments.
 
-Lan et al. 2019, section 4.1, and the released code: LAMB, 0.00176 after 3,125 steps, linear to
-zero over 125,000, batch 4096 of 512, decay 0.01, 15 % of the tokens predicted. The released code
-would predict 20 of 512 by default; the paper's 15 % are taken.
+Lan et al. 2019, section 4.1, and the released code: LAMB, peak learning rate 0.00176 after 3,125
+steps, linear to zero over 125,000, batch 4096, length 512, weight decay 0.01, 15 % of the tokens
+predicted. By default the released code predicts only 20 of 512 tokens; this recipe uses the paper's
+15 %.
 """
 
 import math
@@ -22,7 +23,7 @@ from zoo.tokenizers import AnyTokenizer
 
 
 class AlbertRecipe(Recipe):
-    """Pairs in their order or swapped, 15 % of whose tokens are predicted."""
+    """Recipes with pairs in their order or swapped; 15 % of the tokens are predicted."""
 
     def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
         return train_tokenizer.albert(texts, self.config.vocab_size)
@@ -42,10 +43,10 @@ class AlbertRecipe(Recipe):
 
 
 def albert_tiny() -> Recipe:
-    """One block called four times, on the built-in corpus: `zoo pretrain albert-tiny`.
+    """Return `zoo pretrain albert-tiny`: one block applied four times, on the built-in corpus.
 
-    Held-out perplexity of the masked tokens is about 680, where a unigram model has 796; 55 % of
-    the orders are predicted correctly.
+    Held-out perplexity of the masked tokens is about 680 (unigram model: 796); 55 % of the sentence
+    orders are predicted correctly.
     """
     return _recipe(
         "albert-tiny",
@@ -60,7 +61,7 @@ def albert_tiny() -> Recipe:
 
 
 def published(name: str) -> Recipe:
-    """A published size with the paper's recipe, on lower-cased text."""
+    """Return a published size with the paper's recipe, on lower-cased text."""
     return _recipe(
         name,
         schedule=lambda steps: schedules.bert_linear(1.76e-3, min(3125, steps // 10), steps),

@@ -1,9 +1,9 @@
-"""BERT: masked tokens and next sentences on pairs of segments.
+"""BERT: masked language modelling and next-sentence prediction on pairs of segments.
 
-Devlin et al. 2019, appendix A.2, and the released code: AdamW without bias correction, 1e-4 after
-10,000 steps, linear to zero over a million, batch 256, decay 0.01, dropout 0.1. The paper takes
-length 128 for nine tenths of the steps and 512 for the rest; a recipe has one length, 128, so the
-rest is a second run.
+Devlin et al. 2019, appendix A.2, and the released code: AdamW without bias correction, peak
+learning rate 1e-4 after 10,000 steps, linear to zero over a million, batch 256, weight decay 0.01,
+dropout 0.1. The paper uses length 128 for 90 % of the steps and 512 for the rest. A recipe has one
+length, 128, so the rest is a second run.
 """
 
 import math
@@ -25,10 +25,10 @@ from zoo.tokenizers import AnyTokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class BertRecipe(Recipe):
-    """Pairs of segments, 15 % of whose tokens are predicted: 20 at 128, 77 at 512.
+    """Recipes with pairs of segments; 15 % of the tokens are predicted (20 of 128, 77 of 512).
 
     Attributes:
-      masking: Whether single tokens are masked, or whole words.
+      masking: The objective, which masks single tokens or whole words.
     """
 
     masking: type[NextSentence] = NextSentence
@@ -52,10 +52,10 @@ class BertRecipe(Recipe):
 
 
 def bert_tiny(masking: type[NextSentence] = NextSentence) -> BertRecipe:
-    """Four layers on the built-in corpus, ten minutes on two cores: `zoo pretrain bert-tiny`.
+    """Return `zoo pretrain bert-tiny`: four layers on the built-in corpus, 10 minutes on two cores.
 
-    Held-out perplexity of the masked tokens is about 300, where a unigram model has 540; 67 %
-    of the next segments are predicted correctly.
+    Held-out perplexity of the masked tokens is about 300 (unigram model: 540); 67 % of the
+    next-sentence labels are predicted correctly.
     """
     return _recipe(
         "bert-tiny",
@@ -70,11 +70,13 @@ def bert_tiny(masking: type[NextSentence] = NextSentence) -> BertRecipe:
 
 
 def bert_shallow(masking: type[NextSentence] = NextSentence) -> BertRecipe:
-    """Two narrow layers for a text of ten megabytes, such as WikiText-2: `zoo pretrain bert-shallow
-    --text wiki.train.tokens.gz --dev wiki.valid.tokens.gz --separator "\\n \\n = "`.
+    r"""Return `zoo pretrain bert-shallow`: two narrow layers for ten megabytes, such as WikiText-2.
 
-    There, held-out perplexity of the masked tokens is 39.5, where a unigram model has 637; 77 % of
-    the next segments are predicted correctly. 28 minutes on two cores.
+        zoo pretrain bert-shallow --text wiki.train.tokens.gz --dev wiki.valid.tokens.gz \
+            --separator "\n \n = "
+
+    Held-out perplexity of the masked tokens is 39.5 on WikiText-2 (unigram model: 637); 77 % of the
+    next-sentence labels are predicted correctly. Training takes 28 minutes on two cores.
     """
     return _recipe(
         "bert-shallow",
@@ -89,7 +91,7 @@ def bert_shallow(masking: type[NextSentence] = NextSentence) -> BertRecipe:
 
 
 def published(size: str, masking: type[NextSentence] = NextSentence) -> BertRecipe:
-    """A published size with the paper's recipe, on lower-cased text where its name says uncased."""
+    """Return a published size with the paper's recipe; "uncased" sizes lower-case the text."""
     return _recipe(
         size,
         masking,

@@ -1,9 +1,9 @@
-"""DistilBERT: half the layers of a BERT, taught by it.
+"""DistilBERT: half the layers of a BERT, trained by distillation.
 
-Sanh et al. 2019 and the released code: Adam 0.9 / 0.98, epsilon 1e-6, 5e-4 after a twentieth of the
-steps, then linear to zero, no decay, clipping at 5, rows of up to 512, 4000 in a batch, three
-passes over Wikipedia and BooksCorpus (about 7 million rows). Without `--teacher` the same student
-learns alone, from masked tokens.
+Sanh et al. 2019 and the released code: Adam 0.9 / 0.98, epsilon 1e-6, peak learning rate 5e-4 after
+5 % of the steps, then linear to zero, no weight decay, gradient clipping at 5, length 512, batch
+4000, three epochs of Wikipedia and BooksCorpus (about 7 million rows). Without `--teacher` the
+student is trained by masked language modelling alone.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ R = TypeVar("R", bound=RobertaRecipe)
 
 
 class DistilBertRecipe(RobertaRecipe):
-    """Rows of whole sentences with masked tokens, as RoBERTa's, in BERT's vocabulary."""
+    """Recipes with rows of whole sentences, as in RoBERTa, and BERT's vocabulary."""
 
     def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
         lowercase = self.name == "distilbert-tiny" or self.name.endswith("uncased")
@@ -30,7 +30,7 @@ class DistilBertRecipe(RobertaRecipe):
 
 
 class SixLayers(DistilBertRecipe):
-    """A student that has the sizes of its teacher, and six layers."""
+    """A recipe of a student with the sizes of its teacher and six layers."""
 
     def student_config(self, teacher: Config) -> distilbert.Config:
         same = ("vocab_size", "max_length", "num_heads", "width", "mlp_width", "head_width")
@@ -39,10 +39,10 @@ class SixLayers(DistilBertRecipe):
 
 
 def distilbert_tiny() -> DistilBertRecipe:
-    """Half of bert-tiny: `zoo pretrain distilbert-tiny --teacher runs/bert-tiny`.
+    """Return `zoo pretrain distilbert-tiny --teacher runs/bert-tiny`: half the layers of bert-tiny.
 
-    Held-out perplexity of the masked tokens is about 279, its teacher's 297; of the same student
-    without a teacher 396, and of a unigram model 540.
+    Held-out perplexity of the masked tokens is about 279 (teacher: 297; the same student without a
+    teacher: 396; unigram model: 540).
     """
     return _recipe(
         "distilbert-tiny",
@@ -59,12 +59,12 @@ def distilbert_tiny() -> DistilBertRecipe:
 
 
 def six_layers() -> SixLayers:
-    """The six-layer student of any BERT: `zoo pretrain distilbert-six-layers --teacher FOLDER`."""
+    """Return `zoo pretrain distilbert-six-layers --teacher FOLDER`: six layers of any BERT."""
     return published("distilbert-six-layers", "distilbert", distilbert.Config(), SixLayers)
 
 
 def published(name: str, architecture: str, config: Config, family: type[R]) -> R:
-    """A published size with the paper's recipe."""
+    """Return a published size with the paper's recipe."""
     return _recipe(
         name,
         architecture,

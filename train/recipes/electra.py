@@ -1,9 +1,12 @@
 """ELECTRA: a small generator replaces tokens of a text, the discriminator detects them.
 
 Clark et al. 2020, appendix A and table 6, and the released code: AdamW without bias correction,
-epsilon 1e-6, decay 0.01, clipping at 1, 10,000 steps of warm-up, linear to zero. Small: 5e-4, a
-million steps of 128 rows of 128. Base: 2e-4, 766,000 of 256 rows of 512. Large: 2e-4, 400,000 of
-2048 rows of 512, and a quarter of the tokens instead of 15 %.
+epsilon 1e-6, weight decay 0.01, gradient clipping at 1, 10,000 warm-up steps, linear to zero.
+
+    size    peak        steps  batch   length   masked
+    small   5e-4    1,000,000    128      128     15 %
+    base    2e-4      766,000    256      512     15 %
+    large   2e-4      400,000   2048      512     25 %
 """
 
 from collections.abc import Iterable
@@ -24,10 +27,10 @@ from zoo.tokenizers import AnyTokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class ElectraRecipe(Recipe):
-    """Pairs that follow each other: 19 predictions at 128, 79 at 512, as in the released code.
+    """Recipes with consecutive segments; 19 predictions of 128, 79 of 512, as in the released code.
 
     Attributes:
-      mask_rate: The part of the tokens that is masked for the generator.
+      mask_rate: Fraction of the tokens that is masked for the generator.
     """
 
     mask_rate: float
@@ -51,12 +54,13 @@ class ElectraRecipe(Recipe):
 
 
 def electra_tiny() -> Recipe:
-    """Three layers on the built-in corpus, two and a half minutes: `zoo pretrain electra-tiny`.
+    """Return `zoo pretrain electra-tiny`: three layers on the built-in corpus, 2.5 minutes.
 
-    On held-out text the discriminator is right for 87.4 % of the tokens, with a loss of 0.362;
-    always predicting "original" would give 87.0 %, and 0.386 for knowing how often that is right.
-    Its generator has no layers and predicts by frequency, the "unigram" of the paper's figure 3: in
-    so short a time one with layers learns as much as the discriminator, which then finds nothing.
+    On held-out text, the discriminator has an accuracy of 87.4 % and a loss of 0.362. Always
+    predicting "original" has an accuracy of 87.0 %, and a loss of 0.386 with the best constant
+    probability. The generator has no layers and predicts by frequency (the "unigram" of the paper's
+    figure 3). In such a short run, a generator with layers learns as fast as the discriminator,
+    which then detects nothing.
     """
     return _recipe(
         "electra-tiny",
@@ -72,7 +76,7 @@ def electra_tiny() -> Recipe:
 
 
 def published(name: str, mask_rate: float, peak: float, **fields) -> ElectraRecipe:
-    """A published size with the paper's recipe, on lower-cased text."""
+    """Return a published size with the paper's recipe, on lower-cased text."""
     return _recipe(
         name,
         mask_rate,

@@ -1,9 +1,9 @@
 """GPT-2: causal language modelling on windows of text.
 
-The paper (Radford et al. 2019) gives batch 512 and length 1024, and no more. Learning rate,
-schedule and weight decay are those of its well-known reproductions: AdamW 0.9 / 0.95, 6e-4 at its
-peak after 2,000 steps, cosine to a tenth, decay 0.1 on matrices, clipping at 1; larger sizes take
-the smaller learning rates of GPT-3 (Brown et al. 2020, table 2.1).
+The paper (Radford et al. 2019) states only batch 512 and length 1024. Learning rate, schedule and
+weight decay are those of its well-known reproductions: AdamW 0.9 / 0.95, peak learning rate 6e-4
+after 2,000 steps, cosine to a tenth of it, weight decay 0.1 on matrices, gradient clipping at 1.
+Larger sizes use the smaller learning rates of GPT-3 (Brown et al. 2020, table 2.1).
 """
 
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ END = "<|endoftext|>"
 
 
 class GPT2Recipe(Recipe):
-    """Windows of a stream in which every document opens with the end-of-text token."""
+    """Recipes with windows of text; every document starts with the end-of-text token."""
 
     def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
         return train_tokenizer.byte_level_bpe(texts, self.config.vocab_size)
@@ -38,10 +38,10 @@ class GPT2Recipe(Recipe):
 
 
 def gpt2_tiny() -> Recipe:
-    """Four layers on the built-in corpus, four minutes on two CPU cores: `zoo pretrain gpt2-tiny`.
+    """Return `zoo pretrain gpt2-tiny`: four layers on the built-in corpus, 4 minutes on two cores.
 
-    Held-out perplexity is about 190, 2.15 bits per byte; a unigram model has 773 and 2.73. It sees
-    the text once, so dropout would only slow it down.
+    Held-out perplexity is about 190 or 2.15 bits per byte (unigram model: 773 or 2.73). The run
+    covers the text only once, so dropout would only slow it down.
     """
     return _recipe(
         "gpt2-tiny",
@@ -55,7 +55,7 @@ def gpt2_tiny() -> Recipe:
 
 
 def published(name: str, peak: float) -> Recipe:
-    """A published size: 300,000 steps of half a million tokens."""
+    """Return a published size: 300,000 steps of half a million tokens."""
     return _recipe(
         name,
         schedule=lambda steps: schedules.cosine(peak, min(2000, steps // 10), steps, peak / 10),

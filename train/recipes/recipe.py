@@ -1,8 +1,8 @@
-"""What a run is: a model, an objective, data, an optimizer, and how long.
+"""The description of a run: model, objective, data, optimizer, number of steps.
 
-A recipe is a function that returns a Recipe; its docstring has its source. A family of recipes is a
-subclass that says how to train a tokenizer, which objective to train with, and how to cut a text
-into batches. The command line sets the plain fields; everything else is Python.
+A family of recipes is a subclass that defines the tokenizer, the objective and the batches. Its
+module names the source of the settings. The command line sets the plain fields; everything else is
+Python.
 """
 
 import math
@@ -28,7 +28,7 @@ from zoo.tokenizers import AnyTokenizer
 
 
 class Config(Protocol):
-    """The part of every model's config that training needs: a frozen dataclass."""
+    """The fields of a model config that training needs; configs are frozen dataclasses."""
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
@@ -39,12 +39,12 @@ class Config(Protocol):
 
     @property
     def max_length(self) -> int:
-        """Tokens of the longest sequence."""
+        """The maximum number of tokens in a sequence."""
         ...
 
     @property
     def num_layers(self) -> int:
-        """How many layers there are."""
+        """The number of layers."""
         ...
 
     @property
@@ -55,28 +55,28 @@ class Config(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(ABC):
-    """A run of `steps` steps, each from a batch of `batch` sequences of `length` tokens.
+    """A run of `steps` steps, each on a batch of `batch` sequences of `length` tokens.
 
     Attributes:
-      source_kind: What the family learns from: "text" or "pairs".
-      name: As in `zoo pretrain NAME`.
-      architecture: The name of the model in zoo.registry.
-      config: The sizes of the model.
-      schedule: Makes the learning rates of a run of so many steps.
-      optimizer: Makes the optimizer for them.
-      undecayed: Patterns of the paths of parameters without weight decay.
+      source_kind: The kind of source that the family is trained on: "text" or "pairs".
+      name: The name in `zoo pretrain NAME`.
+      architecture: The name of the architecture in zoo.registry.
+      config: The config of the model.
+      schedule: Creates the learning-rate schedule for a number of steps.
+      optimizer: Creates the optimizer for a schedule.
+      undecayed: Patterns for the paths of parameters without weight decay.
       end_of_document: The token between documents, or None.
-      reserved_tokens: A pattern of what no text may contain, or None.
-      steps: Steps in all.
-      batch: Sequences in the batch of one step, over all devices.
-      length: Tokens in a sequence.
-      seed: Decides weights, order, masks and dropout.
-      dtype: What matrix products compute in; parameters stay float32.
-      accumulate: Micro-batches that a batch is cut into.
-      evaluate_every: Steps between two evaluations.
-      save_every: Steps between two checkpoints.
-      report_every: Steps between two reports.
-      average: Saved steps whose mean is the model; 1: the last.
+      reserved_tokens: A pattern that no text may contain, or None.
+      steps: Total number of steps.
+      batch: Sequences per step, over all devices.
+      length: Tokens per sequence.
+      seed: Seed of initialization, order, masks and dropout.
+      dtype: The type of matrix products; parameters stay float32.
+      accumulate: Number of micro-batches per batch.
+      evaluate_every: Steps between evaluations.
+      save_every: Steps between checkpoints.
+      report_every: Steps between reports.
+      average: Number of saved steps whose mean is the final model; 1: the last step only.
     """
 
     source_kind: ClassVar[str] = "text"
@@ -102,34 +102,34 @@ class Recipe(ABC):
 
     @abstractmethod
     def train_tokenizer(self, texts: Iterable[str]) -> AnyTokenizer:
-        """Return a tokenizer with the vocabulary of the config, trained on texts."""
+        """Return a tokenizer trained on texts, with the vocabulary size of the config."""
 
     @abstractmethod
     def objective(self, tokenizer: AnyTokenizer) -> Objective:
-        """Return what the model is trained to do."""
+        """Return the training objective."""
 
     @abstractmethod
     def batches(self, tokenizer: AnyTokenizer) -> BatchSource:
-        """Return how a corpus is cut into batches."""
+        """Return the batch source, which splits a corpus into batches."""
 
     def builtin_source(self) -> Source:
-        """Return what is learned from if nothing else is given."""
+        """Return the source to train on if the user gives none."""
         return builtin.read()
 
     def notes(self, source: Source, corpus: Corpus, tokenizer: AnyTokenizer) -> list[str]:
-        """Return what the user should know of a text before it is trained on, one line each."""
+        """Return notes for the user about a text before training, one line each."""
         return []
 
     def initial_params(self, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
-        """Return those parameters that are given, not drawn: path -> array."""
+        """Return the parameters that are not initialized at random: path -> array."""
         return {}
 
     def student_config(self, teacher: Config) -> Config:
-        """Return the config of a model that learns from a teacher with the given config."""
+        """Return the config of a student of a teacher with the given config."""
         return self.config
 
     def separate_vocabularies(self) -> "Recipe":
-        """Return the recipe with a vocabulary for each side of a pair.
+        """Return the recipe with a separate vocabulary for each side of a pair.
 
         Raises:
           ValueError: If the model has one embedding for both sides.
@@ -139,14 +139,14 @@ class Recipe(ABC):
         )
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the numbers of a run, as JSON: a run resumes only if it agrees."""
+        """Return all settings that determine the results, as JSON; a run resumes only if equal."""
         plain = ("name", "steps", "batch", "length", "seed", "dtype", "accumulate")
         values = {name: getattr(self, name) for name in plain}
         return {"zoo": zoo.__version__, "config": vars(self.config)} | values
 
 
 R = TypeVar("R", bound=Recipe)
-RecipeFactory = Callable[[], Recipe]  # makes a recipe; its docstring has the source
+RecipeFactory = Callable[[], Recipe]
 
 
 def with_fields(recipe: R, vocab_size: int | None = None, **fields: str | int | None) -> R:
@@ -158,7 +158,7 @@ def with_fields(recipe: R, vocab_size: int | None = None, **fields: str | int | 
       fields: Plain fields of the recipe.
 
     Raises:
-      ValueError: If a value is too small, or the length is over that of the model.
+      ValueError: If a value is too small, or the length exceeds the maximum of the model.
     """
     if vocab_size is not None:
         recipe = replace(recipe, config=replace(recipe.config, vocab_size=vocab_size))
@@ -169,38 +169,43 @@ def with_fields(recipe: R, vocab_size: int | None = None, **fields: str | int | 
             raise ValueError(f"--{name} must be at least 1, not {getattr(recipe, name)}")
     if recipe.length > recipe.config.max_length:
         raise ValueError(
-            f"--length {recipe.length} is over the {recipe.config.max_length} of {recipe.name}"
+            f"--length {recipe.length} is too long: {recipe.name} supports at most "
+            f"{recipe.config.max_length} tokens"
         )
     return recipe
 
 
 def with_config(recipe: R, settings: Sequence[str]) -> R:
-    """Return the recipe with fields of its config, each NAME=VALUE, in place of its own.
+    """Return the recipe with fields of its config replaced, each given as NAME=VALUE.
 
     Raises:
-      ValueError: For a name that the config does not have, or a value of another type or that no
-        model can be built with.
+      ValueError: If the config has no such field, or the value has another type, or no model can be
+        built with it.
     """
     config = recipe.config
     for setting in settings:
         name, _, value = setting.partition("=")
         if name not in vars(config):
-            raise ValueError(f"--config {setting}: give NAME=VALUE, of {', '.join(vars(config))}")
+            raise ValueError(
+                f"--config {setting}: use NAME=VALUE with one of the names "
+                f"{', '.join(vars(config))}"
+            )
         old = getattr(config, name)
         try:
             config = replace(config, **{name: type(old)(value)})
         except (TypeError, ValueError):
-            raise ValueError(f"--config {setting}: give a value like {old!r}") from None
+            raise ValueError(f"--config {setting}: use a value like {old!r}") from None
     if settings:
-        abstract(registry.named(recipe.architecture).Model(config))  # before any text is read
+        # Builds the model, so that an invalid config fails before any text is read.
+        abstract(registry.named(recipe.architecture).Model(config))
     return replace(recipe, config=config)
 
 
 def flops_per_step(params: chex.ArrayTree, recipe: Recipe) -> float:
-    """Return the FLOP of one step: 6 per kernel parameter and token, and those of attention.
+    """Return the FLOP of one step: 6 per kernel parameter and token, plus those of attention.
 
-    Attention takes 12 L D per layer and token. Embeddings are not counted; the head is, as if every
-    position were predicted.
+    Attention takes 12 L D per layer and token. Embeddings are not counted. The output layer is
+    counted as if every position were predicted.
     """
     leaves = flatten(params).items()
     kernels = sum(math.prod(x.shape) for path, x in leaves if path.endswith("kernel"))

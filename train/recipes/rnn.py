@@ -1,9 +1,10 @@
-"""Recurrent language models, trained window by window with a state that is passed on.
+"""Recurrent language models, trained by truncated back-propagation through time.
 
-Zaremba et al. 2014, section 4, and the released code: stochastic gradient descent at a rate of 1
-for some epochs, then less in each; the gradient, summed over the window and averaged over the rows,
-is clipped at 5 or 10. Ours is averaged over the window too, so the rate is times its length, and
-the clipping a part of it. An epoch is that of the Penn Treebank: 929,589 tokens.
+Zaremba et al. 2014, section 4, and the released code: stochastic gradient descent with a learning
+rate of 1 for some epochs, then a lower one in each epoch. The gradient, summed over the window and
+averaged over the rows, is clipped at 5 or 10. Our gradient is also averaged over the window, so the
+learning rate is multiplied by the length of the window and the clipping threshold divided by it.
+Epochs are those of the Penn Treebank: 929,589 tokens.
 """
 
 from functools import partial
@@ -20,7 +21,7 @@ EPOCH = 929_589  # tokens
 
 
 class RNNRecipe(GPT2Recipe):
-    """Columns of a stream in which every document opens with the end-of-text token."""
+    """Recipes with contiguous batches; every document starts with the end-of-text token."""
 
     def objective(self, tokenizer: AnyTokenizer) -> StatefulCausal:
         return StatefulCausal(token_id(tokenizer, END))
@@ -30,10 +31,10 @@ class RNNRecipe(GPT2Recipe):
 
 
 def tiny(name: str) -> RNNRecipe:
-    """Two layers of 256 on the built-in corpus: `zoo pretrain lstm-lm-tiny`, or gru-lm-tiny.
+    """Return `zoo pretrain lstm-lm-tiny` (or gru-, rnn-): two layers of 256 on the built-in corpus.
 
-    In a minute or two their held-out perplexity is 189.9 (rnn), 179.6 (gru) and 268.5 (lstm), where
-    a unigram model has 773.3.
+    After one or two minutes, held-out perplexity is 189.9 (rnn), 179.6 (gru) or 268.5 (lstm); that
+    of a unigram model is 773.3.
     """
     return _recipe(
         name,
@@ -48,7 +49,10 @@ def tiny(name: str) -> RNNRecipe:
 
 
 def published(name: str, hold: int, factor: float, epochs: int, clip: float, **fields) -> RNNRecipe:
-    """A size of the paper: the rate stands for `hold` epochs, then falls by `factor` in each."""
+    """Return a size of the paper.
+
+    The learning rate is constant for `hold` epochs, then divided by `factor` in every epoch.
+    """
     batch, length = fields["batch"], fields["length"]
     epoch = EPOCH // (batch * length)
     return _recipe(

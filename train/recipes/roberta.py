@@ -1,8 +1,9 @@
-"""RoBERTa: tokens masked anew at every visit, in rows of whole sentences.
+"""RoBERTa: masked language modelling with dynamic masks, in rows of whole sentences.
 
-Liu et al. 2019, sections 2.3 and 5 and table 9: Adam 0.9 / 0.98, epsilon 1e-6, 500,000 steps of
-8192 rows of 512, decay 0.01, no clipping; 6e-4 after 24,000 steps for the base size, 4e-4 after
-30,000 for the large one, then linear to zero. The released code decays every parameter.
+Liu et al. 2019, sections 2.3 and 5 and table 9: Adam 0.9 / 0.98, epsilon 1e-6, 500,000 steps, batch
+8192, length 512, weight decay 0.01, no gradient clipping. Peak learning rate 6e-4 after 24,000
+steps for the base size and 4e-4 after 30,000 for the large one, then linear to zero. As in the
+released code, weight decay applies to every parameter.
 """
 
 import math
@@ -22,7 +23,7 @@ from zoo.tokenizers import AnyTokenizer
 
 
 class RobertaRecipe(Recipe):
-    """Whole sentences, of whose tokens 15 % are predicted: 77 at 512."""
+    """Recipes with rows of whole sentences; 15 % of the tokens are predicted (77 of 512)."""
 
     def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
         return train_tokenizer.roberta(texts, self.config.vocab_size)
@@ -31,7 +32,7 @@ class RobertaRecipe(Recipe):
         return self.masking(tokenizer)
 
     def masking(self, tokenizer: AnyTokenizer) -> MaskedLanguageModeling:
-        """Return how tokens are masked and predicted."""
+        """Return the masked language modelling objective."""
         cls, sep, mask = train_tokenizer.special_ids(tokenizer)
         return MaskedLanguageModeling(
             vocab_size=tokenizer.get_vocab_size(),
@@ -46,9 +47,9 @@ class RobertaRecipe(Recipe):
 
 
 def roberta_tiny() -> Recipe:
-    """Four layers on the built-in corpus, under three minutes: `zoo pretrain roberta-tiny`.
+    """Return `zoo pretrain roberta-tiny`: four layers on the built-in corpus, three minutes.
 
-    Held-out perplexity of the masked tokens is about 540, where a unigram model has 772.
+    Held-out perplexity of the masked tokens is about 540 (unigram model: 772).
     """
     return _recipe(
         "roberta-tiny",
@@ -62,7 +63,7 @@ def roberta_tiny() -> Recipe:
 
 
 def published(name: str, peak: float, warmup: int) -> Recipe:
-    """A published size with the paper's recipe."""
+    """Return a published size with the paper's recipe."""
     return _recipe(
         name,
         schedule=lambda steps: schedules.linear(peak, min(warmup, steps // 10), steps),

@@ -1,8 +1,8 @@
-"""T5: spans cut out of a text, and predicted from the rest.
+"""T5: span corruption.
 
-Raffel et al. 2020, section 3.1, and the released models: Adafactor without momentum or decay, a
-learning rate of 1 / sqrt(step), 0.01 at most, a million steps of 2048 rows of 512 (568 tokens
-before spans are cut out). Version 1.1 was trained without dropout, with the same recipe.
+Raffel et al. 2020, section 3.1, and the released models: Adafactor without momentum or weight
+decay, learning rate 1 / sqrt(step) but at most 0.01, a million steps, batch 2048, length 512 (568
+tokens before spans are removed). Version 1.1 was trained without dropout, with the same recipe.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ from zoo.tokenizers import AnyTokenizer, token_id
 
 
 class T5Recipe(Recipe):
-    """Windows of so many tokens that `length` are left when spans are cut out."""
+    """Recipes with windows that have at most `length` tokens after spans are removed."""
 
     def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
         return train_tokenizer.t5(texts, self.config.vocab_size)
@@ -34,9 +34,9 @@ class T5Recipe(Recipe):
 
 
 def t5_tiny() -> Recipe:
-    """Four layers and four, on the built-in corpus, three minutes: `zoo pretrain t5-tiny`.
+    """Return `zoo pretrain t5-tiny`: four plus four layers on the built-in corpus, three minutes.
 
-    The held-out loss is about 5.33 nats per target; predicting by frequency gives 6.02.
+    The held-out loss is about 5.33 nats per target (unigram model: 6.02).
     """
     return _recipe(
         "t5-tiny",
@@ -52,7 +52,7 @@ def t5_tiny() -> Recipe:
 
 
 def published(name: str, architecture: str, config: Config) -> T5Recipe:
-    """A published size with the paper's recipe."""
+    """Return a published size with the paper's recipe."""
     return _recipe(
         name,
         architecture,

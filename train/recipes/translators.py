@@ -1,20 +1,21 @@
-"""Translators: a text is turned into another, whatever the two are.
+"""Translators: sequence-to-sequence models that are trained on pairs of texts.
 
-The tiny ones learn to write dates in digits, or what `--source` and `--target` hold. The published
-recipes:
+The tiny recipes learn to convert dates to ISO format, or the texts of `--source` and `--target`.
+The published recipes:
 
-- Sutskever et al. 2014, section 3.4: gradient descent at 0.7, halved every half epoch after five of
-  seven and a half, rows of 128, clipping of the gradient, a sum over the words of a row, at 5.
-- Bahdanau et al. 2014, appendix B: Adadelta with epsilon 1e-6 and rho 0.95, rows of 80, clipping
-  at 1, some five days.
-- Luong et al. 2015, section 4.1: gradient descent at 1, twelve epochs, halved in each after eight,
-  rows of 128, clipping at 5, sentences of up to 50 words.
-- Vaswani et al. 2017, section 5: Adam 0.9, 0.98, epsilon 1e-9, four thousand steps of warm-up and
-  then the inverse square root, label smoothing of 0.1, about 25,000 tokens per side.
+- Sutskever et al. 2014, section 3.4: gradient descent with learning rate 0.7, 7.5 epochs, halved
+  every half epoch after the fifth, batch 128; the gradient, a sum over the words of a row, is
+  clipped at 5.
+- Bahdanau et al. 2014, appendix B: Adadelta with epsilon 1e-6 and rho 0.95, batch 80, gradient
+  clipping at 1, about five days.
+- Luong et al. 2015, section 4.1: gradient descent with learning rate 1, 12 epochs, halved in every
+  epoch after the eighth, batch 128, gradient clipping at 5, sentences of up to 50 words.
+- Vaswani et al. 2017, section 5: Adam 0.9 / 0.98, epsilon 1e-9, 4,000 warm-up steps, then inverse
+  square root, label smoothing 0.1, about 25,000 tokens per side.
 
-Ours is the mean over words, so a rate for sums over a row is times the mean length of a row, here
-taken as 25 words, and its clipping a part of it. An epoch is that of the English to French, 12
-million pairs, or English to German, 4.5 million, that the papers took.
+Our loss is a mean over words. For recipes that sum over a row, the learning rate is multiplied by
+the mean length of a row, taken as 25 words, and the clipping threshold divided by it. Epochs are
+those of the papers' data: English to French (12 million pairs) or English to German (4.5 million).
 """
 
 from collections.abc import Iterable
@@ -37,7 +38,7 @@ from zoo import registry
 from zoo.models import transformer
 from zoo.tokenizers import AnyTokenizer, Sides, token_id
 
-WORDS = 25  # of a sentence
+WORDS = 25  # mean number of words per sentence
 FRENCH, GERMAN = 12_000_000, 4_500_000  # pairs
 
 
@@ -46,16 +47,16 @@ class TranslatorConfig(Config, Protocol):
 
     @property
     def start(self) -> int:
-        """The token that begins every target."""
+        """The id of the first decoder input."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class TranslatorRecipe(Recipe):
-    """Pairs of about one length; what is predicted is the target.
+    """Recipes with batches of pairs of similar length; the target is predicted from the source.
 
     Attributes:
-      smoothing: The share of label smoothing.
+      smoothing: Fraction of label smoothing.
     """
 
     source_kind: ClassVar[str] = "pairs"
@@ -82,31 +83,31 @@ class TranslatorRecipe(Recipe):
         if not isinstance(tokenizer, Sides) and not shares_letters(source):
             notes.insert(
                 0,
-                "the two sides share no letters: a joint vocabulary is divided between them, "
-                "and may have to be larger",
+                "the two sides share no letters, so they divide the joint vocabulary between them: "
+                "it may have to be larger",
             )
         return [note for note in notes if note]
 
 
 class RecurrentTranslatorRecipe(TranslatorRecipe):
-    """A translator that embeds the words of each side by themselves."""
+    """Recipes of translators with separate embeddings for source and target."""
 
     def separate_vocabularies(self) -> "SeparateVocabularies":
         return SeparateVocabularies(**vars(self))
 
 
 class SeparateVocabularies(RecurrentTranslatorRecipe):
-    """A translator with a vocabulary for each side."""
+    """Recipes of translators with a separate vocabulary for each side."""
 
     def train_tokenizer(self, texts: Iterable[str]) -> Sides:
         return train_tokenizer.separate(texts, self.config.vocab_size)
 
 
 def tiny(name: str, architecture: str, steps: int = 1500) -> TranslatorRecipe:
-    """Learns the built-in dates in a few minutes: `zoo pretrain luong-tiny`, or another one.
+    """Return `zoo pretrain luong-tiny` or another tiny translator of the built-in dates.
 
-    Held-out dates that are right to the last token: 98.40 % with one vector, 99.55 % with Luong's
-    attention, 99.90 % with Bahdanau's in 600 steps, 99.85 % with the Transformer, which has more.
+    Training takes a few minutes. Exact matches on held-out dates: 98.40 % (seq2seq), 99.55 %
+    (luong), 99.90 % (bahdanau, 600 steps), 99.85 % (transformer, 2,400 steps).
     """
     return _recipe(
         name,
@@ -122,9 +123,9 @@ def tiny(name: str, architecture: str, steps: int = 1500) -> TranslatorRecipe:
 
 
 def small(name: str, architecture: str, peak: float) -> TranslatorRecipe:
-    """About 4.35 million parameters whichever it is, for some ten thousands of pairs.
+    """Return a translator with about 4.35 million parameters, for some ten thousand pairs.
 
-    Some four passes over the 29,000 of Multi30k, 11 to 20 minutes on two cores.
+    Training takes about four epochs of the 29,000 pairs of Multi30k: 11 to 20 minutes on two cores.
     """
     return _recipe(
         name,
@@ -143,7 +144,10 @@ def small(name: str, architecture: str, peak: float) -> TranslatorRecipe:
 def gradient_descent(
     name: str, architecture: str, pairs: int, peak: float, hold: float, every: float, epochs: float
 ) -> TranslatorRecipe:
-    """A published size: the learning rate stays for `hold` epochs, then halves after `every`."""
+    """Return a published size that is trained by gradient descent.
+
+    The learning rate is constant for `hold` epochs, then halved every `every` epochs.
+    """
     batch = 128
     steps = pairs // batch
     return _recipe(
@@ -160,7 +164,7 @@ def gradient_descent(
 
 
 def bahdanau_published() -> TranslatorRecipe:
-    """RNNsearch-50: rows of 80, Adadelta; five days are taken as five epochs."""
+    """Return RNNsearch-50: batch 80, Adadelta; the paper's five days are taken as five epochs."""
     return _recipe(
         "bahdanau",
         "bahdanau",
@@ -173,7 +177,7 @@ def bahdanau_published() -> TranslatorRecipe:
 
 
 def transformer_published(name: str, steps: int, average: int) -> TranslatorRecipe:
-    """A size of the paper: steps of about 25,000 tokens per side, the mean of the last models."""
+    """Return a size of the paper: about 25,000 tokens per side and step, checkpoint averaging."""
     config = transformer.SIZES[name]
     return _recipe(
         name,

@@ -1,9 +1,9 @@
-"""XLNet: permutation language modelling on streams of text with memory.
+"""XLNet: permutation language modelling with segment recurrence.
 
-Yang et al. 2019, appendix A.4, for the large size: 4e-4 after 40,000 steps, linear to zero over
-500,000, batch 8192 of 512, decay 0.01, epsilon 1e-6, no bias correction, memory 384, a sixth of the
-tokens predicted. The paper trains the base size like BERT and gives no more; it has the same recipe
-here, at BERT's batch.
+Yang et al. 2019, appendix A.4, for the large size: peak learning rate 4e-4 after 40,000 steps,
+linear to zero over 500,000, batch 8192, length 512, weight decay 0.01, epsilon 1e-6, no bias
+correction, memory 384, a sixth of the tokens predicted. For the base size, the paper states only
+that it is trained like BERT; here it has the same recipe with BERT's batch size.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ from zoo.tokenizers import AnyTokenizer, token_id
 
 
 class XLNetRecipe(Recipe):
-    """Half of a row joins the memory of the next; at 512, memory 384 and 85 predictions."""
+    """Recipes that reuse half of every row; at length 512, memory 384 and 85 predictions."""
 
     def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
         return train_tokenizer.unigram(texts, self.config.vocab_size)
@@ -47,9 +47,9 @@ class XLNetRecipe(Recipe):
 
 
 def xlnet_tiny() -> Recipe:
-    """Four layers on the built-in corpus, seven minutes on two cores: `zoo pretrain xlnet-tiny`.
+    """Return `zoo pretrain xlnet-tiny`: four layers on the built-in corpus, 7 minutes on two cores.
 
-    Held-out perplexity is about 550, where a unigram model has 823.
+    Held-out perplexity is about 550 (unigram model: 823).
     """
     return _recipe(
         "xlnet-tiny",
@@ -63,7 +63,7 @@ def xlnet_tiny() -> Recipe:
 
 
 def published(name: str, batch: int) -> Recipe:
-    """A published size with the paper's recipe."""
+    """Return a published size with the paper's recipe."""
     return _recipe(
         name,
         schedule=lambda steps: schedules.linear(4e-4, min(40_000, steps // 10), steps),

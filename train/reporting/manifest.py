@@ -1,4 +1,4 @@
-"""manifest.json: what is needed to do a run again, and to know what it was."""
+"""manifest.json: a description of a run, sufficient to identify and repeat it."""
 
 import datetime
 import importlib.metadata
@@ -18,12 +18,13 @@ LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tok
 
 
 def write_manifest(folder: str | os.PathLike, **fields) -> dict:
-    """Write manifest.json into a run's folder, and return what it holds.
+    """Write manifest.json into the folder of a run, and return its contents.
+
+    Command, directory, time, revision, versions and devices are added automatically.
 
     Args:
-      folder: the run's; made if need be.
-      fields: what only the run knows: recipe, seed, and the fingerprints of data and tokenizer.
-        What can be found out is added: command, directory, time, code, versions and devices.
+      folder: The folder of the run; created if necessary.
+      **fields: Facts about the run: recipe, seed, and the fingerprints of data and tokenizer.
     """
     devices = jax.devices()
     manifest = {
@@ -49,10 +50,10 @@ def write_manifest(folder: str | os.PathLike, **fields) -> dict:
 
 
 def _revision():
-    """The commit of this code, with "-dirty" if changed since; None outside of a repository."""
+    """Return the commit of this code, with "-dirty" if modified; None outside of a repository."""
     here = Path(__file__)
     git = ["git", "-C", str(here.parent)]
-    # An installed copy may lie in somebody else's repository, which does not track it.
+    # An installed copy may be inside another repository, which does not track it.
     if _output([*git, "ls-files", "--error-unmatch", here.name]) is None:
         return None
     return _output([*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"])
@@ -60,7 +61,7 @@ def _revision():
 
 def _output(command):
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return result.stdout.strip()

@@ -75,5 +75,5 @@ def test_training_has_every_row_once_an_epoch_and_starts_anywhere():
 def test_what_cannot_be_is_said_in_one_line():
     with pytest.raises(ValueError, match=r"a row of length 9000 needs 8998: give more text"):
         full_sentences.FullSentences(length=9000, cls=CLS, sep=SEP).train(numbered(3), B, 0)
-    with pytest.raises(ValueError, match=r"3 is the least"):
+    with pytest.raises(ValueError, match=r"use at least 3"):
         full_sentences.FullSentences(length=2, cls=CLS, sep=SEP).train(numbered(30), B, 0)

@@ -203,7 +203,7 @@ def test_pairs_that_are_too_long_are_left_out_and_counted_never_cut(whole):
     assert set(found) == set(wanted(whole, 20))
     longest = int(np.diff(whole.documents).max())
     told = length_buckets.too_long(whole, 20)
-    assert told.startswith(f"dropped {left_out} of 600 pairs, which have a side of more than 19 ")
+    assert told.startswith(f"dropped {left_out} of 600 pairs because a side has more than 19 ")
     assert f"the longest has {longest}" in told
     assert "\n" not in told
     assert length_buckets.too_long(whole, longest) is not None
@@ -216,7 +216,7 @@ def test_a_corpus_of_which_no_pair_is_left_is_refused():
     source = length_buckets.LengthBuckets(length=1)
     for make in (partial(source.train, seed=0), source.evaluate):
         with pytest.raises(
-            ValueError, match="no pair has both sides below a length of 1, the best"
+            ValueError, match="no pair has fewer than 1 tokens on both sides; the shortest"
         ):
             make(long, B)
 

@@ -226,7 +226,7 @@ def test_killed_at_any_write_it_goes_on_and_ends_in_the_same_bytes(
             break
         except Killed:
             monkeypatch.setattr(os, "fsync", fsync)
-        with pytest.raises(ValueError, match="not whole"):
+        with pytest.raises(ValueError, match="incomplete"):
             prepare.open(folder)
         assert prepared(folder, "wordpiece", 5, texts).fingerprint == expected.fingerprint
         assert contents(folder) == contents(tmp_path / "whole")
@@ -264,7 +264,7 @@ def test_killed_for_good_it_goes_on_in_another_process(tmp_path):
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    with pytest.raises(ValueError, match="not whole"):
+    with pytest.raises(ValueError, match="incomplete"):
         prepare.open(tmp_path / "killed")
     for folder in ("killed", "whole"):
         assert start(tmp_path, tmp_path / folder).communicate()[0]
@@ -294,7 +294,7 @@ def test_an_array_that_is_cut_short_is_noticed_and_made_again(tmp_path, small_sh
     before = contents(tmp_path)
     with (tmp_path / name).open("r+b") as file:
         file.truncate(int(kept * len(before[name])))
-    with pytest.raises(ValueError, match="not whole"):
+    with pytest.raises(ValueError, match="incomplete"):
         prepare.open(tmp_path)
     prepared(tmp_path)
     assert contents(tmp_path) == before
@@ -315,7 +315,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(tmp_path, small_shards, mon
     assert "\n" not in str(error.value)
     assert error.value.errno == errno.ENOSPC
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(ValueError, match="not whole"):
+    with pytest.raises(ValueError, match="incomplete"):
         prepare.open(tmp_path / "full")
     assert prepared(tmp_path / "full").fingerprint == expected
 
@@ -336,14 +336,14 @@ def test_a_folder_of_other_data_is_refused(tmp_path, other, named):
 
 
 def test_a_text_without_tokens_and_a_folder_without_a_corpus_are_named(tmp_path):
-    with pytest.raises(ValueError, match="gives no tokens"):
+    with pytest.raises(ValueError, match="the text has no tokens"):
         prepared(tmp_path / "a", "wordpiece", texts=["\x01"])
     with pytest.raises(FileNotFoundError, match="no corpus in"):
         prepare.open(tmp_path / "b")
 
 
 def test_an_end_of_document_outside_the_vocabulary_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="700 is not an id below 700"):
+    with pytest.raises(ValueError, match="id 700 is not below 700"):
         prepared(tmp_path, end_of_document=700)
 
 
@@ -354,5 +354,5 @@ def test_an_id_out_of_range_is_named_with_its_place(tmp_path):
         file.write(b"\xff\xff")
     made = prepare.open(tmp_path)
     assert len(made.read(0, 123)) == 123
-    with pytest.raises(ValueError, match="token 123 of the corpus is 65535, the vocabulary ends"):
+    with pytest.raises(ValueError, match="token 123 of the corpus is 65535, but the vocabulary"):
         made.read(100, 200)

@@ -57,7 +57,7 @@ class Unchecked(parallel_text.PairSource):
 
 
 def test_a_text_of_which_a_tokenizer_leaves_nothing_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="of 4 texts some have no tokens"):
+    with pytest.raises(ValueError, match="some of the 4 texts have no tokens"):
         prepare.prepare(Unchecked(), tokenizer("wordpiece"), tmp_path, None)
 
 

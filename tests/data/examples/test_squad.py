@@ -79,8 +79,9 @@ def test_answers_are_taken_from_where_they_stand(write, name):
     assert found.examples[0] == Question("1", "Who?", "The cat sat. The cat ran.", (("cat", 17),))
     assert [one.answers for one in found.examples[1:]] == [(("cat", 17),), (("sat", 8),)]
     assert found.notes == (
-        f"questions of {path} with an answer that is at another place: 2",
-        f"2 of the 5 questions of {path} have no answer in their text and are left out, such as 3",
+        f"2 questions of {path} have an answer offset that was corrected",
+        f"2 of the 5 questions of {path} have no answer in their context and are dropped, "
+        "for example 3",
     )
 
 
@@ -99,7 +100,7 @@ def test_questions_to_be_answered_need_no_answers(write):
         ({"version": 1}, "{path} is not a SQuAD file"),
         ({"data": []}, "no questions in {path}"),
         (squad(("7", [("dog", 0)])),
-         "no question of {path} has an answer that is in its text, such as 7"),
+         "no answer in {path} occurs in its context, for example that of question 7"),
         (squad(("7", []), ("7", [])), "{path} has two questions with the id 7"),
         (squad(("7", []), context=" "), "question 7 of {path} is empty, or its context"),
     ],
@@ -112,7 +113,7 @@ def test_what_is_wrong_with_questions_is_one_line(write, content, line):
 def test_questions_that_have_no_answer_are_refused(write):
     content = squad(("7", []))
     content["data"][0]["paragraphs"][0]["qas"][0]["is_impossible"] = True
-    assert "question 7 has no answer, as in SQuAD 2.0" in refused(
+    assert "question 7 has no answer; SQuAD 2.0" in refused(
         read_questions, write("a.json", content)
     )
 
@@ -189,7 +190,7 @@ def test_the_splits_of_a_prepared_dataset_are_examples_of_a_task(prepared):
 def test_what_is_wrong_with_prepared_datasets_is_one_line(prepared):
     name = prepared["pairs"]
     assert "Unknown split 'dev'" in refused(tfds.read_texts, name, "dev", {})
-    assert refused(tfds.read_questions, name, "train").endswith("and no id")
+    assert refused(tfds.read_questions, name, "train").startswith("a question has no id")
     assert "none is words or tokens" in refused(tfds.read_tagged, name, "train")
     assert "no column for the text" in refused(tfds.read_texts, prepared["tags"], "train", {})
 

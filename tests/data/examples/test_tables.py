@@ -139,14 +139,14 @@ def test_a_pair_is_read_where_there_is_a_column_for_it(write):
 def test_columns_are_named_by_role():
     assert parse_columns(["text=1", "label=a=b"]) == {"text": "1", "label": "a=b"}
     for wrong in ("words=1", "text", "text="):
-        assert "give ROLE=COLUMN" in refused(parse_columns, [wrong])
+        assert "use ROLE=COLUMN" in refused(parse_columns, [wrong])
 
 
 def test_rows_without_a_label_are_left_out_and_counted(write):
     path = write("a.jsonl", "".join(f'{{"text": "a", "label": {x}}}\n' for x in ('"-"', "null", 1)))
     found = read_texts(path)
     assert found.examples == (TextExample("a", None, "1"),)
-    assert found.notes == (f"2 of the 3 rows of {path} have no label and are left out",)
+    assert found.notes == (f"2 of the 3 rows of {path} have no label and are dropped",)
     path = write("a.tsv", "text\tlabel\na\t\nb\t-\n")
     assert refused(read_texts, path) == f"none of the 2 rows of {path} has a label"
 
@@ -159,28 +159,28 @@ def test_rows_without_a_label_are_left_out_and_counted(write):
         ("a.jsonl", "", None, "no rows in {path}"),
         ("a.tsv", "text\tlabel\n", None, "no rows in {path}"),
         ("a.tsv", "text\tlabel\na\tx\ty\n", None,
-         "line 2 of {path} has 3 columns, its first line has 2"),
+         "line 2 of {path} has 3 columns, but the first row has 2"),
         ("a.tsv", "text\tlabel\na\tx\n\nb\ty\n", None,
-         "line 3 of {path} has 1 columns, its first line has 2"),
+         "line 3 of {path} has 1 columns, but the first row has 2"),
         ("a.tsv", "text\tlabel\n \tx\n", None,
-         "line 2 of {path} has no text in 'text': leave out the row"),
+         "line 2 of {path} has no text in 'text': remove the row"),
         ("a.csv", 'text,label\na,"x\n', None,
          "line 2 of {path} is not CSV: unexpected end of data"),
         ("a.jsonl", '{"text": "a", "label": 1}\n[]\n', None,
          "line 2 of {path} is not a JSON object: write one per line"),
         ("a.jsonl", '{"text": "a", "label": 1}\n{"label": 1}\n', None,
-         "line 2 of {path} has no field 'text', which the first row has"),
+         "line 2 of {path} has no field 'text', but the first row has it"),
         ("a.jsonl", '{"text": 5, "label": 1}\n', None,
-         "line 1 of {path} has no text in 'text': leave out the row"),
+         "line 1 of {path} has no text in 'text': remove the row"),
         ("a.tsv", "coarse\tquestion\nDESC\tWhat?\n", None,
-         "{path} has no column for the label; of coarse ('DESC'), question ('What?') choose with "
+         "{path} has no column for the label: choose from coarse ('DESC'), question ('What?') with "
          "--columns text=NAME label=NAME"),
         ("a.tsv", "text\tscore\tstars\na\t1\t2\n", None,
-         "{path} has several columns for the label; of text ('a'), score ('1'), stars ('2') choose "
-         "with --columns text=NAME label=NAME"),
+         "{path} has multiple columns for the label: choose from text ('a'), score ('1'), "
+         "stars ('2') with --columns text=NAME label=NAME"),
         ("a.tsv", "a\tx\n", {"text": "1", "label": "3"},
-         "{path} has no column for the label; of 1 ('a'), 2 ('x') choose with --columns text=NAME "
-         "label=NAME"),
+         "{path} has no column for the label: choose from 1 ('a'), 2 ('x') with "
+         "--columns text=NAME label=NAME"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_texts_is_one_line(write, name, content, columns, line):
@@ -234,19 +234,19 @@ def test_words_without_tags_have_none(write):
     [
         ("a.conll", "\n", None, "no sentences in {path}"),
         ("a.jsonl", "", None, "no sentences in {path}"),
-        ("a.conll", "a O\nb\n", None, "line 2 of {path} has 1 columns, its first word has 2"),
-        ("a.conll", "a\tO\nb\t\n", None, "line 2 of {path} lacks its word or its label"),
+        ("a.conll", "a O\nb\n", None, "line 2 of {path} has 1 columns, but the first word has 2"),
+        ("a.conll", "a\tO\nb\t\n", None, "line 2 of {path} has no word or no label"),
         ("a.conll", "a O\n", "3", "{path} has 2 columns: there is no column 3"),
         ("a.conllu", "1\ta\n", None, "{path} has 2 columns: there is no column 4"),
-        ("a.conll", "a O\n", "tag", "{path} has columns with numbers from 1, and 'tag' is none"),
+        ("a.conll", "a O\n", "tag", "{path} has numbered columns: 'tag' is not a number from 1 on"),
         ("a.jsonl", '{"words": ["a", "b"], "tags": ["O"]}', None,
-         "line 1 of {path} has tags that do not match their words: 1 and 2"),
+         "line 1 of {path} has 1 labels for 2 words: the numbers must agree"),
         ("a.jsonl", '{"words": "a b", "tags": ["O"]}', None,
          "line 1 of {path} has no list in words or in tags"),
         ("a.jsonl", '{"words": ["a"], "tags": ["O"]}\n{"words": ["a"]}', None,
          "line 2 of {path} has no list in words or in tags"),
-        ("a.jsonl", '{"x": ["a"]}', None, "{path} has the fields x: none is words or tokens"),
-        ("a.jsonl", '{"words": ["a"]}', "y", "{path} has the fields words: none is y"),
+        ("a.jsonl", '{"x": ["a"]}', None, "{path} has no field words or tokens: its fields are x"),
+        ("a.jsonl", '{"words": ["a"]}', "y", "{path} has no field y: its fields are words"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_tags_is_one_line(write, name, content, column, line):

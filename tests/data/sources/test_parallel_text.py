@@ -93,7 +93,7 @@ def test_the_fingerprint_tells_pairs_apart():
 def test_a_text_of_nothing_is_named(tmp_path, empty):
     found = refused(parallel_text.lines, *files(tmp_path, "a\nb\n", f"a\n{empty}\n"))
     assert found.startswith("line 2 of ")
-    assert "b.de is empty: leave out the pair" in found
+    assert "b.de is empty: remove both sides" in found
     found = refused(parallel_text.strings, [("a", "b"), (empty, "c")])
     assert found.startswith("pairs[1][0] is empty")
     row = json.dumps({"source": "a", "target": empty})
@@ -122,7 +122,7 @@ def test_pairs_in_memory_are_two_strings_each():
 def test_a_line_without_two_columns_is_named(tmp_path, line, count):
     path = write(tmp_path / "a.tsv", f"a\tb\n{line}\nc\td\n")
     found = refused(parallel_text.table, path)
-    assert found.startswith(f"line 2 of {path} has {count} columns, not 2: put one tab")
+    assert found.startswith(f"line 2 of {path} has {count} columns, not 2: separate the two")
 
 
 @pytest.mark.parametrize("line", ["", "[1]", '"text"', "{", "null", "{'source': 1}"])
@@ -149,7 +149,7 @@ def test_what_cannot_be_written_as_utf8_is_named(tmp_path):
 def test_a_file_of_another_kind_is_named(tmp_path):
     assert ".tsv or .jsonl" in refused(parallel_text.table, tmp_path / "a.csv")
     assert ".tsv or .jsonl" in refused(parallel_text.table, tmp_path / "a.tsv.zip")
-    assert "are for .jsonl" in refused(parallel_text.table, tmp_path / "a.tsv", ("a", "b"))
+    assert "are only for .jsonl" in refused(parallel_text.table, tmp_path / "a.tsv", ("a", "b"))
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path):
@@ -159,12 +159,12 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
     bad = write(tmp_path / "bad.gz", b"a\nb\nc\nd\n\xff\n")
     assert f"{bad} is not UTF-8 at byte 8" in refused(parallel_text.lines, good, bad)
     bad.write_bytes(bad.read_bytes()[:-12])
-    assert f"{bad} is not a whole gzip file" in refused(parallel_text.lines, good, bad)
+    assert f"{bad} is not a complete gzip file" in refused(parallel_text.lines, good, bad)
 
 
 def test_files_of_unequal_length_are_named_with_their_lines(tmp_path):
     found = refused(parallel_text.lines, *files(tmp_path, "x\n" * 100, "x\n" * 99))
-    assert re.search(r"a.en has 100 lines, .*b.de has 99: they must have as many", found)
+    assert re.search(r"a.en has 100 lines, .*b.de has 99: both files must have the same", found)
     found = refused(parallel_text.lines, *files(tmp_path, "", "a\nb\n"))
     assert re.search(r"a.en has 0 lines, .*b.de has 2: ", found)
 

@@ -45,7 +45,7 @@ def test_the_only_text_is_found_and_of_several_one_must_be_named(mocked):
     assert len(list(tfds.read("glue/cola").documents())) == 5
     with pytest.raises(ValueError, match="has the text fields premise, hypothesis: no field"):
         tfds.read("glue/mnli", "train")
-    with pytest.raises(ValueError, match="has the text fields text: title is none"):
+    with pytest.raises(ValueError, match="has the text fields text: title is not one"):
         tfds.read("imdb_reviews", text_field="title")
 
 

@@ -1,1 +1,1 @@
-"""Batches as pure functions of the step."""
+"""Batch sources: each batch is a pure function of the seed and the step."""

@@ -1,9 +1,9 @@
-"""Windows that go on from batch to batch, for recurrent models (Mikolov et al. 2010).
+"""Contiguous batches for stateful recurrent models (Mikolov et al. 2010).
 
-The text is cut into as many columns as a batch has rows, and every row walks down a column of its
-own, one window per step: so the state after one step is what the next one begins with.
+The text is split into B contiguous streams, one per row of the batch. Each step reads the next
+window of every stream, so the recurrent state after one step is the initial state of the next.
 
-A batch is that of `windows` and {"fresh": bool [B]}, True where a row begins its column.
+A batch is that of `windows` plus {"fresh": bool [B]}, True where a row starts its stream.
 """
 
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ from train.data.corpus.corpus import Corpus
 
 @dataclass(frozen=True, kw_only=True)
 class ContiguousWindows:
-    """Windows of which each continues the same row of the batch before."""
+    """Windows that each continue the same row of the previous batch."""
 
     length: int
 
     def train(
         self, corpus: Corpus, batch_size: int, seed: int, process: tuple[int, int] = ONE_PROCESS
     ) -> Batches:
-        """Return full windows of all columns, the same in every epoch; the rest is dropped.
+        """Return the full windows of all streams, the same in every epoch; the rest is dropped.
 
         Raises:
-          ValueError: If the text has no window for every row.
+          ValueError: If the text is too short for one window per row.
         """
         steps = (corpus.num_tokens - 1) // self.length // batch_size
         if steps < 1:
@@ -46,7 +46,7 @@ class ContiguousWindows:
     def evaluate(
         self, corpus: Corpus, batch_size: int, process: tuple[int, int] = ONE_PROCESS
     ) -> Batches:
-        """Return all windows once, down the columns; the last one is padded with id 0.
+        """Return all windows once, stream by stream; the last one is padded with id 0.
 
         Raises:
           ValueError: If the text has no token to predict.

@@ -1,9 +1,9 @@
-"""The order in which several runs see rows of many lengths.
+"""The order in which parallel runs see rows of different lengths.
 
-Rows of similar length share a batch, so that there is little padding and a step is compiled once
-per length bucket. Every run sees every row once per epoch in its own order. Which bucket comes next
-is the same for all runs, so that their batches have one shape. All of it is a function of the seeds
-and the step.
+Rows of similar length share a batch, so there is little padding and the step is compiled once per
+length bucket. Every run sees every row once per epoch in its own order. All runs use the same
+bucket at the same step, so their batches have the same shape. The order is a pure function of the
+seeds and the step.
 """
 
 import functools
@@ -14,11 +14,11 @@ import numpy as np
 
 from zoo.inference.length_buckets import bucket
 
-MIN_BATCHES = 8  # of a bucket: with fewer, compiling a step for it costs more than the padding
+MIN_BATCHES = 8  # per bucket: with fewer, compiling its step costs more than padding its rows
 
 
 class Epochs(NamedTuple):
-    """The indices of the rows in each length bucket, the batch size, and the seed of every run."""
+    """The row indices of each length bucket, the batch size, and the seed of every run."""
 
     buckets: dict[int, np.ndarray]
     batch: int
@@ -30,7 +30,7 @@ class Epochs(NamedTuple):
         return len(self._places())
 
     def __call__(self, step: int) -> tuple[int, np.ndarray]:
-        """Return the length of a step's rows and their indices, [runs, batch]; -1 is no row."""
+        """Return the row length of a step and the row indices, [runs, batch]; -1 marks no row."""
         epoch, number = divmod(step, self.steps)
         length, start = self._places()[_order(self.steps, epoch)[number]]
         rows = self.buckets[length]
@@ -49,7 +49,7 @@ class Epochs(NamedTuple):
 
 
 def epochs(lengths: Sequence[int], longest: int, batch: int, seeds: Sequence[int]) -> Epochs:
-    """Return the order of rows of these lengths, none longer than `longest`.
+    """Return the order of rows with the given lengths, none longer than `longest`.
 
     A bucket with fewer rows than MIN_BATCHES batches is merged into the next larger one.
     """

@@ -1,8 +1,8 @@
-"""Rows of whole sentences, as many as fit, for RoBERTa and DistilBERT.
+"""Rows packed with whole sentences, for RoBERTa and DistilBERT.
 
-FULL-SENTENCES of Liu et al. 2019, section 4.2: `<s> sentence sentence ... </s>`, across the borders
-of documents, which one more </s> marks. A batch is {"tokens": int32 [B, L], "mask": bool [B, L]
-(False on padding)}. A sentence longer than a row is split.
+FULL-SENTENCES of Liu et al. 2019, section 4.2: `<s> sentence sentence ... </s>`. A row may cross
+document boundaries, each marked by an extra </s>. A batch is {"tokens": int32 [B, L], "mask":
+bool [B, L] (False on padding)}. A sentence longer than a row is split.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ SPECIALS = 2  # <s>, </s>
 
 @dataclass(frozen=True, kw_only=True)
 class FullSentences:
-    """Rows of up to `length` tokens; `cls` opens a row, `sep` ends rows and documents."""
+    """Rows of up to `length` tokens; `cls` starts a row, `sep` ends rows and documents."""
 
     length: int
     cls: int
@@ -26,7 +26,7 @@ class FullSentences:
     def train(
         self, corpus: Corpus, batch_size: int, seed: int, process: tuple[int, int] = ONE_PROCESS
     ) -> Batches:
-        """Return every row once per epoch, shuffled anew in every epoch.
+        """Return every row once per epoch, reshuffled in every epoch.
 
         Raises:
           ValueError: If the text is shorter than one row.
@@ -58,15 +58,15 @@ class FullSentences:
 
 
 def row_bounds(corpus: Corpus, length: int) -> np.ndarray:
-    """Return the offset at which each row starts, and the end of the text: int64."""
+    """Return the offset at which each row starts, followed by the end of the text: int64."""
     room = length - SPECIALS
     if room < 1:
-        raise ValueError(f"a row of length {length} has no room for a sentence: 3 is the least")
+        raise ValueError(f"a row of length {length} has no room for text: use at least 3")
     sizes = np.diff(corpus.sentences)
-    parts = np.maximum(-(-sizes // room), 1)  # of a sentence that fits no row
+    parts = np.maximum(-(-sizes // room), 1)  # more than 1 for a sentence longer than a row
     part = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
     starts = np.append(np.repeat(corpus.sentences[:-1], parts) + part * room, corpus.sentences[-1])
-    # A row from i to j holds the borders of documents strictly between them.
+    # A row from i to j contains the document boundaries strictly between them.
     opened = np.searchsorted(corpus.documents, starts, "right")
     before = np.searchsorted(corpus.documents, starts, "left")
     reached = np.searchsorted(starts + before, starts[:-1] + opened[:-1] + room, "right") - 1

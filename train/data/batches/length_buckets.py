@@ -1,11 +1,11 @@
-"""Batches of pairs of about one length, so that little of a batch is padding.
+"""Batches of pairs of similar length, to keep padding small.
 
 A batch is {"source": int32 [b, l], "target": int32 [b, l], "source_length": int32 [b],
-"target_length": int32 [b]}, padded with 0 on the right. A pair is in the first bucket that holds
-its longer side and the token that an objective ends it with. The step is compiled once per bucket,
-so a bucket with few pairs is merged into the next larger one. A batch of short pairs has more of
-them: b is the largest multiple of the batch size with which it has no more tokens than one of long
-pairs.
+"target_length": int32 [b]}, padded with 0 on the right. A pair goes to the first bucket that fits
+its longer side plus the end token that the objective appends. The step is compiled once per bucket,
+so a bucket with few pairs is merged into the next larger one. Batches of shorter pairs have more
+rows: b is the largest multiple of the batch size that keeps the number of tokens within that of the
+longest bucket.
 """
 
 import functools
@@ -23,39 +23,40 @@ from train.data.corpus.pair_corpus import PairCorpus
 from train.data.sources.parallel_text import FIELDS
 from zoo.inference.length_buckets import bucket_boundaries
 
-FEW_BATCHES = 4  # with fewer, a bucket is not worth the time to compile a step for it
+FEW_BATCHES = 4  # with fewer batches, a bucket is not worth compiling a step for
 
 
 class Bucket(NamedTuple):
-    """The pairs that are padded to one length."""
+    """The pairs that are padded to the same length."""
 
     length: int
-    rows: int  # of a batch, over all processes
-    pairs: np.ndarray  # their numbers: int32
+    rows: int  # per batch, over all processes
+    pairs: np.ndarray  # indices of the pairs: int32
 
 
 @dataclass(frozen=True, kw_only=True)
 class LengthBuckets:
-    """Pairs, both sides of which have fewer than `length` tokens; longer ones are dropped."""
+    """Pairs with fewer than `length` tokens on both sides; longer pairs are dropped."""
 
     length: int
 
     def train(
         self, corpus: PairCorpus, batch_size: int, seed: int, process: tuple[int, int] = ONE_PROCESS
     ) -> Batches:
-        """Return every pair once per epoch; the order is a function of seed and epoch alone.
+        """Return every pair once per epoch; the order depends only on the seed and the epoch.
 
-        The pairs of a bucket are shuffled and cut into batches, then the batches are shuffled. The
-        last batch of a bucket is filled up with rows of length 0.
+        The pairs of a bucket are shuffled and split into batches, then the batches are shuffled.
+        The last batch of a bucket is padded with rows of length 0.
 
         Raises:
-          ValueError: If no pair is short enough, or if processes cannot share the rows of a batch.
+          ValueError: If no pair is short enough, or if the batch size is not divisible by the
+            number of processes.
         """
         buckets = self._buckets(corpus, batch_size, process)
         places = _places(buckets)
         count = len(places)
 
-        @functools.lru_cache(maxsize=2)  # those that batches prepared ahead may come from
+        @functools.lru_cache(maxsize=2)  # prefetching may read from two epochs at once
         def shuffled(epoch: int) -> tuple[list[Bucket], np.ndarray]:
             random = np.random.default_rng([seed, epoch])
             order = [bucket._replace(pairs=random.permutation(bucket.pairs)) for bucket in buckets]
@@ -74,7 +75,7 @@ class LengthBuckets:
         """Return every pair exactly once, bucket by bucket and in order.
 
         Raises:
-          ValueError: As `train`.
+          ValueError: As in `train`.
         """
         buckets = self._buckets(corpus, batch_size, process)
         places = _places(buckets)
@@ -84,7 +85,7 @@ class LengthBuckets:
     def _buckets(
         self, corpus: PairCorpus, batch_size: int, process: tuple[int, int]
     ) -> list[Bucket]:
-        """Return the buckets that have pairs, each with its pairs in the order of the corpus."""
+        """Return the non-empty buckets, each with its pairs in the order of the corpus."""
         if batch_size % process[1]:
             raise ValueError(
                 f"a batch of {batch_size} rows cannot be shared by {process[1]} processes"
@@ -104,21 +105,20 @@ class LengthBuckets:
                 waiting = np.zeros(0, np.int32)
         if not buckets:
             raise ValueError(
-                f"no pair has both sides below a length of {self.length}, the best of "
-                f"{len(needed):,} has {needed.min() - 1:,} tokens: give a longer length, or other "
-                "pairs"
+                f"no pair has fewer than {self.length} tokens on both sides; the shortest of "
+                f"{len(needed):,} has {needed.min() - 1:,}: use a longer --length, or other pairs"
             )
         return buckets
 
 
 def too_long(corpus: PairCorpus, length: int) -> str | None:
-    """Return one line on the pairs that are dropped because they are too long, or None."""
+    """Return a one-line note on the pairs dropped for their length, or None if there are none."""
     longest = corpus.longest_sides
     count = np.count_nonzero(longest >= length)
     if not count:
         return None
     return (
-        f"dropped {count:,} of {len(longest):,} pairs, which have a side of more than "
+        f"dropped {count:,} of {len(longest):,} pairs because a side has more than "
         f"{length - 1} tokens; the longest has {longest.max():,}: a longer --length includes them"
     )
 
@@ -128,7 +128,7 @@ def _count(buckets: Sequence[Bucket]) -> int:
 
 
 def _places(buckets: Sequence[Bucket]) -> np.ndarray:
-    """Return where every batch begins: int [batches, 2], its bucket and its first pair there."""
+    """Return the bucket of every batch and its first pair in that bucket: int [batches, 2]."""
     starts = (
         (number, start)
         for number, bucket in enumerate(buckets)
@@ -140,15 +140,15 @@ def _places(buckets: Sequence[Bucket]) -> np.ndarray:
 def _batch(
     corpus: PairCorpus, buckets: Sequence[Bucket], place: np.ndarray, process: tuple[int, int]
 ) -> Batch:
-    """Return this process's rows of the batch that begins at a place."""
+    """Return the rows of this process in the batch that starts at `place`."""
     number, start = place.tolist()
     length, rows, pairs = buckets[number]
     index, count = process
     share = rows // count
-    mine = pairs[start : start + rows][index * share : (index + 1) * share]
+    local_pairs = pairs[start : start + rows][index * share : (index + 1) * share]
     batch = {side: np.zeros((share, length), np.int32) for side in FIELDS}
     sizes = {f"{side}_length": np.zeros(share, np.int32) for side in FIELDS}
-    for row, pair in enumerate(mine.tolist()):
+    for row, pair in enumerate(local_pairs.tolist()):
         bounds = corpus.documents[2 * pair : 2 * pair + 3].tolist()
         for side, (start, stop) in zip(FIELDS, itertools.pairwise(bounds), strict=True):
             batch[side][row, : stop - start] = corpus.read(start, stop)

@@ -1,17 +1,17 @@
-"""Rows that walk through the text with a memory, for XLNet (Yang et al. 2019, section 2.5).
+"""Overlapping rows for segment recurrence, for XLNet (Yang et al. 2019, section 2.5).
 
-A row is `[reuse tokens] A <sep> B <sep> <cls>`, L in all, and every step moves it on by `reuse`
-tokens; so the memory of one step is what stands before the next. A begins where the reused tokens
-end, and ends with a sentence; B is what follows it, or with probability one half comes from
-elsewhere. Each is shortened on its right.
+A row is `[reuse tokens] A <sep> B <sep> <cls>`, L tokens in total. Every step moves it forward by
+`reuse` tokens, so the memory of one step holds the tokens just before the next. A starts after the
+reused tokens and ends at a sentence boundary; B is the text that follows, or, with probability one
+half, text from another position. Both are truncated on the right.
 
 A batch is {"tokens": int32 [B, L], "segments": int32 [B, L] (0 up to the first <sep>, then 1; 2 on
 <cls>), "mask": bool [B, L] (False on padding), "words": bool [B, L] (True where a word starts;
-False on the special tokens), "fresh": bool [B] (True where the row starts again and its memory must
+False on the special tokens), "fresh": bool [B] (True where the row starts over and its memory must
 be cleared)}.
 
-Departures from `data_utils.py`: there is no second half of the batch that reads the text backwards,
-and in every epoch the rows start elsewhere, up to `reuse` tokens further on.
+Departures from `data_utils.py`: no half of the batch reads the text backwards, and each epoch
+shifts the rows by a random offset below `reuse` tokens.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from train.data.corpus.corpus import Corpus
 
 @dataclass(frozen=True, kw_only=True)
 class PermutationRows:
-    """Rows of `length` tokens, the first `reuse` of which the next row has in its memory."""
+    """Rows of `length` tokens; the first `reuse` of them stay in the memory of the next row."""
 
     length: int
     reuse: int
@@ -35,10 +35,10 @@ class PermutationRows:
     def train(
         self, corpus: Corpus, batch_size: int, seed: int, process: tuple[int, int] = ONE_PROCESS
     ) -> Batches:
-        """Return rows that each walk through their own part of the text, again in every epoch.
+        """Return rows that each read their own part of the text, from its start in every epoch.
 
         Raises:
-          ValueError: If the text is too short for one step, or a row for two segments.
+          ValueError: If the text is too short for one step, or the length for two segments.
         """
         steps = self._count(corpus, shift=self.reuse - 1) // batch_size
         if steps < 1:
@@ -60,7 +60,7 @@ class PermutationRows:
     def evaluate(
         self, corpus: Corpus, batch_size: int, process: tuple[int, int] = ONE_PROCESS
     ) -> Batches:
-        """Return every place of the text exactly once; the rows walk on as in training.
+        """Return every position of the text exactly once; rows continue as in training.
 
         Raises:
           ValueError: If the text is shorter than one row.
@@ -81,11 +81,11 @@ class PermutationRows:
         return once(example, count, batch_size, process, order)
 
     def _count(self, corpus: Corpus, shift: int) -> int:
-        """Return how many rows, `reuse` tokens apart, the text holds behind its first `shift`."""
+        """Return how many rows, `reuse` tokens apart, fit after the first `shift` tokens."""
         if not 0 < self.reuse <= self.length - SPECIALS - 2:
             raise ValueError(
                 f"a row of length {self.length} that reuses {self.reuse} tokens has no room for "
-                "two segments"
+                "two segments: use a longer length"
             )
         return (corpus.num_tokens - shift - (self.length - SPECIALS)) // self.reuse + 1
 
@@ -100,7 +100,7 @@ class PermutationRows:
         for (first, stop), special in zip(parts, specials, strict=True):
             tokens += [corpus.read(first, stop), special]
             starts = corpus.word_starts(first, stop)
-            starts[:1] = True  # a word whose beginning was removed begins here
+            starts[:1] = True  # a truncated word starts with its first remaining token
             words += [starts, np.zeros(len(special), bool)]
         segments = np.zeros(self.length, np.int32)
         segments[parts[1][1] - start + 1 :] = 1
@@ -116,7 +116,7 @@ class PermutationRows:
 def _segments(
     corpus: Corpus, start: int, room: int, random: np.random.Generator
 ) -> tuple[int, int, int]:
-    """Return where A stops, and where B starts and stops: at least `room` tokens in all."""
+    """Return the end of A, and the start and end of B: at least `room` tokens in total."""
     sentences = corpus.sentences
     first = int(np.searchsorted(sentences, start, "right"))
     last = int(np.searchsorted(sentences, start + room))  # the sentence end that fills the room

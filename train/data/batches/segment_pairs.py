@@ -1,23 +1,23 @@
-"""Pairs of segments `[CLS] A [SEP] B [SEP]`, as BERT, ALBERT and ELECTRA have them.
+"""Pairs of segments `[CLS] A [SEP] B [SEP]` for BERT, ALBERT and ELECTRA.
 
 A batch is {"tokens": int32 [B, L], "segments": int32 [B, L] (0 up to the first [SEP], then 1),
 "mask": bool [B, L] (False on padding), "words": bool [B, L] (True where a word starts; False on the
 special tokens)}, and the label of each pair, int32 [B]:
 
-    NextSegmentPairs  "next": 0 where B follows A in the text, 1 where it comes from elsewhere
+    NextSegmentPairs  "next": 0 where B follows A in the text, 1 where B is random
                       (Devlin et al. 2018, appendix A.2)
     OrderedPairs      "order": 0 where B follows A, 1 where A follows B (Lan et al. 2019, 3.1)
     AdjacentPairs     none: B always follows A (Clark et al. 2020)
 
-A document is cut into chunks of whole sentences, once: each takes sentences until it has as many
-tokens as fit, or for one document in ten, as a length drawn for that document. Where A ends within
-its chunk, whether B is random, which one, and from which side a pair that is too long is shortened,
-are drawn at every visit.
+Each document is split once into chunks of whole sentences. A chunk takes sentences until it reaches
+its target length: the full length, or for one document in ten a shorter, random one. Four choices
+are drawn anew in every epoch: where A ends within its chunk, whether B is random, which text a
+random B takes, and from which end a pair that is too long is truncated.
 
-Departures from `create_pretraining_data.py`, which writes ten fixed copies: the draws are new in
-every epoch; sentences of a chunk that a random B displaces wait for their next epoch instead of
-going back into the text; a document of more than 1024 sentences counts as several. ELECTRA's
-segments are cut where BERT's are, and a chunk of a single sentence is a pair without B.
+Departures from `create_pretraining_data.py`, which writes ten fixed copies: the choices are new in
+every epoch; the sentences that a random B replaces wait for the next epoch instead of returning to
+the text; a document of more than 1024 sentences is treated as separate documents. ELECTRA's
+segments are split where BERT's are, and a chunk with a single sentence is a pair without B.
 """
 
 from abc import ABC, abstractmethod
@@ -32,31 +32,34 @@ from train.data.batches.batches import ONE_PROCESS, Batch, Batches, once, shuffl
 from train.data.corpus.corpus import Corpus
 
 SPECIALS = 3  # [CLS], [SEP], [SEP]
-SHORT = 0.1  # of the documents have shorter chunks
-SINGLE = 0.1  # of ELECTRA's examples are a single segment
-MOST_SENTENCES = 1024  # of a section, which is a document or a part of a very long one
+SHORT = 0.1  # fraction of documents with shorter chunks
+SINGLE = 0.1  # fraction of ELECTRA's examples with a single segment
+MOST_SENTENCES = 1024  # per section: a document, or a part of a very long document
 
 
 class Chunks(NamedTuple):
-    """How a corpus is cut. Sentences are counted; each list ends with their number."""
+    """The chunks of a corpus, in sentence indices.
+
+    `starts` and `sections` end with the total number of sentences.
+    """
 
     starts: np.ndarray  # the first sentence of each chunk
     sections: np.ndarray  # the first sentence of each section
-    targets: np.ndarray  # tokens of a chunk in each section
+    targets: np.ndarray  # the target number of tokens per chunk in each section
 
 
 def cut_into_chunks(corpus: Corpus, length: int, seed: int) -> Chunks:
-    """Return the chunks of a corpus; the lengths of those of short documents are drawn."""
+    """Return the chunks of a corpus; the seed decides which documents get shorter chunks."""
     room = length - SPECIALS
     if room < 2:
-        raise ValueError(f"a pair of length {length} has no room for two segments: 5 is the least")
+        raise ValueError(f"a pair of length {length} has no room for two segments: use at least 5")
     sentences = corpus.sentences
     sections = _sections(np.searchsorted(sentences, corpus.documents))
     random = np.random.default_rng(seed)
     count = len(sections) - 1
     short = random.random(count) < SHORT
     targets = np.where(short, random.integers(2, room + 1, count), room)
-    # All sections are cut side by side, one chunk each in every round.
+    # All sections are split in parallel, one chunk per section in every round.
     rounds, section = [], np.arange(count)
     first = sections[:-1]
     while len(first):
@@ -69,7 +72,7 @@ def cut_into_chunks(corpus: Corpus, length: int, seed: int) -> Chunks:
 
 
 def _sections(documents: np.ndarray) -> np.ndarray:
-    """Return the first sentences of the documents, and of every part of one that is very long."""
+    """Return the first sentence of every document, or of every part of a very long document."""
     parts = -(-np.diff(documents) // MOST_SENTENCES)
     part = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
     return np.append(np.repeat(documents[:-1], parts) + part * MOST_SENTENCES, documents[-1])
@@ -87,15 +90,15 @@ class SegmentPairs(ABC):
     def choose(
         self, corpus: Corpus, chunks: Chunks, number: int, random: Random
     ) -> tuple[Sequence[slice], Batch]:
-        """Return the one or two segments of a chunk, offsets of the corpus, and their label."""
+        """Return the one or two segments of a chunk as corpus offsets, and their label."""
 
     def train(
         self, corpus: Corpus, batch_size: int, seed: int, process: tuple[int, int] = ONE_PROCESS
     ) -> Batches:
-        """Return every chunk once per epoch, shuffled and drawn anew.
+        """Return every chunk once per epoch, reshuffled and redrawn in every epoch.
 
         Raises:
-          ValueError: If the text is shorter than one pair, or if a pair could hold nothing.
+          ValueError: If the text is shorter than one pair, or the length has no room for segments.
         """
         if corpus.num_tokens < self.length - SPECIALS:
             raise ValueError(
@@ -109,7 +112,7 @@ class SegmentPairs(ABC):
     def evaluate(
         self, corpus: Corpus, batch_size: int, process: tuple[int, int] = ONE_PROCESS
     ) -> Batches:
-        """Return every chunk exactly once, in order, always drawn alike."""
+        """Return every chunk exactly once, in order, with fixed random draws."""
         chunks = cut_into_chunks(corpus, self.length, 0)
         example = lambda number, random: self._example(corpus, chunks, number, random)
         return once(example, len(chunks.starts) - 1, batch_size, process)
@@ -120,7 +123,7 @@ class SegmentPairs(ABC):
 
 
 class NextSegmentPairs(SegmentPairs):
-    """A, and half of the time what follows it; else what stands elsewhere."""
+    """Pairs in which B follows A half of the time and is random otherwise."""
 
     def choose(
         self, corpus: Corpus, chunks: Chunks, number: int, random: Random
@@ -133,9 +136,9 @@ class NextSegmentPairs(SegmentPairs):
 
 
 class OrderedPairs(SegmentPairs):
-    """What follows each other, in half of the cases swapped.
+    """Consecutive segments, swapped half of the time.
 
-    A chunk of a single sentence is paired with what stands elsewhere, and counts as swapped.
+    A chunk with a single sentence is paired with random text and labelled as swapped.
     """
 
     def choose(
@@ -151,7 +154,7 @@ class OrderedPairs(SegmentPairs):
 
 
 class AdjacentPairs(SegmentPairs):
-    """What follows each other, or one time in ten the whole chunk as a single segment."""
+    """Consecutive segments, or, one time in ten, the whole chunk as a single segment."""
 
     def choose(
         self, corpus: Corpus, chunks: Chunks, number: int, random: Random
@@ -163,7 +166,7 @@ class AdjacentPairs(SegmentPairs):
 
 
 def _halves(corpus: Corpus, chunks: Chunks, number: int, random: Random) -> tuple[int, int, int]:
-    """Return where a chunk starts, where its first part ends with a sentence, where it stops."""
+    """Return the start of a chunk, a random sentence boundary inside it, and its end."""
     first, end = (int(sentence) for sentence in chunks.starts[number : number + 2])
     middle = first + (int(random.integers(1, end - first)) if end - first > 1 else 1)
     start, stop = int(corpus.sentences[first]), int(corpus.sentences[end])
@@ -171,7 +174,7 @@ def _halves(corpus: Corpus, chunks: Chunks, number: int, random: Random) -> tupl
 
 
 def _elsewhere(corpus: Corpus, chunks: Chunks, number: int, a: slice, random: Random) -> slice:
-    """Return whole sentences of another section, or of the only one, that fill the chunk."""
+    """Return whole sentences of another section, or of the only section, that fill the chunk."""
     section = int(np.searchsorted(chunks.sections, chunks.starts[number], "right")) - 1
     wanted = int(chunks.targets[section]) - (a.stop - a.start)
     count = len(chunks.sections) - 1
@@ -187,7 +190,10 @@ def _elsewhere(corpus: Corpus, chunks: Chunks, number: int, a: slice, random: Ra
 
 
 def drops(a: int, b: int, room: int) -> tuple[int, int]:
-    """Return how many tokens two segments lose, one by one from the longer one, or from b."""
+    """Return how many tokens to drop from each of two segments.
+
+    Tokens are dropped one by one from the longer segment, or from b if they are equally long.
+    """
     over = max(a + b - room, 0)
     level = min(over, abs(a - b))  # until they are equally long
     from_a = (level if a > b else 0) + (over - level) // 2
@@ -197,7 +203,7 @@ def drops(a: int, b: int, room: int) -> tuple[int, int]:
 def _row(
     corpus: Corpus, parts: Sequence[slice], length: int, cls: int, sep: int, random: Random
 ) -> Batch:
-    """Return one or two parts of the text, shortened to fit."""
+    """Return the row of one or two segments, truncated to fit."""
     sizes = [part.stop - part.start for part in parts]
     excess: tuple[int, ...] = (max(0, sizes[0] + 2 - length),)
     if len(parts) == 2:
@@ -213,7 +219,7 @@ def _row(
         stop = first + end - start
         tokens[first:stop] = corpus.read(start, end)
         words[first:stop] = corpus.word_starts(start, end)
-        words[first] = True  # a word whose beginning was removed begins here
+        words[first] = True  # a truncated word starts with its first remaining token
         tokens[stop] = sep
         segments[first : stop + 1] = segment
         first = stop + 1

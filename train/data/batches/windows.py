@@ -1,9 +1,9 @@
-"""Windows of a fixed length over the whole stream, for causal and span-corruption models.
+"""Fixed-length windows over the whole text, for causal and span-corruption models.
 
 A batch is {"tokens": int32 [B, L + overlap], "mask": bool [B, L + overlap]}, with the mask False on
-padding. Windows are L apart. With an overlap of 1 a causal model reads the first L tokens of a row
-and predicts the last L, so each token but the very first is predicted once per epoch; with none
-each token is in one window.
+padding. Consecutive windows start L tokens apart. With an overlap of 1, a causal model reads the
+first L tokens of a row and predicts the last L, so every token except the very first is predicted
+once per epoch. Without overlap, every token is in exactly one window.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from train.data.corpus.corpus import Corpus
 
 @dataclass(frozen=True, kw_only=True)
 class Windows:
-    """Windows in random order; `length` apart, with `overlap` tokens of the next one."""
+    """Windows in random order, `length` tokens apart, each with `overlap` tokens of the next."""
 
     length: int
     overlap: int = 1
@@ -24,7 +24,7 @@ class Windows:
     def train(
         self, corpus: Corpus, batch_size: int, seed: int, process: tuple[int, int] = ONE_PROCESS
     ) -> Batches:
-        """Return full windows, shuffled anew in every epoch; the rest of the text is dropped.
+        """Return the full windows, reshuffled in every epoch; the rest of the text is dropped.
 
         Raises:
           ValueError: If the text is shorter than one window.
@@ -52,15 +52,19 @@ class Windows:
 
 
 def count_windows(corpus: Corpus, length: int, overlap: int) -> int:
-    """Return how many windows hold the whole text; ValueError if it has no token to predict."""
+    """Return the number of windows that cover the whole text.
+
+    Raises:
+      ValueError: If the text has no token to predict.
+    """
     count = -(-(corpus.num_tokens - overlap) // length)
     if count < 1:
-        raise ValueError("the text has a single token, and nothing to predict it from")
+        raise ValueError("the text has a single token, so there is nothing to predict: use more")
     return count
 
 
 def window(corpus: Corpus, number: int, length: int, overlap: int) -> Batch:
-    """Return one row of a batch, padded behind the end of the text."""
+    """Return one row of a batch, padded after the end of the text."""
     start, size = corpus.start + number * length, length + overlap
     text = corpus.read(start, min(start + size, corpus.stop))
     tokens = np.zeros(size, np.int32)

@@ -1,4 +1,4 @@
-"""A corpus: a text, tokenized once into arrays that are mapped into memory."""
+"""A corpus: a text, tokenized once into memory-mapped arrays."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -7,24 +7,24 @@ import numpy as np
 
 from zoo.tokenizers import AnyTokenizer
 
-HELD_OUT, MOST_HELD_OUT = 0.05, 1_000_000  # the part of a text, and the most of its tokens
+HELD_OUT, MOST_HELD_OUT = 0.05, 1_000_000  # fraction of a text that is held out; most tokens
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Corpus:
     """A tokenized text, or a part of one.
 
-    A part shares `tokens` and `words` with the whole; it is what lies between the first and the
-    last of its `sentences`. All offsets count from the beginning of the whole.
+    A part shares `tokens` and `words` with the whole corpus and spans from the first to the last
+    offset in its `sentences`. All offsets count from the start of the whole corpus.
 
     Attributes:
-      tokens: The whole stream: uint16 or uint32.
-      words: A bit per token, 1 where a word starts, in uint8 with the low bit first.
-      sentences: Offsets of the sentences, and the end: int64.
-      documents: Offsets of the documents, and the end: int64.
-      bytes: Bytes of UTF-8 text before each sentence, and before the end: int64.
-      vocab_size: Every token is below this.
-      fingerprint: The sha256 of the arrays of the whole.
+      tokens: All token ids: uint16 or uint32.
+      words: One bit per token, 1 where a word starts, packed into uint8 with the low bit first.
+      sentences: Start offsets of the sentences, then the end offset: int64.
+      documents: Start offsets of the documents, then the end offset: int64.
+      bytes: Bytes of UTF-8 text before each sentence and before the end: int64.
+      vocab_size: Upper bound (exclusive) of the token ids.
+      fingerprint: The sha256 of the arrays of the whole corpus.
     """
 
     tokens: np.ndarray
@@ -42,30 +42,30 @@ class Corpus:
 
     @property
     def stop(self) -> int:
-        """The offset behind the last token."""
+        """The offset after the last token."""
         return int(self.sentences[-1])
 
     @property
     def num_tokens(self) -> int:
-        """How many tokens there are."""
+        """The number of tokens."""
         return self.stop - self.start
 
     @property
     def num_bytes(self) -> int:
-        """How many bytes of UTF-8 text the tokens were made from."""
+        """The number of bytes of UTF-8 text that the tokens encode."""
         return int(self.bytes[-1] - self.bytes[0])
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return the tokens from `start` to `stop`: int32 [stop - start].
 
         Raises:
-          ValueError: If an id is out of range, as in a damaged file.
+          ValueError: If an id is out of range, which means that a file is damaged.
         """
         tokens = self.tokens[start:stop].astype(np.int32)
         if len(tokens) and tokens.max() >= self.vocab_size:
             place = start + int(tokens.argmax())
             raise ValueError(
-                f"token {place} of the corpus is {tokens.max()}, the vocabulary ends at "
+                f"token {place} of the corpus is {tokens.max()}, but the vocabulary ends at "
                 f"{self.vocab_size - 1}: delete the corpus and prepare it again"
             )
         return tokens
@@ -76,18 +76,18 @@ class Corpus:
         return bits[start % 8 :][: stop - start].astype(bool)
 
     def predicted_tokens(self, tokenizer: AnyTokenizer) -> np.ndarray:
-        """Return the tokens that a model predicts, in any order: all of them, not copied."""
+        """Return the tokens that a model predicts, in any order: here a view of all tokens."""
         return self.tokens[self.start : self.stop]
 
     def split(self, fraction: float = HELD_OUT, most: int = MOST_HELD_OUT) -> tuple[Self, Self]:
-        """Return the corpus without its last part, and the last part. Nothing is copied.
+        """Return the training part and the held-out last part, without copying anything.
 
-        The last part begins with a document, or where that would be far off (by half its size),
-        with a sentence.
+        The held-out part starts at a document boundary, or, if the nearest one is off by more than
+        half of its size, at a sentence boundary.
 
         Args:
-          fraction: About which part of the tokens the last part has.
-          most: About how many tokens it has at most.
+          fraction: Approximate fraction of the tokens to hold out.
+          most: Approximate upper limit on the number of held-out tokens.
 
         Raises:
           ValueError: If there are too few sentences for two parts.
@@ -101,14 +101,14 @@ class Corpus:
             raise ValueError("the text is a single sentence, which cannot be split into two parts")
         document = int(np.searchsorted(self.documents, cut))
         before, after = self.documents[: document + 1], self.documents[document:]
-        if int(self.documents[document]) != cut:  # then that document is in both parts
+        if int(self.documents[document]) != cut:  # the split is inside a document
             bound = np.array([cut], np.int64)
             before = np.concatenate([self.documents[:document], bound])
             after = np.concatenate([bound, after])
         return self._split_at(cut, before, after)
 
     def _split_at(self, cut: int, before: np.ndarray, after: np.ndarray) -> tuple[Self, Self]:
-        """Return the parts up to and from a sentence, given the documents of each."""
+        """Return the parts before and after a sentence offset, given the documents of each."""
         sentence = int(np.searchsorted(self.sentences, cut))
         first = {name: getattr(self, name)[: sentence + 1] for name in ("sentences", "bytes")}
         last = {name: getattr(self, name)[sentence:] for name in ("sentences", "bytes")}
@@ -116,7 +116,7 @@ class Corpus:
 
 
 def _nearest(offsets: np.ndarray, target: int) -> int | None:
-    """Return the offset nearest to a target, other than the first and the last."""
+    """Return the offset nearest to the target, excluding the first and the last."""
     inner = offsets[1:-1]
     if not len(inner):
         return None

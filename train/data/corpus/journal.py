@@ -1,7 +1,7 @@
 """Arrays on disk that grow shard by shard and survive a kill at any moment.
 
-Each array is a file of its own. When a shard is safe in all of them, a line in `journal.jsonl` says
-how far they reach; what lies beyond the last line was never there.
+Each array is a separate file. Once a shard is on disk in all of them, a line in `journal.jsonl`
+records the length of each array. Data beyond the last recorded length are ignored.
 """
 
 import contextlib
@@ -14,22 +14,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-BITS = "bits"  # the type of an array of booleans that takes a bit each, the low bit first
+BITS = "bits"  # the type of a packed array of booleans, one bit each, low bit first
 
 
 class Entry(NamedTuple):
-    """A line of the journal."""
+    """One line of the journal."""
 
-    lengths: dict[str, int]  # values in each array
-    state: dict  # what the next shard must know
+    lengths: dict[str, int]  # number of values in each array
+    state: dict  # state of the caller, needed to continue with the next shard
     fingerprint: str  # sha256 over all shards so far
-    whole: bool  # there will be no other
+    whole: bool  # whether this is the last entry
 
 
 def read(folder: Path) -> tuple[dict, list[Entry]]:
-    """The header and the entries of a journal. A last line cut short by a kill does not count.
+    """Return the header and the entries of a journal, without a last line truncated by a kill.
 
-    Raises FileNotFoundError where there is no journal.
+    Raises:
+      FileNotFoundError: If there is no journal.
     """
     lines = (folder / "journal.jsonl").read_text("utf-8").splitlines(keepends=True)
     header, *entries = [json.loads(line) for line in lines if line.endswith("\n")]
@@ -37,7 +38,7 @@ def read(folder: Path) -> tuple[dict, list[Entry]]:
 
 
 def reaches(folder: Path, types: dict[str, str], entry: Entry) -> bool:
-    """Whether the files are as long as an entry says."""
+    """Return whether the files contain all data that an entry records."""
     return all(
         _path(folder, name, type).exists()
         and _path(folder, name, type).stat().st_size >= _size(entry.lengths[name], type)
@@ -46,17 +47,21 @@ def reaches(folder: Path, types: dict[str, str], entry: Entry) -> bool:
 
 
 def resume(folder: Path, types: dict[str, str], header: dict) -> Entry | None:
-    """The last entry that the files reach, the journal cut back to it; None where there is none.
+    """Truncate the journal to the last entry that the files contain, and return that entry.
 
-    Raises ValueError where the folder has a journal with another header.
+    Returns:
+      The entry, or None if there is none.
+
+    Raises:
+      ValueError: If the folder has a journal with another header.
     """
     entries: list[Entry] = []
     if (folder / "journal.jsonl").exists():
-        found, entries = read(folder)
-        other = [key for key in header if found.get(key) != header[key]]
-        if other:
+        old_header, entries = read(folder)
+        differences = [key for key in header if old_header.get(key) != header[key]]
+        if differences:
             raise ValueError(
-                f"{folder} holds the data of another {' and '.join(other)}: "
+                f"{folder} holds the data of another {' and '.join(differences)}: "
                 "choose another folder, or delete this one"
             )
         while entries and not reaches(folder, types, entries[-1]):
@@ -78,7 +83,10 @@ def append(
     *,
     whole: bool = False,
 ) -> Entry:
-    """Adds a shard to every array and, once it is on disk, a line to the journal: the new entry."""
+    """Append a shard to every array, then a line to the journal, and return the new entry.
+
+    The line is written only after the arrays are on disk.
+    """
     before = last.lengths if last else dict.fromkeys(types, 0)
     digest = hashlib.sha256(last.fingerprint.encode() if last else b"")
     with writing(folder):
@@ -96,7 +104,7 @@ def append(
 
 
 def open(folder: Path, types: dict[str, str]) -> dict[str, np.ndarray]:
-    """The arrays, mapped into memory; bits as the bytes that hold them."""
+    """Return the arrays, memory-mapped; packed booleans are returned as bytes."""
     return {
         name: np.asarray(np.memmap(_path(folder, name, type), _dtype(type), "r"))
         for name, type in types.items()
@@ -105,23 +113,23 @@ def open(folder: Path, types: dict[str, str]) -> dict[str, np.ndarray]:
 
 @contextlib.contextmanager
 def writing(folder: Path):
-    """Says in one line where the disk refused."""
+    """Raise a one-line OSError if the disk cannot be written inside this context."""
     try:
         yield
     except OSError as error:
         raise OSError(
             error.errno,
             f"cannot write the corpus: {error.strerror}; "
-            "once there is room, run again and it goes on from where it stopped",
+            "free some space and run the same command again to continue",
             str(folder),
         ) from error
 
 
 def _extend(path: Path, type: str, length: int, values: np.ndarray) -> None:
-    """Writes values behind the first `length` ones of a file, over whatever was there."""
+    """Write values after the first `length` ones of a file, replacing what follows them."""
     with path.open("r+b" if path.exists() else "w+b") as file:
         if type == BITS:
-            # The last byte may be part full: it is read back and filled up.
+            # The last byte may be partly filled: read it back and complete it.
             file.seek(length // 8)
             byte = np.frombuffer(file.read(length % 8 > 0), np.uint8)
             head = np.unpackbits(byte, bitorder="little")[: length % 8]

@@ -7,42 +7,42 @@ import numpy as np
 from train.data.corpus.corpus import Corpus
 from zoo.tokenizers import AnyTokenizer, token_id
 
-END_OF_TEXT = "</s>"  # the token that ends both texts of a pair when a model reads or writes them
-HELD_OUT, MOST_HELD_OUT = 0.05, 2000  # the part of the pairs, and the most of them
+END_OF_TEXT = "</s>"  # the token that ends the source and the target
+HELD_OUT, MOST_HELD_OUT = 0.05, 2000  # fraction of the pairs that is held out; most pairs
 
 
 class PairCorpus(Corpus):
-    """A corpus of which document 2i is the source of pair i, and document 2i + 1 its target."""
+    """A corpus of pairs: document 2i is the source of pair i, document 2i + 1 its target."""
 
     @property
     def num_pairs(self) -> int:
-        """How many pairs there are."""
+        """The number of pairs."""
         return (len(self.documents) - 1) // 2
 
     @property
     def longest_sides(self) -> np.ndarray:
-        """How many tokens the longer side of every pair has: int32."""
+        """The number of tokens of the longer side of every pair: int32."""
         sizes = np.diff(self.documents).astype(np.int32)
         return sizes.reshape(self.num_pairs, 2).max(1)
 
     @property
     def targets(self) -> np.ndarray:
-        """The tokens of all targets, one after the other: uint16 or uint32."""
+        """The tokens of all targets, concatenated: uint16 or uint32."""
         tokens = self.tokens[int(self.documents[0]) : int(self.documents[-1])]
         is_target = np.tile([False, True], self.num_pairs)
         return tokens[np.repeat(is_target, np.diff(self.documents))]
 
     def predicted_tokens(self, tokenizer: AnyTokenizer) -> np.ndarray:
-        """Return the tokens of all targets, then the ends of all targets."""
+        """Return the tokens of all targets, then one end token per target."""
         end = token_id(tokenizer, END_OF_TEXT)
         return np.concatenate([self.targets, np.full(self.num_pairs, end, self.tokens.dtype)])
 
     def split(self, fraction: float = HELD_OUT, most: int = MOST_HELD_OUT) -> tuple[Self, Self]:
-        """Return the corpus without its last pairs, and these. Nothing is copied.
+        """Return the training pairs and the held-out last pairs, without copying anything.
 
         Args:
-          fraction: Which part of the pairs the last ones are, at least one pair.
-          most: How many they are at most.
+          fraction: Fraction of the pairs to hold out, at least one pair.
+          most: Upper limit on the number of held-out pairs.
 
         Raises:
           ValueError: If there are fewer than two pairs.
@@ -57,5 +57,5 @@ class PairCorpus(Corpus):
 
 
 def num_held_out(count: int, fraction: float = HELD_OUT, most: int = MOST_HELD_OUT) -> int:
-    """Return how many of so many pairs are held out: at least 1."""
+    """Return how many of `count` pairs are held out: at least 1."""
     return min(max(int(fraction * count), 1), most)

@@ -1,7 +1,7 @@
-"""Tokenizes a text into a corpus on disk, and opens it.
+"""Tokenization of a text into a corpus on disk.
 
-The arrays grow shard by shard. After each shard a line in `journal.jsonl` records how far they
-reach, so a run that is killed goes on from the last whole shard and ends in the same bytes.
+The arrays grow shard by shard. After each shard, a line in `journal.jsonl` records their lengths,
+so a run that was killed continues after the last complete shard and produces the same bytes.
 """
 
 import fcntl
@@ -21,11 +21,12 @@ from train.data.sources.source import Piece, Source
 from zoo import tokenizers
 from zoo.tokenizers import AnyTokenizer
 
-SHARD = 1 << 21  # characters tokenized at a time, which bounds the memory and what a kill can lose
+SHARD = 1 << 21  # characters tokenized at a time; bounds the memory, and the work lost by a kill
 
-# A sentence ends with its line, or with its full stop where a capital, a digit or a quote follows.
-# The cut is always before white space that follows something else: there no tokenizer of ours has a
-# token that reaches across, so the tokens of the sentences are those of the whole text.
+# A sentence ends at the end of its line, or at a full stop followed by a capital, a digit or a
+# quote. The split is always between a non-space character and white space. No token of our
+# tokenizers spans such a position, so tokenizing sentence by sentence gives the same tokens as
+# tokenizing the whole text.
 _LINE_END = r"(?<=\S)(?=[ \t\r]*\n)"
 _STOP_END = "(?<=[.!?])[\"'\u201d\u2019)\\]]*(?=[ \\t]+[\"'\u201c\u2018(\\[]?[^\\W_a-z])"
 _SENTENCE_END = re.compile(f"{_LINE_END}|{_STOP_END}")
@@ -37,24 +38,24 @@ def prepare(
     folder: str | Path,
     end_of_document: int | None,
 ) -> Corpus:
-    """Tokenize a source into `folder`, or open what is there.
+    """Tokenize a source into `folder`, or open the corpus if it is already there.
 
-    Names of special tokens in the text are ordinary text. A call that was killed is continued by
-    the next; calls at the same time wait for the one that works. Memory is bounded.
+    Names of special tokens in the text are treated as ordinary text. A call that was killed is
+    continued by the next one; concurrent calls wait for the first. Memory use is bounded.
 
     Args:
       source: The text, or pairs of texts.
-      tokenizer: One for all, or two `Sides`, of which one reads the even documents and one the odd.
-      folder: Where the corpus is kept.
-      end_of_document: The id that stands before every document and after the last, so that every
-        token of the text has something to be predicted from. None: nothing stands there.
+      tokenizer: One tokenizer, or `Sides`: one for the even documents and one for the odd ones.
+      folder: The folder of the corpus.
+      end_of_document: The id inserted before every document and after the last one, so that every
+        token of the text has a preceding token. None: nothing is inserted.
 
     Returns:
-      A Corpus, or a PairCorpus if the source holds pairs.
+      A Corpus, or a PairCorpus if the source consists of pairs.
 
     Raises:
-      ValueError: If the folder holds other data, if the source gives no tokens, or if a text of a
-        pair gives none.
+      ValueError: If the folder holds other data, or if the source, or one text of a pair, has no
+        tokens.
       OSError: If the disk is full.
     """
     folder = Path(folder)
@@ -67,7 +68,7 @@ def prepare(
         "vocab_size": vocab_size,
     }
     if end_of_document is not None and not 0 <= end_of_document < vocab_size:
-        raise ValueError(f"end of document {end_of_document} is not an id below {vocab_size}")
+        raise ValueError(f"the end-of-document id {end_of_document} is not below {vocab_size}")
     with journal.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("w")
@@ -85,8 +86,8 @@ def open(folder: str | Path) -> Corpus:
     """Open a corpus that `prepare` has finished.
 
     Raises:
-      FileNotFoundError: If there is none.
-      ValueError: If it is unfinished or truncated.
+      FileNotFoundError: If there is no corpus in the folder.
+      ValueError: If the corpus is unfinished or truncated.
     """
     arrays, _ = _open(Path(folder))
     return Corpus(**arrays)
@@ -96,20 +97,20 @@ def open_pairs(folder: str | Path) -> PairCorpus:
     """Open a corpus of pairs that `prepare` has finished.
 
     Raises:
-      FileNotFoundError: If there is none.
-      ValueError: If it is unfinished or truncated, or if some text gave no tokens.
+      FileNotFoundError: If there is no corpus in the folder.
+      ValueError: If the corpus is unfinished or truncated, or if a text has no tokens.
     """
     arrays, num_texts = _open(Path(folder))
     if len(arrays["documents"]) - 1 != num_texts:
         raise ValueError(
-            f"of {num_texts:,} texts some have no tokens, and all later pairs would be shifted: "
+            f"some of the {num_texts:,} texts have no tokens, which would shift all later pairs: "
             "use another --tokenizer"
         )
     return PairCorpus(**arrays)
 
 
 def sentence_ends(text: str) -> list[int]:
-    """Return where the sentences of a text end: the last is the end of the text."""
+    """Return the end offset of every sentence; the last is the end of the text."""
     ends = [match.end() for match in _SENTENCE_END.finditer(text)]
     while ends and not text[ends[-1] :].strip():
         ends.pop()
@@ -117,21 +118,21 @@ def sentence_ends(text: str) -> list[int]:
 
 
 def _types(vocab_size: int) -> dict[str, str]:
-    """Return the arrays of a corpus and their types on disk."""
+    """Return the type on disk of each array of a corpus."""
     ids = "uint16" if vocab_size <= 1 << 16 else "uint32"
     offsets = dict.fromkeys(("sentences", "documents", "bytes"), "int64")
     return {"tokens": ids, "words": journal.BITS, **offsets}
 
 
 def _open(folder: Path) -> tuple[dict, int]:
-    """Return the fields of a corpus, and how many pieces of text it was made from."""
+    """Return the fields of a corpus, and the number of pieces of text that it was made from."""
     if not (folder / "journal.jsonl").exists():
         raise FileNotFoundError(f"no corpus in {folder}")
     header, entries = journal.read(folder)
     vocab_size = header["vocab_size"]
     types = _types(vocab_size)
     if not entries or not entries[-1].whole or not journal.reaches(folder, types, entries[-1]):
-        raise ValueError(f"the corpus in {folder} is not whole: prepare it again, it will go on")
+        raise ValueError(f"the corpus in {folder} is incomplete: prepare it again to continue")
     last = entries[-1]
     corpus = {"vocab_size": vocab_size, "fingerprint": last.fingerprint}
     return corpus | journal.open(folder, types), last.state["pieces"]
@@ -145,7 +146,7 @@ def _write(
     types: dict[str, str],
     entry: journal.Entry | None,
 ) -> None:
-    """Tokenize what the journal does not have yet, and close the corpus."""
+    """Tokenize the pieces that the journal does not record yet, and finish the corpus."""
     state: dict[str, Any] = {"pieces": 0, "num_bytes": 0, "pending": False}
     if entry:
         state = entry.state
@@ -168,7 +169,7 @@ def _write(
         }
         entry = journal.append(folder, types, entry, arrays, state)
     if not (entry and entry.lengths["tokens"]):
-        raise ValueError("the text gives no tokens")
+        raise ValueError("the text has no tokens: use another text or another --tokenizer")
     tokens = [] if end_of_document is None else [end_of_document]
     end = [entry.lengths["tokens"] + len(tokens)]
     closing = {"tokens": tokens, "words": [1] * len(tokens), "sentences": end}
@@ -177,7 +178,7 @@ def _write(
 
 
 def _take_shard(pieces: Iterator[Piece]) -> list[Piece]:
-    """Return the next pieces, until they are a shard long."""
+    """Return the next pieces, with at least SHARD characters if there are so many."""
     shard, size = [], 0
     while size < SHARD and (piece := next(pieces, None)) is not None:
         shard.append(piece)
@@ -196,18 +197,18 @@ def _tokenize(
 
     Args:
       pieces: The shard.
-      last_document: The number of the document before it.
-      sides: The tokenizers of even and of odd documents.
-      end_of_document: The id that stands before every document, or None.
-      pending: Whether the last document has no token yet, as a line of control characters has none.
+      last_document: The number of the last document of the previous shard.
+      sides: The tokenizers of the even and the odd documents.
+      end_of_document: The id inserted before every document, or None.
+      pending: Whether the last document has no token yet. (Control characters alone give none.)
 
     Returns:
-      The arrays of the shard, offsets from its own beginning; its bytes; and whether its last
-      document has no token yet.
+      The arrays of the shard, with offsets relative to its start; the number of its bytes; and
+      whether its last document has no token yet.
     """
     texts: list[str] = []
     documents: list[int] = []
-    opens: list[bool] = []  # whether a text is the first of its document
+    opens: list[bool] = []  # whether a text starts its document
     for piece in pieces:
         bounds = [0, *sentence_ends(piece.text)]
         texts += [piece.text[a:b] for a, b in itertools.pairwise(bounds)]
@@ -219,7 +220,7 @@ def _tokenize(
     lengths = np.array([len(encoding) for encoding in encodings])
     offsets = np.cumsum(lengths) - lengths
     tokens = _concatenate(encoding.ids for encoding in encodings)
-    # Word ids start again in every sentence.
+    # Word ids restart in every sentence.
     words = np.diff(_concatenate(encoding.word_ids for encoding in encodings), prepend=-1) != 0
     words[offsets[lengths > 0]] = True
     if end_of_document is not None:
@@ -228,23 +229,23 @@ def _tokenize(
         lengths = lengths + starts
         offsets = np.cumsum(lengths) - lengths
     sizes = np.array([len(text.encode()) for text in texts])
-    # A sentence of which the tokenizer leaves nothing goes to the one before it, and a document
-    # begins with its first token, which may come in a later shard.
+    # A sentence without tokens is merged into the one before it, and a document starts with its
+    # first token, which may be in a later shard.
     kept = lengths > 0
     document = np.cumsum(starts)
-    known = np.concatenate([[-1 if pending else 0], document[kept]])
+    with_tokens = np.concatenate([[-1 if pending else 0], document[kept]])
     arrays = {
         "tokens": tokens,
         "words": words,
         "sentences": offsets[kept],
-        "documents": offsets[kept][np.diff(known) != 0],
+        "documents": offsets[kept][np.diff(with_tokens) != 0],
         "bytes": (np.cumsum(sizes) - sizes)[kept],
     }
-    return arrays, int(sizes.sum()), bool(known[-1] != document[-1])
+    return arrays, int(sizes.sum()), bool(with_tokens[-1] != document[-1])
 
 
 def _encode(texts: list[str], documents: np.ndarray, sides: list[Tokenizer]) -> list[Encoding]:
-    """Encode every text with the tokenizer of its side: even or odd documents."""
+    """Encode every text with the tokenizer of its side (even or odd documents)."""
     encodings = np.empty(len(texts), object)
     for number, tokenizer in enumerate(sides):
         chosen = np.flatnonzero(documents % len(sides) == number)

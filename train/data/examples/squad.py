@@ -1,4 +1,4 @@
-"""Questions whose answers are spans of a text, from a SQuAD file (Rajpurkar et al. 2016)."""
+"""Extractive questions from a SQuAD file (Rajpurkar et al. 2016)."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from train.data.sources import text
 
 
 class Question(NamedTuple):
-    """A question about a text, and its answers: the words, and the character where they begin."""
+    """A question about a text, and its answers: each a text and its character offset."""
 
     id: str
     question: str
@@ -20,13 +20,13 @@ class Question(NamedTuple):
 
 
 def read_questions(path: str | Path) -> Examples:
-    """Return the `Question`s of a SQuAD 1.1 file, UTF-8 JSON, plain or `.gz`.
+    """Return the `Question`s of a SQuAD 1.1 file: UTF-8 JSON, plain or `.gz`.
 
-    Their answers are located as `locate` does.
+    The offsets of the answers are corrected by `locate`.
 
     Raises:
       FileNotFoundError: If the file does not exist.
-      ValueError: If it is no such file, or SQuAD 2.0, in which some questions have no answer.
+      ValueError: If the file is not SQuAD 1.1. SQuAD 2.0 has questions without an answer.
     """
     path = Path(path)
     try:
@@ -37,7 +37,7 @@ def read_questions(path: str | Path) -> Examples:
         return locate(_flat(content), str(path))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{path} is not a SQuAD file, data > paragraphs > context and qas: {error!r}"
+            f"{path} is not a SQuAD file (data > paragraphs > context and qas): {error!r}"
         ) from error
 
 
@@ -45,30 +45,31 @@ def _flat(content: dict) -> Iterator[Question]:
     for article in content["data"]:
         for paragraph in article["paragraphs"]:
             for row in paragraph["qas"]:
-                starts = [(one["text"], one["answer_start"]) for one in row.get("answers", ())]
+                answers = row.get("answers", ())
+                starts = [(answer["text"], answer["answer_start"]) for answer in answers]
                 check_answerable(row)
                 identity, context = str(row["id"]), paragraph["context"]
                 yield Question(identity, row["question"], context, tuple(starts))
 
 
 def check_answerable(row: dict) -> None:
-    """Raise ValueError for a question that SQuAD 2.0 marks as one without an answer."""
+    """Raise ValueError for a question that SQuAD 2.0 marks as unanswerable."""
     if row.get("is_impossible"):
         raise ValueError(
-            f"question {row['id']} has no answer, as in SQuAD 2.0, which is not supported yet: "
-            "leave out such questions"
+            f"question {row['id']} has no answer; SQuAD 2.0 is not supported: "
+            "remove the questions without an answer"
         )
 
 
 def locate(questions: Iterable[Question], source: str) -> Examples:
-    """Return the questions of a source, every answer at the place where it is in the context.
+    """Return the questions of a source with verified answer offsets.
 
-    An answer that is not at its place is taken from the nearest place where it is. One that is
-    nowhere is left out, and so is a question whose answers all are. If no question has an answer,
-    all are kept, so that they can be answered.
+    An answer that is not at its offset is moved to its nearest occurrence in the context. An answer
+    that does not occur in the context is dropped, and so is a question without remaining answers.
+    If no question has an answer at all, all questions are kept, for prediction.
 
     Raises:
-      ValueError: If there are no questions, no answer is in its context, two questions have the
+      ValueError: If there are no questions, no answer occurs in its context, two questions have the
         same id, or a question or a context is empty.
     """
     questions = tuple(questions)
@@ -87,7 +88,8 @@ def locate(questions: Iterable[Question], source: str) -> Examples:
     answered = tuple(question for question in located if question.answers)
     if not answered:
         raise ValueError(
-            f"no question of {source} has an answer that is in its text, such as {questions[0].id}"
+            f"no answer in {source} occurs in its context, for example that of question "
+            f"{questions[0].id}"
         )
     moved = sum(
         bool(set(new.answers) - set(old.answers))
@@ -95,18 +97,18 @@ def locate(questions: Iterable[Question], source: str) -> Examples:
     )
     notes = []
     if moved:
-        notes.append(f"questions of {source} with an answer that is at another place: {moved}")
+        notes.append(f"{moved} questions of {source} have an answer offset that was corrected")
     if len(answered) < len(questions):
         first = next(question.id for question in located if not question.answers)
         notes.append(
             f"{len(questions) - len(answered)} of the {len(questions)} questions of {source} have "
-            f"no answer in their text and are left out, such as {first}"
+            f"no answer in their context and are dropped, for example {first}"
         )
     return Examples(answered, tuple(notes))
 
 
 def _locate(question: Question) -> tuple[tuple[str, int], ...]:
-    """Return the answers that are in the context, each with its place or the nearest one."""
+    """Return the answers that occur in the context, with corrected offsets."""
     places = [
         (answer, _place(question.context, answer, start)) for answer, start in question.answers
     ]

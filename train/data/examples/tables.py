@@ -1,7 +1,7 @@
-"""Labelled texts and pairs of texts from a file: one example per row, or per JSON object.
+"""Labelled texts and pairs of texts from a file: one example per row or JSON object.
 
-`tagged` has sentences whose words have labels, `squad` questions about a text, and `tfds` all of
-these from TensorFlow Datasets.
+`tagged` reads sentences with a label per word, `squad` reads questions about a text, and `tfds`
+reads all of these from TensorFlow Datasets.
 """
 
 import csv
@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 from train.data.sources import text
 
-Row = tuple[str, dict[str, Any]]  # where it is, as in "line 3 of FILE", and its fields
+Row = tuple[str, dict[str, Any]]  # its location, such as "line 3 of FILE", and its fields
 
-KNOWN = {  # names of the columns in public datasets, in lower case
+KNOWN = {  # column names in public datasets, in lower case
     "text": (
         *("sentence", "text", "sentence1", "premise", "question", "question1", "#1 string"),
         *("sentence_a", "review"),
@@ -28,18 +28,18 @@ KNOWN = {  # names of the columns in public datasets, in lower case
         *("entailment_judgment", "stars"),
     ),
 }
-UNLABELLED = ("", "-")  # the second is what SNLI has where its annotators do not agree
+UNLABELLED = ("", "-")  # SNLI writes "-" where its annotators disagree
 
 
 class Examples(NamedTuple):
-    """The examples of a file or dataset, and notes on what was changed or left out."""
+    """The examples of a file or dataset, and notes on what was changed or dropped."""
 
     examples: tuple
     notes: tuple[str, ...] = ()
 
 
 class TextExample(NamedTuple):
-    """A text, or a pair of texts, and its label: the string that the file has."""
+    """A text or a pair of texts, and its label as written in the file."""
 
     text: str
     pair: str | None
@@ -47,23 +47,25 @@ class TextExample(NamedTuple):
 
 
 def read_texts(path: str | Path, columns: Mapping[str, str] | None = None) -> Examples:
-    """Return the `TextExample`s of a table or of JSON objects, UTF-8; also as `.gz`.
+    """Return the `TextExample`s of a table or of JSON objects: UTF-8, plain or `.gz`.
 
     A `.csv` has commas and quotes, a `.jsonl` or `.json` one object per line, and any other file
-    tabs and no quoting, as GLUE has it. The first line of a table is a header if it has a known
+    tabs and no quoting, as in GLUE. The first line of a table is a header if it contains a known
     name or one of `columns`; otherwise the columns are named by their numbers: "1", "2" and so on.
 
     The examples are pairs if there is a column for the pair: the one that `columns` names, or one
-    with a known name unless `columns` names a text alone. Rows whose label is empty or "-" are left
-    out.
+    with a known name unless `columns` names only a text. Rows whose label is empty or "-" are
+    dropped.
 
     Args:
-      columns: The names of the columns or fields of "text", "pair" and "label", if not in `KNOWN`.
+      path: The file.
+      columns: The columns or fields of "text", "pair" and "label", if their names are not in
+        `KNOWN`.
 
     Raises:
       FileNotFoundError: If the file does not exist.
-      ValueError: For bytes that are not UTF-8, a truncated `.gz`, a missing or ambiguous column, a
-        row with more or fewer columns than the first, an empty text, and if no rows are left.
+      ValueError: If the file is not UTF-8, a `.gz` is truncated, a column is missing or ambiguous,
+        a row has more or fewer columns than the first, a text is empty, or no row has a label.
     """
     path, columns = Path(path), columns or {}
     rows = objects(path) if suffix(path) in (".jsonl", ".json") else _table(path, columns)
@@ -73,10 +75,10 @@ def read_texts(path: str | Path, columns: Mapping[str, str] | None = None) -> Ex
 def parse_columns(settings: Sequence[str]) -> dict[str, str]:
     """Return the column of each role, from settings such as "label=Quality"."""
     columns = dict(setting.partition("=")[::2] for setting in settings)
-    wrong = [role for role, column in columns.items() if role not in KNOWN or not column]
-    if wrong:
+    invalid = [role for role, column in columns.items() if role not in KNOWN or not column]
+    if invalid:
         raise ValueError(
-            f"--columns {wrong[0]}: give ROLE=COLUMN, where a role is {', '.join(KNOWN)}"
+            f"--columns {invalid[0]}: use ROLE=COLUMN, where ROLE is one of {', '.join(KNOWN)}"
         )
     return columns
 
@@ -88,7 +90,7 @@ def from_rows(rows: Iterable[Row], source: str, columns: Mapping[str, str]) -> E
     for place, row in rows:
         fields = fields or _fields(row, source, columns)
         if missing := [field for field in fields.values() if field not in row]:
-            raise ValueError(f"{place} has no field {missing[0]!r}, which the first row has")
+            raise ValueError(f"{place} has no field {missing[0]!r}, but the first row has it")
         label = _label(row[fields["label"]])
         if label in UNLABELLED:
             unlabelled += 1
@@ -96,26 +98,26 @@ def from_rows(rows: Iterable[Row], source: str, columns: Mapping[str, str]) -> E
         texts = {role: row[field] for role, field in fields.items() if role != "label"}
         for role, content in texts.items():
             if not isinstance(content, str) or not content.strip():
-                raise ValueError(f"{place} has no text in {fields[role]!r}: leave out the row")
+                raise ValueError(f"{place} has no text in {fields[role]!r}: remove the row")
         examples.append(TextExample(texts["text"], texts.get("pair"), label))
     count = len(examples) + unlabelled
     if not examples:
         raise ValueError(
             f"none of the {count} rows of {source} has a label" if count else f"no rows in {source}"
         )
-    note = f"{unlabelled} of the {count} rows of {source} have no label and are left out"
+    note = f"{unlabelled} of the {count} rows of {source} have no label and are dropped"
     return Examples(tuple(examples), (note,) if unlabelled else ())
 
 
 def _label(value) -> str:
-    """Return a label as a file has it: numbers and booleans as JSON writes them, "" for none."""
+    """Return a label as text: numbers and booleans in JSON notation, "" for None."""
     if value is None:
         return ""
     return value.strip() if isinstance(value, str) else json.dumps(value)
 
 
 def _fields(row: dict, source: str, columns: Mapping[str, str]) -> dict[str, str]:
-    """Return the field of each role that the examples have."""
+    """Return the field of each role in the examples."""
     roles = ["text", "label"]
     if "pair" in columns or ("text" not in columns and _candidates(row, "pair", columns)):
         roles.insert(1, "pair")
@@ -134,18 +136,18 @@ def _field(row: dict, role: str, source: str, roles, columns: Mapping[str, str])
         return candidates[0]
     fields = ", ".join(f"{field} ({str(value)[:20]!r})" for field, value in row.items())
     raise ValueError(
-        f"{source} has {'several columns' if candidates else 'no column'} for the {role}; of "
-        f"{fields} choose with --columns {' '.join(f'{each}=NAME' for each in roles)}"
+        f"{source} has {'multiple columns' if candidates else 'no column'} for the {role}: choose "
+        f"from {fields} with --columns {' '.join(f'{name}=NAME' for name in roles)}"
     )
 
 
 def suffix(path: Path) -> str:
-    """Return the suffix that decides the format: that of "a.tsv.gz" is ".tsv"."""
+    """Return the suffix that determines the format: ".tsv" for "a.tsv.gz"."""
     return path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
 
 
 def lines(path: Path) -> list[str]:
-    r"""Return the lines of a whole file without their ends: "\n", "\r\n" or "\r"."""
+    r"""Return all lines of a file without their endings: "\n", "\r\n" or "\r"."""
     content = _content(path)
     return re.split(r"\r\n|\n|\r", content) if content else []
 
@@ -158,7 +160,7 @@ def objects(path: Path) -> Iterator[Row]:
     """Yield the rows of a file with one JSON object per line.
 
     Raises:
-      ValueError: With the number of the line, if it is no object.
+      ValueError: If a line is not a JSON object.
     """
     for number, line in enumerate(lines(path), 1):
         try:
@@ -177,15 +179,16 @@ def _table(path: Path, columns: Mapping[str, str]) -> Iterator[Row]:
         rows = ((number, line.split("\t")) for number, line in enumerate(lines(path), 1))
     number, first = next(rows, (0, []))
     names = first
-    chosen = {column for column in columns.values() if not column.isdecimal()}
+    requested = {column for column in columns.values() if not column.isdecimal()}
     known = set(chain.from_iterable(KNOWN.values()))
-    if number and not (chosen & set(first) or known & {cell.strip().lower() for cell in first}):
+    if number and not (requested & set(first) or known & {cell.strip().lower() for cell in first}):
         names = [str(place) for place, _ in enumerate(first, 1)]
         yield f"line {number} of {path}", dict(zip(names, first, strict=True))
     for number, row in rows:
         if len(row) != len(names):
             raise ValueError(
-                f"line {number} of {path} has {len(row)} columns, its first line has {len(names)}"
+                f"line {number} of {path} has {len(row)} columns, "
+                f"but the first row has {len(names)}"
             )
         yield f"line {number} of {path}", dict(zip(names, row, strict=True))
 

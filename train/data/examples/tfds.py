@@ -1,7 +1,7 @@
 """Labelled examples from TensorFlow Datasets, read without TensorFlow.
 
-Classes are given by their names. All functions raise what `sources.tfds.rows` and the functions for
-files raise.
+Labels are class names. All functions raise the errors of `sources.tfds.rows` and of the
+corresponding functions for files.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from train.data.sources import tfds
 def read_texts(
     name: str, split: str, columns: Mapping[str, str], data_dir: Path | None = None
 ) -> Examples:
-    """Return the `TextExample`s of a split; `columns` are features, as in `tables.read_texts`."""
+    """Return the `TextExample`s of a split; `columns` names features, as in `tables.read_texts`."""
     return tables.from_rows(_rows(name, split, data_dir), f"{name} ({split})", columns)
 
 
@@ -41,7 +41,7 @@ def _rows(name: str, split: str, data_dir: Path | None) -> Iterator[Row]:
 def _question(row: dict) -> Question:
     missing = [field for field in ("id", "question", "context", "answers") if field not in row]
     if missing:
-        raise ValueError(f"a question has the features {', '.join(row)}, and no {missing[0]}")
+        raise ValueError(f"a question has no {missing[0]}: its features are {', '.join(row)}")
     squad.check_answerable(row)
     answers = row["answers"]
     starts = zip(answers["text"], answers["answer_start"], strict=True)

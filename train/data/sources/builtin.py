@@ -1,8 +1,8 @@
-"""The built-in corpus: the English that every Python installation carries.
+"""The built-in corpus: the English documentation in every Python installation.
 
-The topics of the language reference and the docstrings of the standard library, read from source
-files, never by importing what they document. A document is a topic, or a module with its classes
-and functions, each docstring once. It differs between versions of Python:
+It consists of the topics of the language reference and the docstrings of the standard library. They
+are read from source files without importing the modules. A document is a topic, or a module with
+its classes and functions, each docstring once. The corpus differs between versions of Python:
 
     Python   documents   bytes   sha256
     3.11.7         598   2284758   970f1c9ddf5d1899db840a98f3ee31b915b399b6495cfbcef0458caaeddde7d3
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from train.data.sources import text
 
-# Tests, vendored and generated code: not documentation, or not of every installation.
+# Tests, vendored and generated code: not documentation, or not part of every installation.
 SKIPPED = {"test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "pydoc_data"}
 
 
@@ -31,16 +31,18 @@ def read() -> text.Strings:
 
 @functools.cache
 def documents() -> tuple[str, ...]:
-    """Return the documents in the order of their hashes, so that any tail is a fair sample.
+    """Return the documents ordered by hash, so that the held-out tail is a random sample.
 
     Raises:
       FileNotFoundError: If this Python was installed without the sources of its library.
     """
     library = Path(sysconfig.get_path("stdlib"))
-    found = {*_topics(library), *_modules(library)}
-    if not found:
-        raise FileNotFoundError(f"no Python sources in {library} to make the built-in corpus of")
-    return tuple(sorted(found, key=lambda document: hashlib.sha256(document.encode()).digest()))
+    texts = {*_topics(library), *_modules(library)}
+    if not texts:
+        raise FileNotFoundError(
+            f"no Python sources in {library} for the built-in corpus: give a text with --text"
+        )
+    return tuple(sorted(texts, key=lambda document: hashlib.sha256(document.encode()).digest()))
 
 
 def _topics(library: Path) -> Iterator[str]:
@@ -68,7 +70,7 @@ def _modules(library: Path) -> Iterator[str]:
 
 
 def _docstrings(path: str, node) -> Iterator[tuple[str, str]]:
-    """The docstrings of a module, class or function and of all in it, with their dotted names."""
+    """Yield the docstrings of a module, class or function and its members, with dotted names."""
     docstring = ast.get_docstring(node, clean=False)
     if docstring and inspect.cleandoc(docstring):
         yield path, inspect.cleandoc(docstring)
@@ -79,5 +81,5 @@ def _docstrings(path: str, node) -> Iterator[tuple[str, str]]:
 
 def _parse(file: Path) -> ast.Module:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of old escapes in other people's strings
+        warnings.simplefilter("ignore")  # invalid escapes in the standard library
         return ast.parse(file.read_bytes())

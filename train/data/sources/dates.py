@@ -1,12 +1,13 @@
-"""The built-in pairs: dates as they are written in English, and the same in digits.
+"""The built-in pairs: dates written in English, and the same dates in ISO format.
 
     on Monday, the 23rd of November 2026     2026-11-23
     MON 23 NOV 2026                          2026-11-23
     11/23/2026                               2026-11-23
     the twenty-third of november, 2026       2026-11-23
 
-What comes first on one side comes last on the other, a month is one word and two digits, and a
-weekday is nothing at all: there is much for attention to align, and a network learns it in minutes.
+The parts are reordered, a month is one word on one side and two digits on the other, and weekdays
+have no counterpart. So attention has something to align, and a network still learns the task in
+minutes.
 """
 
 import datetime
@@ -18,8 +19,8 @@ from train.data.sources.parallel_text import PairStrings
 
 FIRST, LAST = datetime.date(1900, 1, 1), datetime.date(2099, 12, 31)
 
-# No two give the same text, not even in May, which is its own abbreviation. With slashes the month
-# comes first, with full stops the day does.
+# No two formats give the same text, not even in May, which is its own abbreviation. With slashes,
+# the month comes first; with full stops, the day does.
 FORMATS = (
     "{nth} of {month}, {year}",
     "{month} {day}, {year}",
@@ -42,7 +43,7 @@ FORMATS = (
     "{day:02}.{number:02}.{year}",
     "{number:02}/{day:02}/{year}",
 )
-# The locale has no say in these, as it would in strftime.
+# strftime would depend on the locale.
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MONTHS = (
     *("January", "February", "March", "April", "May", "June", "July", "August", "September"),
@@ -59,18 +60,18 @@ ENDINGS = {1: "st", 2: "nd", 3: "rd"}
 
 
 def read(count: int = 100_000, seed: int = 0) -> PairStrings:
-    """Return `count` pairs from the years 1900 to 2099, no date twice in the same format.
+    """Return `count` pairs from the years 1900 to 2099, with no date twice in the same format.
 
-    One in four is in capitals, one in four in small letters. The same count and seed give the same
-    pairs on any machine.
+    A quarter is in upper case, a quarter in lower case. The same count and seed give the same pairs
+    on any machine.
 
     Raises:
-      ValueError: For more pairs than there are.
+      ValueError: If `count` exceeds the number of pairs.
     """
     most = ((LAST - FIRST).days + 1) * len(FORMATS)
     if count > most:
-        raise ValueError(f"there are {most:,} ways to write a date here, not {count:,}")
-    # The raw numbers of a bit generator never change, those of np.random.Generator may.
+        raise ValueError(f"there are only {most:,} dates in all formats, not {count:,}")
+    # The raw output of a bit generator is stable across numpy versions, np.random.Generator is not.
     draws = np.random.PCG64(seed).random_raw(most)
     chosen = np.argsort(draws, kind="stable")[:count]
     cases = (str, str, str.upper, str.lower)
@@ -84,7 +85,7 @@ def read(count: int = 100_000, seed: int = 0) -> PairStrings:
 
 
 def written(date: datetime.date, form: str) -> str:
-    """Return a date in one of the FORMATS."""
+    """Return a date in one of FORMATS."""
     day, month, weekday = date.day, MONTHS[date.month - 1], WEEKDAYS[date.weekday()]
     ending = "th" if 10 < day < 20 else ENDINGS.get(day % 10, "th")
     return form.format(

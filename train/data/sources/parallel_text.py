@@ -1,9 +1,9 @@
-"""Pairs of texts: a sentence and its translation, a question and its answer.
+"""Sources of text pairs, such as sentences and their translations.
 
-A pair is two neighbouring documents of a source: document 2i is the source text of pair i, document
-2i + 1 its target. So a corpus tokenizes and stores pairs as it does any text, with nothing between
-the documents. All pairs are read once when their source is made, so that a bad one is named before
-any work is done: a few seconds for a million pairs.
+A pair is two consecutive documents of a source: document 2i is the source text of pair i, document
+2i + 1 its target. A corpus therefore tokenizes and stores pairs like any other text, with nothing
+between the documents. All pairs are read once when their source is created, a few seconds for a
+million pairs, so that a bad pair is reported before any work is done.
 """
 
 import hashlib
@@ -26,18 +26,18 @@ Pair = tuple[str, str]
 S = TypeVar("S", bound="PairSource")
 
 FIELDS = ("source", "target")  # of the objects of a .jsonl file
-ALPHABET_PAIRS = 1000  # pairs that are read to tell whether two alphabets are the same
+ALPHABET_PAIRS = 1000  # number of pairs read to compare the alphabets of both sides
 
 
 class PairSource(Source):
-    """Pairs of texts, each of which has a letter, number, punctuation mark or symbol."""
+    """Pairs of texts, each with at least one letter, number, punctuation mark or symbol."""
 
     kind: ClassVar[str] = "pairs"
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """What the pairs are called in messages."""
+        """The name of the pairs in messages."""
 
     @abstractmethod
     def pairs(self) -> Iterator[Pair]:
@@ -45,14 +45,14 @@ class PairSource(Source):
 
     @abstractmethod
     def place(self, number: int, side: int) -> str:
-        """Return where side 0 or 1 of a pair is to be found, for messages."""
+        """Return the location of side 0 or 1 of a pair, for messages."""
 
     def documents(self) -> Iterator[str]:
         return itertools.chain.from_iterable(self.pairs())
 
     @cached_property
     def fingerprint(self) -> str:
-        """The sha256 of all pairs, every one of which is read and checked for it."""
+        """The sha256 of all pairs; computing it reads and checks every pair."""
         digest, count = hashlib.sha256(), 0
         for pair in self.pairs():
             for side, content in enumerate(pair):
@@ -70,7 +70,7 @@ class PairSource(Source):
 
 @dataclass(frozen=True)
 class PairStrings(PairSource):
-    """Pairs that are in memory."""
+    """Pairs in memory."""
 
     contents: tuple[Pair, ...]
     name: ClassVar[str] = "an empty list"
@@ -84,7 +84,7 @@ class PairStrings(PairSource):
 
 @dataclass(frozen=True)
 class LineFiles(PairSource):
-    """Two files, of which line i of one belongs to line i of the other."""
+    """Two files in which line i of one corresponds to line i of the other."""
 
     source: Path
     target: Path
@@ -100,7 +100,7 @@ class LineFiles(PairSource):
                 counts = [sum(1 for _ in _lines(path)) for path in (self.source, self.target)]
                 raise ValueError(
                     f"{self.source} has {counts[0]} lines, {self.target} has {counts[1]}: "
-                    "they must have as many, line for line"
+                    "both files must have the same number of lines"
                 )
             yield pair
 
@@ -119,11 +119,15 @@ class TabFile(PairSource):
         return str(self.path)
 
     def pair(self, line: str) -> Pair:
-        """Return the pair of a line; ValueError with the rest of a sentence if it has none."""
+        """Return the pair of a line.
+
+        Raises:
+          ValueError: If there is none; the message continues "line N of FILE".
+        """
         columns = tuple(line.split("\t"))
         if len(columns) != 2:
             raise ValueError(
-                f"has {len(columns)} columns, not 2: put one tab, between the two texts"
+                f"has {len(columns)} columns, not 2: separate the two texts by one tab"
             )
         return columns
 
@@ -140,7 +144,7 @@ class TabFile(PairSource):
 
 @dataclass(frozen=True)
 class JsonLines(TabFile):
-    """A file with a JSON object per line, two of whose fields are source and target."""
+    """A file with one JSON object per line, which has a source field and a target field."""
 
     fields: Pair = FIELDS
 
@@ -157,40 +161,41 @@ class JsonLines(TabFile):
             if not isinstance(row.get(field), str):
                 names = ", ".join(map(repr, row)) or "none"
                 raise ValueError(
-                    f"has no text in the field {field!r}: say which two of {names} to take"
+                    f"has no text in the field {field!r}: choose two of the fields {names}"
                 )
         return row[self.fields[0]], row[self.fields[1]]
 
 
 def lines(source: str | Path, target: str | Path) -> LineFiles:
-    """Return the pairs of two files, plain or `.gz`, UTF-8, line by line.
+    """Return the pairs of two files, line by line: UTF-8, plain or `.gz`.
 
     Raises:
-      FileNotFoundError: If a file is not there.
-      ValueError: For bytes that are not UTF-8, a `.gz` that is truncated, files of unequal length,
-        a line without text, and if there are no pairs.
+      FileNotFoundError: If a file does not exist.
+      ValueError: If a file is not UTF-8, a `.gz` is truncated, the numbers of lines differ, a line
+        has no text, or there are no pairs.
     """
     return _checked(LineFiles(Path(source), Path(target)))
 
 
 def table(path: str | Path, fields: Pair | None = None) -> TabFile:
-    """Return the pairs of one file, UTF-8: `.tsv` or `.jsonl`, either also as `.gz`.
+    """Return the pairs of one file: UTF-8, `.tsv` or `.jsonl`, plain or `.gz`.
 
     Args:
-      path: A `.tsv` with a tab between source and target and no quoting, or a `.jsonl` with a JSON
-        object per line.
-      fields: Which two fields of a `.jsonl` are source and target, by default those of that name.
+      path: A `.tsv` with a tab between source and target and no quoting, or a `.jsonl` with one
+        JSON object per line.
+      fields: The source and the target field of a `.jsonl`. None: "source" and "target".
 
     Raises:
-      FileNotFoundError, ValueError: As `lines`; and ValueError with the number of the line that has
-        not two columns, is no object, or lacks a field.
+      FileNotFoundError: If the file does not exist.
+      ValueError: As in `lines`, or if a line does not have two columns, is not a JSON object, or
+        lacks a field.
     """
     path = Path(path)
     kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     if kind not in (".tsv", ".jsonl"):
-        raise ValueError(f"{path} is not a table of pairs: give a .tsv or .jsonl, or either as .gz")
+        raise ValueError(f"{path} is not a table of pairs: use .tsv or .jsonl, plain or .gz")
     if kind == ".tsv" and fields:
-        raise ValueError(f"{path} has columns: the names of two fields are for .jsonl")
+        raise ValueError(f"{path} has columns: field names are only for .jsonl")
     return _checked(TabFile(path) if kind == ".tsv" else JsonLines(path, fields or FIELDS))
 
 
@@ -215,7 +220,7 @@ def files(paths: Sequence[str | Path], fields: Pair | None = None) -> PairSource
 
 
 def strings(pairs: Iterable[Pair]) -> PairStrings:
-    """Return pairs that are in memory."""
+    """Return a source of pairs in memory."""
     contents = [tuple(pair) for pair in pairs]
     for number, pair in enumerate(contents):
         if [type(side) for side in pair] != [str, str]:
@@ -224,7 +229,7 @@ def strings(pairs: Iterable[Pair]) -> PairStrings:
 
 
 def shares_letters(source: Source) -> bool:
-    """Return whether the two sides have letters in common, as English and Russian do not."""
+    """Return whether the two sides have letters in common; English and Russian do not."""
     documents = list(itertools.islice(source.documents(), 2 * ALPHABET_PAIRS))
     letters = [
         Counter(filter(str.isalpha, itertools.chain.from_iterable(documents[side::2])))
@@ -240,9 +245,13 @@ def _checked(source: S) -> S:
 
 
 def _encode(content: str) -> bytes:
-    """Return a text in UTF-8; raise ValueError with the rest of a sentence if it has no text."""
+    """Return a text in UTF-8.
+
+    Raises:
+      ValueError: If it has no text; the message continues the place of the text.
+    """
     if not _has_text(content):
-        raise ValueError("is empty: leave out the pair, both sides")
+        raise ValueError("is empty: remove both sides of the pair")
     try:
         return content.encode()
     except UnicodeEncodeError as error:
@@ -252,8 +261,8 @@ def _encode(content: str) -> bytes:
 def _has_text(content: str) -> bool:
     """Return whether a text has a letter, number, punctuation mark or symbol.
 
-    Some tokenizers drop all else, white space, control characters and accents that stand alone. A
-    corpus keeps no document for a text without tokens, and all later pairs would be shifted.
+    Some tokenizers drop everything else: white space, control characters and isolated accents. A
+    corpus keeps no document for a text without tokens, which would shift all later pairs.
     """
     return any(
         unicodedata.category(char)[0] in "LNPS" and char != "\ufffd"
@@ -262,9 +271,9 @@ def _has_text(content: str) -> bool:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a file without their ends: "\\n", "\\r\\n" or "\\r", and nothing else.
+    r"""Yield the lines of a file without their endings, which are "\n", "\r\n" or "\r".
 
-    `str.splitlines` would also cut at form feeds and at the line separators of Unicode.
+    `str.splitlines` would also split at form feeds and at Unicode line separators.
     """
     ends = io.IncrementalNewlineDecoder(None, translate=True)
     rest = ""

@@ -1,4 +1,4 @@
-"""What every source of text offers: documents that can be read again and again."""
+"""The contract of all sources of text: documents that can be read repeatedly."""
 
 import itertools
 from abc import ABC, abstractmethod
@@ -7,9 +7,9 @@ from typing import ClassVar, NamedTuple
 
 
 class Piece(NamedTuple):
-    """A document, or a part of one that is too long for memory."""
+    """A document, or a part of a document that is too long for memory."""
 
-    document: int  # the number of its document, from 0
+    document: int  # index of the document, from 0
     text: str
 
 
@@ -17,7 +17,7 @@ class Source(ABC):
     """Documents that can be read more than once.
 
     Attributes:
-      kind: "text" for running text, "pairs" where every two documents belong together.
+      kind: "text" for running text, "pairs" if every two consecutive documents form a pair.
     """
 
     kind: ClassVar[str] = "text"
@@ -25,12 +25,12 @@ class Source(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """A sha256 that differs for any other documents."""
+        """A sha256 that identifies the documents."""
 
     @abstractmethod
     def documents(self) -> Iterator[str]:
-        """Yield the documents, each as one string."""
+        """Yield every document as one string."""
 
     def pieces(self) -> Iterator[Piece]:
-        """Yield the documents in order, those that are too long for memory in several pieces."""
+        """Yield the documents in order, splitting those that are too long for memory."""
         return itertools.starmap(Piece, enumerate(self.documents()))

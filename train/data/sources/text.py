@@ -1,4 +1,4 @@
-"""Text in memory and in files as documents."""
+"""Sources of documents in memory and in text files."""
 
 import codecs
 import gzip
@@ -13,14 +13,14 @@ from pathlib import Path
 
 from train.data.sources.source import Piece, Source
 
-BLOCK = 1 << 20  # bytes read at a time, and about the most characters of a piece
+BLOCK = 1 << 20  # bytes read at a time, and the approximate maximum of characters per piece
 _LINE_END = re.compile(r"(?<=\S)[ \t\r]*\n")
 _WORD_END = re.compile(r"(?<=\S)[ \t]")
 
 
 @dataclass(frozen=True)
 class Strings(Source):
-    """Documents that are in memory."""
+    """Documents in memory."""
 
     texts: tuple[str, ...]
 
@@ -37,14 +37,14 @@ class Strings(Source):
 
 @dataclass(frozen=True)
 class TextFiles(Source):
-    """Text files, cut into documents at a separator; without one, each file is a document."""
+    """Text files, split into documents at a separator; without one, each file is a document."""
 
     paths: tuple[Path, ...]
     separator: str | None
 
     @cached_property
     def fingerprint(self) -> str:
-        """The sha256 of all files, every one of which is read and checked for it."""
+        """The sha256 of all files; computing it reads and checks every file."""
         digest = hashlib.sha256(repr(self.separator).encode())
         empty = True
         for path in self.paths:
@@ -72,36 +72,36 @@ class TextFiles(Source):
 
 
 def strings(documents: Iterable[str]) -> Strings:
-    """Return a source of documents that are in memory."""
+    """Return a source of documents in memory."""
     return Strings(tuple(documents))
 
 
 def files(paths: Iterable[str | Path], separator: str | None = None) -> TextFiles:
-    """Return a source of text files, plain or `.gz`, UTF-8.
+    r"""Return a source of text files: UTF-8, plain or `.gz`.
 
-    The files are read once here, so that a bad one is named before any work is done: about a second
-    per gigabyte. Documents of white space alone are left out.
+    All files are read once here, about a second per gigabyte, so that a bad file is reported before
+    any work is done. Documents that contain only white space are dropped.
 
     Args:
       paths: The files.
-      separator: What separates the documents of a file, such as a blank line "\\n\\n" or
-        "<|endoftext|>"; it is dropped. None: each file is a document.
+      separator: The string between the documents of a file, such as a blank line "\n\n" or
+        "<|endoftext|>"; it is removed. None: each file is a document.
 
     Raises:
-      FileNotFoundError: If a file is not there.
-      ValueError: For bytes that are not UTF-8 (with the file and the offset in its text), for a
-        `.gz` that is truncated, and if there is no text at all.
+      FileNotFoundError: If a file does not exist.
+      ValueError: If a file is not UTF-8 (with the file and the byte offset in its text), a `.gz`
+        is truncated, or there is no text at all.
     """
     if separator == "":
-        raise ValueError("the separator of documents is empty")
+        raise ValueError("--separator is empty: give the string between documents, or leave it out")
     source = TextFiles(tuple(map(Path, paths)), separator)
     _ = source.fingerprint  # reads and checks every file
     return source
 
 
 def _pieces(path: Path, separator: str | None, document: int) -> Iterator[Piece]:
-    """Yield the documents of a file, numbered from `document` on, in pieces."""
-    text, is_begun = "", False  # whether a piece of the document has been yielded already
+    """Yield the documents of a file in pieces, numbered from `document` on."""
+    text, is_begun = "", False  # is_begun: a piece of the document has already been yielded
     for block in blocks(path):
         text += block
         if separator:
@@ -121,7 +121,10 @@ def _pieces(path: Path, separator: str | None, document: int) -> Iterator[Piece]
 
 
 def _safe_cut(text: str, end: int) -> int:
-    """Return where a cut changes no token: before the last line end, else space, else anywhere."""
+    """Return an offset at which a split does not change tokens.
+
+    This is before the last line ending; without one, before the last space; without either, `end`.
+    """
     for pattern in (_LINE_END, _WORD_END):
         cuts = [match.start() for match in pattern.finditer(text, end - BLOCK // 2, end)]
         if cuts:
@@ -133,8 +136,8 @@ def blocks(path: Path) -> Iterator[str]:
     """Yield the text of a file block by block, without a byte-order mark.
 
     Raises:
-      FileNotFoundError: If the file is not there.
-      ValueError: If it is not UTF-8, or a `.gz` that is truncated.
+      FileNotFoundError: If the file does not exist.
+      ValueError: If it is not UTF-8, or is a truncated `.gz`.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no such text file: {path}")
@@ -145,7 +148,7 @@ def blocks(path: Path) -> Iterator[str]:
             try:
                 block = file.read(BLOCK)
             except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-                raise ValueError(f"{path} is not a whole gzip file: {error}") from error
+                raise ValueError(f"{path} is not a complete gzip file: {error}") from error
             pending = len(decoder.getstate()[0])
             try:
                 text = decoder.decode(block, final=not block)

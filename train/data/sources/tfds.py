@@ -1,7 +1,7 @@
 """TensorFlow Datasets as documents, read without TensorFlow.
 
-Reads what is prepared as array_record or parquet, and prepares as array_record where a dataset's
-own code does without TensorFlow.
+Datasets that are prepared as array_record or parquet are read directly. Others are prepared as
+array_record if the code of the dataset does not need TensorFlow.
 """
 
 import hashlib
@@ -20,11 +20,11 @@ from train.data.sources.source import Source
 
 @dataclass(frozen=True, eq=False)
 class Examples(Source):
-    """A text field of all the examples of a dataset, each a document."""
+    """A text field of a dataset; each example is a document."""
 
     examples: Sequence[Mapping[str, Any]]
     field: str
-    name: str  # the dataset's own, with its version
+    name: str  # the full name of the dataset, with its version
     split: str
 
     def documents(self) -> Iterator[str]:
@@ -34,7 +34,7 @@ class Examples(Source):
 
     @cached_property
     def fingerprint(self) -> str:
-        """A sha256 of what the dataset is called, its size, and its first and last example."""
+        """A sha256 of the name and size of the dataset and of its first and last example."""
         count = len(self.examples)
         ends = [str(self.examples[index][self.field]) for index in (0, count - 1) if count]
         identity = json.dumps([self.name, self.split, self.field, count, ends])
@@ -47,21 +47,20 @@ def read(
     text_field: str | None = None,
     data_dir: str | os.PathLike | None = None,
 ) -> Examples:
-    """Return a dataset as a source: each example is a document.
+    """Return a dataset as a source in which each example is a document.
 
-    What is not prepared yet is downloaded and prepared, unless ZOO_OFFLINE is set.
+    A dataset that is not prepared yet is downloaded and prepared, unless ZOO_OFFLINE is set.
 
     Args:
-      name: The name of the dataset, or the folder that it was prepared in.
-      split: Which split of it.
-      text_field: Which field of the examples. None: the one called "text", or else the only text
-        that there is.
-      data_dir: Where datasets are prepared. None: where TensorFlow Datasets has them.
+      name: The name of the dataset, or the folder in which it was prepared.
+      split: The split to read.
+      text_field: The text field of the examples. None: "text", or the only text field.
+      data_dir: The folder of prepared datasets. None: the default of TensorFlow Datasets.
 
     Raises:
-      ValueError: For an unknown name, split or field, and for data that TensorFlow alone can read
-        or prepare.
-      FileNotFoundError: If ZOO_OFFLINE is set and the data are not there.
+      ValueError: If the name, split or field is unknown, or if reading or preparing the data needs
+        TensorFlow.
+      FileNotFoundError: If ZOO_OFFLINE is set and the dataset is not prepared.
     """
     builder = _builder(name, data_dir)
     field = _field(name, builder.info.features, text_field)
@@ -71,9 +70,9 @@ def read(
 def rows(
     name: str, split: str = "train", data_dir: str | os.PathLike | None = None
 ) -> Iterator[dict]:
-    """Yield the examples of a dataset as plain values: a class is its name, or None for -1.
+    """Return the examples of a dataset as plain values; a class is its name, or None for -1.
 
-    The dataset is found and prepared as in `read`, which names what is raised.
+    The dataset is prepared as in `read`, with the same errors.
     """
     builder = _builder(name, data_dir)
     features = builder.info.features
@@ -89,12 +88,12 @@ def _plain(feature, value):
     import tensorflow_datasets as tfds
 
     if isinstance(feature, tfds.features.Sequence) and isinstance(value, dict):
-        inner = feature.feature  # a list of dicts comes as a dict of lists
-        return {key: [_plain(inner[key], one) for one in value[key]] for key in value}
+        inner = feature.feature  # TFDS returns a list of dicts as a dict of lists
+        return {key: [_plain(inner[key], item) for item in value[key]] for key in value}
     if isinstance(feature, tfds.features.Sequence):
-        return [_plain(feature.feature, one) for one in value]
+        return [_plain(feature.feature, item) for item in value]
     if isinstance(value, dict):
-        return {key: _plain(feature[key], one) for key, one in value.items()}
+        return {key: _plain(feature[key], item) for key, item in value.items()}
     if isinstance(feature, tfds.features.ClassLabel):
         return feature.int2str(int(value)) if value >= 0 else None
     if isinstance(value, bytes):
@@ -103,15 +102,15 @@ def _plain(feature, value):
 
 
 def _prepared(name: str, builder, split: str):
-    """What is prepared of a split, or is now: a sequence of examples."""
+    """Return the examples of a split as a sequence, preparing the dataset if necessary."""
     if not builder.is_prepared() and os.environ.get("ZOO_OFFLINE"):
         raise FileNotFoundError(
-            f"{name} is not prepared in {builder.data_path}, and ZOO_OFFLINE is set"
+            f"{name} is not prepared in {builder.data_path}: unset ZOO_OFFLINE to download it"
         )
     try:
         builder.download_and_prepare()
         examples = builder.as_data_source(split=split)
-        len(examples)  # some fail only here
+        len(examples)  # some datasets fail only here
     except Exception as error:
         raise ValueError(f"{name} cannot be read without TensorFlow: {_line(error)}") from error
     return examples
@@ -126,7 +125,7 @@ def _builder(name: str, data_dir):
         try:
             return tfds.builder(name, data_dir=data_dir, file_format="array_record")
         except tfds.core.registered.DatasetNotFoundError:
-            # Older datasets are found only once the module that defines them was touched.
+            # TFDS imports the modules of older datasets lazily, and registers them on first access.
             camel = "".join(word.capitalize() for word in name.split("/")[0].split("_"))
             modules = (tfds.text, tfds.translate, tfds.summarization, tfds.question_answering)
             if not any(getattr(module, camel, None) for module in modules):
@@ -145,8 +144,8 @@ def _field(name: str, features, wanted: str | None) -> str:
     if wanted is None and len(texts) == 1:
         return texts[0]
     if wanted is None or wanted not in texts:
-        called = "no field was named" if wanted is None else f"{wanted} is none"
-        raise ValueError(f"{name} has the text fields {', '.join(texts) or '(none)'}: {called}")
+        reason = "no field was given" if wanted is None else f"{wanted} is not one of them"
+        raise ValueError(f"{name} has the text fields {', '.join(texts) or '(none)'}: {reason}")
     return wanted
 
 
