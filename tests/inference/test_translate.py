@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 import zoo
 from tests import tiny
 from train.data import train_tokenizer
-from train.data.corpus import corpus
+from train.data.corpus import prepare
 from train.data.sources import dates
 from train.metrics import translation
 from train.reporting import plots
@@ -136,7 +136,7 @@ def test_scores_are_perfect_for_what_is_equal_and_nothing_for_what_shares_no_wor
     other = translation.score(["a b c d e", "f g h i j"], texts)
     assert other["exact_match"] == other["rouge1"] == other["rougeL"] == 0
     assert other["bleu"] < 10
-    with pytest.raises(ValueError, match="1 translations cannot be held against 2"):
+    with pytest.raises(ValueError, match="1 texts cannot be scored against 2"):
         translation.score(texts[:1], texts)
 
 
@@ -187,7 +187,7 @@ def test_a_model_with_two_vocabularies_is_saved_and_read_again(both, tmp_path):
 
 def test_each_side_of_a_pair_is_read_with_its_own_vocabulary(both, tmp_path):
     source = dates.read(60)
-    found = corpus.prepare(source, both, tmp_path, None)
+    found = prepare.prepare(source, both, tmp_path, None)
     for number, text in enumerate(source.documents()):
         side = both.target if number % 2 else both.source
         start, stop = found.documents[number : number + 2]

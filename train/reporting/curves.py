@@ -56,7 +56,7 @@ def draw(
         )
     _baselines(loss_axes, baselines)
     loss_axes.set_ylabel(f"{shown} ({unit})" if unit else shown)
-    if loss_axes.lines:
+    if loss_axes.get_legend_handles_labels()[0]:
         loss_axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     what = f"{shown} in training and on held-out text" if len(step) else f"{shown} in training"
     figure.suptitle(f"{name}: {what}" if name else what, fontsize=11, parse_math=False)
