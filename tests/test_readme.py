@@ -27,7 +27,7 @@ SMALL = {
     "pretrain": {"--steps": "2", "--batch": "2", "--length": "48", "--vocab-size": "400"},
     "finetune": {"--batch": "4", "--length": "32", "--epochs": "1", "--limit": "8"},
     "find-learning-rate": {"--batch": "8", "--length": "32", "--steps": "60", "--low": "1e-4"},
-    "generate": {"--tokens": "3"},
+    "generate": {"--max-new-tokens": "3"},
     "translate": {"--beams": "2"},
     "evaluate": {"--batch": "4"},
 }
