@@ -73,7 +73,7 @@ def pretrain(
     checkpoints = Checkpoints(run.out, max(2, recipe.average), recipe.save_every)
     state, first_step, messages = initial_state(run, checkpoints)
     with _report(run, first_step) as report, _Signals() as signals:
-        for line in [*_introduction(run), *(_details(run) if verbose else ()), *news]:
+        for line in [*_introduction(run), *(_details(run) if verbose else ()), *messages]:
             report.line(line)
         if first_step == 0:
             report.line(_before(run, evaluate(run, state, 0, report)))
