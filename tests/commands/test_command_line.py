@@ -113,7 +113,7 @@ def test_a_tokenizer_with_more_words_than_the_model_is_refused(monkeypatch, caps
     line = refusal(
         monkeypatch, capsys, "pretrain", "gpt2-tiny", "--text", "text.txt", "--tokenizer", "large"
     )
-    assert "the tokenizer has 5064 words, gpt2-tiny has room for 4096" in line
+    assert "the tokenizer has 5064 entries, but the vocabulary of gpt2-tiny is 4096" in line
     assert "--vocabulary 5064" in line
 
 

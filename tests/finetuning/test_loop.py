@@ -210,22 +210,22 @@ def test_wrong_input_is_one_clear_line(tmp_path):
     start, odd = folder(tmp_path), TextExample("a", None, "odd")
     with pytest.raises(ValueError, match="one example"):
         tune(tmp_path, data={"train": (*texts(8), odd)}, start=start)
-    with pytest.raises(ValueError, match="'odd' is not one of those trained on: bad, good"):
+    with pytest.raises(ValueError, match="'odd' is not a label of the model: bad, good"):
         tune(tmp_path, data=DATA | {"dev": (odd,)}, start=start)
-    with pytest.raises(ValueError, match="'bad' is not a number, which --task regression needs"):
+    with pytest.raises(ValueError, match="'bad' is not a number: --task regression needs"):
         tune(tmp_path, task=TASKS["regression"], start=start)
     with pytest.raises(ValueError, match="empty text"):
         tune(tmp_path, data=DATA | {"dev": (TextExample(" ", None, "good"),)}, start=start)
     with pytest.raises(ValueError, match="predicts no next token"):
         tune(tmp_path, replace(SETTINGS, auxiliary=0.5), start=start)
-    with pytest.raises(ValueError, match="needs --columns text=NAME label=NAME"):
+    with pytest.raises(ValueError, match="use --columns text=NAME label=NAME"):
         TASKS["text-to-text"].read(tmp_path, {"text": "1"})
     tune(tmp_path, replace(SETTINGS, epochs=0.2), start=start)
     with pytest.raises(ValueError, match="was fine-tuned to the labels bad, good"):
         transfer.load_for_task(
             tmp_path / "out", "classification", ("x", "y", "z"), key=jax.random.key(0)
         )
-    with pytest.raises(ValueError, match="not fine-tuned to a task"):
+    with pytest.raises(ValueError, match="has no task: fine-tune it"):
         evaluate.evaluate_folder(start, saved(tmp_path)[1])
 
 

@@ -168,9 +168,7 @@ def test_another_run_is_not_continued(change, named, short):
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_good_step(tmp_path):
     explodes = lambda steps: lambda step: np.float32(1e-2) + np.float32(1e30) * (step == 12)
-    with pytest.raises(
-        loop.NotFinite, match=r"^step 14 has loss nan .* the last saved step is 10"
-    ):
+    with pytest.raises(loop.NotFinite, match=r"^step 14 has loss nan .* the last saved step is 10"):
         pretrain(tmp_path, schedule=explodes)
     assert model_folder.steps(tmp_path) == [5, 10]
     assert all(np.isfinite(x).all() for x in flatten(model_folder.read(tmp_path)).values())
