@@ -96,7 +96,7 @@ def test_tags_are_learned_with_sentences_that_are_too_long(tmp_path):
 def test_given_labels_must_hold_every_tag_of_the_data():
     examples = [TaggedSentence(("a", "b"), ("O", "B-x"))]
     assert TASKS["tagging"].labels(examples, ("O", "B-x", "B-y")) == ("O", "B-x", "B-y")
-    with pytest.raises(ValueError, match="the tag 'B-x' of the data is not one of --labels"):
+    with pytest.raises(ValueError, match="the label 'B-x' of the data is not one of --labels"):
         TASKS["tagging"].labels(examples, ("O",))
 
 
@@ -221,7 +221,7 @@ def test_wrong_input_is_one_clear_line(tmp_path):
     with pytest.raises(ValueError, match="use --columns text=NAME label=NAME"):
         TASKS["text-to-text"].read(tmp_path, {"text": "1"})
     tune(tmp_path, replace(SETTINGS, epochs=0.2), start=start)
-    with pytest.raises(ValueError, match="was fine-tuned to the labels bad, good"):
+    with pytest.raises(ValueError, match="was fine-tuned with the labels bad, good"):
         transfer.load_for_task(
             tmp_path / "out", "classification", ("x", "y", "z"), key=jax.random.key(0)
         )
