@@ -179,7 +179,7 @@ def train(
                 pending.append((number, losses_S))
                 # Losses are read one step late, so that the device never waits for the host.
                 for done, losses in pending if number + 1 == end else pending[:-1]:
-                    rate = float(schedule(done - first) * rates[-1])
+                    rate = float(schedule(done - first) * peaks[-1])
                     loss = _finite(losses, done)
                     report.step(before + done + 1, {"loss": loss, "rate": rate})
                 pending = pending[-1:]
