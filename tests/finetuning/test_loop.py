@@ -96,7 +96,7 @@ def test_tags_are_learned_with_sentences_that_are_too_long(tmp_path):
 def test_given_labels_must_hold_every_tag_of_the_data():
     examples = [TaggedSentence(("a", "b"), ("O", "B-x"))]
     assert TASKS["tagging"].labels(examples, ("O", "B-x", "B-y")) == ("O", "B-x", "B-y")
-    with pytest.raises(ValueError, match="the tag 'B-x' of the data is not one of --labels"):
+    with pytest.raises(ValueError, match="the label 'B-x' of the data is not one of --labels"):
         TASKS["tagging"].labels(examples, ("O",))
 
 
@@ -210,22 +210,22 @@ def test_wrong_input_is_one_clear_line(tmp_path):
     start, odd = folder(tmp_path), TextExample("a", None, "odd")
     with pytest.raises(ValueError, match="one example"):
         tune(tmp_path, data={"train": (*texts(8), odd)}, start=start)
-    with pytest.raises(ValueError, match="'odd' is not one of those trained on: bad, good"):
+    with pytest.raises(ValueError, match="'odd' is not a label of the model: bad, good"):
         tune(tmp_path, data=DATA | {"dev": (odd,)}, start=start)
-    with pytest.raises(ValueError, match="'bad' is not a number, which --task regression needs"):
+    with pytest.raises(ValueError, match="'bad' is not a number: --task regression needs"):
         tune(tmp_path, task=TASKS["regression"], start=start)
     with pytest.raises(ValueError, match="is empty"):
         tune(tmp_path, data=DATA | {"dev": (TextExample(" ", None, "good"),)}, start=start)
     with pytest.raises(ValueError, match="predicts no next token"):
         tune(tmp_path, replace(SETTINGS, auxiliary=0.5), start=start)
-    with pytest.raises(ValueError, match="needs --columns text=NAME label=NAME"):
+    with pytest.raises(ValueError, match="use --columns text=NAME label=NAME"):
         TASKS["text-to-text"].read(tmp_path, {"text": "1"})
     tune(tmp_path, replace(SETTINGS, epochs=0.2), start=start)
-    with pytest.raises(ValueError, match="was fine-tuned to the labels bad, good"):
+    with pytest.raises(ValueError, match="was fine-tuned with the labels bad, good"):
         transfer.load_for_task(
             tmp_path / "out", "classification", ("x", "y", "z"), key=jax.random.key(0)
         )
-    with pytest.raises(ValueError, match="not fine-tuned to a task"):
+    with pytest.raises(ValueError, match="has no task: fine-tune it"):
         evaluate.evaluate_folder(start, saved(tmp_path)[1])
 
 

@@ -78,5 +78,5 @@ def test_from_scratch_every_run_initializes_all_its_weights(tmp_path, monkeypatc
     for path in one.keys() - {path for path in one if path.endswith(("bias", "scale"))}:
         assert not np.array_equal(one[path], other[path]), path
         assert path not in pretrained or not np.array_equal(one[path], pretrained[path]), path
-    with pytest.raises(ValueError, match="--scratch has no use for --unfreeze head"):
+    with pytest.raises(ValueError, match="--scratch needs --unfreeze all, not head"):
         tune(tmp_path, replace(SETTINGS, scratch=True, unfreeze="head"))

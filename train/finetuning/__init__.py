@@ -1,1 +1,1 @@
-"""Fine-tuning: from a pretrained model to a task."""
+"""Fine-tuning of pretrained models for tasks."""

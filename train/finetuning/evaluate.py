@@ -18,7 +18,7 @@ Metrics = dict[str, float]
 
 
 class Evaluation(NamedTuple):
-    """The metrics of a model on some examples, and each example with its prediction."""
+    """The metrics of a model on labelled examples, and every example with its prediction."""
 
     metrics: Metrics
     predictions: list[dict[str, Any]]  # as `Task.to_json` returns them
@@ -26,7 +26,7 @@ class Evaluation(NamedTuple):
     notes: tuple[str, ...] = ()
 
     def classes(self) -> tuple[list[str], list[str]]:
-        """Return the true and the predicted labels, of every example or of every word."""
+        """Return the true and the predicted labels of all examples, or of all words."""
         gold: list[str] = []
         predicted: list[str] = []
         for fields in self.predictions:
@@ -47,7 +47,7 @@ def evaluate(
     rows: Sequence[Sequence[LabelledRow]],
     batch_size: int = 32,
 ) -> Evaluation:
-    """Return the evaluation of a model on examples, given their rows."""
+    """Evaluate a model on examples, given their rows."""
     predictions = task.predict(loaded, examples, rows, batch_size)
     labels = labels_of(loaded.model)
     metrics = task.score(examples, predictions, labels)
@@ -62,17 +62,17 @@ def evaluate_folder(
     columns: Sequence[str] = (),
     batch_size: int = 32,
 ) -> Evaluation:
-    """Return the evaluation of a fine-tuned model on the examples of a file.
+    """Evaluate a fine-tuned model on the examples of a file.
 
     Args:
       folder: The model folder, ours or Hugging Face's.
-      path: A file with examples, as `zoo finetune` reads it.
-      task_name: What the model was fine-tuned to. None: what its class and labels imply.
-      columns: Names of columns by role, such as "label=Quality".
+      path: A file with examples, in a format of `zoo finetune`.
+      task_name: The task of the model. None: inferred from its class and labels.
+      columns: Column names by role, such as "label=Quality".
       batch_size: Rows per batch.
 
     Raises:
-      ValueError: If the model cannot do the task, or a label is not one of the model's.
+      ValueError: If the model does not support the task, or does not have a label of the examples.
     """
     loaded = load(folder)
     task = TASKS[task_name or task_of(loaded.model)]
@@ -82,11 +82,11 @@ def evaluate_folder(
 
 
 def task_of(model: nn.Module) -> TaskName:
-    """Return the kind of task that a model was fine-tuned to."""
+    """Return the task that a model was fine-tuned for."""
     classes = registry.of(model).TASKS
     kind = next((name for name in TASKS if classes.get(name) is type(model)), None)
     if kind is None:
-        raise ValueError(f"a {type(model).__name__} is not fine-tuned to a task: see zoo finetune")
+        raise ValueError(f"a {type(model).__name__} has no task: fine-tune it with zoo finetune")
     is_number = kind == "classification" and len(model.config.labels) == 1
     return "regression" if is_number else kind
 
@@ -97,19 +97,19 @@ def run_metric(task: Task, metrics: Metrics) -> float:
 
 
 def best_run(task: Task, runs: Sequence[Metrics]) -> int:
-    """Return the number of the best run: of those that have not collapsed, if there are any."""
+    """Return the index of the best run; runs that collapsed come last."""
     quality = lambda run: ("collapsed" not in runs[run], run_metric(task, runs[run]))
     return max(range(len(runs)), key=quality)
 
 
 def summary(task: Task, metrics: Mapping[str, Sequence[Metrics]]) -> list[str]:
-    """Return lines with the metrics of every run, and of several runs their mean and spread."""
+    """Return lines with the metrics of every run, and mean and spread if there are more runs."""
     best, lines = best_run(task, metrics["dev"]), []
     for name, runs in metrics.items():
         for number, values in enumerate(runs):
-            listed = ", ".join(f"{key.replace('_', ' ')} {x:.4f}" for key, x in values.items())
+            text = ", ".join(f"{key.replace('_', ' ')} {x:.4f}" for key, x in values.items())
             end = "  (best)" if number == best and len(runs) > 1 else ""
-            lines.append(f"{name}, run {number}: {listed}{end}")
+            lines.append(f"{name}, run {number}: {text}{end}")
         if len(runs) > 1:
             x = [run_metric(task, values) for values in runs]
             lines.append(

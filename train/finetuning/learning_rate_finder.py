@@ -1,6 +1,6 @@
-"""The learning-rate range test: where does the loss fall fastest? (Smith 2017, section 3.3)
+"""The learning-rate range test: find the learning rate at which the loss falls fastest.
 
-https://arxiv.org/abs/1506.01186
+Smith 2017, section 3.3, https://arxiv.org/abs/1506.01186.
 """
 
 from collections.abc import Sequence
@@ -29,13 +29,13 @@ def range_test(
     steps: int,
     labels: Sequence[str] = (),
 ) -> tuple[list[float], list[float]]:
-    """Train with learning rates that grow by equal factors, and return them with their losses.
+    """Train with exponentially growing learning rates, and return them with their losses.
 
-    As fast.ai has it, the test stops when the loss is four times the lowest one.
+    As in fast.ai, the test stops when the loss reaches four times its minimum.
     """
     loaded, new_paths = loop.load(folder, task, task.labels(examples, labels), settings)
     length = min(settings.length, loaded.model.config.max_length)
-    rows = [row for some in encode(task, loaded, examples, length) for row in some]
+    rows = [row for example in encode(task, loaded, examples, length) for row in example]
     inputs = loop.prepare(loaded.model, rows, settings)
     replicas = seeds.replicate(loaded, new_paths, inputs.order.seeds)
     paths = [*replicas.trained, *replicas.shared]
@@ -53,7 +53,7 @@ def range_test(
 
 
 def smooth(losses: Sequence[float]) -> np.ndarray:
-    """Return the moving mean of losses."""
+    """Return the bias-corrected moving mean of losses."""
     mean, means = 0.0, []
     for number, loss in enumerate(losses, 1):
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
@@ -102,7 +102,7 @@ def draw(
     out: str | Path,
     name: str = "",
 ) -> None:
-    """Draw the losses over the learning rates, and the best of these as a dashed line."""
+    """Plot the loss over the learning rate, with the best learning rate as a dashed line."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""Fine-tuning: several runs of a pretrained model on a task, of which the best is kept."""
+"""Fine-tuning of a pretrained model on a task, in one or more runs; the best run is kept."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,21 +33,21 @@ def finetune(
     settings: Settings,
     labels: Sequence[str] = (),
 ) -> tuple[dict[str, list[Metrics]], list[str]]:
-    """Fine-tune the model of a folder and write the best run's.
+    """Fine-tune the model of a folder and write the model of the best run.
 
     Args:
       folder: The pretrained model.
-      task: What to fine-tune to.
-      data: The examples of "train" and "dev", and of others to evaluate on, such as "test".
+      task: The task.
+      data: The examples of "train" and "dev", and of other sets to evaluate on, such as "test".
       out: The folder to write, with results.json.
-      settings: How to train.
+      settings: The training settings.
       labels: The names of the classes; if empty, those of the data.
 
     Returns:
-      The metrics of each run by the name of the data, and notes on what the user should know.
+      The metrics of every run by name of the data, and notes for the user.
 
     Raises:
-      ValueError: If data, folder and settings do not fit.
+      ValueError: If the data, the folder and the settings do not fit together.
     """
     loaded, new_paths = load(folder, task, task.labels(data["train"], labels), settings)
     length = min(settings.length, loaded.model.config.max_length)
@@ -60,8 +60,8 @@ def finetune(
         params += [replicas.params(run) for run in range(part.seeds)]
     metrics = {
         name: [
-            evaluate(task, loaded._replace(params=each), data[name], rows[name]).metrics
-            for each in params
+            evaluate(task, loaded._replace(params=run_params), data[name], rows[name]).metrics
+            for run_params in params
         ]
         for name in data
         if name != "train"
@@ -80,17 +80,17 @@ def load(
     key = jax.random.key(settings.seed)
     loaded, new_paths = transfer.load_for_task(folder, task.head, labels, key=key)
     if loaded.tokenizer is None:
-        raise ValueError(f"{folder} has no tokenizer to encode texts with")
+        raise ValueError(f"{folder} has no tokenizer, which fine-tuning needs")
     if settings.auxiliary and not isinstance(loaded.model, ClassifierWithLanguageModel):
         raise ValueError(
-            f"a {type(loaded.model).__name__} predicts no next token, so it has no --auxiliary loss"
+            f"a {type(loaded.model).__name__} predicts no next token: leave out --auxiliary"
         )
     special = any(loaded.tokenizer.encode("a").special_tokens_mask)
     if task.head == "classification" and not special:
         loaded = transfer.add_marks(loaded, jax.random.key(0))
     if settings.scratch:
         if settings.unfreeze != "all":
-            raise ValueError(f"--scratch has no use for --unfreeze {settings.unfreeze}: use all")
+            raise ValueError(f"--scratch needs --unfreeze all, not {settings.unfreeze}")
         new_paths = list(flatten(loaded.params))
     if settings.dropout is not None:
         config = replace(loaded.model.config, dropout=settings.dropout)
@@ -99,7 +99,7 @@ def load(
 
 
 def split_runs(loaded: Loaded, settings: Settings, length: int) -> list[Settings]:
-    """Return the runs in as few parts as memory allows, to be trained one after the other."""
+    """Return the runs in as few parts as memory allows; parts are trained in sequence."""
     at_once = settings.parallel_runs or jax.device_count() * seeds.max_runs(
         loaded.model, loaded.params, settings.batch, length
     )
@@ -109,16 +109,16 @@ def split_runs(loaded: Loaded, settings: Settings, length: int) -> list[Settings
 
 
 class Inputs(NamedTuple):
-    """What the steps of a fine-tuning read: all rows as arrays, and their order."""
+    """The inputs of all steps: the rows as arrays, and their order."""
 
     arrays: dict[str, np.ndarray]
     order: Epochs
 
 
 def prepare(model: nn.Module, rows: Sequence[LabelledRow], settings: Settings) -> Inputs:
-    """Return the inputs of a fine-tuning."""
+    """Return the inputs of the steps."""
     target_length = lambda target: len(target) if isinstance(target, list) else 0
-    lengths = [max(len(each.row.tokens), target_length(each.target)) for each in rows]
+    lengths = [max(len(row.row.tokens), target_length(row.target)) for row in rows]
     runs = range(settings.seed, settings.seed + settings.seeds)
     order = epochs(lengths, model.config.max_length, settings.batch, runs)
     return Inputs(seeds.stack(rows, max(order.buckets)), order)
@@ -133,24 +133,24 @@ def train(
     settings: Settings,
     part: tuple[int, int] = (0, 1),
 ) -> Replicas:
-    """Train all runs at once, stage by stage, and return their parameters.
+    """Train all runs in parallel, stage by stage, and return their parameters.
 
     Args:
       model: The model.
       replicas: The initial parameters of the runs.
-      task: What to learn.
+      task: The task.
       rows: The rows of every training example.
       out: The folder for the log.
-      settings: How to train.
-      part: Which part of all runs this is, and of how many.
+      settings: The training settings.
+      part: Index of this part of the runs, and number of parts.
     """
-    flat = [labelled for some in rows for labelled in some]
+    flat = [labelled for example in rows for labelled in example]
     arrays, order = prepare(model, flat, settings)
     paths = [*replicas.trained, *replicas.shared]
     groups = unfreezing.groups(paths, registry.of(model).GROUPS)
     text = settings.learning_rate or default_learning_rate(model)
-    rates = unfreezing.learning_rates(text, len(groups), settings.layer_decay)
-    by_path = {path: rate for group, rate in zip(groups, rates, strict=True) for path in group}
+    peaks = unfreezing.learning_rates(text, len(groups), settings.layer_decay)
+    by_path = {path: peak for group, peak in zip(groups, peaks, strict=True) for path in group}
     stages = unfreezing.STRATEGIES[settings.unfreeze](len(groups), settings.epochs)
     ends = np.ceil(np.cumsum([stage.epochs for stage in stages]) * order.steps).astype(int)
     tokens = int(arrays["documents"].sum()) // order.steps * settings.seeds
@@ -165,7 +165,7 @@ def train(
             inputs = Inputs(arrays, order)
             head_only = stage.first == len(groups) - 1
             if head_only and not settings.auxiliary and isinstance(model, TrunkWithHead):
-                # The trunk is frozen, so its features are the same in every epoch.
+                # The trunk is frozen, so its features are computed only once.
                 longest = arrays["tokens"].shape[1]
                 features = seeds.frozen_features(model, replicas.params(0), flat, longest)
                 inputs = Inputs(arrays | {"features": features}, order)
@@ -179,7 +179,7 @@ def train(
                 pending.append((number, losses_S))
                 # Losses are read one step late, so that the device never waits for the host.
                 for done, losses in pending if number + 1 == end else pending[:-1]:
-                    rate = float(schedule(done - first) * rates[-1])
+                    rate = float(schedule(done - first) * peaks[-1])
                     loss = _finite(losses, done)
                     report.step(before + done + 1, {"loss": loss, "rate": rate})
                 pending = pending[-1:]
@@ -195,12 +195,12 @@ def updates(
     steps: Sequence[int],
     auxiliary: float = 0.0,
 ) -> Iterator[tuple[int, Replicas, jax.Array]]:
-    """Yield the number of each step, the replicas after it, and the loss of every run."""
+    """Yield the number of every step, the replicas after it, and the loss of every run."""
     arrays, order = inputs
     step = seeds.make_step(model, task, optimizer, auxiliary)
-    by_run, by_row, everywhere = placement.over_runs(len(order.seeds), order.batch)
+    by_run, by_row, replicated = placement.over_runs(len(order.seeds), order.batch)
     trained = jax.device_put(replicas.trained, by_run)
-    shared = jax.device_put(replicas.shared, everywhere)
+    shared = jax.device_put(replicas.shared, replicated)
     opt_state = jax.device_put(jax.vmap(optimizer.init)(trained), by_run)
     seeds_S = jax.device_put(np.array(order.seeds), by_run)
     for number in steps:
@@ -210,7 +210,7 @@ def updates(
 
 
 def default_learning_rate(model: nn.Module) -> str:
-    """Return that of the papers (Devlin et al. 2018), or of miniatures (Turc et al. 2019)."""
+    """Return that of BERT (Devlin et al. 2018), or of small models (Turc et al. 2019)."""
     return "5e-5" if model.config.width >= 512 else "3e-4"
 
 
@@ -223,7 +223,7 @@ def _finite(losses_S: jax.Array, number: int) -> float:
 
 
 def _notes(rows: Mapping[str, Sequence], length: int, parts: int) -> list[str]:
-    flat = (labelled for data in rows.values() for some in data for labelled in some)
+    flat = (labelled for data in rows.values() for example in data for labelled in example)
     truncated = sum(labelled.row.truncated > 0 for labelled in flat)
     notes = [f"{truncated} texts are longer than {length} tokens and are truncated"]
     notes = notes if truncated else []

@@ -1,4 +1,4 @@
-"""Several runs of one fine-tuning in one program: each has its own seed, all share frozen weights.
+"""Parallel fine-tuning runs in one program: one seed per run, shared frozen parameters.
 
 S runs  N rows  B batch  L length
 """
@@ -26,7 +26,7 @@ Params = dict[str, jax.Array]  # flat, by path
 
 
 class Replicas(NamedTuple):
-    """The parameters of several runs: those that are trained, [S, ...], and those all share."""
+    """The parameters of parallel runs: trained ones, [S, ...], and ones that all runs share."""
 
     trained: Params
     shared: Params
@@ -37,7 +37,7 @@ class Replicas(NamedTuple):
 
 
 class Step(Protocol):
-    """One step of every run."""
+    """The training step of all runs."""
 
     def __call__(
         self,
@@ -52,11 +52,11 @@ class Step(Protocol):
 
 
 def max_runs(model: nn.Module, params: chex.ArrayTree, rows: int, length: int) -> int:
-    """Return how many runs fit in the memory of a device, at least 1.
+    """Return how many runs fit into the memory of a device, at least 1.
 
-    A run takes its weights, their gradient and two moments, all in float32, and for each layer and
-    token what the backward pass needs, 2 (34 D + 5 H L) bytes (Korthikanti et al. 2022, equation
-    1, https://arxiv.org/abs/2205.05198).
+    A run stores its parameters, their gradient and two moments, all in float32. The activations for
+    the backward pass take 2 (34 D + 5 H L) bytes per layer and token (Korthikanti et al. 2022,
+    equation 1, https://arxiv.org/abs/2205.05198).
     """
     c = model.config
     per_token = c.num_layers * 2 * (34 * c.width + 5 * getattr(c, "num_heads", 0) * length)
@@ -65,18 +65,18 @@ def max_runs(model: nn.Module, params: chex.ArrayTree, rows: int, length: int) -
 
 
 def replicate(loaded: Loaded, new_paths: Sequence[str], seeds: Sequence[int]) -> Replicas:
-    """Return runs that share all parameters but the new ones, initialized from their seeds."""
+    """Return runs that share all parameters except the new ones, initialized from their seeds."""
     initial = [
         flatten(loaded.model.init(jax.random.key(seed), jnp.zeros((1, 8), jnp.int32))["params"])
         for seed in seeds
     ]
-    trained = {path: jnp.stack([each[path] for each in initial]) for path in new_paths}
+    trained = {path: jnp.stack([params[path] for params in initial]) for path in new_paths}
     shared = {path: x for path, x in flatten(loaded.params).items() if path not in trained}
     return Replicas(trained, shared)
 
 
 def unfreeze(replicas: Replicas, paths: Sequence[str], runs: int) -> Replicas:
-    """Return replicas whose runs each have their own copy of the parameters at these paths."""
+    """Return replicas in which every run has its own copy of the parameters at `paths`."""
     copies = {
         path: jnp.broadcast_to(x, (runs, *x.shape))
         for path, x in replicas.shared.items()
@@ -87,7 +87,7 @@ def unfreeze(replicas: Replicas, paths: Sequence[str], runs: int) -> Replicas:
 
 
 def stack(rows: Sequence[LabelledRow], longest: int) -> dict[str, np.ndarray]:
-    """Return all rows as arrays [N + 1, ...], of which the last row is empty."""
+    """Return all rows as arrays [N + 1, ...]; the last row is empty."""
     padded = pad([labelled.row for labelled in rows], len(rows) + 1, longest)
     if isinstance(rows[0].target, list):
         targets = np.full((len(rows) + 1, longest), IGNORED, np.int32)
@@ -107,10 +107,10 @@ def frozen_features(
     batch_size: int = 64,
 ) -> np.ndarray:
     """Return the features of all rows without dropout, [N + 1, D] or [N + 1, L, D]."""
-    read = jax.jit(partial(model.apply, method="features"))
+    apply = jax.jit(partial(model.apply, method="features"))
     features = None
     for indices, batch in batches([labelled.row for labelled in rows], batch_size, longest):
-        output = np.asarray(read({"params": params}, *batch))[: len(indices)]
+        output = np.asarray(apply({"params": params}, *batch))[: len(indices)]
         if features is None:
             shape = (len(rows) + 1, *((longest,) * (output.ndim - 2)), output.shape[-1])
             features = np.zeros(shape, np.float32)
@@ -125,9 +125,9 @@ def frozen_features(
 def gather(
     arrays: Mapping[str, np.ndarray], length: int, indices: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return the rows with these indices, [S, B, ...], cut to a length if they are per token.
+    """Return the rows with the given indices, [S, B, ...]; arrays per token are truncated.
 
-    Features of a whole text are [N, D], and D may equal the longest length.
+    Features of whole texts are [N, D] and never truncated, even if D equals the longest length.
     """
     longest = arrays["tokens"].shape[1]
     per_token = lambda name, x: x.ndim > 1 + (name == "features") and x.shape[1] == longest
@@ -139,7 +139,7 @@ def gather(
 def make_step(
     model: nn.Module, task: Task, optimizer: optax.GradientTransformation, auxiliary: float = 0.0
 ) -> Step:
-    """Return the compiled step of all runs; `auxiliary` weighs the loss of the next token."""
+    """Return the compiled step of all runs; `auxiliary` is the weight of the next-token loss."""
 
     def loss(trained, shared, batch, key):
         variables, rngs = {"params": unflatten(shared | trained)}, {"dropout": key}
@@ -149,8 +149,8 @@ def make_step(
             output = apply(batch["features"], method="head")
         elif auxiliary:
             apply = partial(apply, method="with_words")
-            output, words = task.forward(model, apply, batch)
-            auxiliary_loss = _next_token_loss(words, batch["tokens"], batch["documents"])
+            output, next_token = task.forward(model, apply, batch)
+            auxiliary_loss = _next_token_loss(next_token, batch["tokens"], batch["documents"])
         else:
             output = task.forward(model, apply, batch)
         total, weight = task.loss(output, batch["targets"], batch["documents"])
@@ -166,8 +166,8 @@ def make_step(
     return jax.jit(every_run, donate_argnums=(0, 1))
 
 
-def _next_token_loss(words: Scores, tokens_BL, documents_BL):
+def _next_token_loss(scores: Scores, tokens_BL, documents_BL):
     """Return the mean loss of the next token (Radford et al. 2018, section 3.2)."""
     weights_BL = jnp.float32(documents_BL[:, 1:] > 0)
-    words = words._replace(x_BLD=words.x_BLD[:, :-1])
-    return cross_entropy(words, tokens_BL[:, 1:], weights_BL).loss / weights_BL.sum()
+    scores = scores._replace(x_BLD=scores.x_BLD[:, :-1])
+    return cross_entropy(scores, tokens_BL[:, 1:], weights_BL).loss / weights_BL.sum()

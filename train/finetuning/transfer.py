@@ -1,4 +1,4 @@
-"""Transfer of a pretrained trunk to a model for a task, which has another head."""
+"""Transfer of a pretrained trunk to a model with a head for a task."""
 
 import os
 from collections.abc import Sequence
@@ -40,28 +40,28 @@ def load_for_task(
 ) -> tuple[Loaded, list[str]]:
     """Return the model for a task on the pretrained trunk of a folder.
 
-    Parameters of the head that the folder has too are kept, the others are initialized.
+    Head parameters that are in the folder are kept; the others are initialized at random.
 
     Args:
       folder: A model folder, ours or Hugging Face's.
-      task: A key of TASKS of the architectures.
+      task: A key in TASKS of the architectures.
       labels: The names of the classes. None: those of the folder.
-      key: For the new parameters.
+      key: The key for the new parameters.
 
     Returns:
       The model, and the paths of its new parameters.
 
     Raises:
-      ValueError: If the architecture does not support the task, or the folder was fine-tuned to
+      ValueError: If the architecture does not support the task, or the folder was fine-tuned with
         other labels.
     """
     folder = Path(folder)
     held = held_class(folder)
     cls = registry.of(held).TASKS.get(task)
     if cls is None:
-        able = [name for name, known in registry.ARCHITECTURES.items() if task in known.TASKS]
-        raise ValueError(f"{folder} holds a {held.__name__}; this task needs {', '.join(able)}")
-    if task == "text-to-text":  # the whole model generates, and has no other head
+        names = [name for name, other in registry.ARCHITECTURES.items() if task in other.TASKS]
+        raise ValueError(f"{folder} holds a {held.__name__}; this task needs {', '.join(names)}")
+    if task == "text-to-text":  # the whole model is used, without another head
         return load(folder), []
     read = _of_published if is_published(folder) else _of_ours
     model, params, new = read(folder, held, cls, labels, key)
@@ -86,46 +86,46 @@ def _of_ours(folder, held, cls, labels, key):
     if isinstance(held(config), Composite):
         config, params = held.part(cls, config, params)
     model = cls(replace(config, labels=labels))
-    drawn = flatten(model.init(key, jnp.zeros((1, 8), jnp.int32))["params"])
-    found = flatten(params)
-    new = [path for path in drawn if path not in found]
-    lost = [path for path in new if path.startswith("trunk/")]
-    if lost:
-        raise ValueError(f"{folder} lacks {', '.join(lost)}, which a {cls.__name__} needs")
-    return model, unflatten({path: found.get(path, drawn[path]) for path in drawn}), new
+    initial = flatten(model.init(key, jnp.zeros((1, 8), jnp.int32))["params"])
+    saved = flatten(params)
+    new = [path for path in initial if path not in saved]
+    missing = [path for path in new if path.startswith("trunk/")]
+    if missing:
+        raise ValueError(f"{folder} lacks {', '.join(missing)}, which a {cls.__name__} needs")
+    return model, unflatten({path: saved.get(path, initial[path]) for path in initial}), new
 
 
 def _agreed(folder, held, wanted):
-    """Return the labels, of those that a trained head has, if there is one, and those wanted."""
+    """Return the wanted labels, else those of the trained head, else the default labels."""
     if held and wanted and list(held) != list(wanted):
         raise ValueError(
-            f"{folder} was fine-tuned to the labels {', '.join(held)}, the data have "
-            f"{', '.join(wanted)}: start from the model it was made of"
+            f"{folder} was fine-tuned with the labels {', '.join(held)}, but the data have "
+            f"{', '.join(wanted)}: start from the pretrained model"
         )
     return tuple(wanted or held or heads.LABELS)
 
 
 def add_marks(loaded: Loaded, key: chex.PRNGKey) -> Loaded:
-    """Return a left-to-right model with GPT's special tokens around its texts.
+    """Return a left-to-right model whose tokenizer adds the special tokens of GPT to its texts.
 
-    Radford et al. 2018, section 3.3: start, text, delimiter, other text, extract, where the last
-    token attends to everything. They are three more tokens, whose embeddings are initialized.
+    Radford et al. 2018, section 3.3: start, text, delimiter, second text, extract; the last token
+    attends to the whole sequence. The embeddings of the three new tokens are initialized at random.
     """
     if not isinstance(loaded.tokenizer, Tokenizer):
-        raise ValueError("the model folder has no tokenizer of its texts to add special tokens to")
-    words = Tokenizer.from_str(loaded.tokenizer.to_str())
-    words.add_special_tokens([AddedToken(mark, normalized=False) for mark in MARKS])
-    begin, between, end = MARKS
-    words.post_processor = processors.TemplateProcessing(
-        single=f"{begin} $A {end}",
-        pair=f"{begin} $A {between} $B {end}",
-        special_tokens=[(mark, token_id(words, mark)) for mark in MARKS],
+        raise ValueError("the model folder has no tokenizer to add special tokens to")
+    tokenizer = Tokenizer.from_str(loaded.tokenizer.to_str())
+    tokenizer.add_special_tokens([AddedToken(mark, normalized=False) for mark in MARKS])
+    start, delimiter, extract = MARKS
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A {extract}",
+        pair=f"{start} $A {delimiter} $B {extract}",
+        special_tokens=[(mark, token_id(tokenizer, mark)) for mark in MARKS],
     )
     config = loaded.model.config
     table_VD = np.asarray(loaded.params["trunk"]["token_embedding"]["embedding"])
-    more = max(0, words.get_vocab_size() - config.vocab_size)
-    drawn_VD = STD * jax.random.normal(key, (more, table_VD.shape[1]))
-    embedding = {"embedding": jnp.concatenate([table_VD, drawn_VD])}
+    num_new = max(0, tokenizer.get_vocab_size() - config.vocab_size)
+    new_VD = STD * jax.random.normal(key, (num_new, table_VD.shape[1]))
+    embedding = {"embedding": jnp.concatenate([table_VD, new_VD])}
     params = loaded.params | {"trunk": loaded.params["trunk"] | {"token_embedding": embedding}}
-    model = type(loaded.model)(replace(config, vocab_size=config.vocab_size + more))
-    return Loaded(model, params, words)
+    model = type(loaded.model)(replace(config, vocab_size=config.vocab_size + num_new))
+    return Loaded(model, params, tokenizer)

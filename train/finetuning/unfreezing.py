@@ -1,8 +1,8 @@
-"""Unfreezing strategies: which groups of parameters are trained, when, and at what learning rate.
+"""Unfreezing strategies: which parameter groups are trained, when, and with what learning rate.
 
-GROUPS of an architecture says how its parameters fall into groups, from the input to the output;
-the last is the head. Frozen parameters are no argument of the loss that is differentiated: they
-cost no backward pass and no optimizer state, and stay as they are to the bit.
+GROUPS of an architecture defines the groups from input to output; the last one is the head. The
+loss is not differentiated with respect to frozen parameters, so they need no backward pass and no
+optimizer state, and remain bit-identical.
 """
 
 import re
@@ -17,7 +17,7 @@ from train.optimization.weight_decay import BIASES_AND_NORMS
 
 
 class Stage(NamedTuple):
-    """Some epochs in which the groups from `first` on are trained."""
+    """A number of epochs in which the groups from `first` on are trained."""
 
     epochs: float
     first: int
@@ -28,22 +28,22 @@ Strategy = Callable[[int, float], list[Stage]]
 
 
 def train_all(groups: int, epochs: float) -> list[Stage]:
-    """Train all weights at once, as BERT is fine-tuned."""
+    """Train all parameters at once, as in the fine-tuning of BERT."""
     return [Stage(epochs, 0)]
 
 
 def head_only(groups: int, epochs: float) -> list[Stage]:
-    """Train the head alone, on the features of a frozen trunk."""
+    """Train only the head, on the features of a frozen trunk."""
     return [Stage(epochs, groups - 1)]
 
 
 def head_first(groups: int, epochs: float) -> list[Stage]:
-    """Train the head for a third of the time, then everything."""
+    """Train the head for a third of the epochs, then all parameters."""
     return [Stage(epochs / 3, groups - 1), Stage(epochs - epochs / 3, 0)]
 
 
 def gradual(groups: int, epochs: float) -> list[Stage]:
-    """Train one group more in each of equal stages, from the head down.
+    """Train one more group in each of equally long stages, from the head down.
 
     Howard and Ruder 2018, section 3.3, https://arxiv.org/abs/1801.06146.
     """
@@ -66,18 +66,19 @@ SCHEDULES: dict[str, Callable[[int], optax.Schedule]] = {
 
 
 def groups(paths: Sequence[str], patterns: Sequence[str]) -> list[list[str]]:
-    """Return the paths in groups, from the input to the output.
+    """Return the paths in groups, from input to output.
 
-    The first pattern found in a path decides; if it has a number, each number is a group.
+    The first pattern that matches a path determines its group. If the pattern captures a number,
+    every number is a separate group.
     """
     by_key: dict[tuple[int, int], list[str]] = {}
     for path in paths:
-        which, match = next(
+        index, match = next(
             (number, match)
             for number, pattern in enumerate(patterns)
             if (match := re.search(pattern, path))
         )
-        by_key.setdefault((which, int(match[1]) if match.groups() else 0), []).append(path)
+        by_key.setdefault((index, int(match[1]) if match.groups() else 0), []).append(path)
     return [by_key[key] for key in sorted(by_key)]
 
 
@@ -85,28 +86,32 @@ def learning_rates(text: str, count: int, layer_decay: float = 1.0) -> np.ndarra
     """Return the learning rate of each group.
 
     Args:
-      text: "1e-4" for all groups, or "1e-6:1e-4" from the first to the last, with equal factors in
-        between (discriminative learning rates, Howard and Ruder 2018, section 3.1).
-      count: The number of groups.
-      layer_decay: Factor from each group to the one before it (Clark et al. 2020, appendix B).
+      text: "1e-4" for all groups, or "1e-6:1e-4" for a geometric sequence from the first to the
+        last group (discriminative learning rates, Howard and Ruder 2018, section 3.1).
+      count: Number of groups.
+      layer_decay: Factor between the learning rates of adjacent groups, from the head down (Clark
+        et al. 2020, appendix B).
+
+    Raises:
+      ValueError: If `text` is not one or two positive numbers.
     """
     try:
         low, high = [float(x) for x in (text.split(":") if ":" in text else (text, text))]
     except ValueError:
         raise ValueError(
-            f"--learning-rate {text}: give a number, or two such as 1e-6:1e-4"
+            f"--learning-rate {text}: use a number, or a range such as 1e-6:1e-4"
         ) from None
     if not 0 < low < np.inf or not 0 < high < np.inf:
-        raise ValueError(f"--learning-rate {text}: learning rates must be above 0")
+        raise ValueError(f"--learning-rate {text}: use positive numbers")
     return np.geomspace(low, high, count) * layer_decay ** np.arange(count)[::-1]
 
 
 def optimizer(
     schedule: optax.Schedule, learning_rates: Mapping[str, float], weight_decay: float
 ) -> optax.GradientTransformation:
-    """Return AdamW for flat parameters, with a learning rate for each path, times the schedule.
+    """Return AdamW for flat parameters, with one peak learning rate per path.
 
-    Biases and norms have no weight decay; the gradient is clipped to a norm of 1.
+    Biases and norms are excluded from weight decay; the gradient is clipped to a norm of 1.
     """
     undecayed = re.compile("|".join(BIASES_AND_NORMS))
     mask = lambda params: {path: not undecayed.search(path) for path in params}

@@ -11,7 +11,7 @@ special tokens)}, and the label of each pair, int32 [B]:
 
 Each document is split once into chunks of whole sentences. A chunk takes sentences until it reaches
 its target length: the full length, or for one document in ten a shorter, random one. Four choices
-are drawn anew in every epoch: where A ends within its chunk, whether B is random, which text a
+are redrawn in every epoch: where A ends within its chunk, whether B is random, which text a
 random B takes, and from which end a pair that is too long is truncated.
 
 Departures from `create_pretraining_data.py`, which writes ten fixed copies: the choices are new in

@@ -59,7 +59,9 @@ def count_windows(corpus: Corpus, length: int, overlap: int) -> int:
     """
     count = -(-(corpus.num_tokens - overlap) // length)
     if count < 1:
-        raise ValueError("the text has a single token, so there is nothing to predict: use more")
+        raise ValueError(
+            "the text has a single token, so there is nothing to predict: give more text"
+        )
     return count
 
 

@@ -1,1 +1,1 @@
-"""The kinds of task that a model can be fine-tuned to."""
+"""The tasks that models can be fine-tuned for."""

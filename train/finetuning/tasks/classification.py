@@ -21,12 +21,12 @@ from zoo.checkpoints.load import Loaded
 from zoo.inference.classify import encode
 from zoo.tokenizers import AnyTokenizer, sides
 
-NUMBER = ("score",)  # the one label of a model that predicts a number
+NUMBER = ("score",)  # the single label of a regression model
 
 
 @dataclass(frozen=True)
 class Classification:
-    """The class of a text or of a pair of texts; a prediction is label -> probability."""
+    """Classification of a text or of a pair of texts; predictions are label -> probability."""
 
     head: str = "classification"
     metric: str = "accuracy"
@@ -41,27 +41,27 @@ class Classification:
         """Return the given names, or all labels in alphabetical order.
 
         Raises:
-          ValueError: If there is one label only, or a label has a single example.
+          ValueError: If there is only one label, or a label has a single example.
         """
         if names:
             return tuple(names)
-        found, counts = np.unique([example.label for example in examples], return_counts=True)
-        if len(found) < 2:
-            raise ValueError(f"all examples have the label {found[0]}: there is nothing to learn")
-        single = [str(name) for name, count in zip(found, counts, strict=True) if count == 1]
+        labels, counts = np.unique([example.label for example in examples], return_counts=True)
+        if len(labels) < 2:
+            raise ValueError(f"all examples have the label {labels[0]}: there is nothing to learn")
+        single = [str(name) for name, count in zip(labels, counts, strict=True) if count == 1]
         if single:
             raise ValueError(
-                f"the label {single[0]} has one example, which is too few to learn from: give more "
-                "or leave it out; for labels that are numbers use --task regression"
+                f"the label {single[0]} has one example, which is too few to learn from: add more "
+                "or remove it; for numeric labels use --task regression"
             )
-        return tuple(str(name) for name in found)
+        return tuple(str(name) for name in labels)
 
     def rows(
         self, tokenizer: AnyTokenizer, example: TextExample, labels: Labels, max_length: int
     ) -> list[LabelledRow]:
         if example.label not in labels:
             raise ValueError(
-                f"the label {example.label!r} is not one of those trained on: {', '.join(labels)}"
+                f"the label {example.label!r} is not a label of the model: {', '.join(labels)}"
             )
         row = encode(sides(tokenizer).source, example.text, example.pair, max_length=max_length)
         return [LabelledRow(row, labels.index(example.label))]
@@ -96,20 +96,20 @@ class Classification:
         predictions: Sequence[dict[str, float]],
         labels: Labels,
     ) -> dict[str, float]:
-        """Return the metrics; "collapsed" is among them if all predictions are the same class."""
+        """Return the metrics, including "collapsed" if all predictions are the same class."""
         gold = [labels.index(example.label) for example in examples]
-        predicted = [labels.index(_likeliest(prediction)) for prediction in predictions]
+        predicted = [labels.index(_argmax(prediction)) for prediction in predictions]
         collapsed = {"collapsed": 1.0} if tasks.collapsed(predicted) else {}
         return tasks.classification(gold, predicted, labels) | collapsed
 
     def to_json(self, example: TextExample, prediction: dict[str, float]) -> dict:
-        predicted = {"prediction": _likeliest(prediction), "probabilities": prediction}
+        predicted = {"prediction": _argmax(prediction), "probabilities": prediction}
         return _to_json(example) | predicted
 
 
 @dataclass(frozen=True)
 class Regression:
-    """A number for a text or a pair, such as similarity: a classifier with one label."""
+    """Regression for a text or a pair, such as similarity: a classifier with a single label."""
 
     head: str = "classification"
     metric: str = "spearman"
@@ -121,7 +121,7 @@ class Regression:
         return tfds.read_texts(name, split, columns)
 
     def labels(self, examples: Sequence[TextExample], names: Sequence[str]) -> Labels:
-        """Return the one label."""
+        """Return the single label."""
         return tuple(names) or NUMBER
 
     def rows(
@@ -131,7 +131,7 @@ class Regression:
             target = float(example.label)
         except ValueError:
             raise ValueError(
-                f"the label {example.label!r} is not a number, which --task regression needs"
+                f"the label {example.label!r} is not a number: --task regression needs numbers"
             ) from None
         row = encode(sides(tokenizer).source, example.text, example.pair, max_length=max_length)
         return [LabelledRow(row, target)]
@@ -142,7 +142,7 @@ class Regression:
     def loss(
         self, output: jax.Array, targets: jax.Array, documents_BL: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Return the squared error of the outputs, [B, 1], and targets_B."""
+        """Return the squared error between the outputs, [B, 1], and targets_B."""
         weights_B = jnp.float32(documents_BL.any(-1))
         return (weights_B * jnp.square(output[:, 0] - targets)).sum(), weights_B.sum()
 
@@ -164,7 +164,7 @@ class Regression:
         return _to_json(example) | {"prediction": prediction}
 
 
-def _likeliest(prediction: dict[str, float]) -> str:
+def _argmax(prediction: dict[str, float]) -> str:
     return max(prediction, key=prediction.__getitem__)
 
 

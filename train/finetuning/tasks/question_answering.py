@@ -1,4 +1,4 @@
-"""Question answering: the span of a text that answers a question.
+"""Extractive question answering: the span of a text that answers a question.
 
 B batch  L length
 """
@@ -23,7 +23,7 @@ from zoo.tokenizers import AnyTokenizer, sides
 
 @dataclass(frozen=True)
 class QuestionAnswering:
-    """The span of a text that answers a question; a prediction is the text of the answer."""
+    """Extractive question answering; a prediction is the text of the answer."""
 
     head: str = "question-answering"
     metric: str = "f1"
@@ -40,7 +40,7 @@ class QuestionAnswering:
     def rows(
         self, tokenizer: AnyTokenizer, example: Question, labels: Labels, max_length: int
     ) -> list[LabelledRow]:
-        """Return one row per window; the target is the first of the known answers."""
+        """Return one row per window; the target is the first answer."""
         rows = []
         for window in windows(
             sides(tokenizer).source, example.question, example.context, max_length
@@ -59,7 +59,7 @@ class QuestionAnswering:
     def loss(
         self, output: jax.Array, targets: jax.Array, documents_BL: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Return the mean cross-entropy of both ends, of logits_BL2 and targets_B2."""
+        """Return the cross-entropy of logits_BL2 and targets_B2, averaged over start and end."""
         weights_B = jnp.float32(documents_BL.any(-1))
         logits_BL2 = jnp.where(documents_BL[..., None] > 0, output, -1e30)
         logs_BL2 = jax.nn.log_softmax(logits_BL2, axis=1)
@@ -75,8 +75,8 @@ class QuestionAnswering:
     ) -> list[str]:
         logits = outputs(loaded, rows, batch_size)
         return [
-            best_answer(example.context, [row.part for row in some], logits_L2).text
-            for example, some, logits_L2 in zip(examples, rows, logits, strict=True)
+            best_answer(example.context, [row.part for row in parts], logits_L2).text
+            for example, parts, logits_L2 in zip(examples, rows, logits, strict=True)
         ]
 
     def score(

@@ -1,4 +1,4 @@
-"""The kinds of task by name."""
+"""The registry of tasks, by name."""
 
 from train.finetuning.settings import TaskName
 from train.finetuning.tasks.classification import Classification, Regression

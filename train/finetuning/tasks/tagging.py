@@ -31,7 +31,7 @@ from zoo.tokenizers import AnyTokenizer, sides
 
 @dataclass(frozen=True)
 class Tagging:
-    """The label of every word of a sentence; a prediction is a list of tags."""
+    """Tagging of the words of a sentence; a prediction is a list of tags."""
 
     head: str = "tagging"
     metric: str = "f1"
@@ -46,19 +46,19 @@ class Tagging:
         """Return the given names, or all labels in alphabetical order.
 
         Raises:
-          ValueError: If there are no labels, or the names lack one of them.
+          ValueError: If the examples have no labels, or a label that is not in `names`.
         """
         if any(example.labels is None for example in examples):
-            raise ValueError("the words have no tags: the data need a column of labels to learn")
-        found = sorted({label for example in examples for label in example.labels or ()})
-        if missing := [label for label in found if names and label not in names]:
-            raise ValueError(f"the tag {missing[0]!r} of the data is not one of --labels")
-        return tuple(names or found)
+            raise ValueError("the words have no labels: training data need a column of labels")
+        labels = sorted({label for example in examples for label in example.labels or ()})
+        if missing := [label for label in labels if names and label not in names]:
+            raise ValueError(f"the label {missing[0]!r} of the data is not one of --labels")
+        return tuple(names or labels)
 
     def rows(
         self, tokenizer: AnyTokenizer, example: TaggedSentence, labels: Labels, max_length: int
     ) -> list[LabelledRow]:
-        """Return one row per piece of the sentence; a tag that was not trained on is ignored."""
+        """Return one row per piece of the sentence; labels that the model lacks are ignored."""
         rows = []
         for piece in pieces(sides(tokenizer).source, example.words, max_length):
             target = [IGNORED] * len(piece.row.tokens)
@@ -89,8 +89,8 @@ class Tagging:
     ) -> list[list[Tag]]:
         labels, logits = labels_of(loaded.model), outputs(loaded, rows, batch_size)
         return [
-            best_tags(labels, example.words, [row.part for row in some], logits_LC)
-            for example, some, logits_LC in zip(examples, rows, logits, strict=True)
+            best_tags(labels, example.words, [row.part for row in parts], logits_LC)
+            for example, parts, logits_LC in zip(examples, rows, logits, strict=True)
         ]
 
     def score(

@@ -27,7 +27,7 @@ from zoo.tokenizers import AnyTokenizer, sides
 
 @dataclass(frozen=True)
 class TextToText:
-    """A target text for every text: the label of an example; a prediction is a text."""
+    """Generation of a target text, which is the label of an example; a prediction is a text."""
 
     head: str = "text-to-text"
     metric: str = "rougeL"
@@ -35,7 +35,7 @@ class TextToText:
     def read(self, path: Path, columns: Mapping[str, str]) -> Examples:
         """Return the pairs of a .tsv with two columns, or of a .jsonl."""
         if columns and columns.keys() != {"text", "label"}:
-            raise ValueError("--task text-to-text needs --columns text=NAME label=NAME, or none")
+            raise ValueError("use --columns text=NAME label=NAME with --task text-to-text, or none")
         fields = (columns["text"], columns["label"]) if columns else None
         texts = list(parallel_text.table(path, fields).documents())
         pairs = zip(texts[::2], texts[1::2], strict=True)
@@ -51,7 +51,7 @@ class TextToText:
     def rows(
         self, tokenizer: AnyTokenizer, example: TextExample, labels: Labels, max_length: int
     ) -> list[LabelledRow]:
-        """Return the text and its end token, and the target; both are truncated."""
+        """Return one row: the text with its end token, and the target; both may be truncated."""
         both, end = sides(tokenizer), translate.end_id(tokenizer)
         source = encode_source(both.source, example.text, end)
         target = encode_source(both.target, example.label, end)
@@ -62,9 +62,9 @@ class TextToText:
     def forward(
         self, model: EncoderDecoder, apply: Apply, batch: Mapping[str, jax.Array]
     ) -> Scores:
-        """Return the prediction of every target token, from those before it."""
-        before_BT = jnp.maximum(batch["targets"], 0)[:, :-1]
-        inputs_BT = jnp.pad(before_BT, ((0, 0), (1, 0)), constant_values=model.start_token)
+        """Return the prediction of every target token, with teacher forcing."""
+        previous_BT = jnp.maximum(batch["targets"], 0)[:, :-1]
+        inputs_BT = jnp.pad(previous_BT, ((0, 0), (1, 0)), constant_values=model.start_token)
         return apply(batch["tokens"], inputs_BT, batch["documents"], method="scores")
 
     def loss(
@@ -81,7 +81,7 @@ class TextToText:
         rows: Sequence[Sequence[LabelledRow]],
         batch_size: int,
     ) -> list[str]:
-        """Return the greedy predictions, by which T5 is evaluated (section 3.1.2)."""
+        """Return greedy predictions, as in the evaluation of T5 (section 3.1.2)."""
         texts = [example.text for example in examples]
         return translate.translate(loaded, texts, beams=1, batch_size=batch_size)
 
