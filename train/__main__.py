@@ -1,57 +1,76 @@
-"""The command line: `zoo pretrain`, `generate`, `translate`, `fill`, `evaluate`, `list` and others.
+"""The command line: `zoo pretrain`, `generate`, `translate`, `evaluate`, `list` and others.
 
-Commands import what they need when they run, so that `zoo --help` is there at once.
+Commands import what they need when they run, so that `zoo --help` is quick.
 """
 
+import os
 import sys
-from collections.abc import Callable
-from typing import Protocol
 
-import tyro
-
+from train.commands import command
 from train.commands.convert import Export, Import
-from train.commands.evaluate import Evaluate, List
+from train.commands.evaluate import Evaluate
 from train.commands.finetune import FindLearningRate, Finetune
-from train.commands.infer import Answer, Classify, Detect, Fill, Generate, Tag, Translate
+from train.commands.infer import (
+    Answer,
+    Classify,
+    DetectReplaced,
+    FillMask,
+    Generate,
+    Tag,
+    Translate,
+)
+from train.commands.list import List
 from train.commands.pretrain import Pretrain
 
-
-class Command(Protocol):
-    """A command line, parsed."""
-
-    def run(self) -> None:
-        """Run the command."""
-        ...
-
-
-COMMANDS: dict[str, Callable[..., Command]] = {
-    "pretrain": Pretrain,
-    "finetune": Finetune,
-    "find-learning-rate": FindLearningRate,
-    "generate": Generate,
-    "translate": Translate,
-    "fill": Fill,
-    "detect": Detect,
-    "classify": Classify,
-    "tag": Tag,
-    "answer": Answer,
-    "evaluate": Evaluate,
-    "list": List,
-    "import": Import,
-    "export": Export,
+GROUPS: dict[str, dict[str, type[command.Command]]] = {
+    "Train": {
+        "pretrain": Pretrain,
+        "finetune": Finetune,
+        "find-learning-rate": FindLearningRate,
+    },
+    "Use": {
+        "generate": Generate,
+        "translate": Translate,
+        "fill-mask": FillMask,
+        "detect-replaced": DetectReplaced,
+        "classify": Classify,
+        "tag": Tag,
+        "answer": Answer,
+    },
+    "Measure": {"evaluate": Evaluate, "list": List},
+    "Convert": {"import": Import, "export": Export},
 }
+COMMANDS = {name: cls for group in GROUPS.values() for name, cls in group.items()}
 
 
 def main() -> None:
-    """Runs one command; what the user can mend is one line and exit status 2."""
-    command = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="zoo")
+    """Run one command; an error that the user can fix is one line and exit status 2."""
     try:
-        command.run()
+        _run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # such as `zoo list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (ValueError, OSError) as error:
         print(f"zoo: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        sys.exit("zoo: stopped")
+        print("zoo: stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run(arguments: list[str]) -> None:
+    name, *rest = arguments or ["--help"]
+    if name in ("-h", "--help"):
+        command.print_help(GROUPS)
+    elif name == "--version":
+        from zoo.version import __version__
+
+        print(f"zoo {__version__}")
+    elif name not in COMMANDS:
+        command.unknown(name, list(COMMANDS))
+    else:
+        command.parse(name, COMMANDS[name], rest).run()
 
 
 if __name__ == "__main__":

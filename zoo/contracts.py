@@ -60,10 +60,10 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class LanguageModel(Protocol):
-    """A model that generates: it reads a prompt or a source, then one token after another.
+    """A model that generates: it processes a prompt or a source, then one token at a time.
 
     A cache is any pytree: keys and values, recurrent states, convolution buffers. The first axis of
-    its arrays is the batch; an array that `step` returns untouched belongs to the source.
+    its arrays is the batch; an array that `step` returns unchanged belongs to the source.
     """
 
     @property
@@ -73,13 +73,13 @@ class LanguageModel(Protocol):
     def start(
         self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
     ) -> tuple[jax.Array, Any]:
-        """Read prompts, padded on the left.
+        """Process prompts, padded on the left.
 
-        Returns logits_BV of the next token, and a cache that holds `room` more tokens.
+        Returns logits_BV of the next token, and a cache with room for `room` more tokens.
         """
 
     def step(self, token_B: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
-        """Read one more token: logits_BV after it, and the cache with it."""
+        """Process one more token: next-token logits_BV and the updated cache."""
 
 
 @runtime_checkable
@@ -109,12 +109,12 @@ class MaskedLanguageModel(MaskFiller, Protocol):
     """A model that is pretrained by masking: a `trunk` and a head over the vocabulary."""
 
     def masked_scores(self, x_BPD: jax.Array) -> Any:
-        """Return the vocabulary head's input for these hidden states, before its product."""
+        """Return masked-token logits of hidden states, before the vocabulary product."""
 
 
 @runtime_checkable
 class ReplacedTokenDetector(Protocol):
-    """A model that tells replaced tokens from original ones."""
+    """A model that detects replaced tokens."""
 
     def detect(
         self,
@@ -129,7 +129,7 @@ class ReplacedTokenDetector(Protocol):
 
 @runtime_checkable
 class TrunkWithHead(Protocol):
-    """A model for a task in two steps, so that the features of a frozen trunk are computed once."""
+    """A model for a task in two steps, so that features of a frozen trunk are computed once."""
 
     def features(
         self,
@@ -139,7 +139,7 @@ class TrunkWithHead(Protocol):
         *,
         train: bool = False,
     ) -> jax.Array:
-        """Return what the head reads: x_BLD, or x_BD where a text has one vector."""
+        """Return the input of the head: x_BLD, or x_BD if the model pools a text to one vector."""
 
     def head(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Return the logits of each text or token."""
@@ -157,12 +157,12 @@ class ClassifierWithLanguageModel(TrunkWithHead, Protocol):
         *,
         train: bool = False,
     ) -> tuple[jax.Array, Any]:
-        """Return the logits of the classes, and the vocabulary head's input before its product."""
+        """Return class logits and next-token logits, the latter before the vocabulary product."""
 
 
 @runtime_checkable
 class Composite(Protocol):
-    """A model of several networks, each of which is published on its own."""
+    """A model made of two or more networks that are published separately."""
 
     @staticmethod
     def part(cls: type, config: Any, params: dict) -> tuple[Any, dict]:

@@ -1,5 +1,8 @@
-"""Parameters as nested dicts: paths, shapes, and the call of a model with them."""
+"""Parameters as nested dicts: paths, shapes, counts, and the call of a model with them."""
 
+import math
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import chex
@@ -26,9 +29,38 @@ def abstract(model: nn.Module) -> dict:
     return jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
 
 
-def call(model: nn.Module, params: chex.ArrayTree, *inputs: Any, **options: Any) -> Any:
-    """Return what a model, or its `method`, returns for some inputs; options as in `Module.apply`.
+# Part of the path of a stack of layers -> the config field with its number of layers.
+DEPTHS = {"generator": "generator_layers", "decoder": "num_decoder_layers", "": "num_layers"}
 
-    Flax types that as a union with what it returns for mutable collections, of which we have none.
+
+def num_parameters(cls: type[nn.Module], config: Any) -> int:
+    """Return the number of parameters of a model, counted on its first two layers.
+
+    All layers after the first have the same size, so deep models need not be traced in full.
+
+    Args:
+      cls: The class of the model.
+      config: Its config, a frozen dataclass.
+    """
+    fields = vars(config)
+    depths = {part: field for part, field in DEPTHS.items() if field in fields}
+    two = {field: min(fields[field], 2) for field in depths.values()}
+    total = 0
+    hashable: Any = cls  # mypy sees no hash in the metaclass of Flax
+    for path, size in _sizes(hashable, replace(config, dropout=0.0, **two)).items():
+        depth = next(fields[field] for part, field in depths.items() if part in path)
+        total += size * (depth - 1 if "_1/" in path else 1)
+    return total
+
+
+@lru_cache
+def _sizes(cls: type[nn.Module], config: Any) -> dict[str, int]:
+    return {path: math.prod(x.shape) for path, x in flatten(abstract(cls(config))).items()}
+
+
+def call(model: nn.Module, params: chex.ArrayTree, *inputs: Any, **options: Any) -> Any:
+    """Return the output of a model, or of its `method`; options as in `Module.apply`.
+
+    Flax types the result as a union that covers mutable collections, which are not used here.
     """
     return model.apply({"params": params}, *inputs, **options)

@@ -25,7 +25,7 @@ from zoo.models import (
     xlnet,
 )
 
-# By the name that model.json knows them by.
+# By the name in model.json.
 ARCHITECTURES: dict[str, Architecture] = {
     "rnn": rnn,
     "seq2seq": seq2seq,
@@ -60,7 +60,7 @@ def sizes() -> dict:
 
 
 def create(size: str, key: chex.PRNGKey) -> tuple[nn.Module, dict]:
-    """Return a new model of a published size, its weights drawn from a key: (model, params)."""
+    """Return a new model of a published size with random weights: (model, params)."""
     for architecture in ARCHITECTURES.values():
         if size in architecture.SIZES:
             model = architecture.Model(architecture.SIZES[size])
@@ -70,7 +70,7 @@ def create(size: str, key: chex.PRNGKey) -> tuple[nn.Module, dict]:
 
 
 def named(name: str) -> Architecture:
-    """Return the architecture of a name; ValueError lists those there are."""
+    """Return the architecture of a name; raise ValueError with the supported names if unknown."""
     if name not in ARCHITECTURES:
         supported = ", ".join(sorted(ARCHITECTURES))
         raise ValueError(f"unknown architecture {name!r}; zoo supports {supported}")

@@ -183,13 +183,13 @@ def test_a_damaged_step_is_passed_over_with_a_warning(tmp_path):
     begin_run(tmp_path, 1, 2, 3)
     damage(tmp_path / "checkpoints" / "2" / "params")
     (tmp_path / "checkpoints" / "1" / "meta" / "data.json").write_text("{}")
-    with pytest.warns(UserWarning, match="step 0 is read instead") as warned:
+    with pytest.warns(UserWarning, match="using step 0 instead") as warned:
         params = model_folder.read(tmp_path)
-    assert "checkpoints/2/params: not the bits that were saved: " in str(warned[0].message)
+    assert "checkpoints/2/params: wrong checksum of " in str(warned[0].message)
     assert "checkpoints/1/meta/data.json cannot be read" in str(warned[1].message)
     assert bits(params) == bits(parameters(1))
     damage(tmp_path / "checkpoints" / "0" / "params")
-    with pytest.raises(model_folder.Damaged, match=r"has no good step: .*/2/.*/1/.*/0/"):
+    with pytest.raises(model_folder.Damaged, match=r"has no intact step: .*/2/.*/1/.*/0/"):
         model_folder.read(tmp_path)
 
 
@@ -207,13 +207,15 @@ def test_what_is_no_model_folder_is_said_in_one_line(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"it has no model\.json$"):
         model_folder.read(tmp_path)
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(FileNotFoundError, match=r"may be Hugging Face's: try `zoo import .* OUT`"):
+    with pytest.raises(
+        FileNotFoundError, match=r"may be a Hugging Face folder: try `zoo import .* OUT`"
+    ):
         model_folder.read(tmp_path)
     (tmp_path / "model.json").write_text('{"architecture"')
     with pytest.raises(ValueError, match=r"model\.json is not valid JSON: "):
         model_folder.manifest(tmp_path)
     (tmp_path / "model.json").write_text('{"architecture": "gpt2", "config": {}}')
-    with pytest.raises(ValueError, match=r"it lacks class, zoo, tokenizer, parameters$"):
+    with pytest.raises(ValueError, match=r"missing class, zoo, tokenizer, parameters$"):
         model_folder.manifest(tmp_path)
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,9 @@ import pytest
 import zoo
 from tests import tiny, tiny_run
 from train import __main__ as cli
+from train.commands import command
 from train.data.sources import dates
+from train.recipes import RECIPES
 from zoo import tokenizers
 from zoo.checkpoints import model_folder
 from zoo.tokenizers import published
@@ -67,7 +70,7 @@ def test_an_empty_text_is_named(monkeypatch, capsys):
 def test_a_text_that_holds_what_a_recipe_puts_there_is_refused(monkeypatch, capsys):
     Path("sentinels.txt").write_text("A text with <extra_id_3> in it.")
     line = refusal(monkeypatch, capsys, "pretrain", "t5-tiny", "--text", "sentinels.txt")
-    assert "document 0 of the text holds '<extra_id_3>'" in line
+    assert "document 0 of the text contains '<extra_id_3>'" in line
     assert "remove it" in line
 
 
@@ -114,7 +117,7 @@ def test_a_tokenizer_with_more_words_than_the_model_is_refused(monkeypatch, caps
         monkeypatch, capsys, "pretrain", "gpt2-tiny", "--text", "text.txt", "--tokenizer", "large"
     )
     assert "the tokenizer has 5064 entries, but the vocabulary of gpt2-tiny is 4096" in line
-    assert "--vocabulary 5064" in line
+    assert "--vocab-size 5064" in line
 
 
 def test_a_tokenizer_without_the_end_of_a_document_is_refused(monkeypatch, capsys):
@@ -132,7 +135,7 @@ def test_two_kinds_of_text_at_once_are_refused(monkeypatch, capsys):
     line = refusal(
         monkeypatch, capsys, "pretrain", "gpt2-tiny", "--text", "a.txt", "--tfds", "wikipedia"
     )
-    assert line == "zoo: --text and --tfds exclude each other"
+    assert line == "zoo: --text and --tfds cannot be combined"
 
 
 @pytest.mark.parametrize("command", ["generate", "evaluate", "export"])
@@ -150,8 +153,8 @@ def test_weights_in_a_pickle_are_refused_and_never_opened(monkeypatch, capsys):
     folder.mkdir()
     (folder / "config.json").write_text('{"model_type": "gpt2"}')
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Trap()))
-    for command in (["generate", folder], ["import", folder, "out"]):
-        assert "safetensors" in refusal(monkeypatch, capsys, *command)
+    for arguments in (["generate", folder], ["import", folder, "out"]):
+        assert "safetensors" in refusal(monkeypatch, capsys, *arguments)
     assert not Path("opened").exists()
 
 
@@ -170,18 +173,94 @@ def test_a_model_is_evaluated_and_continued(monkeypatch, capsys):
     cli.main()
     figures = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
     assert figures.keys() == {"loss", "token accuracy", "perplexity", "bits per byte"}
-    monkeypatch.setattr(sys, "argv", ["zoo", "generate", "folder", "w1 w2", "--tokens", "5"])
+    monkeypatch.setattr(
+        sys, "argv", ["zoo", "generate", "folder", "w1 w2", "--max-new-tokens", "5"]
+    )
     cli.main()
     assert capsys.readouterr().out.startswith("w1 w2")
     line = refusal(monkeypatch, capsys, "evaluate", "folder", "--length", "33")
     assert line == "zoo: --length 33 is too long: folder supports at most 32 tokens"
 
 
-def test_every_recipe_is_listed(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["zoo", "list"])
-    monkeypatch.setattr("train.recipes.RECIPES", {"gpt2-tiny": lambda: tiny_run.recipe()})
-    cli.main()
-    assert "gpt2-tiny" in capsys.readouterr().out
+def test_recipes_are_listed_by_architecture_with_the_tiny_ones_first(monkeypatch, capsys):
+    recipes = {name: RECIPES[name] for name in ("gpt2", "seq2seq-tiny", "gpt2-tiny")}
+    monkeypatch.setattr("train.recipes.RECIPES", recipes)
+    head, *table = run(monkeypatch, "list", read=capsys).splitlines()
+    assert head.split() == ["recipe", "parameters", "steps", "batch", "x", "length"]
+    assert [line.split()[0] for line in table] == [
+        "gpt2", "gpt2-tiny", "gpt2", "seq2seq", "seq2seq-tiny",
+    ]  # fmt: skip
+    assert table[2].split() == ["gpt2", "124,439,808", "300,000", "512", "x", "1024"]
+    _, *table = run(monkeypatch, "list", "--architecture", "seq2seq", read=capsys).splitlines()
+    assert [line.split()[0] for line in table] == ["seq2seq", "seq2seq-tiny"]
+    assert "no recipe trains t5" in refusal(monkeypatch, capsys, "list", "--architecture", "t5")
+    assert "zoo supports albert" in refusal(monkeypatch, capsys, "list", "--architecture", "t6")
+
+
+def test_every_command_is_in_the_help_with_an_example(monkeypatch, capsys):
+    page = run(monkeypatch, "--help", read=capsys)
+    assert run(monkeypatch, read=capsys) == page
+    assert [line for line in page.splitlines() if re.fullmatch(r"\w+:", line)] == [
+        "Train:", "Use:", "Measure:", "Convert:",
+    ]  # fmt: skip
+    assert page.count("Example: zoo ") == 4
+    assert all(re.search(rf"^  {name}  +[A-Z].*\.$", page, re.M) for name in cli.COMMANDS)
+    assert all(len(line) <= 100 for line in page.splitlines())
+    assert run(monkeypatch, "--version", read=capsys) == f"zoo {zoo.__version__}\n"
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_ends_with_an_example_that_can_be_parsed(name, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit) as caught:
+        run(monkeypatch, name, "--help")
+    assert caught.value.code == 0
+    page = capsys.readouterr().out
+    assert not re.search(r"\{None|\(default: (None|False)?\)|None:", page)
+    *_, title, example = page.splitlines()
+    zoo_, name_, *arguments = shlex.split(example)
+    assert (title, zoo_, name_) == ("Example:", "zoo", name)
+    assert type(command.parse(name, cli.COMMANDS[name], arguments)) is cli.COMMANDS[name]
+
+
+def test_wrong_arguments_are_one_line(monkeypatch, capsys):
+    said = lambda *arguments: refusal(monkeypatch, capsys, *arguments).removeprefix("zoo: ")
+    assert said("pretrian") == "unknown command 'pretrian'; did you mean 'pretrain'?"
+    assert said("@@@") == "unknown command '@@@'; `zoo --help` lists the commands"
+    assert said("pretrain", "x", "--stepz", "3") == (
+        "unknown argument '--stepz'; did you mean --steps?"
+    )
+    assert said("finetune", "x", "--task", "regression", "--epoch", "3") == (
+        "unknown argument '--epoch'; did you mean --epochs?"
+    )
+    more = "; `zoo pretrain --help` shows all arguments"
+    assert said("pretrain") == "zoo pretrain needs RECIPE" + more
+    assert said("pretrain", "x", "--steps", "y") == "--steps must be INT, not 'y'" + more
+    assert said("pretrain", "x", "--steps") == "--steps needs a value" + more
+    assert said("pretrain", "x", "--mesh", "1") == "--mesh needs 3 values" + more
+    line = said("pretrain", "x", "--dtype", "y")
+    assert line == "--dtype must be one of 'float32', 'bfloat16', not 'y'" + more
+
+
+def test_a_separator_may_be_written_with_escapes(monkeypatch):
+    given = []
+    keep = lambda recipe, source, out, **choices: given.extend(source.documents())
+    monkeypatch.setattr("train.pretraining.loop.pretrain", keep)
+    Path("text.txt").write_text("one\n\ntwo")
+    run(monkeypatch, "pretrain", "gpt2-tiny", "--text", "text.txt", "--separator", r"\n\n")
+    assert given == ["one", "two"]
+
+
+def test_a_broken_pipe_is_silent():
+    zoo_list = f"{sys.executable} -m train list --architecture gpt2"
+    done = subprocess.run(
+        ["bash", "-c", f"{zoo_list} | head -1"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith("recipe")
+    assert done.stderr == ""
 
 
 def test_a_refused_program_exits_with_2_and_one_line():
@@ -202,11 +281,13 @@ def test_what_a_translator_reads_is_checked_before_it_is_read(monkeypatch, capsy
     said = lambda *flags: refusal(monkeypatch, capsys, "pretrain", *flags)
     assert "give --source" in said("luong-tiny", "--text", "a")
     assert "give --text or --tfds" in said("gpt2-tiny", "--source", "a", "--target", "b")
-    assert "give both" in said("luong-tiny", "--target", "b")
+    assert "needs --source" in said("luong-tiny", "--target", "b")
     assert "has 2 lines" in said("luong-tiny", "--source", "a", "--target", "c")
     assert "has 2 lines" in said("luong-tiny", "--dev", "a", "c")
-    assert "not in 3" in said("luong-tiny", "--dev", "a", "b", "c")
-    assert "leave out --separate" in said("transformer-tiny", "--separate")
+    assert "not as 3" in said("luong-tiny", "--dev", "a", "b", "c")
+    assert "does not support --separate-vocabularies" in said(
+        "transformer-tiny", "--separate-vocabularies"
+    )
     Path("d").write_text("eins\n\n")
     assert "line 2 of d is empty: remove both sides" in said(
         "luong-tiny", "--source", "a", "--target", "d"
@@ -217,10 +298,12 @@ def test_sizes_are_checked_by_name_and_value(monkeypatch, capsys):
     said = lambda setting: refusal(
         monkeypatch, capsys, "pretrain", "luong-tiny", "--config", setting
     )
-    assert "widht=3: use NAME=VALUE with one of the names vocab_size, max_length" in said("widht=3")
-    assert said("width=wide") == "zoo: --config width=wide: use a value like 256"
-    assert said("score=cosine").endswith("take one of dot, scaled_dot, general, additive")
-    assert said("cell=elman").endswith("take one of rnn, gru, lstm")
+    assert "widht=3: give NAME=VALUE, of vocab_size, max_length, num_layers, width" in said(
+        "widht=3"
+    )
+    assert said("width=wide") == "zoo: --config width=wide: give a value like 256"
+    assert said("score=cosine").endswith("use one of dot, scaled_dot, general, additive")
+    assert said("cell=elman").endswith("use one of rnn, gru, lstm")
 
 
 SECRET = str.maketrans("0123456789", "абвгдежзик")  # digits in letters that no source has
@@ -258,7 +341,7 @@ def test_a_translator_is_trained_measured_and_used(monkeypatch, capsys):
     found = [pair for pair in pairs(1500) if len(pair[0]) in (18, 19, 20)]
     for name, place, some in (("a", 0, 100), ("b", 1, 100), ("c", 0, -7), ("d", 1, -7)):
         lines(name, [pair[place] for pair in (found[:some] if some > 0 else found[some:])])
-    flags = ["--steps", "2", "--batch", "4", "--length", "16", "--vocabulary", "90"]
+    flags = ["--steps", "2", "--batch", "4", "--length", "16", "--vocab-size", "90"]
     files = ["--source", "a", "--target", "b", "--dev", "c", "d"]
     said = run(monkeypatch, "pretrain", "seq2seq-tiny", *files, *flags, "--out", "run", read=capsys)
     assert "the two sides share no letters, so they divide the joint vocabulary" in said
@@ -270,17 +353,18 @@ def test_a_translator_is_trained_measured_and_used(monkeypatch, capsys):
     model_folder.write("wide", "seq2seq", model.config, tiny.wide(model), words)
     lines("e.jsonl", (json.dumps({"text": a, "summary": b}) for a, b in found[-7:]))
     test = ["--source", "e.jsonl", "--fields", "text", "summary", "--length", "16"]
-    said = run(monkeypatch, "evaluate", "wide", *test, "--beams", "2", "--out", "f", read=capsys)
+    beams = ["--beams", "2"]
+    said = run(monkeypatch, "evaluate", "wide", *test, *beams, "--out", "f", read=capsys)
     assert {"loss", "bleu", "rouge1", "exact match"} <= {x.split(":")[0] for x in said.splitlines()}
     *written, rest = Path("f").read_text("utf-8").split("\n")
     assert (len(written), len(set(written)), rest) == (7, 7, "")
     for place in (-7, -1):
-        said = run(monkeypatch, "translate", "wide", found[place][0], "--beams", "2", read=capsys)
+        said = run(monkeypatch, "translate", "wide", found[place][0], *beams, read=capsys)
         assert said == f"{written[place]}\n"
     source = found[-1][0]
-    said = run(monkeypatch, "translate", "wide", source, "--beams", "2", "--best", "2", read=capsys)
+    said = run(monkeypatch, "translate", "wide", source, *beams, "--best", "2", read=capsys)
     (score, best), (less, other) = (line.split("  ", 1) for line in said.splitlines())
     assert best == written[-1] != other
     assert float(score) >= float(less)
     line = refusal(monkeypatch, capsys, "translate", "run", "1 May 2020", "--beams", "91")
-    assert line == "zoo: a beam of 91 is wider than the vocabulary of 90"
+    assert line == "zoo: the beam width 91 is larger than the vocabulary of 90"

@@ -41,10 +41,11 @@ def test_the_commands_go_from_a_file_to_predictions(tmp_path):
     )  # fmt: skip
     assert tuned.returncode == 0, tuned.stderr
     assert "dev, 2 runs" in tuned.stdout
+    assert tuned.stdout.startswith(f"model    {start}\n")
     classified = command("classify", out, "the film is lovely")
     assert classified.stdout.split()[1] == "good", classified.stderr
     predictions, picture = tmp_path / "predictions.jsonl", tmp_path / "confusion.png"
-    given_out = ("--out", predictions, "--confusion", picture)
+    given_out = ("--out", predictions, "--confusion-matrix", picture)
     evaluated = command("evaluate", out, "--data", dev, *given_out)
     assert "accuracy" in evaluated.stdout, evaluated.stderr
     lines = [json.loads(line) for line in predictions.read_text().splitlines()]

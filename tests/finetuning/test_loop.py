@@ -175,7 +175,7 @@ def test_a_long_text_and_its_target_are_truncated(tmp_path):
     end = words.token_to_id("</s>")
     assert (len(row.row.tokens), row.row.tokens[-1], len(row.target)) == (10, end, 10)
     assert row.row.truncated == 9 + 3
-    with pytest.raises(ValueError, match="empty text"):
+    with pytest.raises(ValueError, match="is empty"):
         encode(task, loaded, [TextExample("fine", None, " ")], 10)
 
 
@@ -214,7 +214,7 @@ def test_wrong_input_is_one_clear_line(tmp_path):
         tune(tmp_path, data=DATA | {"dev": (odd,)}, start=start)
     with pytest.raises(ValueError, match="'bad' is not a number: --task regression needs"):
         tune(tmp_path, task=TASKS["regression"], start=start)
-    with pytest.raises(ValueError, match="empty text"):
+    with pytest.raises(ValueError, match="is empty"):
         tune(tmp_path, data=DATA | {"dev": (TextExample(" ", None, "good"),)}, start=start)
     with pytest.raises(ValueError, match="predicts no next token"):
         tune(tmp_path, replace(SETTINGS, auxiliary=0.5), start=start)

@@ -75,7 +75,7 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path):
     change(folder, edit)
     message = refused(folder)
     assert "missing bert.pooler.dense.bias" in message
-    assert "surplus bert.pooler.dense.more" in message
+    assert "unexpected bert.pooler.dense.more" in message
     assert f"{QUERY} has shape (5, 24), not (24, 24)" in message
     assert message.count(";") == 2
 
@@ -88,7 +88,9 @@ def test_new_parameters_are_drawn_and_ignored_tensors_left_out(tmp_path):
     folder = folder_of(tmp_path)
     change(folder, edit)
     options = {"new": ("next_head",), "ignore": ("classifier",)}
-    assert "surplus classifier.weight" in refused(folder, new=("next_head",), key=jax.random.key(0))
+    assert "unexpected classifier.weight" in refused(
+        folder, new=("next_head",), key=jax.random.key(0)
+    )
     assert "missing cls.seq_relationship.weight" in refused(folder, ignore=("classifier",))
     assert "need a key" in refused(folder, **options)
     _, params = read(folder, **options, key=jax.random.key(0))
@@ -184,7 +186,9 @@ def test_activation_and_epsilon_are_read(tmp_path):
 def test_a_config_that_a_folder_cannot_express_is_not_exported(tmp_path):
     row = tiny.TABLE["bert"]
     model = bert.Model(replace(row.config, head_width=16))
-    with pytest.raises(ValueError, match=r"a published bert cannot have head_width = 16"):
+    with pytest.raises(
+        ValueError, match=r"the Hugging Face format of bert cannot express head_width = 16"
+    ):
         huggingface.write(tmp_path, huggingface.find_class(type(model)), model, {})
 
 
@@ -195,7 +199,7 @@ def test_a_recurrent_model_has_no_published_form(tmp_path):
         zoo.export(zoo.load(tmp_path / "ours"), tmp_path / "theirs")
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "config.json").write_text('{"model_type": "seq2seq"}')
-    with pytest.raises(ValueError, match="load the model folder that this one was exported from"):
+    with pytest.raises(ValueError, match="load the model folder that it was exported from"):
         zoo.load(tmp_path / "old")
 
 

@@ -107,14 +107,14 @@ def test_scores_are_those_of_each_row_alone_in_the_order_of_the_rows(task):
 def test_rows_that_a_model_cannot_read_are_errors():
     net, params = model("classification")
     good = Row([5], [0])
-    with pytest.raises(ValueError, match="row 2 has 49 tokens, the model supports 48"):
+    with pytest.raises(ValueError, match="row 2 has 49 tokens, but the model supports at most 48"):
         batching.outputs(net, params, [good, Row([5] * 49, [0] * 49)])
     for wrong in (-1, 400):
         with pytest.raises(
-            ValueError, match=f"row 2 has the token {wrong}, the model supports 0 to"
+            ValueError, match=f"row 2 has the token {wrong}, but the model supports 0 to"
         ):
             batching.outputs(net, params, [good, Row([wrong], [0])])
-    with pytest.raises(ValueError, match="row 1 has the segment 3, the model supports 0 to 2"):
+    with pytest.raises(ValueError, match="row 1 has the segment 3, but the model supports 0 to 2"):
         batching.outputs(net, params, [Row([5], [3])])
     assert batching.outputs(net, params, []) == []
 
@@ -169,9 +169,9 @@ def test_a_text_is_never_cut_in_silence(wordpiece):
 def test_what_is_no_text_to_classify_is_an_error(wordpiece):
     net, params = model("classification")
     for texts, pairs in ((["the", "  "], None), (["the"], ["\n"])):
-        with pytest.raises(ValueError, match="is an empty text"):
+        with pytest.raises(ValueError, match="is empty: give a text with words"):
             classify.classify(Loaded(net, params, wordpiece), texts, pairs)
-    with pytest.raises(ValueError, match="2 texts, but 1 to pair"):
+    with pytest.raises(ValueError, match="2 texts but 1 second texts"):
         classify.classify(Loaded(net, params, wordpiece), ["a", "b"], ["c"])
     with pytest.raises(ValueError, match="no room"):
         classify.encode(wordpiece, "a", "b", max_length=4)
@@ -250,7 +250,7 @@ def test_what_cannot_be_tagged_is_an_error(wordpiece):
     for nothing in (" \n", []):
         with pytest.raises(ValueError, match="nothing to tag"):
             tag.tag(Loaded(*model("tagging"), wordpiece), nothing)
-    with pytest.raises(ValueError, match="alone has 60 tokens, and 48 have room for 46"):
+    with pytest.raises(ValueError, match="has 60 tokens, but a row has room for 46"):
         tag.tag(Loaded(*model("tagging"), wordpiece), ["the", "qj" * 30])
 
 
@@ -413,7 +413,7 @@ def test_what_cannot_be_answered_is_an_error(wordpiece):
     ):
         with pytest.raises(ValueError, match=problem):
             ask(question, context)
-    with pytest.raises(ValueError, match="stride is 0"):
+    with pytest.raises(ValueError, match="stride must be at least 1 token, not 0"):
         ask("a", "b", stride=0)
-    with pytest.raises(ValueError, match="max_answer is 0"):
+    with pytest.raises(ValueError, match="max_answer must be at least 1 token, not 0"):
         ask("a", "b", stride=5, max_answer=0)

@@ -33,8 +33,8 @@ def test_what_cannot_be_looked_at_is_said_in_one_line():
         detect_replaced(Loaded(ROW.model, PARAMS, None), "w1")
     with pytest.raises(ValueError, match="the text is empty"):
         detect_replaced(Loaded(ROW.model, PARAMS, words()), "  ")
-    with pytest.raises(ValueError, match="has 40 tokens, the model supports 32"):
+    with pytest.raises(ValueError, match="has 40 tokens, but the model supports at most 32"):
         detect_replaced(Loaded(ROW.model, PARAMS, words()), "w1 " * 40)
     bert = tiny.TABLE["bert"]
-    with pytest.raises(ValueError, match="BertPretraining does not detect replaced words"):
+    with pytest.raises(ValueError, match="BertPretraining does not detect replaced tokens"):
         detect_replaced(Loaded(bert.model, {}, words()), "w1")

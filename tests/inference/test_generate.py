@@ -136,11 +136,11 @@ def test_draws_follow_temperature_top_k_and_top_p(settings, kept, temperature):
     [
         ([[]], {}, "a prompt is empty"),
         ([[1] * 30], {"length": 3}, "30 tokens; with 3 more it would exceed the 32"),
-        ([[61]], {}, "token id 61 is not in 0 to 60"),
-        ([[-1]], {}, "token id -1 is not in 0 to 60"),
-        ([[1]], {"temperature": -1.0}, "must not be negative"),
-        ([[1]], {"top_k": -1}, "must not be negative"),
-        ([[1]], {"top_p": 0.0}, r"top_p must be in \(0, 1\]"),
+        ([[61]], {}, "token id 61 is outside the vocabulary, 0 to 60"),
+        ([[-1]], {}, "token id -1 is outside the vocabulary, 0 to 60"),
+        ([[1]], {"temperature": -1.0}, "temperature and top_k must be at least 0"),
+        ([[1]], {"top_k": -1}, "temperature and top_k must be at least 0"),
+        ([[1]], {"top_p": 0.0}, r"top_p in \(0, 1\]"),
     ],
 )
 def test_what_cannot_be_continued_is_refused_in_one_line(prompts, settings, message):
@@ -230,7 +230,7 @@ def test_a_length_bucket_of_beams_is_compiled_once():
 
 
 def test_a_beam_has_no_more_best_than_its_width():
-    with pytest.raises(ValueError, match="best is 5, but must be from 1 to the width"):
+    with pytest.raises(ValueError, match="best must be between 1 and the beam width"):
         beams(PROMPTS, best=5)
 
 

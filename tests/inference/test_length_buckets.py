@@ -24,5 +24,5 @@ def test_a_sequence_is_padded_to_the_first_boundary_that_holds_it(longest):
 
 
 def test_a_sequence_that_no_bucket_holds_is_refused():
-    with pytest.raises(ValueError, match="a sequence of 9 tokens is over the longest length of 8"):
+    with pytest.raises(ValueError, match="a sequence of 9 tokens exceeds the maximum length of 8"):
         bucket(9, 8)

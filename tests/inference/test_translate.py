@@ -4,7 +4,7 @@ import jax
 import matplotlib.image
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 import zoo
 from tests import tiny
@@ -19,6 +19,7 @@ from zoo.checkpoints.load import Loaded
 from zoo.inference import translate
 from zoo.layers import seq2seq_attention
 from zoo.models import seq2seq
+from zoo.tokenizers import published
 
 WORDS = ["<pad>", "</s>", "<unk>", *(f"w{number}" for number in range(tiny.V - 3))]
 TEXTS = ["w1 w2 w3 w4 w5 w6 w7", "w9", "w4 w4 w2", "w30 w31 w32 w33 w1 w2"]
@@ -49,7 +50,7 @@ def test_texts_keep_their_order_whatever_they_are_translated_with(name, beams):
 def test_a_model_that_cannot_translate_and_an_empty_text_are_refused():
     with pytest.raises(ValueError, match="has no encoder"):
         translate.translate(Loaded(*model("gpt2")), TEXTS)
-    with pytest.raises(ValueError, match="empty text"):
+    with pytest.raises(ValueError, match="the text is empty"):
         translate.translate(Loaded(*model("luong")), ["w1", " "])
     with pytest.raises(ValueError, match="no tokenizer"):
         translate.translate(Loaded(*model("luong")[:2], None), TEXTS)
@@ -80,13 +81,32 @@ def test_attention_is_a_share_for_every_word_that_was_looked_at(name, tmp_path):
 
 
 def test_words_are_drawn_as_they_are_and_a_picture_has_a_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "MOST", 200)
+    monkeypatch.setattr(plots, "MAX_DOTS", 200)
     words = ["$a$", "$\\frac$", "_^{", "$"]  # which are no mathematics
     found = [translate.Attention("look", np.ones((2, 4, 4)) / 4, words, words)]
     (file,) = plots.attention(found, tmp_path / "out")
     assert file == tmp_path / "out.png"
     height, width, _ = matplotlib.image.imread(file).shape
     assert height < width < 220
+
+
+def test_attention_between_words_adds_up_their_tokens():
+    weights = np.array([[[0.1, 0.2, 0.7], [0.3, 0.5, 0.2], [0.0, 0.4, 0.6]]])
+    words = [translate.Word("ab", 2), translate.Word("c", 1)]
+    tokens = ["a", "b", "c"]
+    by_word = translate.Attention("look", weights, tokens, tokens, words, words).by_word()
+    assert by_word.rows == by_word.columns == ["ab", "c"]
+    np.testing.assert_allclose(by_word.weights, [[[0.55, 0.45], [0.4, 0.6]]], rtol=1e-6)
+    plain = translate.Attention("look", weights, tokens, tokens)
+    assert plain.by_word() is plain
+
+
+def test_words_are_joined_from_pieces_and_end_at_punctuation():
+    pieces = [*"▁-123", "▁20", "26", "rd", "<unk>"]
+    model = models.Unigram([(piece, -1.0) for piece in pieces], unk_id=len(pieces) - 1)
+    words = translate._words(published.unigram(model, normalizers.NFKC()), "2026-12 23rd")
+    assert [word.text for word in words] == ["2026", "-", "12", "23rd"]
+    assert [word.num_tokens for word in words][:3] == [2, 1, 2]
 
 
 def test_the_future_of_the_target_is_not_looked_at():
@@ -105,7 +125,7 @@ def test_one_state_has_no_attention():
 
 def test_a_dot_wants_equal_widths():
     look = seq2seq_attention.SourceAttention("dot", 8, 16)
-    with pytest.raises(ValueError, match="take the score general or additive"):
+    with pytest.raises(ValueError, match="use --config score=general or score=additive"):
         look.init(jax.random.key(0), np.zeros((1, 3, 16)), method="project_keys_values")
 
 

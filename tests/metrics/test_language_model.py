@@ -32,6 +32,12 @@ def test_perplexity_is_that_of_the_reported_term_and_bits_need_every_token():
     assert derived["bits_per_byte"] == pytest.approx(3 / math.log(2) / 4)
 
 
+def test_baselines_are_compared_with_the_reported_term_alone():
+    pairs = NextSentence(vocab_size=9, mask=1, specials=(), num_predictions=1)
+    assert language_model.reported_loss(pairs) == "masked_loss"
+    assert language_model.reported_loss(Causal(0)) == "loss"
+
+
 def test_unigram_entropy_is_the_plain_sum_over_tokens(tmp_path, monkeypatch):
     monkeypatch.setattr(language_model, "CHUNK", 7)
     rng = np.random.default_rng(0)

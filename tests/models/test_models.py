@@ -14,7 +14,7 @@ from tests.tiny import B, L, V
 from tests.wide import relative
 from zoo import registry
 from zoo.contracts import EncoderDecoder, LanguageModel
-from zoo.params import abstract, flatten
+from zoo.params import abstract, flatten, num_parameters
 
 TOLERANCE = 1e-5
 models = pytest.mark.parametrize("name", tiny.TABLE)
@@ -239,22 +239,8 @@ def test_sizes_count_what_stands_beside_them(name):
     missing = set(architecture.SIZES) - set(families) - set(said)
     assert not missing, f"write the number of parameters as a comment behind {missing}"
     for size, count in said.items():
-        found = num_parameters(architecture, architecture.SIZES[size])
+        found = num_parameters(architecture.Model, architecture.SIZES[size])
         assert found == int(count.replace(",", "")), size
-
-
-def num_parameters(architecture, config):
-    """Those with two layers, and what each more adds: to trace dozens takes long."""
-
-    def count(depths):
-        model = architecture.Model(type(config)(**{**vars(config), **depths}))
-        return sum(x.size for x in jax.tree.leaves(abstract(model)))
-
-    names = ("num_layers", "num_decoder_layers", "generator_layers")
-    more = {name: depth - 2 for name in names if (depth := getattr(config, name, 0)) > 2}
-    two = dict.fromkeys(more, 2)
-    least = count(two)
-    return least + sum(more[name] * (count(two | {name: 3}) - least) for name in more)
 
 
 @models

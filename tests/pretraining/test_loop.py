@@ -99,8 +99,9 @@ def test_a_run_asked_to_stop_saves_first_and_goes_on_from_there(uninterrupted, t
     process = started(folder)
     wait_for_steps(process, folder, 20)
     process.send_signal(signal.SIGTERM)
-    output = finish(process)
+    output, errors = process.communicate(timeout=300)
     step = model_folder.steps(folder)[-1]
+    assert (process.returncode, errors.count("saving, then stopping")) == (0, 1)
     assert f"stopped and saved at step {step}; continue with --resume" in output
     assert 20 <= step < 120
     assert f"resuming from step {step}" in finish(started(folder, "--resume"))

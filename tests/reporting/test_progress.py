@@ -140,6 +140,36 @@ def test_a_run_without_events_still_has_its_picture(tmp_path):
     assert _png_size(tmp_path / "curves.png")[0] == (960, 720)
 
 
+def _drawn(events, **options):
+    """The axes of the curves of some events, kept from matplotlib as they are saved."""
+    kept = []
+    save = lambda figure, path: kept.append(figure)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("matplotlib.figure.Figure.savefig", save)
+        curves.draw(events, BASELINES, "unused.png", **options)
+    return kept[0]
+
+
+def test_curves_show_the_loss_that_the_baselines_are_values_of():
+    events = [
+        {"kind": kind, "step": step, "loss": 9.0, "masked_loss": 7.0, "rate": 1e-3}
+        for step in (1, 2)
+        for kind in ("train", "held_out")
+    ]
+    figure = _drawn(events, name="bert-tiny", loss="masked_loss")
+    axes = figure.axes[0]
+    assert axes.get_ylabel() == "masked loss (nats per token)"
+    assert figure.get_suptitle() == "bert-tiny: masked loss in training and on held-out text"
+    assert all(set(line.get_ydata()) == {7.0} for line in axes.lines[:2])
+
+
+def test_a_single_point_has_a_marker():
+    figure = _drawn([{"kind": "train", "step": 2, "loss": 9.0, "rate": 1e-3}], unit="")
+    loss, rate = (axes.lines[0] for axes in figure.axes)
+    assert loss.get_marker() == rate.get_marker() == "o"
+    assert figure.axes[0].get_ylabel() == "loss"
+
+
 def test_smoothing_is_the_mean_of_equally_many_neighbours():
     values = np.random.default_rng(0).normal(size=50)
     values[[3, 20]] = np.nan

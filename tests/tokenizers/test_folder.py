@@ -300,7 +300,7 @@ def test_marians_folder_gives_the_ids_and_texts_of_transformers(marian):
     ("model", "reason"),
     [
         (spiece([("<unk>", 0, 2), ("a", -1, 1)], kind=2), "byte-pair"),
-        (spiece([("<unk>", 0, 2), ("a", -1, 1)])[:-30], "cut short"),
+        (spiece([("<unk>", 0, 2), ("a", -1, 1)])[:-30], "truncated"),
         (b"<html>not found</html>", "not a SentencePiece model"),
         (b"", "not a SentencePiece model"),
         (spiece([("<unk>", 0, 2)]) + field(2, field(35, 1)), "byte fallback"),

@@ -1,27 +1,29 @@
-"""From Hugging Face's folders to ours and back: `zoo import` and `zoo export`."""
+"""Conversion of model folders: `zoo import` and `zoo export`."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
 
 @dataclass(frozen=True)
 class Import:
-    """Write a Hugging Face folder as one of ours."""
+    """Convert a Hugging Face folder to a model folder of ours."""
+
+    example: ClassVar[str] = "zoo import bert-base-uncased models/bert-base"
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """The folder with config.json and model.safetensors."""
+    """The Hugging Face folder, with config.json and model.safetensors."""
     out: Annotated[Path, tyro.conf.Positional]
     """The folder to write."""
-    new: tuple[str, ...] = ()
-    """Parameters, by the beginning of their path, that the folder lacks and that are drawn anew."""
-    ignore: tuple[str, ...] = ()
-    """Tensors, by the beginning of their name, to leave out."""
+    new: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[PREFIX ...]")] = ()
+    """Path prefixes of parameters that are missing in the folder, to initialize randomly."""
+    ignore: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[PREFIX ...]")] = ()
+    """Name prefixes of tensors in the folder to ignore."""
 
     def run(self) -> None:
-        """Loads, checks and writes."""
+        """Load, check and write the model."""
         import jax
 
         import zoo
@@ -33,18 +35,20 @@ class Import:
 
 @dataclass(frozen=True)
 class Export:
-    """Write a model folder as a Hugging Face folder, which transformers loads."""
+    """Convert a model folder of ours to a Hugging Face folder."""
+
+    example: ClassVar[str] = "zoo export runs/gpt2-tiny exported/gpt2-tiny"
 
     folder: Annotated[Path, tyro.conf.Positional]
     """The model folder."""
     out: Annotated[Path, tyro.conf.Positional]
     """The folder to write."""
-    cls: str | None = None
-    """Which part of a model that is published in parts, such as ElectraGenerator."""
+    model_class: str | None = None
+    """For a model published in parts: the part, such as ElectraGenerator."""
 
     def run(self) -> None:
-        """Writes config.json, model.safetensors and the tokenizer."""
+        """Write config.json, model.safetensors and the tokenizer."""
         import zoo
 
-        zoo.export(zoo.load(self.folder), self.out, self.cls)
+        zoo.export(zoo.load(self.folder), self.out, self.model_class)
         print(f"Hugging Face folder: {self.out}")

@@ -1,74 +1,74 @@
-"""How good models are and how large: `zoo evaluate` and `zoo list`."""
+"""`zoo evaluate`."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
-from train.commands.pairs import pairs
+from train.commands.command import unescaped
 from train.finetuning.settings import TaskName
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure a model by its pretraining objective, or by its task: what it says, writes, tags."""
+    """Evaluate a model on held-out text, or a fine-tuned model on labelled examples."""
+
+    example: ClassVar[str] = "zoo evaluate runs/gpt2-tiny --text book.txt"
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """A model folder, ours or Hugging Face's."""
+    """The model folder, ours or Hugging Face's."""
     text: tuple[Path, ...] = ()
-    """Text files. None: the held-out part of what is built in."""
+    """Text files (UTF-8, or .gz). Default: the held-out part of the built-in corpus."""
     separator: str | None = None
-    """What separates documents within a file."""
+    """The string between documents within a file, such as "\\n\\n". Default: one per file."""
     source: Path | None = None
-    """For a translator: a file with a text a line, or a .tsv or .jsonl with pairs; .gz too."""
+    """For translation: a file with one text per line, or a .tsv or .jsonl file of pairs."""
     target: Path | None = None
-    """The file whose lines belong to those of --source."""
-    fields: tuple[str, str] | None = None
-    """Which fields of a .jsonl are source and target. None: those of that name."""
+    """For translation: the file whose lines translate those of --source."""
+    fields: Annotated[tuple[str, str] | None, tyro.conf.arg(metavar="SOURCE TARGET")] = None
+    """The two fields of a .jsonl file to use. Default: source target."""
     batch: int = 16
-    """Sequences at a time."""
+    """Sequences per batch."""
     length: int | None = None
-    """Tokens in a sequence. None: 128, or the most that the model takes."""
+    """Tokens per sequence. Default: 128, or the model's maximum if that is less."""
     beams: int = 4
-    """Of a translator's search; 1 takes the likeliest word each time."""
-    penalty: float = 1.0
-    """What the number of words counts in that search."""
+    """For translation: number of beams. 1: greedy search."""
+    length_penalty: float = 1.0
+    """For translation: above 1 favors longer translations, below 1 shorter ones."""
     data: Path | None = None
-    """For a fine-tuned model: a file with examples, as `zoo finetune` reads it."""
+    """For a fine-tuned model: a file of examples, as `zoo finetune` reads them."""
     task: TaskName | None = None
-    """What it was fine-tuned to. None: what the class of the model and its labels imply."""
-    columns: tuple[str, ...] = ()
-    """Which columns of the data to read, such as text=sentence1 pair=sentence2 label=3."""
-    confusion: Path | None = None
-    """A picture to draw, such as out.png: which classes are taken for which."""
+    """The task of a fine-tuned model. Default: inferred from the model."""
+    columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME=COLUMN ...]")] = ()
+    """The columns of --data to read, such as text=sentence1 pair=sentence2 label=3."""
+    confusion_matrix: Path | None = None
+    """Draw the confusion matrix of a fine-tuned classifier or tagger to this file."""
     out: Path | None = None
-    """The file to write translations to, one a line, or predictions as JSON lines."""
+    """Write the translations here, one per line, or the predictions as JSON lines."""
 
     def run(self) -> None:
-        """Prints loss, perplexity and accuracy; bits a byte of a causal model, BLEU and the like
-        of a translator.
-        """
-        import zoo
-        from train.data.sources import text
+        """Print the metrics: loss, perplexity, bits per byte, BLEU, accuracy and others."""
+        from train.data.sources import parallel_text, text
         from train.data.sources.source import Source
         from train.pretraining import evaluate
         from zoo import registry
+        from zoo.checkpoints.load import held_class
 
         if self.data:
             return self._task(self.data)
         source: Source | None = None
         if self.source:
-            source = pairs([self.source, *([self.target] if self.target else [])], self.fields)
+            files = [file for file in (self.source, self.target) if file]
+            source = parallel_text.files(files, self.fields)
         elif self.text:
-            source = text.files(self.text, self.separator)
+            source = text.files(self.text, unescaped(self.separator))
         metrics = evaluate.evaluate(self.folder, source, self.batch, self.length)
         for name, value in metrics.items():
             print(f"{name.replace('_', ' ')}: {value:.4f}")
-        model = zoo.load(self.folder)
-        texts = evaluate.pairs(registry.name_of(model[0]), source)
+        texts = evaluate.pairs(registry.name_of(held_class(self.folder)), source)
         if texts:
-            self._translations(model, texts)
+            self._translations(texts[::2], texts[1::2])
 
     def _task(self, data: Path) -> None:
         import json
@@ -83,50 +83,32 @@ class Evaluate:
             print(line)
         for name, value in evaluation.metrics.items():
             print(f"{name.replace('_', ' ')}: {value:.4f}")
-        if self.confusion:
+        if self.confusion_matrix:
             if len(evaluation.labels) < 2:
-                raise ValueError("--confusion needs a model that predicts classes or tags")
-            plots.confusion(*evaluation.classes(), evaluation.labels, self.confusion)
-            print(f"picture: {self.confusion}")
+                raise ValueError("--confusion-matrix needs a model that predicts classes or tags")
+            plots.confusion(
+                *evaluation.classes(), evaluation.labels, self.confusion_matrix, self.folder.name
+            )
+            print(f"picture: {self.confusion_matrix}")
         if self.out:
             lines = [json.dumps(fields, ensure_ascii=False) for fields in evaluation.predictions]
             self.out.write_text("".join(f"{line}\n" for line in lines), "utf-8")
             print(f"predictions: {self.out}")
 
-    def _translations(self, model, texts):
+    def _translations(self, sources: list[str], references: list[str]) -> None:
         import zoo
         from train.metrics import translation
 
-        sources, references = texts[::2], texts[1::2]
-        found = zoo.translate(model, sources, beams=self.beams, length_penalty=self.penalty)
-        for name, value in translation.score(found, references).items():
+        outputs = zoo.translate(
+            zoo.load(self.folder),
+            sources,
+            beams=self.beams,
+            length_penalty=self.length_penalty,
+        )
+        for name, value in translation.score(outputs, references).items():
             print(f"{name.replace('_', ' ')}: {value:.2f}")
-        for least, most, count, bleu in translation.by_length(sources, found, references):
+        for least, most, count, bleu in translation.by_length(sources, outputs, references):
             print(f"sources of {least} to {most} words ({count}): bleu {bleu:.2f}")
         if self.out:
-            self.out.write_text("".join(f"{line}\n" for line in found), "utf-8")
+            self.out.write_text("".join(f"{line}\n" for line in outputs), "utf-8")
             print(f"translations: {self.out}")
-
-
-@dataclass(frozen=True)
-class List:
-    """Show every model: architecture, size, parameters."""
-
-    def run(self) -> None:
-        """Prints a line a recipe."""
-        import math
-
-        import jax
-
-        from train.recipes import RECIPES, recipe
-        from zoo import registry
-        from zoo.params import abstract
-
-        for name in RECIPES:
-            found = recipe(name)
-            model = registry.named(found.architecture).Model(found.config)
-            count = sum(math.prod(x.shape) for x in jax.tree.leaves(abstract(model)))
-            print(
-                f"{name:28} {count:>14,} parameters  {found.steps:>9,} steps of "
-                f"{found.batch} x {found.length}"
-            )

@@ -1,8 +1,8 @@
-"""`zoo finetune` and `zoo find-learning-rate`: from a pretrained model to a task."""
+"""`zoo finetune` and `zoo find-learning-rate`."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
@@ -11,30 +11,44 @@ from train.finetuning.settings import DataSettings, Settings
 
 @dataclass(frozen=True)
 class Finetune:
-    """Fine-tune a pretrained model to a task and leave a model folder."""
+    """Fine-tune a pretrained model on a task, and write a model folder."""
+
+    example: ClassVar[str] = (
+        "zoo finetune runs/bert-tiny --task classification --train train.tsv --dev dev.tsv"
+    )
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """The pretrained model: a folder of ours or Hugging Face's."""
+    """The folder of the pretrained model, ours or Hugging Face's."""
     data: Annotated[DataSettings, tyro.conf.OmitArgPrefixes]
-    """The examples of the task."""
-    settings: Annotated[Settings, tyro.conf.OmitArgPrefixes]
+    """The task and its examples."""
+    training: Annotated[Settings, tyro.conf.OmitArgPrefixes]
     """How to train."""
     out: Path | None = None
-    """The folder to write. None: runs/FOLDER-TASK."""
+    """The folder to write. Default: runs/FOLDER-TASK."""
 
     def run(self) -> None:
-        """Fine-tune; print the metrics of every run, and where the best is."""
+        """Print the metrics of every run, and where the best model is."""
+        import jax
+
         from train.devices import malloc
         from train.finetuning import data, evaluate, loop
         from train.finetuning.tasks.registry import TASKS
 
         malloc.keep_freed_memory()
-        task = TASKS[self.data.task]
+        task, training = TASKS[self.data.task], self.training
         examples, notes = data.load(self.data)
         out = self.out or Path("runs") / f"{self.folder.name}-{self.data.task}"
-        metrics, more = loop.finetune(
-            self.folder, task, examples, out, self.settings, self.data.labels
+        counts = ", ".join(f"{name} {len(some):,}" for name, some in examples.items())
+        print(
+            f"model    {self.folder}\n"
+            f"task     {self.data.task}\n"
+            f"data     examples: {counts}\n"
+            f"epochs   {training.epochs:g} in batches of {training.batch}, runs: {training.seeds}\n"
+            f"devices  {jax.device_count()} {jax.devices()[0].device_kind}\n"
+            f"output   {out.absolute()}",
+            flush=True,
         )
+        metrics, more = loop.finetune(self.folder, task, examples, out, training, self.data.labels)
         for line in (*notes, *more, *evaluate.summary(task, metrics)):
             print(line)
         print(f"model folder: {out}")
@@ -42,29 +56,33 @@ class Finetune:
 
 @dataclass(frozen=True)
 class FindLearningRate:
-    """Try ever higher learning rates on a task, and draw where the loss falls fastest."""
+    """Find a good learning rate for fine-tuning, by a learning-rate range test."""
+
+    example: ClassVar[str] = (
+        "zoo find-learning-rate runs/bert-tiny --task classification --train train.tsv"
+    )
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """The pretrained model: a folder of ours or Hugging Face's."""
+    """The folder of the pretrained model, ours or Hugging Face's."""
     data: Annotated[DataSettings, tyro.conf.OmitArgPrefixes]
-    """The examples of the task."""
+    """The task and its examples."""
     out: Path = Path("learning-rates.png")
-    """The picture to draw."""
+    """Draw the loss by learning rate to this file."""
     low: float = 1e-6
-    """The first learning rate."""
+    """The lowest learning rate to test."""
     high: float = 1.0
-    """The last learning rate."""
+    """The highest learning rate to test."""
     steps: int = 100
-    """Steps between the two."""
+    """Number of steps from the lowest to the highest."""
     batch: int = 32
-    """Rows per batch."""
+    """Examples per batch."""
     length: int = 128
-    """Maximum tokens per row."""
+    """Maximum tokens per example."""
     seed: int = 0
-    """Decides the new head, the order of the rows and dropout."""
+    """Random seed of the new head, the data order and dropout."""
 
     def run(self) -> None:
-        """Print the learning rate where the loss falls fastest, a good highest one."""
+        """Print the learning rate at which the loss falls fastest, a good peak for training."""
         from train.finetuning import data, learning_rate_finder
         from train.finetuning.tasks.registry import TASKS
 
@@ -81,7 +99,7 @@ class FindLearningRate:
             self.data.labels,
         )
         best = learning_rate_finder.steepest(*tested)
-        learning_rate_finder.draw(*tested, best, self.out)
+        learning_rate_finder.draw(*tested, best, self.out, self.folder.name)
         print(
             f"the loss falls fastest at {best:.1e}: try --learning-rate {best:.1e}\n"
             f"picture: {self.out}"

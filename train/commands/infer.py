@@ -1,107 +1,118 @@
-"""Inference: `zoo generate`, `translate`, `fill`, `detect`, `classify`, `tag` and `answer`."""
+"""Inference: `zoo generate`, `translate`, `fill-mask`, `detect-replaced`, `classify` and others."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
 
 @dataclass(frozen=True)
 class Generate:
-    """Continue a text, or generate one from it with an encoder-decoder."""
+    """Generate text that continues a prompt."""
+
+    example: ClassVar[str] = 'zoo generate runs/gpt2-tiny "The" --temperature 0.5'
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """A model folder, ours or Hugging Face's."""
+    """The model folder, ours or Hugging Face's."""
     prompt: Annotated[str, tyro.conf.Positional] = ""
-    """The text to continue. None: a new document."""
-    tokens: int = 100
+    """The text to continue; for an encoder-decoder, its input. Default: start a new document."""
+    max_new_tokens: int = 100
     """Maximum number of new tokens."""
     temperature: float = 0.8
     """Below 1: more conservative. Above 1: more random. 0: greedy."""
     top_k: int = 0
-    """Sample from this many of the likeliest tokens; 0: all."""
+    """Sample from this many of the most likely tokens. 0: from all."""
     top_p: float = 0.95
-    """Sample from the likeliest tokens that together have this probability."""
+    """Sample from the most likely tokens that together have this probability."""
     seed: int = 0
-    """The random seed of sampling."""
+    """Random seed for sampling."""
     beams: int = 0
-    """Number of beams of a beam search; 0: sample."""
+    """Number of beams of a beam search. 0: sample."""
 
     def run(self) -> None:
-        """Print the prompt and its continuation; of an encoder-decoder, its output alone."""
+        """Print the prompt and its continuation; for an encoder-decoder, only its output."""
         import zoo
         from zoo.contracts import EncoderDecoder
 
-        loaded = zoo.load(self.folder)
+        loaded, count = zoo.load(self.folder), self.max_new_tokens
         if self.beams:
-            settings = {"max_new_tokens": self.tokens, "beams": self.beams}
-            ((new, _),) = zoo.beam_search(loaded, self.prompt, **settings)
+            ((new, _),) = zoo.beam_search(
+                loaded, self.prompt, max_new_tokens=count, beams=self.beams
+            )
         else:
-            names = ("temperature", "top_k", "top_p", "seed")
-            settings = {name: getattr(self, name) for name in names}
-            new = zoo.generate(loaded, self.prompt, max_new_tokens=self.tokens, **settings)
+            new = zoo.generate(
+                loaded,
+                self.prompt,
+                max_new_tokens=count,
+                temperature=self.temperature,
+                top_k=self.top_k,
+                top_p=self.top_p,
+                seed=self.seed,
+            )
         print(new if isinstance(loaded.model, EncoderDecoder) else self.prompt + new)
 
 
 @dataclass(frozen=True)
 class Translate:
-    """Translate a text, and draw the attention of the translator."""
+    """Translate a text, and optionally draw the attention weights."""
+
+    example: ClassVar[str] = (
+        'zoo translate runs/luong-tiny "23rd of November, 2026" --attention attention.png'
+    )
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """A model folder, ours or Hugging Face's."""
+    """The model folder, ours or Hugging Face's."""
     text: Annotated[str, tyro.conf.Positional]
     """The text to translate."""
     beams: int = 4
-    """Number of beams; 1: greedy search."""
-    penalty: float = 1.0
-    """Length penalty: above 1 for longer translations, below 1 for shorter ones."""
+    """Number of beams. 1: greedy search."""
+    length_penalty: float = 1.0
+    """Above 1 favors longer translations, below 1 shorter ones."""
     best: int = 1
-    """How many translations to print, the best first; with more than one, their scores too."""
+    """Number of translations to print, best first; if more than 1, with their scores."""
     attention: Path | None = None
-    """A picture to draw, such as out.png: what every token of the translation attends to."""
+    """Draw the attention weights to this file, such as attention.png."""
 
     def run(self) -> None:
-        """Print the translation, or the best few of the beam search."""
+        """Print the best translation, or the n best."""
         import zoo
         from train.reporting import plots
         from zoo.inference.translate import attention
 
-        translator = zoo.load(self.folder)
+        translator, penalty = zoo.load(self.folder), self.length_penalty
         if self.best == 1:
             translation = zoo.translate(
-                translator, self.text, beams=self.beams, length_penalty=self.penalty
+                translator, self.text, beams=self.beams, length_penalty=penalty
             )
             print(translation)
         else:
             scored = zoo.beam_search(
-                translator,
-                self.text,
-                best=self.best,
-                beams=self.beams,
-                length_penalty=self.penalty,
+                translator, self.text, best=self.best, beams=self.beams, length_penalty=penalty
             )
             translation, _ = scored[0]
             print("\n".join(f"{score:.3f}  {text}" for text, score in scored))
         if self.attention:
             weights = attention(translator, self.text, translation)
-            for file in plots.attention(weights, self.attention):
+            for file in plots.attention(weights, self.attention, self.folder.name):
                 print(f"picture: {file}")
 
 
 @dataclass(frozen=True)
-class Fill:
-    """Show what a masked language model predicts for [MASK]."""
+class FillMask:
+    """Predict the masked tokens of a text."""
+
+    example: ClassVar[str] = 'zoo fill-mask runs/bert-tiny "Return the [MASK] of the list."'
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """A model folder, ours or Hugging Face's."""
+    """The model folder, ours or Hugging Face's."""
     text: Annotated[str, tyro.conf.Positional]
-    """A text with [MASK] (or the model's own mask token) in place of words."""
+    """The text, with [MASK] or the model's own mask token in it."""
     top: int = 5
-    """How many predictions to show for each."""
+    """Number of predictions to print per mask."""
 
     def run(self) -> None:
-        """Print the likeliest tokens for each mask, with their probabilities."""
+        """Print one line per mask: the most likely tokens and their probabilities."""
         import zoo
 
         for predictions in zoo.fill_mask(zoo.load(self.folder), self.text, self.top):
@@ -109,16 +120,20 @@ class Fill:
 
 
 @dataclass(frozen=True)
-class Detect:
-    """Show which tokens of a text ELECTRA predicts to be replaced."""
+class DetectReplaced:
+    """Detect replaced tokens in a text, with ELECTRA."""
+
+    example: ClassVar[str] = (
+        'zoo detect-replaced runs/electra-tiny "Return the banana of the list."'
+    )
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """A model folder, ours or Hugging Face's."""
+    """The model folder, ours or Hugging Face's."""
     text: Annotated[str, tyro.conf.Positional]
     """The text to check."""
 
     def run(self) -> None:
-        """Print one line per token: its probability, and a star if that is above one half."""
+        """Print one line per token: the probability of a replacement, starred if above 0.5."""
         import zoo
 
         for token, probability in zoo.detect_replaced(zoo.load(self.folder), self.text):
@@ -127,17 +142,19 @@ class Detect:
 
 @dataclass(frozen=True)
 class Classify:
-    """Predict the class of a text or a pair of texts, or a number for it."""
+    """Classify a text or a pair of texts, or predict a number for it."""
+
+    example: ClassVar[str] = 'zoo classify runs/bert-tiny-classification "A charming film."'
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """A fine-tuned model folder, ours or Hugging Face's."""
+    """The folder of a fine-tuned model, ours or Hugging Face's."""
     text: Annotated[str, tyro.conf.Positional]
-    """The text."""
+    """The text to classify."""
     pair: Annotated[str | None, tyro.conf.Positional] = None
-    """The other text of a pair."""
+    """The second text of a pair."""
 
     def run(self) -> None:
-        """Print every label with its probability, the likeliest first; or the number."""
+        """Print one line per label, most likely first, with its probability; or the number."""
         import zoo
 
         prediction = zoo.classify(zoo.load(self.folder), self.text, self.pair)
@@ -147,12 +164,14 @@ class Classify:
 
 @dataclass(frozen=True)
 class Tag:
-    """Predict the tag of every word of a text."""
+    """Predict a tag for every word of a text."""
+
+    example: ClassVar[str] = 'zoo tag runs/bert-tiny-tagging "Ada Lovelace was born in London."'
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """A fine-tuned model folder, ours or Hugging Face's."""
+    """The folder of a fine-tuned model, ours or Hugging Face's."""
     text: Annotated[str, tyro.conf.Positional]
-    """The text; it is split into words at blanks and around punctuation."""
+    """The text to tag; it is split into words at white space and punctuation."""
 
     def run(self) -> None:
         """Print one line per word: the probability of its tag, the word, the tag."""
@@ -166,12 +185,16 @@ class Tag:
 class Answer:
     """Find the answer to a question in a text."""
 
+    example: ClassVar[str] = (
+        'zoo answer runs/bert-tiny-question-answering "Who wrote it?" article.txt'
+    )
+
     folder: Annotated[Path, tyro.conf.Positional]
-    """A fine-tuned model folder, ours or Hugging Face's."""
+    """The folder of a fine-tuned model, ours or Hugging Face's."""
     question: Annotated[str, tyro.conf.Positional]
     """The question to answer."""
     context: Annotated[str, tyro.conf.Positional]
-    """The text that has the answer, or the name of a file with it."""
+    """The text that contains the answer, or a file with that text."""
 
     def run(self) -> None:
         """Print the answer."""

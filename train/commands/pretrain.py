@@ -2,69 +2,73 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
+from train.commands.command import unescaped
 from train.commands.infer import Generate
-from train.commands.pairs import pairs
 
 
 @dataclass(frozen=True)
 class Pretrain:
-    """Train a recipe on text and leave a model folder."""
+    """Train a model from scratch by a recipe, and write a model folder."""
+
+    example: ClassVar[str] = "zoo pretrain gpt2-tiny --text book.txt --out runs/book"
 
     recipe: Annotated[str, tyro.conf.Positional]
-    """Which one: `zoo list` shows them."""
+    """The recipe: which model, and how it is trained. `zoo list` shows all recipes."""
     text: tuple[Path, ...] = ()
-    """Text files, UTF-8, .gz too; each is one document. None: the built-in corpus."""
+    """Text files (UTF-8, or .gz), one document per file. Default: a built-in corpus."""
     separator: str | None = None
-    """What separates documents within a file, such as a blank line, "\\n\\n"."""
-    tfds: str | None = None
-    """A dataset of TensorFlow Datasets by its name, or the folder where it is prepared."""
+    """The string between documents within a file, such as "\\n\\n". Default: one per file."""
+    tfds: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """A prepared dataset of TensorFlow Datasets: its name, or the folder that holds it."""
     source: Path | None = None
-    """For a translator: a file with a text a line, or a .tsv or .jsonl with pairs; .gz too."""
+    """For translation: a file with one text per line, or a .tsv or .jsonl file of pairs."""
     target: Path | None = None
-    """The file whose lines belong to those of --source."""
-    fields: tuple[str, str] | None = None
-    """Which fields of a .jsonl are source and target. None: those of that name."""
+    """For translation: the file whose lines translate those of --source."""
+    fields: Annotated[tuple[str, str] | None, tyro.conf.arg(metavar="SOURCE TARGET")] = None
+    """The two fields of a .jsonl file to use. Default: source target."""
     dev: tuple[Path, ...] = ()
-    """What to evaluate on, in the form of the training text. None: the last part of that."""
+    """Files to evaluate on. Default: the last part of the training text is held out."""
     tokenizer: Path | None = None
-    """A folder with a tokenizer to use. None: one is trained on the text."""
-    vocabulary: int | None = None
-    """Words of the tokenizer and the model. None: as many as the recipe has."""
-    config: tuple[str, ...] = ()
-    """Sizes of the model in place of the recipe's own, such as width=512 dropout=0.1."""
-    separate: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """For a translator: a vocabulary for each side, not one for both."""
+    """A folder with a tokenizer. Default: train one on the text."""
+    vocab_size: int | None = None
+    """Vocabulary size of tokenizer and model. Default: the recipe's."""
+    config: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME=VALUE ...]")] = ()
+    """Changes to the recipe's model config, such as width=512 dropout=0.1."""
+    separate_vocabularies: bool = False
+    """For translation: one vocabulary per language instead of a joint one."""
     teacher: Path | None = None
-    """A model folder to learn from: distillation."""
+    """Distillation: the model folder of the teacher."""
     steps: int | None = None
-    """Steps in all. None, here and below: the recipe's own."""
+    """Number of training steps. Default: the recipe's."""
     batch: int | None = None
-    """Sequences in the batch of one step, over all devices."""
+    """Sequences per step, over all devices. Default: the recipe's."""
     length: int | None = None
-    """Tokens in a sequence."""
+    """Tokens per sequence. Default: the recipe's."""
     seed: int | None = None
-    """Decides weights, order, masks and dropout."""
+    """Random seed of weights, data order, masks and dropout. Default: the recipe's."""
     dtype: Literal["float32", "bfloat16"] | None = None
-    """What matrix products compute in; parameters stay float32."""
+    """Type to compute in; parameters stay float32. Default: the recipe's."""
     accumulate: int | None = None
-    """Micro-batches that a batch is cut into, to save memory."""
+    """Micro-batches per step: more of them need less memory. Default: the recipe's."""
     parallel: Literal["mesh", "pmap"] = "mesh"
-    """How devices share the work."""
-    mesh: tuple[int, int, int] = (-1, 1, 1)
-    """Devices along data, fsdp and tensor; -1: all that are left."""
-    cluster: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Join the other processes of a TPU pod, or of a Slurm, Kubernetes or Open MPI job."""
+    """How devices share the work: as a mesh, or as replicas (pmap)."""
+    mesh: Annotated[tuple[int, int, int], tyro.conf.arg(metavar="DATA FSDP TENSOR")] = (-1, 1, 1)
+    """Number of devices along each axis of the mesh; -1: all that remain."""
+    cluster: bool = False
+    """Run as one of several processes: on a TPU pod, or under Slurm, Kubernetes or Open MPI."""
     out: Path | None = None
-    """The folder to leave. None: runs/RECIPE."""
-    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Go on with the run in that folder."""
+    """The folder to write. Default: runs/RECIPE."""
+    resume: bool = False
+    """Continue the run in that folder from its last checkpoint."""
+    verbose: bool = False
+    """Also print which parameters have weight decay, and the baselines of the loss."""
 
     def run(self) -> None:
-        """Pretrain, then show a sample and where things are."""
+        """Pretrain, then print a sample and where the files are."""
         import jax
 
         from train.devices import malloc
@@ -78,10 +82,10 @@ class Pretrain:
         malloc.keep_freed_memory()
         if self.cluster:
             join_processes()
-        plain = ("steps", "batch", "length", "seed", "dtype", "accumulate", "vocabulary")
+        plain = ("steps", "batch", "length", "seed", "dtype", "accumulate", "vocab_size")
         chosen = with_config(recipe(self.recipe), self.config)
         chosen = with_fields(chosen, **{name: getattr(self, name) for name in plain})
-        if self.separate:
+        if self.separate_vocabularies:
             chosen = chosen.separate_vocabularies()
         if self.teacher:
             chosen = distill.distilled(chosen, self.teacher)
@@ -96,6 +100,7 @@ class Pretrain:
             tokenizer=self.tokenizer,
             parallelism=self.parallel,
             mesh=self.mesh,
+            verbose=self.verbose,
         )
         if not metrics or jax.process_index() > 0:
             return
@@ -109,21 +114,21 @@ class Pretrain:
 
     def _sources(self, chosen):
         """Return what to train and what to evaluate on; None for the last part of the former."""
-        from train.data.sources import text, tfds
+        from train.data.sources import parallel_text, text, tfds
 
         given = [name for name in ("text", "tfds", "source") if getattr(self, name)]
         if len(given) > 1:
-            raise ValueError(f"--{given[0]} and --{given[1]} exclude each other")
+            raise ValueError(f"--{given[0]} and --{given[1]} cannot be combined")
         if given and (given == ["source"]) != (chosen.source_kind == "pairs"):
             wanted = "--source" if chosen.source_kind == "pairs" else "--text or --tfds"
-            raise ValueError(f"{self.recipe} learns from {chosen.source_kind}: give {wanted}")
+            raise ValueError(f"{self.recipe} is trained on {chosen.source_kind}: give {wanted}")
         if self.target and not self.source:
-            raise ValueError("--target is the other side of a --source: give both")
+            raise ValueError("--target needs --source: give both files")
 
         def files(paths):
             if chosen.source_kind == "pairs":
-                return pairs(paths, self.fields)
-            return text.files(paths, self.separator)
+                return parallel_text.files(paths, self.fields)
+            return text.files(paths, unescaped(self.separator))
 
         if self.tfds:
             source = tfds.read(self.tfds)

@@ -11,9 +11,11 @@ import numpy as np
 from train.finetuning import loop, seeds, unfreezing
 from train.finetuning.settings import Settings
 from train.finetuning.tasks.task import Task, encode
+from train.reporting import plots
 from train.reporting.curves import BASELINE, TRAIN
 
 SMOOTHING = 0.9  # of the moving mean, with bias correction as in Adam
+CLEAR_FALL = 6  # fewer than one in a hundred tests on pure noise falls this far
 WARMUP = 10  # steps until the moving mean averages over enough batches
 
 
@@ -62,21 +64,43 @@ def smooth(losses: Sequence[float]) -> np.ndarray:
 def steepest(learning_rates: Sequence[float], losses: Sequence[float]) -> float:
     """Return the learning rate at which the smoothed loss falls fastest.
 
+    The loss falls clearly if its moving mean falls by at least `CLEAR_FALL` times its noise.
+
     Raises:
-      ValueError: If the loss never falls.
+      ValueError: If the loss never falls, or not clearly.
     """
     smoothed, rates = smooth(losses)[WARMUP:], learning_rates[WARMUP:]
     end = int(smoothed.argmin()) + 1 if len(smoothed) else 0
+    noise = _noise(losses[: WARMUP + end])
     if end < 3:
         raise ValueError(
             "the loss never falls: try lower learning rates with --low, or more --steps"
+        )
+    if smoothed[0] - smoothed[end - 1] < CLEAR_FALL * noise:
+        raise ValueError(
+            f"the loss has no clear fall, from {smoothed[0]:.3g} to {smoothed[end - 1]:.3g} with a "
+            f"noise of {noise:.2g}: try a larger --batch, more --steps, or a higher --high"
         )
     slopes = np.gradient(smoothed[:end], np.log(rates[:end]))
     return float(rates[int(slopes.argmin())])
 
 
+def _noise(losses: Sequence[float]) -> float:
+    """Return the standard deviation of the moving mean of losses that do not change.
+
+    That of single losses is taken from the median difference between neighbours, which neither a
+    slow fall nor a few outliers change much.
+    """
+    single = 1.4826 * np.median(np.abs(np.diff(losses))) / np.sqrt(2)
+    return float(single * np.sqrt((1 - SMOOTHING) / (1 + SMOOTHING)))
+
+
 def draw(
-    learning_rates: Sequence[float], losses: Sequence[float], best: float, out: str | Path
+    learning_rates: Sequence[float],
+    losses: Sequence[float],
+    best: float,
+    out: str | Path,
+    name: str = "",
 ) -> None:
     """Plot the loss over the learning rate, with the best learning rate as a dashed line."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -85,10 +109,14 @@ def draw(
     figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    axes.plot(learning_rates, losses, color=TRAIN, alpha=0.3)
-    axes.plot(learning_rates, smooth(losses), color=TRAIN)
-    axes.axvline(best, color=BASELINE, linestyle="--")
-    axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
+    marker = "o" if len(losses) == 1 else None
+    axes.plot(learning_rates, losses, color=TRAIN, alpha=0.3, marker=marker, label="each batch")
+    axes.plot(learning_rates, smooth(losses), color=TRAIN, label="moving mean")
+    axes.axvline(best, color=BASELINE, linestyle="--", label=f"steepest fall, at {best:.1e}")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss, mean of a batch")
     axes.set_ylim(top=min(max(losses), 2 * losses[0]))
+    shown = plots.title(name, "learning-rate range test")
+    axes.set_title(shown, fontsize=11, parse_math=False)
+    axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(out)

@@ -24,8 +24,6 @@ from zoo.checkpoints.load import Loaded, save
 from zoo.contracts import ClassifierWithLanguageModel, TrunkWithHead
 from zoo.params import flatten
 
-REPORT_EVERY = 10
-
 
 def finetune(
     folder: str | Path,
@@ -157,7 +155,8 @@ def train(
     ends = np.ceil(np.cumsum([stage.epochs for stage in stages]) * order.steps).astype(int)
     tokens = int(arrays["documents"].sum()) // order.steps * settings.seeds
     before = part[0] * int(ends[-1])
-    with Report(out, part[1] * int(ends[-1]), tokens, first_step=before) as report:
+    total = part[1] * int(ends[-1])
+    with Report(out, total, tokens, first_step=before, unit="mean of a batch") as report:
         for stage, first, end in zip(stages, (0, *ends[:-1]), ends, strict=True):
             if end == first:
                 continue
@@ -174,12 +173,16 @@ def train(
             optimizer = unfreezing.optimizer(schedule, by_path, settings.weight_decay)
             steps = range(int(first), int(end))
             run = updates(model, replicas, task, optimizer, inputs, steps, settings.auxiliary)
+            pending: list[tuple[int, jax.Array]] = []
             for number, updated, losses_S in run:
                 replicas = updated
-                if (number + 1) % REPORT_EVERY == 0 or number + 1 == end:
-                    learning_rate = float(schedule(number - first) * peaks[-1])
-                    loss = _finite(losses_S, number)
-                    report.step(before + number + 1, {"loss": loss, "rate": learning_rate})
+                pending.append((number, losses_S))
+                # Losses are read one step late, so that the device never waits for the host.
+                for done, losses in pending if number + 1 == end else pending[:-1]:
+                    learning_rate = float(schedule(done - first) * peaks[-1])
+                    loss = _finite(losses, done)
+                    report.step(before + done + 1, {"loss": loss, "rate": learning_rate})
+                pending = pending[-1:]
     return replicas
 
 

@@ -1,6 +1,6 @@
-"""The settings of fine-tuning: data and training.
+"""The settings of fine-tuning: the data of a task, and how to train on them.
 
-The commands embed both classes, so their docstrings are the help text of `zoo finetune`.
+The commands embed both classes, so their docstrings are the help of `zoo finetune`.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-# The names of the tasks. Regression is classification with a single label, the predicted number.
+# The kinds of task. Regression is classification with one label, a number to predict.
 TaskName = Literal["classification", "regression", "tagging", "question-answering", "text-to-text"]
 
 
@@ -18,56 +18,52 @@ class DataSettings:
     """The examples of a task, from files or from TensorFlow Datasets."""
 
     task: TaskName
-    """What to predict: the class of a text or pair, a number, a label for every word, the span that
-    answers a question, or another text (T5 and translators)."""
+    """What the model learns to predict."""
     train: Path | None = None
-    """The training file: .tsv, .csv, .jsonl, CoNLL columns, .conllu, SQuAD .json; plain or .gz."""
+    """Training file: .tsv, .csv, .jsonl, CoNLL columns, .conllu or SQuAD .json; also as .gz."""
     dev: Path | None = None
-    """The file that selects the best run. None: a tenth of the training examples."""
+    """Development file, which selects the best run. Default: a tenth of the training examples."""
     test: Path | None = None
-    """Another file to evaluate on."""
-    tfds: str | None = None
-    """A dataset of TensorFlow Datasets instead of files, such as glue/sst2."""
-    columns: tuple[str, ...] = ()
-    """The columns to read, such as text=sentence1 pair=sentence2 label=3. Without a pair, single
-    texts are classified. None: columns with well-known names."""
-    labels: tuple[str, ...] = ()
-    """The names of the classes, in order. None: those of the data, in alphabetical order."""
+    """Test file: evaluated once, after training."""
+    tfds: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Instead of files, a prepared dataset of TensorFlow Datasets, such as glue/sst2."""
+    columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME=COLUMN ...]")] = ()
+    """Columns to read, such as text=sentence1 pair=sentence2 label=3. Default: by common names."""
+    labels: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[LABEL ...]")] = ()
+    """Class names in order. Default: those of the data, sorted alphabetically."""
     limit: int | None = None
-    """Train on this many examples only, evenly spaced over the file."""
+    """Train on this many examples, spread evenly over the file. Default: all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The training settings of fine-tuning."""
+    """How to fine-tune."""
 
     unfreeze: Literal["all", "head", "head-first", "gradual"] = "all"
-    """The parameters to train: all; the head on a frozen trunk; first the head, then all; or
-    gradually one more group of layers per stage, from the head down."""
+    """Train all layers, the head, first the head and then all, or one more group per stage."""
     scratch: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Train from random initialization, to measure the benefit of pretraining."""
+    """Initialize all weights randomly, to measure what pretraining contributes."""
     schedule: Literal["linear", "slanted", "one-cycle", "constant"] = "linear"
-    """The learning-rate schedule of every stage."""
-    learning_rate: str | None = None
-    """The peak learning rate, or a range from the first group of layers to the head, such as
-    1e-6:1e-4. None: 5e-5, or 3e-4 for models with a width below 512."""
+    """Learning-rate schedule of each stage."""
+    learning_rate: Annotated[str | None, tyro.conf.arg(metavar="RATE|LOW:HIGH")] = None
+    """Peak, or a range such as 1e-6:1e-4 from input to head. Default: 5e-5 (width < 512: 3e-4)."""
     layer_decay: float = 1.0
     """Factor between the learning rates of adjacent layer groups, from the head down."""
     weight_decay: float = 0.01
     """Weight decay (biases and norms are excluded)."""
     dropout: float | None = None
-    """Dropout rate. None: the rate of the pretrained model."""
+    """Dropout rate. Default: as in pretraining."""
     auxiliary: float = 0.0
-    """Weight of the auxiliary next-token loss (GPT only)."""
+    """Weight of an auxiliary language-modeling loss, for GPT."""
     epochs: float = 3.0
     """Number of passes over the training examples."""
     batch: int = 32
-    """Rows per batch."""
+    """Examples per batch."""
     length: int = 128
-    """Maximum tokens per row; longer texts are truncated, contexts and sentences are split."""
+    """Maximum tokens per example. Longer texts are truncated; contexts and sentences are split."""
     seed: int = 0
-    """Seed of the initial head, the order of the rows and dropout."""
+    """Random seed of the new head, the data order and dropout."""
     seeds: int = 1
-    """Number of runs to train, with consecutive seeds from --seed on."""
+    """Number of runs, with seeds from --seed on; the best is kept."""
     parallel_runs: int | None = None
-    """Number of runs to train in parallel. None: as many as fit into memory."""
+    """Number of runs to train at once. Default: as many as fit in memory."""

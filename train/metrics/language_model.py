@@ -28,6 +28,16 @@ def bits_per_byte(nats: float, tokens_per_byte: float) -> float:
     return nats * tokens_per_byte / math.log(2)
 
 
+def reported_loss(objective: Objective) -> str:
+    """Return the name of the loss that baselines and perplexity are about.
+
+    It is that of the reported term where there are several, such as "masked_loss" beside the loss
+    of next-sentence prediction, which says nothing of how well tokens are predicted.
+    """
+    term, factors = objective.reported_term, objective.factors
+    return f"{term}_loss" if len(factors) > 1 and factors[term] else "loss"
+
+
 def add_derived(
     metrics: Mapping[str, float], objective: Objective, tokens_per_byte: float
 ) -> dict[str, float]:
@@ -38,7 +48,7 @@ def add_derived(
       objective: The objective of the losses.
       tokens_per_byte: Number of predicted tokens per byte of UTF-8 text.
     """
-    nats = metrics.get(f"{objective.reported_term}_loss", metrics["loss"])
+    nats = metrics[reported_loss(objective)]
     derived = {"perplexity": perplexity(nats)}
     if objective.predicts_every_token:
         derived["bits_per_byte"] = bits_per_byte(nats, tokens_per_byte)

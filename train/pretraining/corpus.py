@@ -54,7 +54,7 @@ def tokenizer(
     if count > recipe.config.vocab_size:
         raise ValueError(
             f"the tokenizer has {count} entries, but the vocabulary of {recipe.name} is "
-            f"{recipe.config.vocab_size}: use a smaller --tokenizer, or --vocabulary {count}"
+            f"{recipe.config.vocab_size}: use a smaller --tokenizer, or --vocab-size {count}"
         )
     return result
 

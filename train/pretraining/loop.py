@@ -1,6 +1,7 @@
 """The pretraining loop: from text to a model folder."""
 
 import math
+import os
 import signal
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +38,7 @@ def pretrain(
     tokenizer: str | Path | None = None,
     parallelism: Literal["mesh", "pmap"] = "mesh",
     mesh: tuple[int, int, int] = (-1, 1, 1),
+    verbose: bool = False,
 ) -> Metrics:
     """Train a recipe on a text, write a model folder, and return the held-out metrics.
 
@@ -51,7 +53,8 @@ def pretrain(
         as an uninterrupted run. If there is no run, a new one starts.
       tokenizer: A folder with a tokenizer. None: one is trained on the text.
       parallelism: How devices share the work.
-      mesh: Number of devices along the axes data, fsdp and tensor; -1: all remaining ones.
+      mesh: Devices along data, fsdp and tensor; -1: all that are left.
+      verbose: Whether to report which parameters have weight decay, and the baselines.
 
     Raises:
       ValueError: If the folder holds another run, if text, tokenizer and model do not fit, or if
@@ -70,12 +73,10 @@ def pretrain(
     checkpoints = Checkpoints(run.out, max(2, recipe.average), recipe.save_every)
     state, first_step, messages = initial_state(run, checkpoints)
     with _report(run, first_step) as report, _Signals() as signals:
-        for line in messages + _introduction(run):
+        for line in [*_introduction(run), *(_details(run) if verbose else ()), *messages]:
             report.line(line)
         if first_step == 0:
-            loss = evaluate(run, state, 0, report)["loss"]
-            baselines = "; ".join(f"{name}: {value:.3f}" for name, value in run.baselines.items())
-            report.line(f"before the first step the held-out loss is {loss:.3f}; {baselines}")
+            report.line(_before(run, evaluate(run, state, 0, report)))
         try:
             state, step, metrics = train(run, state, first_step, checkpoints, report, signals)
         finally:
@@ -97,7 +98,7 @@ def initial_state(run: Run, checkpoints: Checkpoints) -> tuple[State, int, list[
         if jax.process_index() == 0:
             write_manifest(run.out, recipe=recipe.name, **run.identity)
         state = _with_initial_params(run, run.placement.init())
-        return state, 0, weight_decay.table(abstract.params, recipe.undecayed)
+        return state, 0, []
     state = run.placement.from_saved(restored.state._replace(params=restored.params))
     return state, restored.step, [*restored.skipped, f"resuming from step {restored.step}"]
 
@@ -167,7 +168,7 @@ def _finish(
     metrics = metrics or evaluate(run, state, recipe.steps, report)
     params = placement.to_saved(state).params
     model_folder.write(run.out, recipe.architecture, recipe.config, params, run.tokenizer)
-    unigram = {"loss": run.baselines["unigram"]}
+    unigram = {language_model.reported_loss(run.objective): run.baselines["unigram"]}
     unigram = language_model.add_derived(unigram, run.objective, run.tokens_per_byte)
     report.line(f"held out: {_line(metrics)}")
     report.line(f"a unigram model: {_line(unigram)}")
@@ -224,17 +225,44 @@ def _report(run: Run, first_step: int) -> Report | Silence:
         flops_per_step(run.placement.abstract.params, recipe),
         first_step,
         run.baselines,
+        language_model.reported_loss(run.objective),
     )
 
 
 def _introduction(run: Run) -> list[str]:
+    """Return what a person wants to know first: the model, the data, the plan, the devices."""
     recipe, devices = run.recipe, jax.devices()
+    count = sum(math.prod(x.shape) for x in jax.tree.leaves(run.placement.abstract.params))
+    epochs = recipe.steps * recipe.batch * recipe.length / run.num_tokens[0]
+    processes = jax.process_count()
+    on_each = f" ({recipe.batch // processes} per process)" if processes > 1 else ""
     return [
+        f"model    {recipe.name}: {count:,} parameters",
+        f"data     {run.num_tokens[0]:,} tokens to train on, {run.num_tokens[1]:,} held out",
+        f"steps    {recipe.steps:,} of {recipe.batch}{on_each} x {recipe.length} tokens: "
+        f"{epochs:.2g} epochs",
+        f"devices  {len(devices)} {devices[0].device_kind}, {recipe.dtype}",
+        f"output   {run.out}",
         *run.notes,
-        f"{recipe.name}: {run.num_tokens[0]:,} tokens to train on, {run.num_tokens[1]:,} held out",
-        f"batch {recipe.batch} ({recipe.batch // jax.process_count()} per process) of length "
-        f"{recipe.length} on {len(devices)} {devices[0].platform} devices, {recipe.dtype}",
     ]
+
+
+def _details(run: Run) -> list[str]:
+    """Return the details of `--verbose`: weight decay by parameter, and the baseline losses."""
+    return [
+        *weight_decay.table(run.placement.abstract.params, run.recipe.undecayed),
+        *(f"loss of a {name} model: {value:.3f}" for name, value in run.baselines.items()),
+    ]
+
+
+def _before(run: Run, metrics: Metrics) -> str:
+    """Return a line that compares the untrained model with the baselines of the same loss."""
+    name = language_model.reported_loss(run.objective)
+    baselines = "; ".join(f"{key}: {value:.3f}" for key, value in run.baselines.items())
+    return (
+        f"before the first step the held-out {name.replace('_', ' ')} is {metrics[name]:.3f}; "
+        f"{baselines}"
+    )
 
 
 def _check_same_run(out: Path, before: dict[str, Any] | None, now: dict[str, Any]) -> None:
@@ -254,7 +282,7 @@ def _line(metrics: Metrics) -> str:
 
 
 class _Signals:
-    """Handlers of Ctrl-C, SIGTERM and SIGUSR1: save and stop; a second Ctrl-C stops at once."""
+    """Save and stop on Ctrl-C, SIGTERM and SIGUSR1; a second Ctrl-C stops at once."""
 
     def __enter__(self):
         self.stop = False
@@ -267,5 +295,8 @@ class _Signals:
             signal.signal(number, handler)
 
     def _ask(self, number, frame):
+        if not self.stop:
+            # Not `print`: the signal may have interrupted one.
+            os.write(2, b"\nsaving, then stopping; press Ctrl-C again to stop without saving\n")
         self.stop = True
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -34,10 +34,10 @@ class Run:
       objective: The training objective.
       tokenizer: The tokenizer of the text.
       placement: The model and its step on the devices.
-      train_batches: The batches to train on.
-      held_out_batches: The batches to evaluate on.
-      identity: The settings that determine the results; a run resumes only if they are equal.
-      baselines: Baseline losses by name.
+      train_batches: What is trained on.
+      held_out_batches: What is evaluated on.
+      identity: What decides the numbers of the run; it resumes only if this agrees.
+      baselines: Values of the reported loss to compare with, by name.
       tokens_per_byte: Predicted tokens per byte of the held-out text.
       num_tokens: Number of tokens to predict in training, and held out.
       notes: Notes for the user about the text.

@@ -134,7 +134,9 @@ class Recipe(ABC):
         Raises:
           ValueError: If the model has one embedding for both sides.
         """
-        raise ValueError(f"{self.name} has a single vocabulary: leave out --separate")
+        raise ValueError(
+            f"{self.name} has a joint vocabulary: it does not support --separate-vocabularies"
+        )
 
     def identity(self) -> dict[str, Any]:
         """Return all settings that determine the results, as JSON; a run resumes only if equal."""
@@ -147,19 +149,19 @@ R = TypeVar("R", bound=Recipe)
 RecipeFactory = Callable[[], Recipe]
 
 
-def with_fields(recipe: R, vocabulary: int | None = None, **fields: str | int | None) -> R:
-    """Return the recipe with the fields that are not None replaced.
+def with_fields(recipe: R, vocab_size: int | None = None, **fields: str | int | None) -> R:
+    """Return the recipe with the fields that are not None in place of its own.
 
     Args:
-      recipe: The recipe.
-      vocabulary: The vocabulary size of its config.
-      **fields: Plain fields of the recipe.
+      recipe: What to change.
+      vocab_size: The vocabulary size of its config.
+      fields: Plain fields of the recipe.
 
     Raises:
       ValueError: If a value is too small, or the length exceeds the maximum of the model.
     """
-    if vocabulary is not None:
-        recipe = replace(recipe, config=replace(recipe.config, vocab_size=vocabulary))
+    if vocab_size is not None:
+        recipe = replace(recipe, config=replace(recipe.config, vocab_size=vocab_size))
     changes: dict[str, Any] = {k: v for k, v in fields.items() if v is not None}
     recipe = replace(recipe, **changes)
     for name in ("steps", "batch", "length", "accumulate"):

@@ -8,17 +8,28 @@ import numpy as np
 TRAIN, HELD_OUT, BASELINE, RATE = "#3b6ea8", "#d1603d", "#8a8a8a", "#5b8c5a"
 
 
-def draw(events: Sequence[Mapping], baselines: Mapping[str, float], path: str | os.PathLike):
+def draw(
+    events: Sequence[Mapping],
+    baselines: Mapping[str, float],
+    path: str | os.PathLike,
+    name: str = "",
+    loss: str = "loss",
+    unit: str = "nats per token",
+):
     """Draw the events of a log, with baselines as dashed lines, into a PNG of 960 by 720 pixels.
 
     Args:
-      events: the lines of a log.jsonl, whose losses are in nats per token.
-      baselines: losses to compare with, by name.
-      path: where the picture goes.
+      events: The lines of a log.jsonl.
+      baselines: Values of that loss to compare with, by name.
+      path: Where the picture goes.
+      name: The name of the run, for the title.
+      loss: Which loss to draw, such as "masked_loss": the one that the baselines are values of.
+      unit: The unit of the losses.
     """
     # Here, not above: it takes a second, which every start of a program would pay.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(8, 6), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
@@ -28,19 +39,49 @@ def draw(events: Sequence[Mapping], baselines: Mapping[str, float], path: str | 
         axes.grid(axis="y", color="#e8e8e8")
         axes.set_axisbelow(True)
 
-    step, loss, rate = _columns(events, "train", "loss", "rate")
+    shown = loss.replace("_", " ")
+    step, train, rate = _columns(events, "train", loss, "rate")
     if len(step) > 100:
-        loss_axes.plot(step, loss, color=TRAIN, alpha=0.25, linewidth=0.8)
-        loss = _smooth(loss, len(step) // 50)
-    loss_axes.plot(step, loss, color=TRAIN, linewidth=1.5, label="training")
-    rate_axes.plot(step, rate, color=RATE, linewidth=1.5)
+        loss_axes.plot(step, train, color=TRAIN, alpha=0.25, linewidth=0.8)
+        train = _smooth(train, len(step) // 50)
+    if len(step):
+        _line(loss_axes, step, train, TRAIN, "training")
+        _line(rate_axes, step, rate, RATE)
 
-    step, loss = _columns(events, "held_out", "loss")
-    label = f"held out, {loss[-1]:.2f} at the end" if len(loss) else "held out"
-    loss_axes.plot(step, loss, color=HELD_OUT, linewidth=1.5, marker="o", markersize=4, label=label)
+    step, held_out = _columns(events, "held_out", loss)
+    if len(step):
+        last = f"held out, {held_out[-1]:.2f} at the end"
+        loss_axes.plot(
+            step, held_out, color=HELD_OUT, linewidth=1.5, marker="o", markersize=4, label=last
+        )
+    _baselines(loss_axes, baselines)
+    loss_axes.set_ylabel(f"{shown} ({unit})" if unit else shown)
+    if loss_axes.lines:
+        loss_axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    what = f"{shown} in training and on held-out text" if len(step) else f"{shown} in training"
+    figure.suptitle(f"{name}: {what}" if name else what, fontsize=11, parse_math=False)
+    rate_axes.set_ylabel("learning rate")
+    rate_axes.set_ylim(bottom=0)
+    rate_axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    rate_axes.set_xlabel("step")
+    rate_axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    last_step = max((event["step"] for event in events), default=0) or 1
+    rate_axes.set_xlim(-0.01 * last_step, 1.01 * last_step)
+    figure.align_ylabels()
+    figure.savefig(path)
+
+
+def _line(axes, step, values, color, label=None):
+    """Draw a line, or a marker where there is a single point, which no line would show."""
+    marker = "o" if np.isfinite(values).sum() == 1 else None
+    axes.plot(step, values, color=color, linewidth=1.5, marker=marker, markersize=4, label=label)
+
+
+def _baselines(axes, baselines):
+    """Draw a dashed line per baseline, each with its name and value at the right."""
     for name, value in baselines.items():
-        loss_axes.axhline(value, color=BASELINE, linewidth=1, linestyle="--")
-        loss_axes.annotate(
+        axes.axhline(value, color=BASELINE, linewidth=1, linestyle="--")
+        axes.annotate(
             f"{name}  {value:.2f}",
             xy=(1, value),
             xycoords=("axes fraction", "data"),
@@ -49,20 +90,12 @@ def draw(events: Sequence[Mapping], baselines: Mapping[str, float], path: str | 
             color=BASELINE,
             fontsize=9,
             ha="right",
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1},
         )
-    loss_axes.set_ylabel("loss (nats per token)")
-    loss_axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
-    rate_axes.set_ylabel("learning rate")
-    rate_axes.set_ylim(bottom=0)
-    rate_axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    rate_axes.set_xlabel("step")
-    rate_axes.margins(x=0.01)
-    figure.align_ylabels()
-    figure.savefig(path)
 
 
 def _columns(events, kind, *names):
-    """One array for "step" and one for each name; what a line lacks, or had not finite, is NaN."""
+    """Return one array for "step" and one per name; what is missing or not finite is NaN."""
     rows = [
         [event.get(name) for name in ("step", *names)] for event in events if event["kind"] == kind
     ]
@@ -70,7 +103,7 @@ def _columns(events, kind, *names):
 
 
 def _smooth(values, width):
-    """The mean of up to `width` neighbours on each side, equally many; NaN counts for nothing."""
+    """Return the mean of up to `width` neighbours, equally many on each side, leaving out NaN."""
     at = np.arange(len(values))
     reach = np.minimum(width, np.minimum(at, len(values) - 1 - at))
     there = np.isfinite(values)

@@ -38,6 +38,8 @@ class Report:
       first_step: steps made before this start: 0, or the step resumed from. The log keeps what it
         says of that step and of those before, so a step is best evaluated before it is saved.
       baselines: losses to compare with, by name, such as {"uniform, ln V": 9.01, "unigram": 6.2}.
+      loss: The metric that the curves show, which is the one that the baselines are values of.
+      unit: The unit of the losses.
     """
 
     def __init__(
@@ -48,12 +50,15 @@ class Report:
         flops_per_step: float | None = None,
         first_step: int = 0,
         baselines: Mapping[str, float] | None = None,
+        loss: str = "loss",
+        unit: str = "nats per token",
     ):
         self.folder = Path(folder)
         self.total_steps = total_steps
         self.tokens_per_step = tokens_per_step
         self.first_step = first_step
         self.baselines = dict(baselines or {})
+        self.loss, self.unit = loss, unit
         self.folder.mkdir(parents=True, exist_ok=True)
         peak = accelerators.peak(jax.devices())
         self._share_per_step = flops_per_step / peak if flops_per_step and peak else None
@@ -89,7 +94,9 @@ class Report:
         self._progress.stop()
         self._events.close()
         self._log.close()
-        curves.draw(read_log(self.folder), self.baselines, self.folder / "curves.png")
+        events, name = read_log(self.folder), self.folder.resolve().name
+        picture = self.folder / "curves.png"
+        curves.draw(events, self.baselines, picture, name, self.loss, self.unit)
 
     def line(self, text: str):
         """Print a line, above the bar if there is one."""

@@ -1,1 +1,1 @@
-"""Model folders: written whole or not at all, read with every bit checked."""
+"""Model folders: written atomically, and verified by checksums when read."""

@@ -1,9 +1,9 @@
-"""Arrays on disk: saved at once or never, read back with every bit checked.
+"""Arrays on disk: saved atomically, and verified by checksums when read.
 
-Orbax writes them, in the background. It notices a file that is gone or cut short, but hands a
-changed bit over as a wrong number, without a word; hence a fingerprint for every array. Reading
-goes to TensorStore, which Orbax stands on: one array after the other, so that the damaged one can
-be named, and placed as the caller says, so that it does not matter how many devices wrote it.
+Orbax writes them in the background. It detects a missing or truncated file, but returns a flipped
+bit as a wrong number without an error, so every array has a fingerprint. Arrays are read with
+TensorStore, on which Orbax is built: one array at a time, so that a damaged one can be named, and
+with the sharding that the caller asks for, independent of how many devices wrote it.
 """
 
 import json
@@ -21,25 +21,25 @@ from orbax.checkpoint import v1 as ocp
 
 from zoo.params import flatten
 
-# Orbax's threads log a failed save as a page of tracebacks each; Saving raises it as one line.
+# Orbax's threads log a page of tracebacks for each failed save; Saving raises one line instead.
 logging.getLogger("absl").addFilter(lambda entry: "_SignalingThread" not in entry.getMessage())
 
 
 class Damaged(ValueError):
-    """Something saved cannot be read back as it was; the message says what, where and why."""
+    """An error for saved data that cannot be read back as it was; names the file and the reason."""
 
 
 def fingerprint(tree) -> dict[str, int]:
-    """A checksum of 32 bits for every array of a pytree, by path, wherever the array lies.
+    """Return a 32-bit checksum for every array of a pytree, by path, independent of sharding.
 
-    Any change within one element changes it; two arrays share one by chance once in 2**32.
+    Any change within a single element changes it; two arrays collide with probability 2**-32.
     """
-    # One after the other: programs that add up over devices may lock each other out.
+    # One at a time: programs that reduce over devices can deadlock when they run together.
     return {path: int(_checksum(_plain(leaf))) for path, leaf in flatten(tree).items()}
 
 
 def describe(tree) -> dict[str, dict]:
-    """Shape, dtype and fingerprint of every array of a pytree, by path, fit for JSON."""
+    """Return shape, dtype and fingerprint of every array of a pytree, by path, as JSON types."""
     sums = fingerprint(tree)
     return {
         path: {"shape": list(leaf.shape), "dtype": dtype_name(leaf), "fingerprint": sums[path]}
@@ -48,7 +48,7 @@ def describe(tree) -> dict[str, dict]:
 
 
 def dtype_name(leaf) -> str:
-    """The name of an array's dtype; of typed random keys, "key<generator>"."""
+    """Return the name of an array's dtype; "key<generator>" for typed random keys."""
     if not _is_key(leaf):
         return str(leaf.dtype)
     generator = []
@@ -63,7 +63,11 @@ class Saving:
         self._folder, self._response = folder, response
 
     def finish(self, wait_s: float | None = None) -> bool:
-        """Waits, by default to the end; says whether the folder stands. Raises OSError."""
+        """Wait, by default until the end, and return whether the folder is complete.
+
+        Raises:
+          OSError: If the folder could not be written.
+        """
         try:
             self._response.result(timeout=wait_s)
         except Exception as error:
@@ -74,19 +78,22 @@ class Saving:
 
 
 def save(folder, trees: dict, record: dict | None = None) -> Saving:
-    """Begins to save named pytrees of arrays, and a record of JSON, as one folder.
+    """Start to save named pytrees of arrays, and a JSON record, as one folder.
 
-    On return the arrays are copied: they may be donated. The folder appears when it is whole, in
-    place of one of that name. Raises OSError, at once or from `finish`.
+    When this returns, the arrays have been copied, so they may be donated. The folder appears only
+    when complete, and replaces an existing one of that name.
+
+    Raises:
+      OSError: Immediately or from `finish`, if the folder cannot be written.
     """
     folder = Path(folder).absolute()
     items = {
-        # Orbax refuses arrays without elements; their shape, in the description, is all there is.
+        # Orbax rejects empty arrays; the shape in the description is enough to restore them.
         name: {path: _plain(leaf) for path, leaf in flatten(tree).items() if leaf.size}
         for name, tree in trees.items()
     }
     context = ocp.Context()
-    # What `load` reads. These are Orbax's defaults, which may change.
+    # Required by `load`; these are Orbax's defaults today, which may change.
     context.array.saving.use_ocdbt = True
     context.array.saving.use_zarr3 = True
     if record is not None:
@@ -101,7 +108,11 @@ def save(folder, trees: dict, record: dict | None = None) -> Saving:
 
 
 def read_record(folder) -> dict:
-    """The record saved in a folder; no array is read. Raises Damaged."""
+    """Return the record saved in a folder, without reading arrays.
+
+    Raises:
+      Damaged: If it cannot be read, or its checksum is wrong.
+    """
     path = Path(folder) / "meta" / "data.json"
     try:
         meta = json.loads(path.read_bytes())
@@ -109,15 +120,19 @@ def read_record(folder) -> dict:
             return meta["record"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Damaged(f"{path} cannot be read: {error}") from None
-    raise Damaged(f"{path} is not what was saved: its checksum is wrong")
+    raise Damaged(f"{path} is damaged: its checksum is wrong")
 
 
 def load(folder, description: dict, targets: dict | None = None) -> dict:
-    """The arrays of one saved pytree: path -> array, each with the fingerprint it had.
+    """Return the arrays of one saved pytree, path -> array, with verified fingerprints.
 
-    `folder` is the one named after the pytree; `description` is what `describe` said of it.
-    `targets`, path -> jax.ShapeDtypeStruct with a sharding, says where the arrays shall lie;
-    without it they are NumPy arrays. Raises Damaged.
+    Args:
+      folder: The folder of that pytree, named after it.
+      description: The result of `describe` for it.
+      targets: Path -> jax.ShapeDtypeStruct with a sharding; None: return NumPy arrays.
+
+    Raises:
+      Damaged: If an array cannot be read, or its fingerprint is wrong.
     """
     folder = Path(folder).absolute()
     base = {"driver": "file", "path": f"{folder}/"}
@@ -140,18 +155,18 @@ def load(folder, description: dict, targets: dict | None = None) -> dict:
     sums = fingerprint(arrays)
     changed = [path for path, about in description.items() if sums[path] != about["fingerprint"]]
     if changed:
-        raise Damaged(f"{folder}: not the bits that were saved: {', '.join(changed)}")
+        raise Damaged(f"{folder}: wrong checksum of {', '.join(changed)}")
     return arrays
 
 
 def _place(stored, dtype: str, sharding):
-    """Reads one array; with a sharding, only what this process's devices need of it."""
+    """Read one array; with a sharding, only the parts that this process's devices need."""
     if dtype.startswith("key<"):
         wrap = partial(jax.random.wrap_key_data, impl=dtype[4:-1])
         return jax.jit(wrap, out_shardings=sharding)(stored.read().result())
     if sharding is None:
         return stored.read().result()
-    parts = {}  # devices that hold the same part share one reading
+    parts = {}  # devices that hold the same part share one read
 
     def part(index):
         if str(index) not in parts:
@@ -163,10 +178,10 @@ def _place(stored, dtype: str, sharding):
 
 @jax.jit
 def _checksum(array):
-    """The sum modulo 2**32 of the elements as integers, each times an odd number of its own.
+    """Return the sum modulo 2**32 of the elements as integers, each times its own odd number.
 
-    The order of the terms is free, so their place on the devices does not matter. To multiply by an
-    odd number is one to one modulo 2**32, so one changed element always shows.
+    The order of the terms does not matter, and so neither does the sharding. Multiplication by an
+    odd number is a bijection modulo 2**32, so a single changed element always changes the sum.
     """
     if array.dtype == bool:
         array = array.astype(jnp.uint8)
@@ -181,7 +196,7 @@ def _checksum(array):
 
 
 def _cause(error) -> str:
-    """The heart of what TensorStore says, which begins with its whereabouts and ends in a spec."""
+    """Return a TensorStore message without its source location and trailing spec."""
     return str(error).partition(" [tensorstore_spec")[0].rpartition("Error ")[2]
 
 
@@ -190,7 +205,7 @@ def _is_key(leaf) -> bool:
 
 
 def _plain(leaf):
-    """A typed random key as the integers it is made of; anything else as it is."""
+    """Return a typed random key as its integers, and any other array unchanged."""
     return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 
@@ -199,7 +214,7 @@ def _canonical(record) -> bytes:
 
 
 def _anywhere(fact: bool) -> bool:
-    """Whether it is so in any process; all must ask."""
+    """Return whether `fact` holds in any process; all processes must call this."""
     if jax.process_count() == 1:
         return fact
     return bool(np.any(multihost_utils.process_allgather(np.array(fact))))

@@ -44,34 +44,36 @@ def load(
     Args:
       folder: The folder.
       cls: The class to load it as, such as "ElectraGenerator"; None: what the folder holds.
-      new: Parameters, by the beginning of their path, that a published folder may lack and that are
-        then drawn from `key`.
-      ignore: Published tensors, by the beginning of their name, to leave out.
-      key: Needed where parameters are drawn.
+      new: Prefixes of parameter paths that a published folder may lack; these parameters are
+        initialized from `key`.
+      ignore: Prefixes of published tensor names to ignore.
+      key: Required if parameters are initialized.
 
     Raises:
-      ValueError: with every parameter that is missing, surplus or misshapen.
+      ValueError: With every parameter that is missing, unexpected, or of the wrong shape.
     """
     folder = Path(folder)
     held = held_class(folder)
-    wanted = held if cls is None else _named_class(held, cls)
+    target = held if cls is None else _named_class(held, cls)
     if is_published(folder):
         known = huggingface.find(huggingface.read_config(folder))
-        if wanted not in known.classes.values():
-            raise ValueError(f"{folder}: no published folder holds a whole {wanted.__name__}")
-        config, params = huggingface.read(folder, known, wanted, new=new, ignore=ignore, key=key)
+        if target not in known.classes.values():
+            raise ValueError(
+                f"{folder}: {target.__name__} cannot be loaded from a Hugging Face folder"
+            )
+        config, params = huggingface.read(folder, known, target, new=new, ignore=ignore, key=key)
     else:
         config, params = own_config(folder), model_folder.read(folder)
         whole = held(config)
-        if wanted is not held and isinstance(whole, Composite):
-            config, params = whole.part(wanted, config, params)
-        _check_shapes(folder, wanted(config), params)
+        if target is not held and isinstance(whole, Composite):
+            config, params = whole.part(target, config, params)
+        _check_shapes(folder, target(config), params)
     params = jax.tree.map(jnp.asarray, params)
-    return Loaded(wanted(config), params, load_tokenizer(folder, config))
+    return Loaded(target(config), params, load_tokenizer(folder, config))
 
 
 def is_published(folder: str | os.PathLike) -> bool:
-    """Return whether a folder is Hugging Face's."""
+    """Return whether a folder is a Hugging Face folder."""
     return Path(folder, "config.json").exists()
 
 
@@ -89,7 +91,7 @@ def held_class(folder: str | os.PathLike) -> type[nn.Module]:
 
 
 def own_config(folder: str | os.PathLike) -> Any:
-    """Return the config in a model.json; JSON made lists of its tuples."""
+    """Return the config in a model.json, with the lists of JSON turned back into tuples."""
     manifest = model_folder.manifest(folder)
     fields = manifest["config"].items()
     values = {name: tuple(x) if isinstance(x, list) else x for name, x in fields}
@@ -105,7 +107,8 @@ def load_tokenizer(folder: str | os.PathLike, config: Any) -> AnyTokenizer | Non
     size = tokenizer.get_vocab_size()
     if size > config.vocab_size:
         raise ValueError(
-            f"{folder}: the tokenizer has a vocabulary of {size}, the model {config.vocab_size}"
+            f"{folder}: the tokenizer has {size} tokens, but the vocabulary of the model has "
+            f"{config.vocab_size}"
         )
     return tokenizer
 
@@ -127,27 +130,27 @@ def export(loaded: Loaded, folder: str | os.PathLike, cls: str | None = None) ->
         in parts only.
 
     Raises:
-      ValueError: if the model has no published form.
+      ValueError: If the model has no published form.
     """
     model, params, tokenizer = loaded
-    wanted = type(model) if cls is None else _named_class(type(model), cls)
+    target = type(model) if cls is None else _named_class(type(model), cls)
     if cls is None and isinstance(model, Composite):
-        wanted = next(c for c in registry.of(model).MODELS if huggingface.find_class(c))
-    known = huggingface.find_class(wanted)
+        target = next(c for c in registry.of(model).MODELS if huggingface.find_class(c))
+    known = huggingface.find_class(target)
     if known is None:
         raise ValueError(
-            f"transformers has no {wanted.__name__}: the model stays in a model folder of zoo"
+            f"transformers has no {target.__name__}: use zoo.save to write a model folder instead"
         )
-    if wanted is not type(model):
+    if target is not type(model):
         if not isinstance(model, Composite):
-            raise ValueError(f"a {type(model).__name__} cannot be exported as {wanted.__name__}")
-        config, params = model.part(wanted, model.config, params)
-        model = wanted(config)
+            raise ValueError(f"a {type(model).__name__} cannot be exported as {target.__name__}")
+        config, params = model.part(target, model.config, params)
+        model = target(config)
     fields = {}
     if tokenizer is not None:
         tokenizers.save(tokenizer, folder)
         lowercase = tokenizers.lowercase(tokenizer)
-        if lowercase is not None:  # else transformers would lower-case by itself
+        if lowercase is not None:  # otherwise transformers would use its own default
             fields["do_lower_case"] = lowercase
     huggingface.write(folder, known, model, params, tokenizer, fields)
 
@@ -158,20 +161,20 @@ def _architecture(manifest: dict) -> registry.Architecture:
 
 
 def _named_class(held: type[nn.Module], name: str) -> type[nn.Module]:
-    """Return the class of a name in the architecture of another."""
+    """Return a class by name from the architecture of another class."""
     classes = {cls.__name__: cls for cls in registry.classes(registry.of(held))}
     if name not in classes:
-        raise ValueError(f"there is no class {name!r} here, but {', '.join(classes)}")
+        raise ValueError(f"unknown class {name!r}: use one of {', '.join(classes)}")
     return classes[name]
 
 
 def _check_shapes(folder: Path, model: nn.Module, params: dict) -> None:
     expected = {p: x.shape for p, x in flatten(abstract(model)).items()}
     held = {p: x.shape for p, x in flatten(params).items()}
-    wrong = [
+    mismatches = [
         f"{path} has shape {held.get(path)}, not {expected.get(path)}"
         for path in sorted(expected.keys() | held.keys())
         if expected.get(path) != held.get(path)
     ]
-    if wrong:
-        raise ValueError(f"{folder} does not fit {type(model).__name__}: " + "; ".join(wrong))
+    if mismatches:
+        raise ValueError(f"{folder} does not fit {type(model).__name__}: " + "; ".join(mismatches))

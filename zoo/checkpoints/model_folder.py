@@ -1,12 +1,12 @@
-"""What a model folder holds: written whole or not at all, read with every bit checked.
+"""The model folder: written atomically, and verified by checksums when read.
 
     model.json       architecture, class, config, version; shape, dtype and fingerprint of every
                      parameter
     params/          the parameters
     tokenizer.json   the tokenizer, where there is one
-    checkpoints/     only in the folder of a run: one folder a step, see train/checkpoint.py
+    checkpoints/     only in the folder of a run: one folder per step, see train/checkpoint.py
 
-There are no pickles here, and none is ever opened.
+There are no pickles, and none is ever opened.
 """
 
 import contextlib
@@ -30,12 +30,21 @@ __all__ = ["Damaged", "fingerprint", "manifest", "read", "steps", "write"]
 
 
 def write(folder, architecture, config, params=None, tokenizer=None, cls=None) -> None:
-    """Writes a model folder; whoever stops it leaves the old folder or the new one.
+    """Write a model folder, atomically: if interrupted, either the old or the new one remains.
 
-    `architecture` is a name, `config` a dataclass, `params` a nested dict of arrays, on one device
-    or on many, `cls` the name of their class where that is not the one that pretraining trains.
-    Without `params` it is the folder of a run that has only begun: `read` then takes the newest
-    good step. Whatever else lies in the folder stays. Raises OSError.
+    Other files in the folder are kept.
+
+    Args:
+      folder: The folder to write.
+      architecture: The name of the architecture.
+      config: Its config, a dataclass.
+      params: A nested dict of arrays, on any number of devices. None: the folder of a run that has
+        just started; `read` then uses the newest intact step.
+      tokenizer: The tokenizer, or None.
+      cls: The name of the model's class; None: the one that pretraining trains.
+
+    Raises:
+      OSError: If the folder cannot be written.
     """
     folder = Path(folder).absolute()
     draft = folder / ".draft"
@@ -60,16 +69,19 @@ def write(folder, architecture, config, params=None, tokenizer=None, cls=None) -
         (draft / "model.json").write_text(json.dumps(model, indent=2) + "\n")
         if tokenizer is not None:
             tokenizers.save(tokenizer, draft)
-        draft.rename(folder / ".ready")  # from here on the folder is the new one, whatever happens
+        draft.rename(folder / ".ready")  # the commit point: from here on the folder is the new one
         _move_in(folder)
     _wait_for_all("a model folder has been written")
 
 
 def manifest(folder) -> dict:
-    """What model.json says: architecture, class, config, zoo, tokenizer, parameters.
+    """Return the content of model.json.
 
-    Raises FileNotFoundError for a folder that is not there or is no model folder, ValueError for a
-    model.json that cannot be read.
+    Its fields are architecture, class, config, zoo, tokenizer and parameters.
+
+    Raises:
+      FileNotFoundError: If the folder does not exist or is not a model folder.
+      ValueError: If model.json cannot be parsed.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -79,7 +91,7 @@ def manifest(folder) -> dict:
     if not path.exists():
         reason = "it has no model.json"
         if (folder / "config.json").exists():
-            reason = f"but it may be Hugging Face's: try `zoo import {folder} OUT`"
+            reason = f"but it may be a Hugging Face folder: try `zoo import {folder} OUT`"
         raise FileNotFoundError(f"{folder} is not a model folder: {reason}")
     try:
         model = json.loads(path.read_text("utf-8"))
@@ -88,15 +100,19 @@ def manifest(folder) -> dict:
     fields = ("architecture", "class", "config", "zoo", "tokenizer", "parameters")
     missing = [name for name in fields if not isinstance(model, dict) or name not in model]
     if missing:
-        raise ValueError(f"{path} was not written by zoo: it lacks {', '.join(missing)}")
+        raise ValueError(f"{path} was not written by zoo: missing {', '.join(missing)}")
     return model
 
 
 def read(folder) -> dict:
-    """The parameters of a model folder: a nested dict of NumPy arrays, each bit as it was saved.
+    """Return the parameters of a model folder: a nested dict of NumPy arrays, verified.
 
-    They are in `params/`; in a run that is still going or was killed, in its newest good step, of
-    which only the parameters are read; it warns of newer ones. Raises Damaged, with the parameter.
+    They are read from `params/`, or for a run that is still going or was killed, from its newest
+    intact step; newer damaged steps give a warning.
+
+    Raises:
+      Damaged: With the name of the damaged parameter.
+      FileNotFoundError: If the folder has no parameters.
     """
     folder = Path(folder)
     parameters = manifest(folder)["parameters"]
@@ -111,20 +127,20 @@ def read(folder) -> dict:
             damage.append(str(error))
             continue
         for problem in damage:
-            warnings.warn(f"{problem}; step {step} is read instead", stacklevel=2)
+            warnings.warn(f"{problem}; using step {step} instead", stacklevel=2)
         return unflatten(params)
     if damage:
-        raise Damaged(f"{folder} has no good step: " + "; ".join(damage))
+        raise Damaged(f"{folder} has no intact step: " + "; ".join(damage))
     raise FileNotFoundError(f"{folder} has no parameters: neither params/ nor a saved step")
 
 
 def steps(folder) -> list[int]:
-    """The numbers of the steps that a run has saved, oldest first."""
+    """Return the numbers of the steps that a run has saved, oldest first."""
     return sorted(int(p.name) for p in Path(folder, "checkpoints").glob("*") if p.name.isdecimal())
 
 
 def _move_in(folder) -> None:
-    """Ends a finished write, this process's or one that was killed right then."""
+    """Complete a finished write, of this process or of one that was killed before the move."""
     ready = folder / ".ready"
     if not ready.exists():
         return
@@ -142,10 +158,10 @@ def _move_in(folder) -> None:
 
 @contextlib.contextmanager
 def _alone_in(folder):
-    """Lets one process at a time into a folder; the lock is gone when its holder is."""
+    """Hold an exclusive lock on a folder; it is released when its process ends."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        # Some file systems have no locks; there, nobody should read a folder as it is written.
+        # Some file systems have no locks; there, do not read a folder while it is being written.
         with contextlib.suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -1,1 +1,1 @@
-"""What models are used for: generate, translate, classify and so on."""
+"""Inference: generate, translate, classify and so on."""

@@ -16,16 +16,16 @@ from zoo.checkpoints.load import Loaded
 from zoo.inference.batching import Row, check_task, outputs, select
 from zoo.inference.prompts import check_text
 
-STRIDE = 128  # tokens from the beginning of a window to that of the next
-MAX_ANSWER = 30  # tokens of an answer
+STRIDE = 128  # tokens from the start of a window to the start of the next
+MAX_ANSWER = 30  # maximum number of tokens in an answer
 
 
 class Window(NamedTuple):
     """A question and part of a context: the (start, end) in the context of each token's characters.
 
-    Blanks at either side are excluded. None where nothing is left, as for all tokens that are not
-    of the context. `null` is the position that means that the answer is not in the window: that of
-    the first special token, or 0 if there is none, where the question is.
+    Surrounding blanks are excluded. The span is None if it is empty, and for all tokens outside the
+    context. `null` is the position that means "the answer is not in the window": that of the
+    first special token, or 0 if there is none.
     """
 
     row: Row
@@ -45,21 +45,25 @@ class Answer(NamedTuple):
 def windows(
     tokenizer: Tokenizer, question: str, context: str, max_length: int, stride: int = STRIDE
 ) -> list[Window]:
-    """Return the question with every part of the context, in rows of at most `max_length` tokens.
+    """Split a context into overlapping windows, each in a row with the question.
 
     Args:
-      stride: Tokens from the beginning of a window to that of the next; at most half of the tokens
-        that a window has for the context, so that windows overlap.
+      tokenizer: The tokenizer of the model.
+      question: The question.
+      context: The text to split.
+      max_length: Maximum number of tokens of a row.
+      stride: Tokens from the start of a window to the start of the next; reduced to half of the
+        context tokens of a row if it is larger, so that windows overlap.
 
     Raises:
-      ValueError: If question or context are empty, or the question leaves no tokens for a context.
+      ValueError: If question or context are empty, or the question leaves no room for a context.
     """
     if stride < 1:
-        raise ValueError(f"the stride is {stride}, but windows must begin 1 or more tokens apart")
+        raise ValueError(f"the stride must be at least 1 token, not {stride}")
     encoding = tokenizer.encode(question, context)
     sides = encoding.sequence_ids
     if 0 not in sides:
-        raise ValueError("the question is empty: ask something")
+        raise ValueError("the question is empty: give a question")
     characters = [
         _strip(context, *offsets) if side == 1 else None
         for side, offsets in zip(sides, encoding.offsets, strict=True)
@@ -70,8 +74,8 @@ def windows(
     max_tokens = max_length - (len(sides) - count)
     if max_tokens < 1:
         raise ValueError(
-            f"the question has {sides.count(0)} tokens, which leaves no room for a context in the "
-            f"{max_length} that are read at once: ask a shorter one"
+            f"the question has {sides.count(0)} tokens, which leaves no room for a context within "
+            f"{max_length} tokens: use a shorter question"
         )
     step = min(stride, (max_tokens + 1) // 2)
     result = []
@@ -95,8 +99,8 @@ def _strip(text: str, start: int, end: int) -> tuple[int, int] | None:
 def target(window: Window, start: int, end: int) -> tuple[int, int]:
     """Return the first and last token of the answer with the characters from `start` to `end`.
 
-    The answer must have no blank at either end. Both tokens are the null position unless the window
-    has the whole answer.
+    The answer must not start or end with a blank. Both tokens are the null position unless the
+    window contains the whole answer.
     """
     spans = [(position, span) for position, span in enumerate(window.characters) if span]
     whole = spans[0][1][0] <= start and end <= spans[-1][1][1]
@@ -113,12 +117,14 @@ def best_answer(
     """Return the span of at most `max_answer` tokens with the highest score.
 
     Args:
-      logits: Those of each window, [L, 2]: how well an answer starts and ends at each token. The
-        score of a span is the sum of both. Of equal scores the span that has most of the context on
-        both its sides wins.
+      context: The text that the windows were split from.
+      windows: The windows.
+      logits: The start and end logits of each window, [L, 2]. The score of a span is the sum of
+        both. Among equal scores, the span with the most context on both sides wins.
+      max_answer: Maximum number of tokens in an answer.
     """
     if max_answer < 1:
-        raise ValueError(f"max_answer is {max_answer}, but an answer has at least 1 token")
+        raise ValueError(f"max_answer must be at least 1 token, not {max_answer}")
     candidates = []
     for window, logits_L2 in zip(windows, logits, strict=True):
         spans = {position: span for position, span in enumerate(window.characters) if span}
@@ -145,14 +151,14 @@ def answer(
     """Return the part of the context that answers the question.
 
     Args:
-      loaded: A model fine-tuned to question answering, with its tokenizer.
+      loaded: A model fine-tuned for question answering, with its tokenizer.
       question: What to answer.
       context: The text that has the answer.
-      stride: Tokens from the start of a window to that of the next.
-      max_answer: The most tokens of an answer.
+      stride: Tokens from the start of a window to the start of the next.
+      max_answer: Maximum number of tokens in an answer.
 
     Raises:
-      ValueError: As `windows` and `best_answer` do, and if the model answers no questions.
+      ValueError: As `windows` and `best_answer`, or if the model is not for question answering.
     """
     model, params, _ = loaded
     tokenizer = check_task(loaded, "question-answering")

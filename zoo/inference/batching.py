@@ -1,7 +1,7 @@
-"""Rows of tokens, the input of a fine-tuned model, and batches of many of them.
+"""Rows of tokens, the input of a fine-tuned model, and batches of them.
 
-Rows of similar length share a batch, padded on the right to one of a few lengths, so that any
-number of texts needs only a handful of compiled programs.
+Rows of similar length share a batch, padded on the right to a length bucket, so that any number of
+texts needs only a few compiled programs.
 
 B batch  L length  C classes
 """
@@ -23,7 +23,7 @@ from zoo.inference.prompts import require_tokenizer
 from zoo.params import call
 from zoo.tokenizers import Tokenizer, sides
 
-# What a model that was fine-tuned to a kind of task, a key of TASKS, does.
+# What a fine-tuned model does, by kind of task (a key of TASKS).
 DOES = {
     "classification": "classify texts",
     "tagging": "tag words",
@@ -41,7 +41,7 @@ class Row(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Rows side by side, each array [B, L]; `documents` is 1 for tokens and 0 for padding."""
+    """A batch of padded rows, arrays [B, L]; `documents` is 1 for tokens and 0 for padding."""
 
     tokens: np.ndarray
     segments: np.ndarray
@@ -49,7 +49,7 @@ class Batch(NamedTuple):
 
 
 def select(encoding: Encoding, positions: Sequence[int]) -> Row:
-    """Return the row of the tokens at some positions of an encoding."""
+    """Return a row of the tokens at some positions of an encoding."""
     ids, segments = encoding.ids, encoding.type_ids
     return Row(
         [ids[position] for position in positions], [segments[position] for position in positions]
@@ -57,7 +57,7 @@ def select(encoding: Encoding, positions: Sequence[int]) -> Row:
 
 
 def pad(rows: Sequence[Row], count: int, length: int) -> Batch:
-    """Return a batch of `count` rows of one length; those after the given rows are empty."""
+    """Return a batch of `count` rows of one length; missing rows are empty."""
     tokens_BL, segments_BL, documents_BL = np.zeros((3, count, length), np.int32)
     for number, row in enumerate(rows):
         end = len(row.tokens)
@@ -70,7 +70,7 @@ def pad(rows: Sequence[Row], count: int, length: int) -> Batch:
 def batches(
     rows: Sequence[Row], batch_size: int, longest: int
 ) -> Iterator[tuple[list[int], Batch]]:
-    """Yield all rows in batches, shortest first: the indices of the rows, and their batch.
+    """Yield batches of all rows, shortest rows first: the indices of the rows, and the batch.
 
     All batches have the same number of rows; the last is filled up with empty ones.
     """
@@ -118,21 +118,21 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def check_rows(rows: Sequence[Row], model: nn.Module) -> None:
-    """Raise ValueError for a row that is too long, or has an id that the model does not know."""
+    """Raise ValueError for a row that is too long or has an id outside the vocabulary."""
     c = model.config
     sizes = {"token": c.vocab_size, "segment": getattr(c, "num_segments", float("inf"))}
     for number, row in enumerate(rows, 1):
         if len(row.tokens) > c.max_length:
             raise ValueError(
-                f"row {number} has {len(row.tokens)} tokens, the model supports {c.max_length}: "
-                f"make rows of a length up to {c.max_length}"
+                f"row {number} has {len(row.tokens)} tokens, but the model supports at most "
+                f"{c.max_length}: truncate or split the text"
             )
         for name, ids in (("token", row.tokens), ("segment", row.segments)):
-            wrong = [i for i in ids if not 0 <= i < sizes[name]]
-            if wrong:
+            invalid = [i for i in ids if not 0 <= i < sizes[name]]
+            if invalid:
                 raise ValueError(
-                    f"row {number} has the {name} {wrong[0]}, the model supports 0 to "
-                    f"{sizes[name] - 1}: use the tokenizer of the model's own folder"
+                    f"row {number} has the {name} {invalid[0]}, but the model supports 0 to "
+                    f"{sizes[name] - 1}: use the tokenizer of the model's folder"
                 )
 
 
@@ -140,11 +140,11 @@ def check_task(loaded: Loaded, task: str) -> Tokenizer:
     """Return the tokenizer of a model for a task, a key of TASKS.
 
     Raises:
-      ValueError: if the model is not for the task, or has no tokenizer.
+      ValueError: If the model is not for the task, or has no tokenizer.
     """
     if type(loaded.model) is not registry.of(loaded.model).TASKS.get(task):
         raise ValueError(
-            f"{type(loaded.model).__name__} does not {DOES[task]}: make a model that does with "
+            f"{type(loaded.model).__name__} does not {DOES[task]}: fine-tune a model with "
             f"`zoo finetune ... --task {task}`"
         )
     return sides(require_tokenizer(loaded)).source

@@ -1,4 +1,4 @@
-"""Beam search with any language model, as transformers has it.
+"""Beam search with any language model, following transformers.
 
 B batch  L length  N new tokens  V vocabulary  W width of the beam  C candidates, twice as many
 """
@@ -22,9 +22,9 @@ from zoo.inference.prompts import UNLIMITED, encode, end_token, pad, require_tok
 
 
 class Hypotheses(NamedTuple):
-    """Texts of a beam, the best first: tokens [B, W, N], how many of them count and a score [B, W].
+    """The texts of a beam, best first: tokens [B, W, N], their lengths and scores [B, W].
 
-    Where there is none the score is -inf.
+    An empty slot has the score -inf.
     """
 
     tokens: jax.Array
@@ -46,8 +46,8 @@ def beam_search(
     Args:
       loaded: A language model or an encoder-decoder with its tokenizer.
       prompt: The text.
-      max_new_tokens: The most tokens to generate. None: 100, or 50 more than a source.
-      beams: The width of the search.
+      max_new_tokens: Maximum tokens to generate. None: 100, or 50 more than the source.
+      beams: The beam width.
       length_penalty: Above 1: longer texts. Below 1: shorter ones.
       best: How many to return.
     """
@@ -57,7 +57,7 @@ def beam_search(
     if max_new_tokens is None:
         is_source = isinstance(loaded.model, EncoderDecoder)
         max_new_tokens = max_target(len(ids)) if is_source else 100
-    (found,) = beam_search_ids(
+    (hypotheses,) = beam_search_ids(
         loaded.model,
         loaded.params,
         [ids],
@@ -68,14 +68,14 @@ def beam_search(
         best=best,
     )
     decode = partial(tokenizer.decode, skip_special_tokens=False)
-    return [(decode(new), score) for new, score in found]
+    return [(decode(tokens), score) for tokens, score in hypotheses]
 
 
 def max_target(length: int) -> int:
-    """Return the most tokens of a translation of a source (Vaswani et al. 2017, section 6.1).
+    """Return the maximum length of a translation (Vaswani et al. 2017, section 6.1).
 
-    That is 50 more than the source, rounded up to its length bucket so that few programs are
-    compiled.
+    It is 50 more than the length of the source, rounded up to its length bucket so that few
+    programs are compiled.
     """
     return bucket(length, UNLIMITED) + 50
 
@@ -84,7 +84,7 @@ def check_beams(model: nn.Module, beams: int) -> None:
     """Raise ValueError if the beam is wider than the vocabulary."""
     if beams > model.config.vocab_size:
         raise ValueError(
-            f"a beam of {beams} is wider than the vocabulary of {model.config.vocab_size}"
+            f"the beam width {beams} is larger than the vocabulary of {model.config.vocab_size}"
         )
 
 
@@ -102,35 +102,36 @@ def beam_search_ids(
 ) -> list[list[tuple[list[int], float]]]:
     """Return the `best` continuations of each prompt of token ids, with their scores.
 
-    The search is that of transformers. A score is the sum of the log probabilities, that of `end`
-    included, over number**length_penalty; Wu et al. (2016) have ((5 + number) / 6)**penalty. Among
-    the 2 * beams likeliest extensions of the open texts, the first `beams` that do not end stay
-    open; those of the first `beams` that end are closed, and the `beams` best of the closed are
-    kept. That many suffice if `early`, or if the likeliest open text would score no better by
-    ending now, which with a penalty above 0 is a guess.
+    The search is that of transformers. The score of a text is the sum of its log probabilities,
+    that of `end` included, divided by length**length_penalty; Wu et al. (2016) divide by ((5 +
+    length) / 6)**penalty. Of the 2 * beams most probable extensions of the open texts, the first
+    `beams` that do not end stay open; the ones among the first `beams` that end are closed, and the
+    `beams` best closed texts are kept. A row is finished when it has `beams` closed texts and
+    either `early` is set or the best open text would not score higher if it ended now; with a
+    positive penalty the latter is a heuristic.
 
     Raises:
-      ValueError: as `generate_ids` does, and for more texts than beams.
+      ValueError: As `generate_ids`, or if `best` is larger than `beams`.
     """
     if not 1 <= best <= beams:
-        raise ValueError(f"best is {best}, but must be from 1 to the width of the beam, {beams}")
+        raise ValueError(f"best must be between 1 and the beam width {beams}, not {best}")
     tokens_BL, documents_BL = pad(model, prompts, max_new_tokens)
     rest = (jnp.float32(length_penalty), early, max_new_tokens, -1 if end is None else end)
     size = bucket(max_new_tokens, UNLIMITED)
     state = search(model, beams, size, params, tokens_BL, documents_BL, *rest)
     go_on = lambda state: resume_search(model, params, state, *rest)
-    _, found = decoding.finish(state, go_on, max_new_tokens)
+    _, closed = decoding.finish(state, go_on, max_new_tokens)
     return [
         [(t[:n].tolist(), float(s)) for t, n, s in zip(*row, strict=True) if s > -np.inf][:best]
-        for row in zip(*found, strict=True)
+        for row in zip(*closed, strict=True)
     ]
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def search(model, width, size, params, tokens_BL, documents_BL, penalty, early, length, end):
-    """Run the compiled loop of a beam search: its texts are the open and the closed hypotheses.
+    """Run the compiled loop of a beam search; its texts are the open and the closed hypotheses.
 
-    A row goes on while it looks for a better text; the loop stops as that of `decode`.
+    A row runs until it is finished, see `beam_search_ids`; the loop stops like that of `decode`.
     """
     B, W = len(tokens_BL), width
     logits_BV, cache = model.apply(
@@ -141,17 +142,18 @@ def search(model, width, size, params, tokens_BL, documents_BL, penalty, early, 
     none = Hypotheses(
         jnp.zeros((B, W, size), jnp.int32), jnp.zeros((B, W), jnp.int32), jnp.full((B, W), -jnp.inf)
     )
-    opened = none._replace(scores=none.scores.at[:, 0].set(0.0))  # all would extend the same text
+    # All beams start from the same text, so only the first may be extended.
+    opened = none._replace(scores=none.scores.at[:, 0].set(0.0))
     state = State(0, logits_BWV, cache, (opened, none), jnp.ones(B, bool), jnp.arange(B))
     return resume_search(model, params, state, penalty, early, length, end)
 
 
 @partial(jax.jit, static_argnums=0)
 def resume_search(model, params, state, penalty, early, length, end):
-    """Run the loop of `search` from a state on."""
+    """Continue the loop of `search` from a state."""
     B, W, V = state.logits.shape
     step = partial(model.apply, {"params": params}, method="step")
-    # What a step hands on untouched is of the source, which all texts of a row share.
+    # Arrays that a step returns unchanged belong to the source, which all beams of a row share.
     _, after = step(jnp.zeros(B * W, jnp.int32), state.cache)
     moves = jax.tree.map(lambda new, old: new.ndim > 0 and new is not old, after, state.cache)
 
@@ -166,8 +168,8 @@ def resume_search(model, params, state, penalty, early, length, end):
 
         closes_BC = ends_BC & (jnp.arange(2 * W) < W) & going_B[:, None]
         final_BC = jnp.where(closes_BC, score_BC / (n + 1.0) ** penalty, -jnp.inf)
-        both = zip(closed, extended._replace(scores=final_BC), strict=True)
-        closed, _ = _best(Hypotheses(*(jnp.concatenate(pair, 1) for pair in both)), W)
+        pairs = zip(closed, extended._replace(scores=final_BC), strict=True)
+        closed, _ = _best(Hypotheses(*(jnp.concatenate(pair, 1) for pair in pairs)), W)
         opened, at_BW = _best(extended._replace(scores=jnp.where(ends_BC, -jnp.inf, score_BC)), W)
 
         worst_B = closed.scores[:, -1]
@@ -183,11 +185,11 @@ def resume_search(model, params, state, penalty, early, length, end):
 
 
 def _best(texts: Hypotheses, width: int):
-    """Return the `width` best texts of each row, and where they were."""
+    """Return the `width` best texts of each row, and their indices."""
     at_BW = jax.lax.top_k(texts.scores, width)[1]
     return jax.tree.map(lambda x: _take(x, at_BW), texts), at_BW
 
 
 def _take(x, at_BW):
-    """Return the given places of each row of x: [B, C, ...] -> [B, W, ...]."""
+    """Return the given indices of each row of x: [B, C, ...] -> [B, W, ...]."""
     return jax.vmap(lambda row, at: row[at])(x, at_BW)

@@ -16,25 +16,25 @@ from zoo.inference.prompts import as_list
 
 
 def encode(tokenizer: Tokenizer, text: str, pair: str | None = None, *, max_length: int) -> Row:
-    """Return the row of a text or a pair, with its special tokens.
+    """Return the row of a text or a pair, with special tokens.
 
-    A row of more than `max_length` tokens is truncated at the end of the longer text, and of both
-    once they are equally long.
+    If it has more than `max_length` tokens, the longer text is truncated, and both once they are
+    equally long.
 
     Raises:
-      ValueError: If a text is empty, or `max_length` leaves no tokens for it.
+      ValueError: If a text is empty, or `max_length` leaves no room for text.
     """
     encoding = tokenizer.encode(text, pair)
     sides = encoding.sequence_ids
     texts = [text] if pair is None else [text, pair]
     counts = [sides.count(side) for side in range(len(texts))]
     if 0 in counts:
-        raise ValueError(f"{texts[counts.index(0)]!r} is an empty text: give one with words")
+        raise ValueError(f"the text {texts[counts.index(0)]!r} is empty: give a text with words")
     max_tokens = max_length - sides.count(None)
     if max_tokens < len(texts):
         raise ValueError(
-            f"{max_length} tokens have no room for text beside {sides.count(None)} special ones: "
-            "use a greater length"
+            f"a length of {max_length} leaves no room for text beside {sides.count(None)} special "
+            "tokens: use a greater length"
         )
     truncated: set[int] = set()
     for side, (count, kept) in enumerate(zip(counts, _shares(counts, max_tokens), strict=True)):
@@ -45,7 +45,7 @@ def encode(tokenizer: Tokenizer, text: str, pair: str | None = None, *, max_leng
 
 
 def _shares(counts: list[int], max_tokens: int) -> list[int]:
-    """Return how many tokens of each text stay: "longest_first" of the tokenizers library."""
+    """Return how many tokens of each text are kept, as "longest_first" of tokenizers does."""
     if sum(counts) <= max_tokens:
         return counts
     if len(counts) == 1:
@@ -68,32 +68,34 @@ def classify(
 def classify(
     loaded: Loaded, text: str | list[str], pair: str | list[str] | None = None
 ) -> dict[str, float] | list[dict[str, float]]:
-    """Return the labels of a text or a pair of texts and their probabilities, likeliest first.
+    """Return the labels of a text or a pair of texts and their probabilities, most probable first.
 
-    A model with one label predicts a number, which is returned in place of a probability. Warns if
-    texts are truncated.
+    For a model with a single label (regression), the predicted number takes the place of the
+    probability. Warns if texts are truncated.
 
     Args:
       loaded: A fine-tuned classifier with its tokenizer.
-      text: A text, or many.
-      pair: The other text of each pair.
+      text: A text or a list of texts.
+      pair: The second text of each pair.
 
     Returns:
       One dict for a text, a list for a list.
 
     Raises:
-      ValueError: As `encode` does, and if the model is no classifier.
+      ValueError: As `encode`, or if the model is not a classifier.
     """
     model, params, _ = loaded
     tokenizer = check_task(loaded, "classification")
     texts = as_list(text)
-    others: Sequence[str | None] = [None] * len(texts) if pair is None else as_list(pair)
-    if len(texts) != len(others):
-        raise ValueError(f"there are {len(texts)} texts, but {len(others)} to pair them with")
+    seconds: Sequence[str | None] = [None] * len(texts) if pair is None else as_list(pair)
+    if len(texts) != len(seconds):
+        raise ValueError(
+            f"got {len(texts)} texts but {len(seconds)} second texts: they must be equally many"
+        )
     max_length = model.config.max_length
     rows = [
-        encode(tokenizer, one, other, max_length=max_length)
-        for one, other in zip(texts, others, strict=True)
+        encode(tokenizer, first, second, max_length=max_length)
+        for first, second in zip(texts, seconds, strict=True)
     ]
     truncated = [row.truncated for row in rows if row.truncated]
     if truncated:

@@ -1,6 +1,6 @@
-"""A decoding under way: rows that have ended leave the batch, so that they stop costing.
+"""The decoding loop: rows that have ended leave the batch, so that they cost nothing more.
 
-B batch, as many rows as are left  V vocabulary
+B batch, the rows that are left  V vocabulary
 """
 
 from collections.abc import Callable
@@ -9,32 +9,35 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-FEW = 4  # rows that cost no more than one
+FEW = 4  # a batch of so many rows costs no more than one row
 
 
 class State(NamedTuple):
-    """What a loop has: each array has B rows, or for a beam as many times B as it is wide."""
+    """The state of a loop; each array has B rows, or for beam search B times the beam width."""
 
-    length: jax.Array | int  # how many tokens are written: the same for all rows
-    logits: jax.Array  # of the next one
+    length: jax.Array | int  # number of generated tokens, the same for all rows
+    logits: jax.Array  # of the next token
     cache: Any
     texts: Any
     going_B: jax.Array  # which rows have not ended
-    row_B: jax.Array  # which texts they are among those at the beginning
+    row_B: jax.Array  # their indices in the original batch
 
 
 def loop(advance: Callable[[State], State], state: State, length) -> State:
-    """Runs until half of the rows have ended, of few rows all, or to a length. Is traced."""
+    """Run a traced loop until half of the rows have ended, or up to a length.
+
+    A batch of FEW rows or less runs until all have ended.
+    """
     B = len(state.going_B)
-    least = B // 2 if B > FEW else 0
-    goes = lambda state: (state.length < length) & (state.going_B.sum() > least)
-    return jax.lax.while_loop(goes, advance, state)
+    remaining = B // 2 if B > FEW else 0
+    unfinished = lambda state: (state.length < length) & (state.going_B.sum() > remaining)
+    return jax.lax.while_loop(unfinished, advance, state)
 
 
 def finish(state: State, go_on: Callable[[State], State], length: int):
-    """The texts of all rows, as NumPy arrays; `go_on` runs the loop for a smaller batch.
+    """Return the texts of all rows, as NumPy arrays; `go_on` runs the loop for a smaller batch.
 
-    Batches are halved, to powers of two, so that each rung is compiled for few of them.
+    Batch sizes are powers of two, so that few programs are compiled.
     """
     texts = jax.tree.map(np.array, state.texts)
     while (going_B := np.asarray(state.going_B)).any() and state.length < length:

@@ -1,4 +1,4 @@
-"""Predicts the masked tokens of a text."""
+"""Prediction of the masked tokens of a text."""
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ MASKS = ("[MASK]", "<mask>")
 
 
 def fill_mask(loaded: Loaded, text: str, top: int = 5) -> list[list[tuple[str, float]]]:
-    """Return, for each mask in a text, the likeliest tokens and their probabilities.
+    """Return, for each mask in a text, the most probable tokens and their probabilities.
 
     Args:
       loaded: A masked language model with its tokenizer.
@@ -21,24 +21,26 @@ def fill_mask(loaded: Loaded, text: str, top: int = 5) -> list[list[tuple[str, f
       top: How many tokens to return for each mask.
 
     Raises:
-      ValueError: if the text has no mask or is too long, or the model predicts no masked tokens.
+      ValueError: If the text has no mask or is too long, or the model predicts no masked tokens.
     """
     model, params, _ = loaded
     tokenizer = sides(require_tokenizer(loaded)).source
     check_text(text)
     name = next((name for name in MASKS if tokenizer.token_to_id(name) is not None), None)
     if name is None or not isinstance(model, MaskFiller):
-        raise ValueError(f"{type(model).__name__} does not fill masks: give a masked model")
+        raise ValueError(
+            f"{type(model).__name__} does not predict masked tokens: use a masked language model"
+        )
     for other in MASKS:
         text = text.replace(other, name)
     encoding = tokenizer.encode(text)
     tokens_BL = np.array([encoding.ids])
     masked_P = np.flatnonzero(tokens_BL[0] == tokenizer.token_to_id(name))
     if len(masked_P) == 0:
-        raise ValueError(f"the text has no {name}: put it where a word is to be filled in")
+        raise ValueError(f"the text has no {name}: write {name} in place of the word to predict")
     if tokens_BL.shape[1] > model.config.max_length:
         raise ValueError(
-            f"the text has {tokens_BL.shape[1]} tokens, the model supports "
+            f"the text has {tokens_BL.shape[1]} tokens, but the model supports at most "
             f"{model.config.max_length}"
         )
     segments_BL = np.array([encoding.type_ids])

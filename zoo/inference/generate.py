@@ -1,11 +1,10 @@
-"""Generate text with any language model: sampling, or greedily.
+"""Text generation with any language model, greedy or by sampling.
 
-An encoder-decoder writes a target for its source, which may have any length; all else is the same.
+An encoder-decoder generates a target for its source, which may have any length.
 
-Decoding is one compiled loop over a static cache, and once more for the rest where half of the rows
-have ended. Prompts and new tokens are padded to length buckets, so a thousand requests compile a
-handful of times; temperature, top_k and top_p are arguments of the compiled loop and compile
-nothing.
+Decoding is a compiled loop over a static cache; it restarts with a smaller batch whenever half of
+the rows have ended. Prompts and new tokens are padded to length buckets, so a thousand requests
+need only a few compilations; temperature, top_k and top_p are arguments of the compiled loop.
 
 B batch  L length  N new tokens  V vocabulary
 """
@@ -30,15 +29,15 @@ NEVER = -1e30
 
 
 def greedy(keys_B, logits_BV, settings):
-    """Return the likeliest token."""
+    """Return the most probable token."""
     return logits_BV.argmax(-1).astype(jnp.int32)
 
 
 def sample(keys_B, logits_BV, settings):
-    """Sample at a temperature from the `top_k` likeliest tokens and the nucleus of `top_p`.
+    """Sample at a temperature from the `top_k` most probable tokens and the nucleus of `top_p`.
 
-    The nucleus is the smallest set of the likeliest tokens that has at least the probability top_p
-    (Holtzman et al. 2020), taken after the temperature and the top_k.
+    The nucleus is the smallest set of most probable tokens whose total probability is at least
+    top_p (Holtzman et al. 2020), after temperature and top_k.
     """
     temperature, top_k, top_p = settings
     logits_BV = logits_BV / temperature
@@ -66,15 +65,15 @@ def generate_ids(
 ) -> list[list[int]]:
     """Return the continuations of prompts of token ids.
 
-    A continuation ends before the token `end`. Temperature 0 is greedy; top_k 0 means all. Rows do
-    not depend on each other, nor on the padding.
+    A continuation ends before the token `end`. Temperature 0 is greedy; top_k 0 means all. A row
+    does not depend on the other rows or on the padding.
 
     Raises:
-      ValueError: if a prompt is empty, has ids out of range, or leaves no room for
+      ValueError: If a prompt is empty, has ids out of range, or leaves no room for
         `max_new_tokens` more.
     """
     if temperature < 0 or top_k < 0 or not 0 < top_p <= 1:
-        raise ValueError("temperature and top_k must not be negative, top_p must be in (0, 1]")
+        raise ValueError("temperature and top_k must be at least 0, and top_p in (0, 1]")
     tokens_BL, documents_BL = pad(model, prompts, max_new_tokens)
     choose = greedy if temperature == 0 else sample
     settings = jnp.float32(temperature), jnp.int32(top_k or model.config.vocab_size)
@@ -93,9 +92,9 @@ def generate_ids(
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def decode(model, choose, size, params, tokens_BL, documents_BL, settings, key, length, end):
-    """Run the compiled loop: its texts are new tokens_BN (N = size) and how many of each row count.
+    """Run the compiled loop; its texts are new tokens_BN (N = size) and their number in each row.
 
-    It stops where half of the rows have ended, of few rows all, or at `length` tokens.
+    It stops when half of the rows have ended (all, if they are few), or at `length` tokens.
     """
     B = len(tokens_BL)
     logits_BV, cache = call(model, params, tokens_BL, documents_BL, size, method="start")
@@ -106,7 +105,7 @@ def decode(model, choose, size, params, tokens_BL, documents_BL, settings, key, 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def resume(model, choose, params, state, settings, key, length, end):
-    """Run the loop of `decode` from a state on."""
+    """Continue the loop of `decode` from a state."""
 
     def advance(state):
         n, logits_BV, cache, (tokens_BN, count_B), going_B, row_B = state
@@ -156,22 +155,22 @@ def generate(
     top_p: float = 1.0,
     seed: int = 0,
 ) -> str | list[str]:
-    """Return the continuation of a text, or what an encoder-decoder writes for it.
+    """Return the continuation of a text, or the output of an encoder-decoder for it.
 
     Args:
       loaded: A language model or an encoder-decoder with its tokenizer.
-      prompt: A text, or many; an empty one begins a new document.
-      max_new_tokens: The most tokens to generate.
+      prompt: A text or a list of texts; an empty text begins a new document.
+      max_new_tokens: Maximum tokens to generate.
       temperature: Below 1: more conservative. Above 1: more random. 0: greedy.
-      top_k: Sample from so many of the likeliest tokens; 0: from all.
-      top_p: Sample from the likeliest tokens that together have this probability.
-      seed: Decides the samples.
+      top_k: Sample from this many of the most probable tokens; 0: from all.
+      top_p: Sample from the most probable tokens with this total probability.
+      seed: Random seed of the samples.
 
     Returns:
       A text for a text, a list for a list.
     """
     tokenizer = require_tokenizer(loaded)
-    prompts = [encode(loaded, one) for one in as_list(prompt)]
+    prompts = [encode(loaded, text) for text in as_list(prompt)]
     ids = generate_ids(
         loaded.model,
         loaded.params,
@@ -183,6 +182,6 @@ def generate(
         top_p=top_p,
         seed=seed,
     )
-    # Whole texts are decoded at once: a character may be cut over several byte-level tokens.
-    texts = [tokenizer.decode(new, skip_special_tokens=False) for new in ids]
+    # Decode whole texts at once: a character may span more than one byte-level token.
+    texts = [tokenizer.decode(tokens, skip_special_tokens=False) for tokens in ids]
     return texts[0] if isinstance(prompt, str) else texts

@@ -1,8 +1,8 @@
 """Length buckets: the few lengths that sequences are padded to.
 
-Each new length compiles a program of its own, so lengths are rounded up to one of a short list. The
-boundaries grow by 3/2 and 4/3 in turn, so at most a third of a padded row is padding, save in rows
-of fewer than 6 tokens.
+Each new length compiles a new program, so lengths are rounded up to a bucket boundary. The
+boundaries grow by 3/2 and 4/3 in turn, so at most a third of a padded row is padding, except in
+rows of fewer than 6 tokens.
 """
 
 import bisect
@@ -14,10 +14,10 @@ def bucket_boundaries(longest: int) -> list[int]:
     """Return the lengths to pad to: 8, 12, 16, 24, 32, 48, 64, 96, ... and `longest`, the last.
 
     Args:
-      longest: The length of the longest sequence that there can be.
+      longest: The maximum length of a sequence.
     """
     if longest < 1:
-        raise ValueError(f"the longest sequence must have at least 1 token, not {longest}")
+        raise ValueError(f"the maximum length must be at least 1 token, not {longest}")
     boundaries, power = [], SHORTEST
     while power < longest:
         boundaries += [power, power * 3 // 2]
@@ -33,5 +33,5 @@ def bucket(length: int, longest: int) -> int:
     """
     boundaries = bucket_boundaries(longest)
     if length > longest:
-        raise ValueError(f"a sequence of {length} tokens is over the longest length of {longest}")
+        raise ValueError(f"a sequence of {length} tokens exceeds the maximum length of {longest}")
     return boundaries[bisect.bisect_left(boundaries, length)]

@@ -14,7 +14,7 @@ from zoo.inference.length_buckets import bucket
 from zoo.tokenizers import AnyTokenizer, Tokenizer, ordinary, sides
 
 ENDS = ("<|endoftext|>", "</s>")  # the names of the token that ends a text
-UNLIMITED = 1 << 30  # tokens, for what no table of positions limits
+UNLIMITED = 1 << 30  # maximum length of models without a position table
 
 
 def pad(
@@ -23,12 +23,12 @@ def pad(
     """Return prompts padded on the left to one length bucket: tokens_BL, documents_BL.
 
     Raises:
-      ValueError: if a prompt is empty, has ids out of range, or leaves no room for `max_new_tokens`
-        more; an encoder-decoder takes a source of any length.
+      ValueError: If a prompt is empty, has ids out of range, or leaves no room for `max_new_tokens`
+        more. The source of an encoder-decoder may have any length.
     """
     if not isinstance(model, LanguageModel):
         raise ValueError(
-            f"a {type(model).__name__} does not generate: give a language model or a translator"
+            f"{type(model).__name__} does not generate: use a language model or an encoder-decoder"
         )
     c = model.config
     longest = max(map(len, prompts))
@@ -39,9 +39,11 @@ def pad(
             f"the prompt has {longest} tokens; with {max_new_tokens} more it would exceed the "
             f"{c.max_length} that the model supports"
         )
-    wrong = [i for prompt in prompts for i in prompt if not 0 <= i < c.vocab_size]
-    if wrong:
-        raise ValueError(f"token id {wrong[0]} is not in 0 to {c.vocab_size - 1}")
+    invalid = [i for prompt in prompts for i in prompt if not 0 <= i < c.vocab_size]
+    if invalid:
+        raise ValueError(
+            f"token id {invalid[0]} is outside the vocabulary, 0 to {c.vocab_size - 1}"
+        )
     L = bucket(longest, UNLIMITED)
     tokens_BL, documents_BL = np.zeros((2, len(prompts), L), np.int32)
     for row, prompt in enumerate(prompts):
@@ -56,8 +58,8 @@ def encode(loaded: Loaded, prompt: str) -> list[int]:
     An empty prompt begins a new document.
 
     Raises:
-      ValueError: if there is no tokenizer, or nothing to begin a text with.
-      TypeError: if the prompt is not a string.
+      ValueError: If there is no tokenizer, or the prompt is empty and no token begins a text.
+      TypeError: If the prompt is not a string.
     """
     tokenizer = sides(require_tokenizer(loaded)).source
     check_text(prompt)
@@ -73,10 +75,10 @@ def encode(loaded: Loaded, prompt: str) -> list[int]:
 
 
 def encode_source(tokenizer: Tokenizer, text: str, end: int) -> list[int]:
-    """Return the tokens of a text to be translated, and its end; ValueError for an empty one."""
+    """Return the tokens of a text to translate and its end; raise ValueError if it is empty."""
     ids = tokenizer.encode(text, add_special_tokens=False).ids
     if not ids:
-        raise ValueError("there is nothing to translate in an empty text")
+        raise ValueError("the text is empty: there is nothing to translate")
     return [*ids, end]
 
 
@@ -86,20 +88,20 @@ def end_token(tokenizer: AnyTokenizer) -> int | None:
 
 
 def require_tokenizer(loaded: Loaded) -> AnyTokenizer:
-    """Return the tokenizer; ValueError if there is none."""
+    """Return the tokenizer; raise ValueError if there is none."""
     if loaded.tokenizer is None:
-        raise ValueError("the model folder has no tokenizer, so the model takes token ids only")
+        raise ValueError("the model has no tokenizer, so it accepts token ids only")
     return loaded.tokenizer
 
 
 def check_text(text: str) -> None:
-    """Raise TypeError for what is not a string."""
+    """Raise TypeError for anything but a string."""
     if not isinstance(text, str):
         raise TypeError(f"a text must be a string, not {type(text).__name__}: {text!r:.60}")
 
 
 def as_list(texts: str | Sequence[str]) -> list[str]:
-    """Return one text or many as a list; TypeError for what is no text."""
+    """Return one text or many as a list; raise TypeError for anything but strings."""
     listed = [texts] if isinstance(texts, str) else list(texts)
     for text in listed:
         check_text(text)

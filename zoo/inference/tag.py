@@ -18,7 +18,7 @@ from zoo.checkpoints.load import Loaded
 from zoo.inference.batching import Row, check_task, outputs, select, softmax
 from zoo.inference.prompts import as_list
 
-OUTSIDE = "O"  # the label of a word that is no part of a name
+OUTSIDE = "O"  # the label of a word outside all names
 
 
 class Piece(NamedTuple):
@@ -30,7 +30,7 @@ class Piece(NamedTuple):
 
 
 class Tag(NamedTuple):
-    """A word, its predicted label and the probability of that."""
+    """A word, its predicted label and the label's probability."""
 
     word: str
     label: str
@@ -38,14 +38,14 @@ class Tag(NamedTuple):
 
 
 def pieces(tokenizer: Tokenizer, words: Sequence[str], max_length: int) -> list[Piece]:
-    """Split a sentence between words into rows of at most `max_length` tokens, about equal.
+    """Split a sentence between words into rows of about equal size, up to `max_length` tokens.
 
-    A word that the tokenizer turns into no token, such as a control character, is in no piece.
+    A word without tokens, such as a control character, is in no piece.
 
     Raises:
       ValueError: If a single word is too long for a row.
     """
-    # Not as a list of words: a byte-level tokenizer would read them without blanks in between.
+    # Not as a list of words: a byte-level tokenizer would encode them without blanks in between.
     encoding = tokenizer.encode(" ".join(words))
     sides = encoding.sequence_ids
     ends = [end - 1 for end in accumulate(len(word) + 1 for word in words)]
@@ -59,8 +59,8 @@ def pieces(tokenizer: Tokenizer, words: Sequence[str], max_length: int) -> list[
     for word, size in zip(words, sizes, strict=True):
         if size > max_tokens:
             raise ValueError(
-                f"the word {word!r} alone has {size} tokens, and {max_length} have room for "
-                f"{max_tokens}: split or leave it out"
+                f"the word {word!r} has {size} tokens, but a row has room for {max_tokens}: "
+                "split or remove it"
             )
     piece_of = _assign(sizes, max_tokens) if sizes.any() else sizes
     encoded = [number for number, size in enumerate(sizes) if size]
@@ -77,7 +77,7 @@ def pieces(tokenizer: Tokenizer, words: Sequence[str], max_length: int) -> list[
 
 
 def _assign(sizes: np.ndarray, max_tokens: int) -> np.ndarray:
-    """Return the number of the piece of each word, no piece having more than `max_tokens`."""
+    """Return the piece of each word, so that no piece has more than `max_tokens`."""
     total, begins = sizes.sum(), np.cumsum(sizes) - sizes
     count = -(-total // max_tokens)
     while True:
@@ -92,10 +92,10 @@ def tag(loaded: Loaded, text: str | Sequence[str]) -> list[Tag]:
 
     Args:
       loaded: A fine-tuned tagger with its tokenizer.
-      text: A sentence, which is split at blanks and around punctuation, or its words.
+      text: A sentence, to be split at blanks and around punctuation, or a list of words.
 
     Raises:
-      ValueError: If there is no word, a word is too long, or the model is no tagger.
+      ValueError: If there are no words, a word is too long, or the model is not a tagger.
     """
     model, params, _ = loaded
     tokenizer = check_task(loaded, "tagging")
@@ -118,7 +118,7 @@ def best_tags(
     pieces: Sequence[Piece],
     logits: Sequence[np.ndarray],
 ) -> list[Tag]:
-    """Return the likeliest tag of every word, from the logits [L, C] of its pieces.
+    """Return the most probable tag of every word, from the logits [L, C] of the pieces.
 
     A word that is in no piece is tagged "O", or with the first label if there is no "O", with a
     probability of 0.

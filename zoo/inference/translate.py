@@ -1,4 +1,4 @@
-"""Translation with any encoder-decoder, and what each word attended to.
+"""Translation with any encoder-decoder, and its attention weights.
 
 B batch  L length of the source  T length of the target  H heads  M length of what is attended to
 """
@@ -22,7 +22,7 @@ from zoo.inference.prompts import (
     end_token,
     require_tokenizer,
 )
-from zoo.tokenizers import AnyTokenizer, sides
+from zoo.tokenizers import AnyTokenizer, Tokenizer, sides
 
 
 @overload
@@ -59,27 +59,29 @@ def translate(
 
     Args:
       loaded: An encoder-decoder with its tokenizer.
-      text: A text, or many, of which those of one length bucket are translated together.
-      beams: The width of the search; 1 is greedy.
+      text: A text or a list of texts; texts in one length bucket are translated together.
+      beams: The beam width; 1 is greedy.
       length_penalty: Above 1: longer translations. Below 1: shorter ones.
-      batch_size: Texts to translate at once.
+      batch_size: Number of texts to translate at once.
 
     Raises:
-      ValueError: if a text is empty, or the model is no encoder-decoder.
+      ValueError: If a text is empty, or the model is not an encoder-decoder.
     """
     model, params, _ = loaded
     end, tokenizer = _end_of(loaded), require_tokenizer(loaded)
     check_beams(model, beams)
     texts = as_list(text)
-    sources = [encode_source(sides(tokenizer).source, one, end) for one in texts]
-    found: dict[int, list[int]] = {}
-    for places in _batches([bucket(len(source), UNLIMITED) for source in sources], batch_size):
-        prompts = [sources[place] for place in places]
-        # All batches have the same number of rows, so that they share their programs.
-        prompts += prompts[-1:] * (min(batch_size, len(texts)) - len(places))
+    sources = [encode_source(sides(tokenizer).source, source, end) for source in texts]
+    targets: dict[int, list[int]] = {}
+    for indices in _batches([bucket(len(source), UNLIMITED) for source in sources], batch_size):
+        prompts = [sources[index] for index in indices]
+        # All batches have the same number of rows, so that they share compiled programs.
+        prompts += prompts[-1:] * (min(batch_size, len(texts)) - len(indices))
         size = max_target(len(prompts[0]))
         if beams == 1:
-            new = generate_ids(model, params, prompts, max_new_tokens=size, end=end, temperature=0)
+            generated = generate_ids(
+                model, params, prompts, max_new_tokens=size, end=end, temperature=0
+            )
         else:
             best = beam_search_ids(
                 model,
@@ -90,67 +92,141 @@ def translate(
                 beams=beams,
                 length_penalty=length_penalty,
             )
-            new = [row[0][0] for row in best]
-        found |= dict(zip(places, new, strict=False))
-    ids = [found[place] for place in range(len(texts))]
-    translations = [tokenizer.decode(one, skip_special_tokens=False) for one in ids]
+            generated = [row[0][0] for row in best]
+        targets |= dict(zip(indices, generated, strict=False))
+    ids = [targets[index] for index in range(len(texts))]
+    translations = [tokenizer.decode(target, skip_special_tokens=False) for target in ids]
     return translations[0] if isinstance(text, str) else translations
 
 
 def _batches(buckets: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Yield the places of one length bucket, at most so many at a time."""
+    """Yield indices of texts in one length bucket, up to `batch_size` at a time."""
     for length in sorted(set(buckets)):
-        places = [place for place, other in enumerate(buckets) if other == length]
-        for start in range(0, len(places), batch_size):
-            yield places[start : start + batch_size]
+        indices = [index for index, other in enumerate(buckets) if other == length]
+        for start in range(0, len(indices), batch_size):
+            yield indices[start : start + batch_size]
+
+
+class Word(NamedTuple):
+    """A word of a text, and how many tokens it has."""
+
+    text: str
+    num_tokens: int
 
 
 class Attention(NamedTuple):
-    """Attention weights [H, rows, columns], and the tokens of rows and columns."""
+    """The attention weights of one layer.
+
+    Attributes:
+      name: The path of the layer.
+      weights: [H, rows, columns]: how much each row attends to each column.
+      rows: The tokens that attend.
+      columns: The tokens that are attended to.
+      row_words: The words that the rows are tokens of; empty if unknown.
+      column_words: The words that the columns are tokens of; empty if unknown.
+    """
 
     name: str
     weights: np.ndarray
     rows: list[str]
     columns: list[str]
+    row_words: Sequence[Word] = ()
+    column_words: Sequence[Word] = ()
+
+    def by_word(self) -> "Attention":
+        """Return the attention between words, or itself if the words are not known.
+
+        The weights of a word are summed over its tokens as columns, and averaged as rows.
+        """
+        if not self.row_words or not self.column_words:
+            return self
+        row_starts, row_sizes = _starts(self.row_words)
+        column_starts, _ = _starts(self.column_words)
+        weights = np.add.reduceat(self.weights, column_starts, axis=2)
+        weights = np.add.reduceat(weights, row_starts, axis=1) / row_sizes[:, None]
+        rows, columns = ([word.text for word in w] for w in (self.row_words, self.column_words))
+        return self._replace(weights=weights, rows=rows, columns=columns)
 
 
 def attention(loaded: Loaded, source: str, target: str) -> list[Attention]:
     """Return all attention weights of an encoder-decoder, layer by layer.
 
-    A row of the target is the token that is predicted from what is attended to.
+    A row of the target is labeled with the token that it predicts.
 
     Raises:
-      ValueError: if the model has no attention.
+      ValueError: If the model has no attention.
     """
     model, params, _ = loaded
-    end, both = _end_of(loaded), sides(require_tokenizer(loaded))
-    reads, writes = (
-        encode_source(both.source, source, end),
-        encode_source(both.target, target, end),
+    end, tokenizers = _end_of(loaded), sides(require_tokenizer(loaded))
+    source_ids, target_ids = (
+        encode_source(tokenizers.source, source, end),
+        encode_source(tokenizers.target, target, end),
     )
     start = model.start_token
-    _, found = model.apply(
+    _, state = model.apply(
         {"params": params},
-        jnp.array([reads]),
-        jnp.array([[start, *writes[:-1]]]),
+        jnp.array([source_ids]),
+        jnp.array([[start, *target_ids[:-1]]]),
         mutable=["intermediates"],
     )
-    if not found:
+    if not state:
         raise ValueError(
-            f"a {type(model).__name__} encodes the source into a single vector, so there is no "
+            f"{type(model).__name__} encodes the source into a single vector, so there is no "
             "attention to draw"
         )
-    read = [both.source.id_to_token(i) or "" for i in reads]
-    first, *written = (both.target.id_to_token(i) or "" for i in (start, *writes))
-    before = [first, *written[:-1]]
-    who = {"encoder": (read, read), "decoder": (written, before), "source": (written, read)}
-    return [Attention(name, weights, *who[side(name)]) for name, weights in _sown(found)]
+    source_tokens = [tokenizers.source.id_to_token(i) or "" for i in source_ids]
+    first, *target_tokens = (tokenizers.target.id_to_token(i) or "" for i in (start, *target_ids))
+    shifted_tokens = [first, *target_tokens[:-1]]
+    axes = {
+        "encoder": (source_tokens, source_tokens),
+        "decoder": (target_tokens, shifted_tokens),
+        "source": (target_tokens, source_tokens),
+    }
+    source_words = _words(tokenizers.source, source)
+    target_words = _words(tokenizers.target, target)
+    end_word = Word(target_tokens[-1], 1)  # on both sides
+    column_words, row_words = [*source_words, end_word], [*target_words, end_word]
+    words = {
+        "encoder": (column_words, column_words),
+        "decoder": (row_words, [Word(first, 1), *target_words]),
+        "source": (row_words, column_words),
+    }
+    return [
+        Attention(name, weights, *axes[side(name)], *words[side(name)])
+        for name, weights in _sown(state)
+    ]
+
+
+def _words(tokenizer: Tokenizer, text: str) -> list[Word]:
+    """Return the words of a text in order; every token belongs to one of them.
+
+    A token continues a word if the tokenizer assigns it to that word, and it either begins between
+    two letters or digits (so that 2026-11-23 has separate parts) or shares characters with the
+    previous token.
+    """
+    encoding = tokenizer.encode(text, add_special_tokens=False)
+    spans: list[list[int]] = []  # start and end in the text, and number of tokens
+    before = None
+    for (start, end), word in zip(encoding.offsets, encoding.word_ids, strict=True):
+        between = start > 0 and text[start - 1].isalnum() and text[start : start + 1].isalnum()
+        if spans and word == before and (between or start == end or start < spans[-1][1]):
+            spans[-1][1:] = max(end, spans[-1][1]), spans[-1][2] + 1
+        else:
+            spans.append([start, end, 1])
+        before = word
+    return [Word(text[start:end].strip(), count) for start, end, count in spans]
+
+
+def _starts(words: Sequence[Word]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the index of the first token of each word, and its number of tokens."""
+    sizes = np.array([word.num_tokens for word in words])
+    return np.cumsum(sizes) - sizes, sizes
 
 
 def side(name: str) -> str:
-    """Return which side attends, by the names that models give their layers.
+    """Return which side attends, from the name of a layer: encoder, decoder or source.
 
-    Tokens of the encoder or the decoder attend to their own side, else the decoder to the source.
+    "source" is the attention of the decoder to the source.
     """
     if "encoder" in name:
         return "encoder"
@@ -158,7 +234,7 @@ def side(name: str) -> str:
 
 
 def _sown(tree, path=()):
-    """Yield the attention weights that were sown, [H, T, M], each with the path of its layer."""
+    """Yield the path of each layer and its sown attention weights, [H, T, M]."""
     for name in sorted(tree, key=_by_number):
         if isinstance(tree[name], dict):
             yield from _sown(tree[name], (*path, name))
@@ -170,20 +246,20 @@ def _sown(tree, path=()):
 
 
 def _by_number(name: str):
-    """Return a key that sorts layers by their numbers."""
+    """Return a sort key that orders layers by their numbers."""
     stem, _, number = name.rpartition("_")
     return (stem, int(number)) if number.isdigit() else (name, -1)
 
 
 def _end_of(loaded: Loaded) -> int:
-    """Return the token that ends a text; ValueError for a model that does not translate."""
+    """Return the token that ends a text; raise ValueError if the model does not translate."""
     if not isinstance(loaded.model, EncoderDecoder):
-        raise ValueError(f"a {type(loaded.model).__name__} has no encoder: try zoo generate")
+        raise ValueError(f"{type(loaded.model).__name__} has no encoder: use generate instead")
     return end_id(require_tokenizer(loaded))
 
 
 def end_id(tokenizer: AnyTokenizer) -> int:
-    """Return the token that ends a text; ValueError if the tokenizer has none."""
+    """Return the token that ends a text; raise ValueError if the tokenizer has none."""
     end = end_token(tokenizer)
     if end is None:
         raise ValueError(f"the tokenizer has no token that ends a text: none of {', '.join(ENDS)}")

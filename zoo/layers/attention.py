@@ -1,7 +1,8 @@
 """Attention: the structured mask, the weighted sum, and multi-head attention.
 
-Vaswani et al. 2017, https://arxiv.org/abs/1706.03762. Attention is a score, how well a query fits a
-key, and a weighted sum of values. Papers differ in the score and share the weighted sum.
+Vaswani et al. 2017, https://arxiv.org/abs/1706.03762. Attention scores how well a query matches
+each key, and returns a sum of the values, weighted by the softmax of the scores. Papers differ in
+the scores and share the weighted sum.
 """
 
 from functools import reduce
@@ -22,7 +23,7 @@ KeysValues = tuple[jax.Array, jax.Array]  # k_BHMK and v_BHMK
 
 @struct.dataclass
 class Mask:
-    """Which keys each query attends to, as rules instead of an array.
+    """An attention mask, as rules instead of an array.
 
     A fused kernel must see that a mask is causal and where documents end, and cannot infer that
     from an array. Document ids count from 1; 0 is padding. A query attends to the keys that every
@@ -30,12 +31,12 @@ class Mask:
 
     Attributes:
         query_document_ids_BL: A query attends to keys of its own document only; None: of any.
-            Needs the document ids of the keys.
-        key_document_ids_BM: Nobody attends to padding; None: there is none.
+            Requires the document ids of the keys.
+        key_document_ids_BM: Keys with id 0 are padding and are masked; None: no padding.
         query_offset: The position of the first query among the keys.
         direction: "causal": a query attends to keys up to its own position only.
-        window: A query attends to no key before the last `window` up to its own position, which
-            is one of them; None: to all.
+        window: A query attends to the last `window` keys up to and including its own position;
+            None: to all keys.
     """
 
     query_document_ids_BL: jax.Array | None = None
@@ -48,29 +49,29 @@ class Mask:
 
     @classmethod
     def bidirectional(cls, document_ids_BL: jax.Array | None = None) -> "Mask":
-        """Every token attends to its own document, an encoder's self-attention."""
+        """Return the mask of an encoder: every token attends to its own document."""
         return cls(document_ids_BL, document_ids_BL)
 
     @classmethod
     def causal(cls, document_ids_BL: jax.Array | None = None, window: int | None = None) -> "Mask":
-        """Every token attends to its own document up to itself, a decoder's self-attention."""
+        """Return the mask of a decoder: every token attends to its own document up to itself."""
         return cls(document_ids_BL, document_ids_BL, direction="causal", window=window)
 
     @classmethod
     def cached(cls, length: int | jax.Array, document_ids_BM: jax.Array | None = None) -> "Mask":
-        """Causal self-attention of new tokens behind the first `length` places of a cache.
+        """Return the causal mask of new tokens after the first `length` slots of a cache.
 
-        The keys are those of the whole cache, of which all real ones are of one document.
+        The keys are those of the whole cache; all real ones belong to one document.
         """
         return cls(None, document_ids_BM, length, direction="causal")
 
     @classmethod
     def source(cls, document_ids_BM: jax.Array | None = None) -> "Mask":
-        """Every token attends to every real token of a source, a decoder's cross-attention."""
+        """Return the mask of cross-attention: every token attends to all real source tokens."""
         return cls(None, document_ids_BM)
 
     def dense(self, num_queries: int, num_keys: int) -> jax.Array | None:
-        """Return the mask as an array, for attention that has no other use for it.
+        """Return the mask as a boolean array, for attention without a fused kernel.
 
         Returns:
             True where a query attends to a key; broadcasts to [B, H, L, M]. None if nothing is
@@ -107,7 +108,10 @@ def positions_among_keys(mask: Mask, num_queries: int, num_keys: int) -> jax.Arr
     """
     allowed = mask.dense(num_queries, num_keys)
     if allowed is None:
-        raise ValueError("positions need a causal mask, got one that masks nothing")
+        raise ValueError(
+            "positions need a causal mask, got one that masks nothing; use Mask.causal or "
+            "Mask.cached"
+        )
     return jnp.maximum(allowed[:, 0].sum(-1, dtype=jnp.int32) - 1, 0)
 
 
@@ -115,10 +119,11 @@ def positions_among_keys(mask: Mask, num_queries: int, num_keys: int) -> jax.Arr
 
 
 class WeightedSum(nn.Module):
-    """Mask, softmax in float32, dropout, weighted sum: score_BHLM, v_BHMK -> x_BHLK.
+    """The weighted sum of attention: score_BHLM, v_BHMK -> x_BHLK.
 
-    The weights are sown as "attention" for whoever collects "intermediates". A fully masked row
-    attends uniformly, so the output stays finite; it should be ignored.
+    It masks the scores, applies a float32 softmax and dropout, and sums the values. The weights are
+    sown as "attention" into the collection "intermediates". A fully masked row attends uniformly,
+    so the output stays finite; it should be ignored.
     """
 
     dropout: float
@@ -153,17 +158,17 @@ def attend(
     """Return dot-product attention: x_BHLK (Vaswani et al. 2017, equation 1).
 
     All dot-product attention passes through here, so this is where a fused kernel may be chosen
-    later, by platform, shapes and mask. `weighted_sum` has no parameters; it holds the rate of
-    dropout, and its place in the model names the weights that it sows.
+    later, by platform, shapes and mask. `weighted_sum` has no parameters; it holds the dropout
+    rate, and its module path names the weights that it sows.
 
     Args:
-        weighted_sum: What turns the scores into weights and the weights into a sum of values.
+        weighted_sum: Turns the scores into weights and sums the values.
         q_BHLK: The queries.
         keys_values: k_BHMK and v_BHMK.
         mask: Which keys each query attends to.
-        scale: Factor of the queries, usually the inverse root of the head width.
-        bias_HLM: Added to the scores, which T5 has for the distance of query and key.
-        train: Whether to drop weights out.
+        scale: Factor of the queries, usually 1 / sqrt(head width).
+        bias_HLM: Added to the scores, such as the relative position bias of T5.
+        train: Whether to apply dropout to the weights.
     """
     k_BHMK, v_BHMK = keys_values
     score_BHLM = product("BHLK,BHMK->BHLM", q_BHLK * scale, k_BHMK)
@@ -203,7 +208,7 @@ class Attention(nn.Module):
     def attend(
         self, x_BLD: jax.Array, keys_values: KeysValues, mask: Mask, *, train: bool = False
     ) -> jax.Array:
-        """Return what x finds among keys and values: x_BLD."""
+        """Return the attention output for x: x_BLD."""
         scale = self.head_width**-0.5
         x_BHLK = attend(self.mix, self.query(x_BLD), keys_values, mask, scale=scale, train=train)
         return self.output(x_BHLK)

@@ -26,17 +26,17 @@ def run_blocks(
     """Return the hidden states of a trunk's blocks, each run on the output of the one before.
 
     Every trunk runs its blocks through here or through `extend_blocks`, so this is where scanning
-    and rematerialisation will be decided, by depth and platform. Today it is a loop.
+    and rematerialization will be decided, by depth and platform. Today it is a loop.
 
     Args:
-        trunk: The module that has the blocks. The hidden states are sown into its "intermediates"
-            for whoever collects them, at no cost otherwise.
-        blocks: Called as block(x, *inputs, train=train); one may occur several times.
-        x: The input of the first block, one array or a tree of them.
+        trunk: The module that has the blocks. The hidden states are sown into its "intermediates",
+            which costs nothing unless that collection is mutable.
+        blocks: Called as block(x, *inputs, train=train); a block may occur more than once.
+        x: The input of the first block, an array or a pytree.
         inputs: Further inputs, the same for every block.
-        per_block: An input of each block's own, given between x and the others.
-        name: What the hidden states are sown as, where a trunk has several stacks of blocks.
-        train: Handed on to the blocks.
+        per_block: One further input for each block, passed between x and the others.
+        name: The name the hidden states are sown under, for a trunk with two stacks of blocks.
+        train: Passed to the blocks.
 
     Returns:
         x itself, then the output of each block; the last is the output of the stack.
@@ -57,11 +57,11 @@ def extend_blocks(
     *inputs: chex.ArrayTree,
     per_block: Sequence[chex.ArrayTree] | None = None,
 ) -> tuple[chex.ArrayTree, tuple[chex.ArrayTree, ...]]:
-    """Return the output of blocks for tokens behind their caches, and the new caches.
+    """Return the output of blocks for tokens after their caches, and the new caches.
 
-    The sister of `run_blocks` for decoding: calls block.extend(x, cache, *inputs), which returns
-    x and the cache with the new tokens in it. `per_block` is an input of each block's own, given
-    between the cache and the others.
+    The counterpart of `run_blocks` for decoding. It calls block.extend(x, cache, *inputs), which
+    returns x and the cache extended by the new tokens. `per_block` has one further input for each
+    block, passed between the cache and the others.
     """
     after = []
     for number, (block, cache) in enumerate(zip(blocks, caches, strict=True)):
@@ -75,7 +75,7 @@ def extend_blocks(
 
 
 class PostNormBlock(nn.Module):
-    """Attend, add, normalise; feed forward, add, normalise (Vaswani et al. 2017; BERT)."""
+    """A post-norm block: attend, add, normalize; feed forward, add, normalize (BERT)."""
 
     num_heads: int
     head_width: int
@@ -110,9 +110,9 @@ class PostNormBlock(nn.Module):
 
 
 class PreNormBlock(nn.Module):
-    """Normalise, attend, add; normalise, feed forward, add (GPT-2).
+    """A pre-norm block: normalize, attend, add; normalize, feed forward, add (GPT-2).
 
-    `output_init` draws the two layers that write into the residual stream.
+    `output_init` initializes the two layers that write to the residual stream.
     """
 
     num_heads: int
@@ -150,7 +150,7 @@ class PreNormBlock(nn.Module):
     def extend(
         self, x_BLD: jax.Array, cached: KeysValues, mask: Mask
     ) -> tuple[jax.Array, KeysValues]:
-        """Return x_BLD for tokens behind a cache, and the cache with them at the mask's offset."""
+        """Return x_BLD for tokens after a cache, and the cache extended at the mask's offset."""
         normed_BLD = self.attention_norm(x_BLD)
         new = self.attention.project_keys_values(normed_BLD)
         cached = append(cached, new, mask.query_offset)

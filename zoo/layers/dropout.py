@@ -11,8 +11,8 @@ from flax import linen as nn
 def keep(key: chex.PRNGKey, rate: float, shape: Sequence[int]) -> jax.Array:
     """Return a mask, True with probability 1 - rate, from a hash of (key, position).
 
-    Several times cheaper than threefry on a CPU, and good enough for dropout: tests check its rate
-    and its independence between positions, rows and keys.
+    Much cheaper than threefry on a CPU, and random enough for dropout: tests check its rate and its
+    independence between positions, rows and keys.
     """
     words = jax.random.key_data(key).astype(jnp.uint32).reshape(-1)
     first = _scramble(words[0] ^ jnp.uint32(0x9E3779B9))
@@ -35,7 +35,7 @@ def _scramble(x):
 
 
 class Dropout(nn.Module):
-    """Dropout: in training, a share `rate` of the values becomes zero and the rest is scaled up.
+    """Dropout: in training, zeroes a fraction `rate` of the values and scales up the rest.
 
     The random stream is "dropout".
     """

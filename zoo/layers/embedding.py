@@ -10,7 +10,7 @@ from zoo.layers.linear import product
 
 
 class Embedding(nn.Module):
-    """A table of vectors: ids_BL -> x_BLD in float32.
+    """An embedding table: ids_BL -> x_BLD in float32.
 
     An id outside the table gives NaN, never the vector of another id.
     """
@@ -30,7 +30,7 @@ class Embedding(nn.Module):
 
 @jax.custom_vjp
 def lookup(table_VD: jax.Array, ids: jax.Array) -> jax.Array:
-    """Return rows of a table in float32; the gradient adds up in float32 for any table type."""
+    """Return rows of a table in float32; the gradient accumulates in float32 for any dtype."""
     return jnp.take(table_VD, ids, axis=0, mode="fill").astype(jnp.float32)
 
 
@@ -48,7 +48,7 @@ lookup.defvjp(_lookup_forward, _lookup_backward)
 
 
 class Scores(NamedTuple):
-    """A vocabulary head before its product, so that a loss can compute it in chunks."""
+    """The inputs of the vocabulary product, so that a loss can compute it in chunks."""
 
     x_BLD: jax.Array
     table_VD: jax.Array

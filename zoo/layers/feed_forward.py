@@ -11,16 +11,16 @@ Activation = Callable[[jax.Array], jax.Array]  # elementwise
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """Return the Gaussian error linear unit of x, exact (Hendrycks and Gimpel 2016)."""
+    """Return the exact Gaussian error linear unit of x (Hendrycks and Gimpel 2016)."""
     return x * (0.5 + 0.5 * jax.lax.erf(x * 0.5**0.5))
 
 
 def gelu_tanh(x: jax.Array) -> jax.Array:
-    """Return its tanh form, which the GPTs were trained with: up to 5e-4 away."""
+    """Return the tanh approximation of gelu, used by the GPTs; it differs by up to 5e-4."""
     return nn.gelu(x, approximate=True)
 
 
-# By the names that configs have; "swish" is the older name of "silu".
+# By their names in configs; "swish" is the older name of "silu".
 ACTIVATIONS = {
     "relu": nn.relu,
     "gelu": gelu,

@@ -1,9 +1,10 @@
 """Heads for tasks: the class of a text, the class of a token, the span of an answer.
 
-A trunk offers `read(tokens_BL, segments_BL, documents_BL)`. How a paper classifies a text stands in
-the paper's file; tags and spans are one dense layer everywhere (Devlin et al. 2018, section 4,
+A trunk provides `read(tokens_BL, segments_BL, documents_BL)`. How a paper classifies a text is in
+the file of its model; tagging and question answering use one dense layer everywhere (Devlin et al.
+2018, section 4,
 https://arxiv.org/abs/1810.04805), so they are here. `Config.labels` names the classes; a single
-label is a number to predict.
+label means regression.
 """
 
 from collections.abc import Callable
@@ -18,11 +19,11 @@ from zoo.layers.dropout import Dropout
 from zoo.layers.linear import Dense
 
 INIT = nn.initializers.truncated_normal(0.02)
-LABELS = ("LABEL_0", "LABEL_1")  # as published folders call those that nobody named
+LABELS = ("LABEL_0", "LABEL_1")  # the default names in published folders
 
 
 class Config(Protocol):
-    """What a head needs of a model's config."""
+    """The fields of a model's config that a head uses."""
 
     @property
     def width(self) -> int:
@@ -37,7 +38,7 @@ class Config(Protocol):
         """The names of the classes."""
 
 
-# Pools: one vector for a whole text, x_BLD -> x_BD; 0 in documents_BL is padding
+# Pooling: one vector for a whole text, x_BLD -> x_BD; 0 in documents_BL is padding
 
 Pool = Callable[[jax.Array, jax.Array | None], jax.Array]
 
@@ -63,14 +64,14 @@ def mean(x_BLD: jax.Array, documents_BL: jax.Array | None = None) -> jax.Array:
 
 
 def largest(x_BLD: jax.Array, documents_BL: jax.Array | None = None) -> jax.Array:
-    """Return the largest value of each feature over the real tokens."""
+    """Return the maximum of each feature over the real tokens."""
     if documents_BL is not None:
         x_BLD = jnp.where((documents_BL > 0)[..., None], x_BLD, -1e30)
     return x_BLD.max(1)
 
 
 def concatenation(x_BLD: jax.Array, documents_BL: jax.Array | None = None) -> jax.Array:
-    """Return last, largest and mean concatenated, [B, 3 D] (Howard and Ruder 2018, section 3.3)."""
+    """Return the last, max and mean pools concatenated: [B, 3 D] (Howard and Ruder 2018)."""
     pools = (last, largest, mean)
     return jnp.concatenate([pool(x_BLD, documents_BL) for pool in pools], -1)
 
@@ -91,9 +92,10 @@ def _pick(x_BLD, at_B):
 
 
 class OnTrunk(nn.Module):
-    """A trunk and a head, in two steps: features that a frozen trunk computes once, and the head.
+    """A trunk and a head, as two steps: features that a frozen trunk computes once, and the head.
 
-    Subclasses have `trunk_class`, `head`, and how to `pool` the tokens of a text.
+    Subclasses define `trunk_class`, `head`, and `pool`, which reduces the tokens of a text to one
+    vector.
     """
 
     config: Config
@@ -109,7 +111,7 @@ class OnTrunk(nn.Module):
         *,
         train: bool = False,
     ) -> jax.Array:
-        """Return what the head predicts of each text or token; `documents_BL` is 0 for padding."""
+        """Return the head's output for each text or token; 0 in `documents_BL` is padding."""
         features = self.features(tokens_BL, segments_BL, documents_BL, train=train)
         return self.head(features, train=train)
 
@@ -126,17 +128,17 @@ class OnTrunk(nn.Module):
         return self.pool(x_BLD, documents_BL)
 
     def pool(self, x_BLD: jax.Array, documents_BL: jax.Array | None) -> jax.Array:
-        """Return every token by itself, unless a subclass pools them."""
+        """Return the hidden states of all tokens; subclasses may pool them."""
         return x_BLD
 
 
 def tagger(trunk_class: type[Encoder]) -> type["Tagger"]:
-    """Return the class of the model on this trunk that predicts the class of every token."""
+    """Return a model class for this trunk that predicts the class of every token."""
     return _family(trunk_class, Tagger)
 
 
 def question(trunk_class: type[Encoder]) -> type["Question"]:
-    """Return the class of the model on this trunk that predicts the span of an answer."""
+    """Return a model class for this trunk that predicts the span of an answer."""
     return _family(trunk_class, Question)
 
 
@@ -163,7 +165,7 @@ class Tagger(OnTrunk):
 
 
 class Question(OnTrunk):
-    """A trunk and a head for where in a text the answer to a question is."""
+    """A trunk and a head for extractive question answering: the span of the answer."""
 
     def setup(self):
         super().setup()
@@ -175,9 +177,9 @@ class Question(OnTrunk):
 
 
 class TwoLayers(OnTrunk):
-    """A trunk and a head of two layers for the class of a text, as RoBERTa and ELECTRA have it.
+    """A trunk and a two-layer head for the class of a text, as in RoBERTa and ELECTRA.
 
-    Subclasses have the `activation` between the two.
+    Subclasses define the `activation` between the two layers.
     """
 
     pool = staticmethod(first)

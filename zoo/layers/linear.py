@@ -1,8 +1,8 @@
 """Matrix products and dense layers.
 
-Hidden states are float32. Every matrix product runs in the type of its second operand, a parameter
-or what was projected by one, and accumulates in float32. So casting the parameters chooses the
-compute type of a whole model, and no layer has a field for it.
+Hidden states are float32. Every matrix product runs in the dtype of its second operand, which is a
+parameter or was projected by one, and accumulates in float32. So the dtype of the parameters
+selects the compute dtype of the whole model, and no layer has a field for it.
 """
 
 from functools import partial
@@ -14,16 +14,16 @@ from flax import linen as nn
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def product(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Return the einsum of two arrays in the type of `y`, accumulated and returned in float32.
+    """Return the einsum of two arrays in the dtype of `y`, accumulated and returned in float32.
 
-    The backward pass casts the incoming gradient to the type of `y` too; otherwise it would
+    The backward pass casts the incoming gradient to the dtype of `y` too; otherwise it would
     multiply in float32, at twice the cost.
     """
     return jnp.einsum(equation, x.astype(y.dtype), y, preferred_element_type=jnp.float32)
 
 
 def _product_forward(equation, x, y):
-    # An empty array carries the type of x to the backward pass without keeping x itself.
+    # An empty array carries the dtype of x to the backward pass without keeping x itself.
     return product(equation, x, y), (x.astype(y.dtype), y, jnp.empty(0, x.dtype))
 
 
@@ -43,10 +43,10 @@ product.defvjp(_product_forward, _product_backward)
 
 @jax.custom_vjp
 def affine(x: jax.Array, kernel_DF: jax.Array) -> jax.Array:
-    """Return the last axis of x times a matrix, in the type of the matrix, summed in float32.
+    """Return x times a matrix over the last axis, in the matrix's dtype, accumulated in float32.
 
-    Its weight gradient is written for XLA on CPU, which otherwise recomputes whatever produced x,
-    element by element, inside the product: one fifth of a whole training step.
+    The weight gradient is custom for XLA on CPU, which would otherwise recompute the input x
+    element by element inside the product: a fifth of the time of a training step.
     """
     return product("...D,DF->...F", x, kernel_DF)
 
@@ -59,7 +59,7 @@ def _affine_backward(saved, gradient):
     D, F = kernel_DF.shape
     if kernel_DF.dtype == jnp.float32:
         kernel_gradient = einsum("TD,TF->DF", x.reshape(-1, D), gradient.reshape(-1, F))
-    else:  # the fast bfloat16 kernel wants two contracted axes
+    else:  # the fast bfloat16 kernel needs two contracted axes
         B = x.shape[0]
         kernel_gradient = einsum("BLD,BLF->DF", x.reshape(B, -1, D), gradient.reshape(B, -1, F))
     return x_gradient.astype(like.dtype), kernel_gradient.astype(kernel_DF.dtype)
@@ -69,7 +69,7 @@ affine.defvjp(partial(_product_forward, "...D,DF->...F"), _affine_backward)
 
 
 class Kernel(nn.Module):
-    """The kernel of a layer without a bias, for code that does the product itself."""
+    """The kernel of a layer without a bias; the caller computes the product."""
 
     shape: tuple[int, ...]
     kernel_init: nn.initializers.Initializer
@@ -80,7 +80,7 @@ class Kernel(nn.Module):
 
 
 class Dense(nn.Module):
-    """An affine map of the last axis: x_BLD -> x_BLF, or x_BD -> x_BF."""
+    """A dense layer over the last axis: x_BLD -> x_BLF, or x_BD -> x_BF."""
 
     features: int
     kernel_init: nn.initializers.Initializer
@@ -93,7 +93,7 @@ class Dense(nn.Module):
 
 
 class Heads(nn.Module):
-    """An affine map into heads, heads before positions: x_BLD -> x_BHLK, in the kernel's type."""
+    """A dense layer into heads, before the positions: x_BLD -> x_BHLK, in the kernel's dtype."""
 
     num_heads: int
     head_width: int
@@ -108,7 +108,7 @@ class Heads(nn.Module):
 
 
 class Merge(nn.Module):
-    """An affine map out of heads: x_BHLK -> x_BLD."""
+    """A dense layer out of heads: x_BHLK -> x_BLD."""
 
     width: int
     kernel_init: nn.initializers.Initializer
@@ -124,14 +124,14 @@ class Merge(nn.Module):
 def into_heads(
     x_BLD: jax.Array, kernel_DHK: jax.Array, bias_HK: jax.Array | float = 0.0
 ) -> jax.Array:
-    """Return x_BHLK in the kernel's type, which decides in what type attention multiplies."""
+    """Return x_BHLK in the kernel's dtype, which decides the compute dtype of attention."""
     D, H, K = kernel_DHK.shape
     x_BLHK = affine(x_BLD, kernel_DHK.reshape(D, H * K)).reshape(*x_BLD.shape[:2], H, K) + bias_HK
     return x_BLHK.swapaxes(1, 2).astype(kernel_DHK.dtype)
 
 
 def out_of_heads(x_BHLK: jax.Array, kernel_HKD: jax.Array) -> jax.Array:
-    """Return x_BLD."""
+    """Return the projection out of heads: x_BLD."""
     B, H, L, K = x_BHLK.shape
     x_BLF = x_BHLK.swapaxes(1, 2).reshape(B, L, H * K)
     return affine(x_BLF, kernel_HKD.reshape(H * K, -1))

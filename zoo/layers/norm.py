@@ -6,9 +6,9 @@ from flax import linen as nn
 
 
 class Norm(nn.Module):
-    """Layer normalisation (Ba et al. 2016): x_BLD -> x_BLD.
+    """Layer normalization (Ba et al. 2016): x_BLD -> x_BLD.
 
-    Flax's own broadcasts the scale to a whole array before it multiplies, which costs 3% of a
+    Flax's own broadcasts the scale to the full array before multiplying, which costs 3% of a
     training step on a CPU.
     """
 
@@ -25,7 +25,7 @@ class Norm(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """Root mean square normalisation (Zhang and Sennrich 2019): x_BLD -> x_BLD."""
+    """Root mean square normalization (Zhang and Sennrich 2019): x_BLD -> x_BLD."""
 
     epsilon: float
 

@@ -1,12 +1,12 @@
-"""Recurrent cells and the layers that run them over time: the plain network, GRU and LSTM.
+"""Recurrent cells and the layers that run them over time: the plain RNN, GRU and LSTM.
 
 Elman 1990; Cho et al. 2014, https://arxiv.org/abs/1406.1078; Hochreiter and Schmidhuber 1997 with
-the forget gate of Gers et al. 2000. All three as PyTorch and cuDNN have them: two biases, one for
-the input and one for the state, and gates in that order. So the reset gate of the GRU acts on the
-product with the state, not on the state before it as in the paper.
+the forget gate of Gers et al. 2000. All three follow PyTorch and cuDNN: two biases, one for the
+input and one for the state, and gates in that order. So the reset gate of the GRU is applied after
+the product with the state, not before it as in the paper.
 
-A cell is its equations alone. The inputs are projected for every gate in one product over all time
-steps; then a scan goes from step to step with the projection of the state.
+A cell is its equations alone. The inputs of all time steps are projected to every gate in one
+product; then a scan over time computes the projection of the state.
 
 E width of the input  D width of the state
 """
@@ -24,28 +24,28 @@ from zoo.layers import sharding
 from zoo.layers.dropout import Dropout
 from zoo.layers.linear import affine, product
 
-# `source`, `state` and the like are layers of a decoder that attends to its source.
+# `source`, `state` and similar names are layers of a decoder that attends to its source.
 AXES = (
     *sharding.AXES,
     (r"(input|recurrent)/kernel$", ("fsdp", None, "tensor")),
     (r"(source|state|combine|begin|readout)/kernel$", ("fsdp", "tensor")),
 )
 
-State = tuple[jax.Array, ...]  # arrays [B, D], of which the first is the output of the cell
-States = tuple[State, ...]  # one of each layer of a stack
-Marks = tuple[jax.Array, jax.Array]  # which tokens start afresh, which are real: see `turns`
+State = tuple[jax.Array, ...]  # arrays [B, D], the first is the output of the cell
+States = tuple[State, ...]  # one per layer of a stack
+Marks = tuple[jax.Array, jax.Array]  # which tokens start a document, which are real: see `turns`
 
 # Cells
 
 
 class Cell(NamedTuple):
-    """The equations of a cell, elementwise, from the projections a of input and u of state.
+    """The elementwise equations of a cell.
 
-    Both are [B, G, D].
+    Their inputs are the projections a of the input and u of the state, both [B, G, D].
     """
 
     gates: int
-    parts: int  # arrays in its state
+    parts: int  # number of arrays in its state
     advance: Callable[[jax.Array, jax.Array, State], State]
 
 
@@ -77,12 +77,12 @@ CELLS = {"rnn": Cell(1, 1, plain), "gru": Cell(3, 1, gru), "lstm": Cell(4, 2, ls
 
 
 def zeros(cell: str, width: int, batch: int) -> State:
-    """Return the first state of a text."""
+    """Return the initial state of a text."""
     return (jnp.zeros((batch, width)),) * CELLS[cell].parts
 
 
-# Over time. Where documents are given (0 for padding, else from 1), a token that follows one of
-# another document starts from zeros, and padding does not change the state.
+# Over time. If document ids are given (0 for padding, else from 1), the state is reset to zeros at
+# the first token of each document, and padding does not change it.
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -94,10 +94,10 @@ def run(
     state: State,
     marks: Marks | None,
 ) -> State:
-    """Return the states after every step, each part [L, B, D]; `marks` are those of `turns`.
+    """Return the states after every step, each array [L, B, D]; `marks` come from `turns`.
 
-    The backward pass is our own: the gradient of the kernel is one product over all steps, where
-    the gradient of a scan would add up one product per step.
+    The backward pass is custom: the kernel's gradient is one product over all steps, where the
+    gradient of a scan would sum one product per step.
     """
     return _forward(cell, a_LBGD, kernel_DGD, bias_GD, state, marks)[0]
 
@@ -137,7 +137,7 @@ def _backward(cell, saved, gradients):
 
 
 def _laid(x):
-    """Return x laid out anew: on a CPU, products with a transposed array are a third slower."""
+    """Return x materialized: on a CPU, products with a transposed view are a third slower."""
     return jax.lax.optimization_barrier(x)
 
 
@@ -145,15 +145,15 @@ run.defvjp(_forward, _backward)
 
 
 def turns(documents_LB: jax.Array) -> Marks:
-    """Return which tokens start afresh, and which are real: bool [L, B, 1] each.
+    """Return which tokens start a document, and which are real: bool [L, B, 1] each.
 
-    A state that is handed in belongs to document 1.
+    The initial state belongs to document 1.
     """
     at_L1, real_LB = jnp.arange(len(documents_LB))[:, None], documents_LB > 0
-    last_LB = jax.lax.cummax(jnp.where(real_LB, at_L1, -1))  # the last real token up to here
+    last_LB = jax.lax.cummax(jnp.where(real_LB, at_L1, -1))  # the last real token so far
     last_LB = jnp.pad(last_LB, ((1, 0), (0, 0)), constant_values=-1)[:-1]
-    found_LB = jnp.take_along_axis(documents_LB, jnp.maximum(last_LB, 0), 0)
-    before_LB = jnp.where(last_LB < 0, 1, found_LB)
+    previous_LB = jnp.take_along_axis(documents_LB, jnp.maximum(last_LB, 0), 0)
+    before_LB = jnp.where(last_LB < 0, 1, previous_LB)
     return (real_LB & (documents_LB != before_LB))[..., None], real_LB[..., None]
 
 
@@ -171,7 +171,7 @@ def _held(after: State, before: State, mark) -> State:
 
 
 class Gates(nn.Module):
-    """The kernel_EGD and bias_GD of a projection to every gate."""
+    """The kernel_EGD and bias_GD of a projection to all gates."""
 
     gates: int
     width: int
@@ -184,20 +184,20 @@ class Gates(nn.Module):
 
 
 def uniform(width: int) -> Callable[[chex.PRNGKey, tuple[int, ...]], jax.Array]:
-    """Return uniform draws within 1 / sqrt(width), as PyTorch has for all weights of a layer."""
+    """Return an initializer that is uniform within 1 / sqrt(width), as in PyTorch."""
     bound = width**-0.5
     return lambda key, shape: jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 
 class Layer(nn.Module):
-    """One layer, from the first token to the last; `cell` is a name of CELLS."""
+    """A unidirectional recurrent layer; `cell` is a name in CELLS."""
 
     cell: str
     width: int
 
     def setup(self):
         if self.cell not in CELLS:
-            raise ValueError(f"there is no cell {self.cell!r}: take one of {', '.join(CELLS)}")
+            raise ValueError(f"unknown cell {self.cell!r}: use one of {', '.join(CELLS)}")
         gates = CELLS[self.cell].gates
         self.input = Gates(gates, self.width)
         self.recurrent = Gates(gates, self.width)
@@ -208,7 +208,7 @@ class Layer(nn.Module):
         documents_BL: jax.Array | None = None,
         state: State | None = None,
     ) -> tuple[jax.Array, State]:
-        """Return the output at every step, x_BLD, and the state after the last."""
+        """Return the output at every step, x_BLD, and the state after the last step."""
         x_LBE = x_BLE.swapaxes(0, 1)
         marks = None if documents_BL is None else turns(documents_BL.T)
         state = zeros(self.cell, self.width, len(x_BLE)) if state is None else state
@@ -230,9 +230,9 @@ class Layer(nn.Module):
 
 
 class Stack(nn.Module):
-    """Stacked layers with dropout between them and not over time (Zaremba et al. 2014).
+    """Stacked layers with dropout between them, but not between time steps (Zaremba et al. 2014).
 
-    A state of the stack has one of each layer.
+    The state of the stack has one state for each layer.
     """
 
     num_layers: int
@@ -280,10 +280,10 @@ def unroll(
     *,
     train: bool = False,
 ) -> jax.Array:
-    """Return the outputs, [B, T, D], of a decoder that needs its last output, over given words.
+    """Return the outputs, [B, T, D], of a decoder with input feeding, run over a given target.
 
-    `method` of the module takes (state, y_BE, source) to (state, x_BD). What it sows gets the time
-    steps as its third axis, where attention has its queries.
+    `method` of the module maps (state, y_BE, source) to (state, x_BD). Sown arrays get the time
+    steps as their third axis, where attention has its queries.
     """
     over_time = nn.scan(
         lambda module, state, y_BE: getattr(module, method)(state, y_BE, source, train=train),
@@ -297,7 +297,7 @@ def unroll(
 
 
 class Bidirectional(nn.Module):
-    """Layers that read in both directions, each both outputs of the last (Schuster, Paliwal 1997).
+    """Bidirectional layers, each on both outputs of the previous one (Schuster and Paliwal 1997).
 
     The output has twice the width: forward, then backward.
     """
@@ -319,7 +319,7 @@ class Bidirectional(nn.Module):
         *,
         train: bool = False,
     ) -> tuple[jax.Array, tuple[States, States]]:
-        """Return x_BLD, D twice the width, and the last states of both directions."""
+        """Return x_BLD, D being twice the width, and the final states of both directions."""
         flipped_BL = None if documents_BL is None else documents_BL[:, ::-1]
         forward_ends, backward_ends = [], []
         for number, (forward, backward) in enumerate(zip(self.forward, self.backward, strict=True)):

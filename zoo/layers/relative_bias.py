@@ -1,8 +1,8 @@
-"""A bias of attention scores by buckets of distance (Raffel et al. 2019, "T5").
+"""Relative position bias: attention scores shifted by buckets of distance (T5).
 
-https://arxiv.org/abs/1910.10683, section 2.1. Near distances have a bucket each, far ones share
-one, and every bucket adds a number of its own to the scores of each head. A distance is the
-position of the key less that of the query.
+Raffel et al. 2019, https://arxiv.org/abs/1910.10683, section 2.1. Short distances have a bucket
+each, longer ones share buckets, and each bucket adds a learned number to the scores of each head.
+The distance is the position of the key minus that of the query.
 
 R buckets
 """
@@ -16,14 +16,14 @@ from flax import linen as nn
 
 from zoo.layers.embedding import lookup
 
-Bucket = Callable[[jax.Array, int, int], jax.Array]  # of a distance, as `either_side`
+Bucket = Callable[[jax.Array, int, int], jax.Array]  # such as `either_side`
 
 
 def bucket(distance: jax.Array, num_buckets: int, max_distance: int) -> jax.Array:
-    """Return the bucket of a distance from 0 on: the first half hold one each, the others more.
+    """Return the bucket of a distance >= 0: one distance per bucket in the first half, then ranges.
 
-    All from `max_distance` on are in the last. The logarithms are NumPy's, because powers of two
-    begin a bucket and those of an accelerator may miss it.
+    All distances from `max_distance` on are in the last bucket. The logarithms are computed with
+    NumPy, because powers of two are bucket boundaries, and an accelerator's rounding may miss them.
     """
     exact = num_buckets // 2
     near = np.arange(max_distance + 1)
@@ -33,18 +33,18 @@ def bucket(distance: jax.Array, num_buckets: int, max_distance: int) -> jax.Arra
 
 
 def either_side(distance: jax.Array, num_buckets: int, max_distance: int) -> jax.Array:
-    """Return an encoder's bucket: half are for keys up to the query, half for later ones."""
+    """Return the bucket for an encoder: half for keys up to the query, half for later keys."""
     half = num_buckets // 2
     return bucket(jnp.abs(distance), half, max_distance) + jnp.where(distance > 0, half, 0)
 
 
 def the_past(distance: jax.Array, num_buckets: int, max_distance: int) -> jax.Array:
-    """Return a decoder's bucket: all are for keys up to the query."""
+    """Return the bucket for a decoder: all are for keys up to the query."""
     return bucket(jnp.maximum(-distance, 0), num_buckets, max_distance)
 
 
 class DistanceBias(nn.Module):
-    """What distance adds to the scores: positions of queries and keys -> bias_HLM.
+    """The relative position bias: positions of queries and keys -> bias_HLM.
 
     `side` returns the bucket of a distance.
     """

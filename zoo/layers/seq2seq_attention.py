@@ -1,8 +1,8 @@
 """Attention of a recurrent decoder to its source, with one of four scores.
 
 Dot and general: Luong et al. 2015, section 3.1. Additive: Bahdanau et al. 2014, appendix A.1.2,
-which Luong calls concat. Scaled dot: Vaswani et al. 2017, equation 1. They are interchangeable:
-each projects the source to keys once, and then scores how well a state fits each of them.
+called concat by Luong. Scaled dot: Vaswani et al. 2017, equation 1. They are interchangeable: each
+projects the source to keys once, and then scores every key for each state.
 
 D width of a state  E width of the source
 """
@@ -20,7 +20,7 @@ INIT = nn.initializers.xavier_uniform()
 
 
 class Dot(nn.Module):
-    """q . k, for a source as wide as the states."""
+    """The dot-product score q . k, for a source as wide as the states."""
 
     width: int
     source_width: int
@@ -29,26 +29,26 @@ class Dot(nn.Module):
         """Return the keys, which are the source itself: k_BMD."""
         if self.source_width != self.width:
             raise ValueError(
-                f"a state of {self.width} has no dot with a source of {self.source_width}: "
-                "take the score general or additive"
+                f"dot-product attention needs equal widths, got query {self.width} and source "
+                f"{self.source_width}; use --config score=general or score=additive"
             )
         return source_BME
 
     def __call__(self, q_BD: jax.Array, k_BMD: jax.Array) -> jax.Array:
-        """Return score_BM."""
+        """Return the score of every key: score_BM."""
         return product("BD,BMD->BM", q_BD, k_BMD)
 
 
 class ScaledDot(Dot):
-    """q . k over the root of their width."""
+    """The scaled dot-product score, q . k / sqrt(width)."""
 
     def __call__(self, q_BD: jax.Array, k_BMD: jax.Array) -> jax.Array:
-        """Return score_BM."""
+        """Return the score of every key: score_BM."""
         return super().__call__(q_BD * q_BD.shape[-1] ** -0.5, k_BMD)
 
 
 class General(nn.Module):
-    """q W k."""
+    """The bilinear score, q W k."""
 
     width: int
     source_width: int
@@ -61,12 +61,12 @@ class General(nn.Module):
         return affine(source_BME, self.source())
 
     def __call__(self, q_BD: jax.Array, k_BMD: jax.Array) -> jax.Array:
-        """Return score_BM."""
+        """Return the score of every key: score_BM."""
         return product("BD,BMD->BM", q_BD, k_BMD)
 
 
 class Additive(nn.Module):
-    """v . tanh(W q + U k)."""
+    """The additive score, v . tanh(W q + U k)."""
 
     width: int
     source_width: int
@@ -81,7 +81,7 @@ class Additive(nn.Module):
         return affine(source_BME, self.source())
 
     def __call__(self, q_BD: jax.Array, k_BMD: jax.Array) -> jax.Array:
-        """Return score_BM."""
+        """Return the score of every key: score_BM."""
         hidden_BMD = jnp.tanh(affine(q_BD, self.state())[:, None] + k_BMD)
         return affine(hidden_BMD, self.energy())[..., 0]
 
@@ -98,9 +98,9 @@ class Source(NamedTuple):
 
 
 class SourceAttention(nn.Module):
-    """Score, softmax, weighted sum: a state q_BD and its source -> context_BE.
+    """Attention of a state to its source: q_BD and the source -> context_BE.
 
-    `score` is a name of SCORES. The weights are sown as those of any attention.
+    `score` is a name in SCORES. The weights are sown as in any attention.
     """
 
     score: str
@@ -109,20 +109,20 @@ class SourceAttention(nn.Module):
 
     def setup(self):
         if self.score not in SCORES:
-            raise ValueError(f"there is no score {self.score!r}: take one of {', '.join(SCORES)}")
+            raise ValueError(f"unknown score {self.score!r}: use one of {', '.join(SCORES)}")
         self.scores = SCORES[self.score](self.width, self.source_width)
         self.mix = WeightedSum(0.0)
 
     def project_keys_values(
         self, source_BME: jax.Array, document_ids_BM: jax.Array | None = None
     ) -> Source:
-        """Return the source as `attend` needs it; without document ids nothing is padding."""
+        """Return the source for `attend`; without document ids there is no padding."""
         if document_ids_BM is None:
             document_ids_BM = jnp.ones(source_BME.shape[:2], jnp.int32)
         return Source(self.scores.keys(source_BME), source_BME, document_ids_BM)
 
     def attend(self, q_BD: jax.Array, source: Source) -> jax.Array:
-        """Return what a state finds in its source: context_BE."""
+        """Return the context of a state: context_BE."""
         score_B11M = self.scores(q_BD, source.k_BMD)[:, None, None]
         mask_B11M = Mask.source(source.document_ids_BM).dense(1, score_B11M.shape[-1])
         return self.mix(score_B11M, source.v_BME[:, None], mask_B11M)[:, 0, 0]

@@ -1,8 +1,8 @@
-"""Relative attention with a memory (Dai et al. 2019, "Transformer-XL"), as XLNet has it.
+"""Relative attention with a memory (Dai et al. 2019, "Transformer-XL"), as used by XLNet.
 
-https://arxiv.org/abs/1901.02860, sections 3.2 and 3.3. XLNet adds a score for whether two tokens
-are of one segment, and a query stream, whose rows may stand anywhere. Its permutation masks are
-arrays by nature, so they stay here.
+https://arxiv.org/abs/1901.02860, sections 3.2 and 3.3.
+XLNet adds a score for whether two tokens are in the same segment, and a query stream, whose rows
+can be at any positions. Its permutation masks have no structure, so this file uses dense masks.
 """
 
 from typing import NamedTuple
@@ -21,9 +21,9 @@ from zoo.layers.norm import Norm
 
 
 class Memory(NamedTuple):
-    """The input of each layer at the tokens before these, [B, M, D], and their document ids.
+    """The inputs of each layer for the preceding tokens, [B, M, D], and their document ids.
 
-    A token attends to the memory of its own document; 0 marks a place that holds nothing.
+    A token attends to the memory of its own document; id 0 marks an empty slot.
     """
 
     inputs: tuple[jax.Array, ...]
@@ -31,14 +31,15 @@ class Memory(NamedTuple):
 
 
 def lengthen(memory: Memory, read: Memory, reuse: int, length: int) -> Memory:
-    """Return the memory of the next call; no gradient passes through it (section 2.5).
+    """Return the memory for the next call; no gradient passes through it (section 2.5).
 
-    The first `reuse` positions just read join the old ones, and the last `length` of all stay.
+    The first `reuse` new positions are appended to the old ones, and the last `length` of all are
+    kept.
     """
 
     def join(old, new):
-        both = jnp.concatenate([old, new[:, :reuse]], 1)
-        return jax.lax.stop_gradient(both[:, max(0, both.shape[1] - length) :])
+        joined = jnp.concatenate([old, new[:, :reuse]], 1)
+        return jax.lax.stop_gradient(joined[:, max(0, joined.shape[1] - length) :])
 
     return jax.tree.map(join, memory, read)
 
@@ -47,9 +48,9 @@ def lengthen(memory: Memory, read: Memory, reuse: int, length: int) -> Memory:
 
 
 class View(NamedTuple):
-    """What the rows of a stream attend to, what of it is of another segment, and their positions.
+    """The mask of a stream, which keys are in another segment, and the positions of its rows.
 
-    Without `at_BL` the first row stands at 0, the next at 1, and so on.
+    Without `at_BL` the rows are at positions 0, 1, and so on.
     """
 
     mask_B1LM: jax.Array
@@ -66,32 +67,32 @@ def views(
 ) -> tuple[View, View | None]:
     """Return the views of the content stream and of the query stream.
 
-    M counts memory and tokens; the memory is of segment 0. Without `at_BP` there is no query
-    stream; with it, a row does not see the columns where `blocked_BLL` is True, but in the content
-    stream a token sees itself all the same.
+    M counts memory and tokens; the memory is in segment 0. Without `at_BP` there is no query
+    stream. With it, a row does not attend to the columns where `blocked_BLL` is True; in the
+    content stream a token always attends to itself.
     """
-    L, behind = document_ids_BL.shape[1], memory_document_ids.shape[1]
+    L, memory_length = document_ids_BL.shape[1], memory_document_ids.shape[1]
     document_ids_BM = jnp.concatenate([memory_document_ids, document_ids_BL], 1)
     see_BLM = document_ids_BL[:, :, None] == document_ids_BM[:, None]
     see_BLM &= (document_ids_BM > 0)[:, None]
     other_B1LM = None
     if segments_BL is not None:
-        segments_BM = jnp.pad(segments_BL, ((0, 0), (behind, 0)))
+        segments_BM = jnp.pad(segments_BL, ((0, 0), (memory_length, 0)))
         other_B1LM = (segments_BL[:, :, None] != segments_BM[:, None])[:, None]
     if at_BP is None or blocked_BLL is None:
         return View(see_BLM[:, None], other_B1LM, None), None
-    see_BLM &= ~jnp.pad(blocked_BLL, ((0, 0), (0, 0), (behind, 0)))
+    see_BLM &= ~jnp.pad(blocked_BLL, ((0, 0), (0, 0), (memory_length, 0)))
     pick = lambda rows: jnp.take_along_axis(rows, at_BP[:, None, :, None], 2)
     other_B1PM = None if other_B1LM is None else pick(other_B1LM)
     query = View(pick(see_BLM[:, None]), other_B1PM, at_BP)
-    itself_LM = jnp.eye(L, behind + L, behind, dtype=bool)
+    itself_LM = jnp.eye(L, memory_length + L, memory_length, dtype=bool)
     return View((see_BLM | itself_LM)[:, None], other_B1LM, None), query
 
 
 def distances(L: int, M: int, width: int) -> jax.Array:
     """Return the sinusoidal encoding of distances from M down to 1 - L, sines first: [R, width].
 
-    A distance is how far a key lies behind a query.
+    A distance is the position of the query minus that of the key.
     """
     distance_R = jnp.arange(M, -L, -1, dtype=jnp.float32)
     frequency = 10000.0 ** -(jnp.arange(0, width, 2, dtype=jnp.float32) / width)
@@ -100,12 +101,12 @@ def distances(L: int, M: int, width: int) -> jax.Array:
 
 
 def by_key(score_BHLR: jax.Array, at_BL: jax.Array | None, M: int) -> jax.Array:
-    """Turn a score for every distance into one for every key: score_BHLM.
+    """Convert scores by distance into scores by key: score_BHLM.
 
-    The row at position i finds its first key at column R - M - i and the others behind it.
+    For the row at position i, the first key is in column R - M - i; the other keys follow.
     """
     B, H, L, R = score_BHLR.shape
-    if at_BL is None:  # every row starts one column earlier: without its first L, stride R - 1
+    if at_BL is None:  # each row starts one column earlier: drop the first L, then stride R - 1
         flat = score_BHLR.reshape(B, H, L * R)[:, :, L:]
         return flat.reshape(B, H, L, R - 1)[..., :M]
     window = lambda score_HR, i: jax.lax.dynamic_slice_in_dim(score_HR, R - M - i, M, 1)
@@ -140,7 +141,7 @@ class RelativeAttention(nn.Module):
     def project_keys_values(
         self, memory_BMD: jax.Array, table_RD: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Return what both streams attend to: k_BHMK, v_BHMK, and r_HRK of the distances."""
+        """Return keys and values for both streams, k_BHMK and v_BHMK, and distances r_HRK."""
         k_BHMK = into_heads(memory_BMD, self.key())
         v_BHMK = into_heads(memory_BMD, self.value())
         return k_BHMK, v_BHMK, into_heads(table_RD[None], self.position())[0]
@@ -153,17 +154,17 @@ class RelativeAttention(nn.Module):
         *,
         train: bool = False,
     ) -> jax.Array:
-        """Return what the rows of one stream find there: x_BLD."""
+        """Return the attention output for the rows of one stream: x_BLD."""
         k_BHMK, v_BHMK, r_HRK = keys_values
         scale = self.head_width**-0.5
         q_BHLK = into_heads(x_BLD, self.query())
         biased = lambda bias_HK: (q_BHLK + bias_HK[:, None]) * scale
         score_BHLM = product("BHLK,BHMK->BHLM", biased(self.content_bias), k_BHMK)
-        # One copy a row: without it XLA on CPU has no bfloat16 product for the gradient.
+        # One copy per row: otherwise XLA on CPU has no bfloat16 product for the gradient.
         r_BHRK = jnp.broadcast_to(r_HRK, (len(x_BLD), *r_HRK.shape))
         score_BHLR = product("BHLK,BHRK->BHLR", biased(self.position_bias), r_BHRK)
         score_BHLM += by_key(score_BHLR, view.at_BL, k_BHMK.shape[2])
-        if view.other_B1LM is not None:  # else the same for every key: the softmax drops it
+        if view.other_B1LM is not None:  # otherwise equal for all keys, without effect
             score_BHL2 = product(
                 "BHLK,SHK->BHLS", biased(self.segment_bias), self.segment_embedding
             )
@@ -198,7 +199,7 @@ class Streams(NamedTuple):
 
 
 class RelativeBlock(nn.Module):
-    """Attend, add, normalise; feed forward, add, normalise: one set of weights for both streams."""
+    """A post-norm block with relative attention; both streams share its weights."""
 
     num_heads: int
     head_width: int

@@ -1,13 +1,14 @@
 """ALBERT (Lan et al. 2019), "A Lite BERT for Self-supervised Learning of Language Representations".
 
 https://arxiv.org/abs/1909.11942
-A BERT of few parameters. New against it: all layers, or all of a group, are one and the same block;
-tokens have narrow vectors, which one map widens; and the second task is to tell whether two
-segments stand in their order or were swapped.
+A BERT with few parameters. New compared with BERT: all layers (or all layers of a group) share one
+block; token embeddings are narrow and projected up to the model width; the second objective is
+sentence order: whether two segments are in order or swapped.
 
-Departures: gelu is the tanh form, as in the released code. Its last dropout of a block, which
-transformers leaves out, is here; that of transformers before the order head is not. Vectors are
-widened even where they are as wide as the layers, as in transformers.
+Departures: gelu is the tanh approximation, as in the released code. The last dropout of each block
+is applied, as in the released code (transformers omits it); the dropout that transformers applies
+before the order head is not. Embeddings are projected even when they already have the model width,
+as in transformers.
 
 B batch  L length  D width  E embedding width  V vocabulary  P predictions
 """
@@ -32,7 +33,7 @@ from zoo.models import bert
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The sizes of an ALBERT; the defaults are the base model of version 1."""
+    """The config of an ALBERT; the defaults are the base model of version 1."""
 
     vocab_size: int = 30000
     max_length: int = 512
@@ -83,19 +84,19 @@ SIZES = {
     ),  # 223,158,450
 }
 
-CLASS_DROPOUT = 0.1  # in every release, whatever the dropout of the trunk
-STD = 0.02  # before the tails beyond two of it are cut off
+CLASS_DROPOUT = 0.1  # in every release, independent of the trunk's dropout
+STD = 0.02  # before truncation at two standard deviations
 
 
 class Output(NamedTuple):
-    """What pretraining asks for: each token, and whether A and B stand in order (0) or not (1)."""
+    """Outputs for pretraining: token logits, and logits for A and B in order (0) or swapped (1)."""
 
     logits_BLV: jax.Array
     order_B2: jax.Array
 
 
 class MaskedHead(nn.Module):
-    """What each position believes its token to be: x_BPD, and the tokens' table_VE, to Scores."""
+    """Masked-token head: x_BPD and the token table_VE -> Scores."""
 
     embed_width: int
     vocab_size: int
@@ -111,10 +112,10 @@ class MaskedHead(nn.Module):
 
 
 class Albert(nn.Module):
-    """The trunk: tokens_BL -> x_BLD. Without segments, all is segment 0.
+    """The trunk, without a head: tokens_BL -> x_BLD.
 
-    `documents_BL`: 0 for padding, else the number of the document, from 1; a mask of ones and zeros
-    is one document a row.
+    `documents_BL` numbers the document of each token from 1; 0 is padding, so a 0/1 mask is valid.
+    Without segments, every token is in segment 0.
     """
 
     config: Config
@@ -159,7 +160,7 @@ class Albert(nn.Module):
 
 
 class AlbertClassifier(heads.OnTrunk):
-    """The trunk and the classes of a text or of a pair, from its pooled [CLS]."""
+    """Classifier of a text or a pair of texts, from the pooled [CLS]."""
 
     trunk_class = Albert
     pool = staticmethod(heads.first)
@@ -170,12 +171,12 @@ class AlbertClassifier(heads.OnTrunk):
         self.classes = Dense(len(self.config.labels), heads.INIT)
 
     def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
-        """The scores of the classes: logits_BC."""
+        """Return the logits of the classes: logits_BC."""
         return self.classes(self.dropout(self.pooler(x_BD), train=train))
 
 
 class AlbertLM(nn.Module):
-    """The trunk and the head for masked tokens alone."""
+    """The trunk with a masked-token head only."""
 
     config: Config
 
@@ -187,7 +188,7 @@ class AlbertLM(nn.Module):
         )
 
     def masked_scores(self, x_BPD: jax.Array) -> Scores:
-        """What these states believe of their tokens: Scores."""
+        """Return masked-token logits of hidden states, before the vocabulary product."""
         return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
 
     def scores(
@@ -199,7 +200,7 @@ class AlbertLM(nn.Module):
         *,
         train: bool = False,
     ) -> Scores:
-        """Scores of the tokens at the positions `predictions_BP`."""
+        """Return the logits at positions `predictions_BP`, before the vocabulary product."""
         x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
         return self.masked_scores(jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1))
 
@@ -211,19 +212,19 @@ class AlbertLM(nn.Module):
         *,
         train: bool = False,
     ) -> jax.Array:
-        """Every token: logits_BLV."""
+        """Return the logits of every token: logits_BLV."""
         x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
         return self.masked_scores(x_BLD).logits()
 
     def fill(
         self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
     ) -> jax.Array:
-        """The words that fit the gaps, where the tokens have [MASK]: logits_BPV."""
+        """Return the logits at positions `gaps_BP`, where the tokens have [MASK]: logits_BPV."""
         return self.scores(tokens_BL, segments_BL, None, gaps_BP).logits()
 
 
 class AlbertPretraining(nn.Module):
-    """The trunk and the two heads of pretraining."""
+    """The trunk with both pretraining heads: masked tokens and sentence order."""
 
     config: Config
 
@@ -237,7 +238,7 @@ class AlbertPretraining(nn.Module):
         self.order_head = Dense(2, nn.initializers.truncated_normal(STD))
 
     def masked_scores(self, x_BPD: jax.Array) -> Scores:
-        """What these states believe of their tokens: Scores."""
+        """Return masked-token logits of hidden states, before the vocabulary product."""
         return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
 
     def scores(
@@ -249,7 +250,7 @@ class AlbertPretraining(nn.Module):
         *,
         train: bool = False,
     ) -> tuple[Scores, jax.Array]:
-        """Scores of the tokens at the positions `predictions_BP`, and order_B2."""
+        """Return token logits at `predictions_BP`, before the vocabulary product, and order_B2."""
         x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
         x_BPD = jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1)
         return self._heads(x_BPD, x_BLD)
@@ -262,7 +263,7 @@ class AlbertPretraining(nn.Module):
         *,
         train: bool = False,
     ) -> Output:
-        """Every token and the order of the segments: Output."""
+        """Return the logits of every token and of the sentence order."""
         x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
         scores, order_B2 = self._heads(x_BLD, x_BLD)
         return Output(scores.logits(), order_B2)
@@ -270,7 +271,7 @@ class AlbertPretraining(nn.Module):
     def fill(
         self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
     ) -> jax.Array:
-        """The words that fit the gaps, where the tokens have [MASK]: logits_BPV."""
+        """Return the logits at positions `gaps_BP`, where the tokens have [MASK]: logits_BPV."""
         return self.scores(tokens_BL, segments_BL, None, gaps_BP)[0].logits()
 
     def _heads(self, x_BPD, x_BLD):

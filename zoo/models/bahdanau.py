@@ -1,13 +1,13 @@
 """Attention (Bahdanau et al. 2014), "Jointly Learning to Align and Translate".
 
 https://arxiv.org/abs/1409.0473
-The first decoder that looks back, before Luong's. New against sequence to sequence: the encoder
-reads in both directions, and what it has at each word is kept; the decoder's state *before* a word
-scores each of them, and their weighted sum, the context, goes into the next state and, beside state
-and last word, into a layer of maxima that the word is read from (appendix A.2).
+The first attention, before Luong's. New compared with sequence to sequence: the encoder is
+bidirectional, and its states at all words are kept. The decoder's state *before* a word scores each
+of them; their weighted sum, the context, is an input of the next state and, with the state and the
+last word, of a maxout layer from which the word is predicted (appendix A.2).
 
-Departures: the cell is PyTorch's GRU, whose reset gate acts behind the product (see
-recurrent.py); two biases a gate; weights are drawn as PyTorch draws them.
+Departures: the cell is PyTorch's GRU, which applies the reset gate after the product (see
+recurrent.py); each gate has two biases; weights are initialized as in PyTorch.
 
 B batch  L length of the source  T length of the target  D width  E embedding width  V vocabulary
 A width of an annotation, twice D  R width of the readout
@@ -30,10 +30,11 @@ from zoo.models.rnn import Head
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The sizes of an encoder and a decoder; the defaults are the paper's.
+    """The config of an encoder and a decoder; the defaults are the paper's.
 
-    `cell` is a name of recurrent.CELLS, `score` one of seq2seq_attention.SCORES; `start` is the
-    token that begins every target. `max_length` is there for the trainer: any length will do.
+    `cell` is a name in recurrent.CELLS, `score` one in seq2seq_attention.SCORES; `start` is the
+    token that begins every target. `max_length` is required by the trainer; the model itself works
+    at any length.
     """
 
     vocab_size: int = 30000
@@ -62,9 +63,9 @@ Cache = tuple[Source, State]  # what the decoder attends to, and its state
 
 
 class Bahdanau(nn.Module):
-    """The trunk: tokens_BL of the source, targets_BT shifted right -> x_BTR.
+    """The trunk, without a head: source tokens_BL, targets_BT shifted right -> x_BTR.
 
-    `documents_BL` is 0 for the padding of the source, else 1.
+    `documents_BL` is 1 for the tokens of the source and 0 for its padding.
     """
 
     config: Config
@@ -86,20 +87,21 @@ class Bahdanau(nn.Module):
     def encode(
         self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
     ) -> Cache:
-        """Reads a source both ways: the Source to look at, and the decoder's first state.
+        """Encode a source: the Source to attend to and the decoder's first state.
 
-        That is made of where the backward reader ends, at the beginning.
+        The first state is computed from the final state of the backward encoder, which ends at the
+        first word.
         """
         x_BLE = self.source_dropout(self.source_embedding(tokens_BL), train=train)
         x_BLA, (_, backward) = self.encoder(x_BLE, documents_BL, train=train)
         s_BD = jnp.tanh(self.begin(backward[-1][0]))
-        rest = backward[-1][1:]  # the cell of an LSTM goes on as it is
+        rest = backward[-1][1:]  # an LSTM's cell state is passed on unchanged
         return self.look.project_keys_values(x_BLA, documents_BL), (s_BD, *rest)
 
     def advance(
         self, state: State, y_BE: jax.Array, source: Source, *, train: bool = False
     ) -> tuple[State, jax.Array]:
-        """One word of the target: the state after it, and the vector that tells the next word."""
+        """Process one target word: the new state and the vector that predicts the next word."""
         context_BA = self.look.attend(state[0], source)
         pairs = self.readout(jnp.concatenate([state[0], y_BE, context_BA], -1))
         x_BR = self.output_dropout(pairs.reshape(len(y_BE), -1, 2).max(-1), train=train)
@@ -118,12 +120,12 @@ class Bahdanau(nn.Module):
         return recurrent.unroll(self, "advance", state, y_BTE, source, train=train)
 
     def extend(self, token_B: jax.Array, state: State, source: Source) -> tuple[State, jax.Array]:
-        """One token more of the target: the state after it, and the vector for the next word."""
+        """Process one more target token: the new state and the vector for the next word."""
         return self.advance(state, self.target_embedding(token_B), source)
 
 
 class BahdanauLM(nn.Module):
-    """The trunk and a head over the words of the target."""
+    """The trunk with a head over the target vocabulary."""
 
     config: Config
 
@@ -139,7 +141,7 @@ class BahdanauLM(nn.Module):
     def encode(
         self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
     ) -> Cache:
-        """What the decoder has of a source: what to look at, and its first state."""
+        """Encode a source: the Source to attend to and the decoder's first state."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)
 
     def scores(
@@ -150,7 +152,7 @@ class BahdanauLM(nn.Module):
         *,
         train: bool = False,
     ) -> Scores:
-        """What each position believes of the next token, before the product with the vocabulary."""
+        """Return next-token logits before the product with the vocabulary table."""
         return self.head(self.trunk(tokens_BL, targets_BT, documents_BL, train=train))
 
     def __call__(
@@ -161,7 +163,7 @@ class BahdanauLM(nn.Module):
         *,
         train: bool = False,
     ) -> jax.Array:
-        """logits_BTV of the next token; without targets, of the first alone."""
+        """Return next-token logits_BTV; without targets, those of the first token only."""
         if targets_BT is None:
             targets_BT = jnp.full((len(tokens_BL), 1), self.config.start)
         return self.scores(tokens_BL, targets_BT, documents_BL, train=train).logits()
@@ -169,12 +171,12 @@ class BahdanauLM(nn.Module):
     def start(
         self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
     ) -> tuple[jax.Array, Cache]:
-        """Reads a source: logits_BV of the first token, and what the next ones need, any number."""
+        """Encode a source: logits_BV of the first target token, and the cache."""
         cache = self.encode(tokens_BL, documents_BL)
         return self.step(jnp.full(len(tokens_BL), self.config.start), cache)
 
     def step(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-        """Reads one token more of the target: logits_BV after it, and the cache with it."""
+        """Process one more target token: next-token logits_BV and the updated cache."""
         source, state = cache
         state, x_BR = self.trunk.extend(token_B, state, source)
         return self.head(x_BR[:, None]).logits()[:, 0], (source, state)

@@ -1,12 +1,13 @@
 """BERT (Devlin et al. 2018), "Pre-training of Deep Bidirectional Transformers".
 
 https://arxiv.org/abs/1810.04805
-A Transformer encoder that looks both ways, trained to fill in hidden tokens and to tell whether
-segment B follows segment A. New against the Transformer: learned positions, segments, and the gelu;
-the tokens are `[CLS] A [SEP] B [SEP]`, and the vector of [CLS] stands for the pair.
+A bidirectional Transformer encoder, pretrained to predict masked tokens and whether segment B
+follows segment A. New compared with the Transformer: learned positions, segment embeddings and the
+gelu. The input is `[CLS] A [SEP] B [SEP]`; the hidden state of [CLS] represents the pair.
 
-Departures: the first release had the exact gelu, the present one its tanh form; we and transformers
-have the exact one. Positions count real tokens, so padding on the left changes nothing either.
+Departures: we use the exact gelu, like the first release and transformers; the current release uses
+the tanh approximation. Positions count real tokens only, so left padding does not change the
+result.
 
 B batch  L length  D width  V vocabulary  P predictions
 """
@@ -30,7 +31,7 @@ from zoo.layers.norm import Norm
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The sizes of a BERT; the defaults are the uncased base model."""
+    """The config of a BERT; the defaults are the uncased base model."""
 
     vocab_size: int = 30522
     max_length: int = 512
@@ -46,7 +47,7 @@ class Config:
     labels: tuple[str, ...] = heads.LABELS
 
 
-# The miniatures of Turc et al. (2019), https://arxiv.org/abs/1908.08962, differ only in these two.
+# The miniatures of Turc et al. (2019), https://arxiv.org/abs/1908.08962, differ in depth and width.
 MINIATURES = {
     f"bert-L{depth}-H{width}-uncased": Config(
         num_layers=depth, num_heads=width // 64, width=width, mlp_width=4 * width
@@ -86,18 +87,18 @@ SIZES = {
     ),  # 334,661,958
 } | MINIATURES
 
-STD = 0.02  # before the tails beyond two of it are cut off
+STD = 0.02  # before truncation at two standard deviations
 
 
 class Output(NamedTuple):
-    """What pretraining asks for: each token, and whether B follows A (0) or not (1)."""
+    """Outputs for pretraining: token logits, and logits for B following A (0) or not (1)."""
 
     logits_BLV: jax.Array
     next_B2: jax.Array
 
 
 class Pooler(nn.Module):
-    """One vector a text, from that of its first token: x_BD -> x_BD."""
+    """One vector per text, computed from that of its first token: x_BD -> x_BD."""
 
     width: int
 
@@ -108,7 +109,7 @@ class Pooler(nn.Module):
 
 
 class MaskedHead(nn.Module):
-    """What each position believes its token to be: x_BPD, and the tokens' table_VD, to Scores."""
+    """Masked-token head: x_BPD and the token table_VD -> Scores."""
 
     width: int
     vocab_size: int
@@ -124,10 +125,10 @@ class MaskedHead(nn.Module):
 
 
 class Bert(nn.Module):
-    """The trunk: tokens_BL -> x_BLD. Without segments, all is segment 0.
+    """The trunk, without a head: tokens_BL -> x_BLD.
 
-    `documents_BL`: 0 for padding, else the number of the document, from 1; a mask of ones and zeros
-    is one document a row.
+    `documents_BL` numbers the document of each token from 1; 0 is padding, so a 0/1 mask is valid.
+    Without segments, every token is in segment 0.
     """
 
     config: Config
@@ -177,7 +178,7 @@ class Bert(nn.Module):
 
 
 class BertClassifier(heads.OnTrunk):
-    """The trunk and the classes of a text or of a pair, from its pooled [CLS] (section 4.1)."""
+    """Classifier of a text or a pair of texts, from the pooled [CLS] (section 4.1)."""
 
     trunk_class = Bert
     pool = staticmethod(heads.first)
@@ -188,12 +189,12 @@ class BertClassifier(heads.OnTrunk):
         self.classes = Dense(len(self.config.labels), heads.INIT)
 
     def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
-        """The scores of the classes: logits_BC."""
+        """Return the logits of the classes: logits_BC."""
         return self.classes(self.dropout(self.pooler(x_BD), train=train))
 
 
 class BertPretraining(nn.Module):
-    """The trunk and the two heads of pretraining."""
+    """The trunk with both pretraining heads: masked tokens and next sentence."""
 
     config: Config
 
@@ -205,7 +206,7 @@ class BertPretraining(nn.Module):
         self.next_head = Dense(2, nn.initializers.truncated_normal(STD))
 
     def masked_scores(self, x_BPD: jax.Array) -> Scores:
-        """What these states believe of their tokens: Scores."""
+        """Return masked-token logits of hidden states, before the vocabulary product."""
         return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
 
     def scores(
@@ -217,7 +218,7 @@ class BertPretraining(nn.Module):
         *,
         train: bool = False,
     ) -> tuple[Scores, jax.Array]:
-        """Scores of the tokens at the positions `predictions_BP`, and next_B2."""
+        """Return token logits at `predictions_BP`, before the vocabulary product, and next_B2."""
         x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
         x_BPD = jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1)
         return self._heads(x_BPD, x_BLD)
@@ -230,7 +231,7 @@ class BertPretraining(nn.Module):
         *,
         train: bool = False,
     ) -> Output:
-        """Every token and the next segment: Output."""
+        """Return the logits of every token and of the next-sentence task."""
         x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
         scores, next_B2 = self._heads(x_BLD, x_BLD)
         return Output(scores.logits(), next_B2)
@@ -238,7 +239,7 @@ class BertPretraining(nn.Module):
     def fill(
         self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
     ) -> jax.Array:
-        """The words that fit the gaps, where the tokens have [MASK]: logits_BPV."""
+        """Return the logits at positions `gaps_BP`, where the tokens have [MASK]: logits_BPV."""
         return self.scores(tokens_BL, segments_BL, None, gaps_BP)[0].logits()
 
     def _heads(self, x_BPD, x_BLD):

@@ -1,11 +1,12 @@
 """DistilBERT (Sanh et al. 2019), "a distilled version of BERT".
 
 https://arxiv.org/abs/1910.01108
-A BERT of half the layers, which starts from six of a trained BERT's twelve and learns to believe
-what that one believes. New against BERT: neither segments nor a pooler, hence no next sentence.
+A BERT with half the layers, initialized from six of the twelve layers of a trained BERT and trained
+to match that teacher's output distribution. New compared with BERT: no segments, no pooler and no
+next-sentence prediction.
 
-Departures: training drops out the output of attention, as BERT's does; the released code keeps it.
-Dropout is all that differs, so the block is BERT's.
+Departures: dropout is applied to the output of attention, as in BERT; the released code does not
+apply it. There is no other difference, so the block is BERT's.
 
 B batch  L length  D width  V vocabulary  P predictions
 """
@@ -28,7 +29,7 @@ from zoo.layers.norm import Norm
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The sizes of a DistilBERT; the defaults are the uncased base model."""
+    """The config of a DistilBERT; the defaults are the uncased base model."""
 
     vocab_size: int = 30522
     max_length: int = 512
@@ -59,11 +60,11 @@ SIZES = {
 }
 
 STD = 0.02
-CLASS_DROPOUT = 0.2  # in front of the classes, whatever the rate elsewhere
+CLASS_DROPOUT = 0.2  # before the classifier, independent of the trunk's dropout
 
 
 class MaskedHead(nn.Module):
-    """What each position believes its token to be: x_BPD, and the tokens' table_VD, to Scores."""
+    """Masked-token head: x_BPD and the token table_VD -> Scores."""
 
     width: int
     vocab_size: int
@@ -79,10 +80,9 @@ class MaskedHead(nn.Module):
 
 
 class DistilBert(nn.Module):
-    """The trunk: tokens_BL -> x_BLD.
+    """The trunk, without a head: tokens_BL -> x_BLD.
 
-    `documents_BL`: 0 for padding, else the number of the document, from 1; a mask of ones and zeros
-    is one document a row.
+    `documents_BL` numbers the document of each token from 1; 0 is padding, so a 0/1 mask is valid.
     """
 
     config: Config
@@ -128,12 +128,12 @@ class DistilBert(nn.Module):
         *,
         train: bool = False,
     ) -> jax.Array:
-        """The same for a head, whose segments it does not know."""
+        """Return x_BLD for a task head; segments are ignored."""
         return self(tokens_BL, documents_BL, train=train)
 
 
 class DistilBertClassifier(heads.OnTrunk):
-    """The trunk and the classes of a text or of a pair, from its [CLS]."""
+    """Classifier of a text or a pair of texts, from its [CLS]."""
 
     trunk_class = DistilBert
     pool = staticmethod(heads.first)
@@ -147,13 +147,13 @@ class DistilBertClassifier(heads.OnTrunk):
         self.classes = Dense(len(self.config.labels), heads.INIT)
 
     def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
-        """The scores of the classes: logits_BC."""
+        """Return the logits of the classes: logits_BC."""
         x_BD = nn.relu(self.pre_classifier(x_BD))
         return self.classes(self.dropout(x_BD, train=train))
 
 
 class DistilBertQuestion(heads.Question):
-    """The trunk and the span of an answer, whose input it drops out."""
+    """Extractive question answering, with dropout on the head's input."""
 
     trunk_class = DistilBert
 
@@ -162,12 +162,12 @@ class DistilBertQuestion(heads.Question):
         self.dropout = Dropout(self.config.dropout)
 
     def head(self, x_BLD: jax.Array, *, train: bool = False) -> jax.Array:
-        """How well the answer starts at each token, and ends there: logits_BL2."""
+        """Return the logits of the answer's first and last token: logits_BL2."""
         return super().head(self.dropout(x_BLD, train=train))
 
 
 class DistilBertLM(nn.Module):
-    """The trunk and its masked head."""
+    """The trunk with a masked-token head."""
 
     config: Config
 
@@ -177,7 +177,7 @@ class DistilBertLM(nn.Module):
         self.masked_head = MaskedHead(c.width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon)
 
     def masked_scores(self, x_BPD: jax.Array) -> Scores:
-        """What these states believe of their tokens: Scores."""
+        """Return masked-token logits of hidden states, before the vocabulary product."""
         return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
 
     def scores(
@@ -188,7 +188,7 @@ class DistilBertLM(nn.Module):
         *,
         train: bool = False,
     ) -> Scores:
-        """Scores of the tokens at the positions `predictions_BP`."""
+        """Return the logits at positions `predictions_BP`, before the vocabulary product."""
         x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
         x_BPD = jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1)
         return self.masked_scores(x_BPD)
@@ -196,14 +196,14 @@ class DistilBertLM(nn.Module):
     def __call__(
         self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
     ) -> jax.Array:
-        """Every token: logits_BLV."""
+        """Return the logits of every token: logits_BLV."""
         x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
         return self.masked_scores(x_BLD).logits()
 
     def fill(
         self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
     ) -> jax.Array:
-        """The words that fit the gaps, where the tokens have [MASK]: logits_BPV."""
+        """Return the logits at positions `gaps_BP`, where the tokens have [MASK]: logits_BPV."""
         return self.scores(tokens_BL, None, gaps_BP).logits()
 
 

@@ -1,14 +1,15 @@
-"""ELECTRA (Clark et al. 2020), "Pre-training Text Encoders as Discriminators Rather Than
-Generators".
+"""ELECTRA (Clark et al. 2020), a generator and a discriminator.
 
+"Pre-training Text Encoders as Discriminators Rather Than Generators",
 https://arxiv.org/abs/2003.10555
-Two BERTs without a pooler: the small one, the generator, guesses hidden tokens; the other, the
-discriminator, tells of every token whether it is such a guess, and is the one to keep. New against
-BERT: this task, and embeddings that both share, which a map widens where a network is wider.
 
-Departures: the paper shares the embeddings of tokens and positions; the released code shares those
-of segments and the norm too, and so do we. electra-small has the paper's generator, of a quarter of
-its width; the generator published beside it is as wide as the discriminator.
+Two BERTs without a pooler. The small generator predicts masked tokens; the discriminator, which is
+the model to keep, detects which tokens the generator replaced. New compared with BERT: this
+objective, and shared embeddings, projected up for a network that is wider.
+
+Departures: the paper shares token and position embeddings; like the released code, we also share
+segment embeddings and the norm. electra-small has the generator of the paper, a quarter as wide as
+the discriminator; the one published with it has the discriminator's width.
 
 B batch  L length  D width  E embedding width  V vocabulary  P predictions
 """
@@ -33,9 +34,10 @@ from zoo.models import bert
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The sizes of an ELECTRA; the defaults are the base model.
+    """The config of an ELECTRA; the defaults are the base model.
 
-    Those without a name are the discriminator's; in a generator's own folder, the generator's.
+    Fields without a prefix describe the discriminator, or the generator in a generator's own
+    folder.
     """
 
     vocab_size: int = 30522
@@ -47,7 +49,7 @@ class Config:
     head_width: int = 64
     dropout: float = 0.1
     embed_width: int = 768
-    generator_layers: int = 12  # these four are for ElectraPretraining alone
+    generator_layers: int = 12  # these four are used by ElectraPretraining only
     generator_heads: int = 4
     generator_width: int = 256
     generator_mlp_width: int = 1024
@@ -57,7 +59,7 @@ class Config:
     labels: tuple[str, ...] = heads.LABELS
 
 
-# Both networks and their heads; what they share is counted once.
+# Parameter counts include both networks and their heads; shared parameters count once.
 SIZES = {
     "electra-tiny": Config(
         vocab_size=1024,
@@ -94,18 +96,18 @@ SIZES = {
     ),  # 354,655,291
 }
 
-STD = 0.02  # before the tails beyond two of it are cut off
+STD = 0.02  # before truncation at two standard deviations
 
 
 class Output(NamedTuple):
-    """What the generator believes of each token; does the discriminator find it replaced?"""
+    """Outputs for pretraining: the generator's token logits and the replaced-token logits."""
 
     logits_BLV: jax.Array
     replaced_BL: jax.Array
 
 
 class ReplacedHead(nn.Module):
-    """Was this token replaced? x_BLD -> logits_BL, above 0 for yes."""
+    """Replaced-token head: x_BLD -> logits_BL, above 0 for a replaced token."""
 
     width: int
     activation: Activation
@@ -118,7 +120,7 @@ class ReplacedHead(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """What the networks share: tokens_BL -> x_BLE; inputs as those of Bert."""
+    """The embeddings that both networks share: tokens_BL -> x_BLE; inputs as for Bert."""
 
     config: Config
 
@@ -150,7 +152,7 @@ class Embeddings(nn.Module):
 
 
 class Electra(nn.Module):
-    """The trunk of either network: tokens_BL -> x_BLD; inputs as those of Bert."""
+    """The trunk of either network: tokens_BL -> x_BLD; inputs as for Bert."""
 
     config: Config
 
@@ -158,7 +160,7 @@ class Electra(nn.Module):
         c = self.config
         init = nn.initializers.truncated_normal(STD)
         self.embeddings = Embeddings(c)
-        self.project = Dense(c.width, nn.initializers.glorot_uniform())  # asked if widths differ
+        self.project = Dense(c.width, nn.initializers.glorot_uniform())  # used if widths differ
         sizes = c.num_heads, c.head_width, c.width, c.mlp_width, c.dropout
         self.blocks = [
             PostNormBlock(*sizes, ACTIVATIONS[c.activation], c.epsilon, init)
@@ -181,21 +183,21 @@ class Electra(nn.Module):
     def encode(
         self, x_BLE: jax.Array, documents_BL: jax.Array | None, *, train: bool = False
     ) -> jax.Array:
-        """The same from embeddings that another has made: x_BLD."""
+        """Return x_BLD for embeddings computed elsewhere."""
         x_BLD = x_BLE if self.config.embed_width == self.config.width else self.project(x_BLE)
         mask = Mask.bidirectional(documents_BL)
         return run_blocks(self, self.blocks, x_BLD, mask, train=train)[-1]
 
 
 class ElectraClassifier(heads.TwoLayers):
-    """The trunk and the classes of a text or of a pair, from its [CLS]."""
+    """Classifier of a text or a pair of texts, from its [CLS]."""
 
     trunk_class = Electra
     activation = staticmethod(gelu)
 
 
 class ElectraDiscriminator(nn.Module):
-    """The trunk and the head that finds replaced tokens."""
+    """The trunk with a replaced-token head."""
 
     config: Config
 
@@ -212,14 +214,14 @@ class ElectraDiscriminator(nn.Module):
         *,
         train: bool = False,
     ) -> jax.Array:
-        """Was each token replaced? logits_BL, above 0 for yes."""
+        """Return the replaced-token logits: logits_BL, above 0 for a replaced token."""
         return self.replaced_head(self.trunk(tokens_BL, segments_BL, documents_BL, train=train))
 
     detect = __call__
 
 
 class ElectraGenerator(nn.Module):
-    """The trunk and the head for masked tokens."""
+    """The trunk with a masked-token head."""
 
     config: Config
 
@@ -229,7 +231,7 @@ class ElectraGenerator(nn.Module):
         self.masked_head = bert.MaskedHead(c.embed_width, c.vocab_size, gelu, c.epsilon)
 
     def masked_scores(self, x_BPD: jax.Array) -> Scores:
-        """What these states believe of their tokens: Scores."""
+        """Return masked-token logits of hidden states, before the vocabulary product."""
         return self.masked_head(x_BPD, self.trunk.embeddings.token_embedding.embedding)
 
     def scores(
@@ -241,7 +243,7 @@ class ElectraGenerator(nn.Module):
         *,
         train: bool = False,
     ) -> Scores:
-        """Scores of the tokens at the positions `predictions_BP`."""
+        """Return the logits at positions `predictions_BP`, before the vocabulary product."""
         x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
         return self.masked_scores(jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1))
 
@@ -253,26 +255,26 @@ class ElectraGenerator(nn.Module):
         *,
         train: bool = False,
     ) -> jax.Array:
-        """Every token: logits_BLV."""
+        """Return the logits of every token: logits_BLV."""
         x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
         return self.masked_scores(x_BLD).logits()
 
     def fill(
         self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
     ) -> jax.Array:
-        """The words that fit the gaps, where the tokens have [MASK]: logits_BPV."""
+        """Return the logits at positions `gaps_BP`, where the tokens have [MASK]: logits_BPV."""
         return self.scores(tokens_BL, segments_BL, None, gaps_BP).logits()
 
 
 class ElectraPretraining(nn.Module):
-    """Both networks and their heads."""
+    """The generator and the discriminator, with their heads."""
 
     config: Config
 
     def setup(self):
         c = self.config
         self.embeddings = Embeddings(c)
-        # Nobody asks these trunks for embeddings of their own, so they have none.
+        # Both trunks get the shared embeddings, so Flax creates none of their own.
         self.generator, self.discriminator = Electra(generator(c)), Electra(c)
         self.masked_head = bert.MaskedHead(c.embed_width, c.vocab_size, gelu, c.epsilon)
         self.replaced_head = ReplacedHead(c.width, ACTIVATIONS[c.activation])
@@ -281,7 +283,7 @@ class ElectraPretraining(nn.Module):
     def part(cls: type, config: Config, params: dict) -> tuple[Config, dict]:
         """Return the config and the parameters of one network, by its class.
 
-        Models for tasks stand on the discriminator.
+        Models for tasks are built on the discriminator.
         """
         name, head = "discriminator", "replaced_head"
         if cls is ElectraGenerator:
@@ -290,7 +292,7 @@ class ElectraPretraining(nn.Module):
         return config, {"trunk": trunk, head: params[head]}
 
     def masked_scores(self, x_BPD: jax.Array) -> Scores:
-        """What these states of the generator believe of their tokens: Scores."""
+        """Return the generator's masked-token logits, before the vocabulary product."""
         return self.masked_head(x_BPD, self.embeddings.token_embedding.embedding)
 
     def guess(
@@ -302,7 +304,7 @@ class ElectraPretraining(nn.Module):
         *,
         train: bool = False,
     ) -> Scores:
-        """The generator's Scores of the tokens at the positions `predictions_BP`."""
+        """Return the generator's logits at `predictions_BP`, before the vocabulary product."""
         x_BLE = self.embeddings(tokens_BL, segments_BL, documents_BL, train=train)
         x_BLD = self.generator.encode(x_BLE, documents_BL, train=train)
         return self.masked_scores(jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1))
@@ -315,7 +317,7 @@ class ElectraPretraining(nn.Module):
         *,
         train: bool = False,
     ) -> jax.Array:
-        """Does the discriminator find each token replaced? logits_BL, above 0 for yes."""
+        """Return the discriminator's logits_BL, above 0 for a replaced token."""
         x_BLE = self.embeddings(tokens_BL, segments_BL, documents_BL, train=train)
         return self.replaced_head(self.discriminator.encode(x_BLE, documents_BL, train=train))
 
@@ -327,16 +329,16 @@ class ElectraPretraining(nn.Module):
         *,
         train: bool = False,
     ) -> Output:
-        """Both networks on the same tokens: Output."""
+        """Return the outputs of both networks on the same tokens."""
         inputs = tokens_BL, segments_BL, documents_BL
-        every_BP = jnp.broadcast_to(jnp.arange(tokens_BL.shape[1]), tokens_BL.shape)
-        scores = self.guess(*inputs, every_BP, train=train)
+        positions_BP = jnp.broadcast_to(jnp.arange(tokens_BL.shape[1]), tokens_BL.shape)
+        scores = self.guess(*inputs, positions_BP, train=train)
         return Output(scores.logits(), self.detect(*inputs, train=train))
 
     def fill(
         self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
     ) -> jax.Array:
-        """The words that fit the gaps, where the tokens have [MASK]: logits_BPV."""
+        """Return the logits at positions `gaps_BP`, where the tokens have [MASK]: logits_BPV."""
         return self.guess(tokens_BL, segments_BL, None, gaps_BP).logits()
 
 
@@ -354,7 +356,7 @@ GENERATOR = ("generator_layers", "generator_heads", "generator_width", "generato
 
 
 def generator(c: Config) -> Config:
-    """The generator's own config."""
+    """Return the config of the generator."""
     names = ("num_layers", "num_heads", "width", "mlp_width")
     sizes = {ours: getattr(c, field) for ours, field in zip(names, GENERATOR, strict=True)}
     return replace(c, **sizes, head_width=c.generator_width // c.generator_heads)

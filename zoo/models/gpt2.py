@@ -1,13 +1,13 @@
 """GPT-2 (Radford et al. 2019), "Language Models are Unsupervised Multitask Learners".
 
 https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf
-A Transformer decoder without its encoder. New against GPT: the norm moves in front of each
-sub-layer, one more stands at the end, and the weights that write into the residual stream start
-smaller the deeper the model.
+A decoder-only Transformer. New compared with GPT: the norm comes before each sub-layer, a final
+norm follows the last block, and the layers that write to the residual stream are initialized
+smaller in deeper models.
 
-Departures: the released code has no dropout and says nothing of training; dropout stands where GPT
-had it. Several documents in one window do not see each other (the paper lets them); one document is
-the paper's case.
+Departures: the released code has no dropout and no training code; we place dropout as GPT does.
+Documents packed into one window do not attend to each other (in the paper they do); a window with a
+single document is the paper's case.
 
 B batch  L length  M memory  D width  H heads  K head width  V vocabulary
 """
@@ -31,7 +31,7 @@ from zoo.layers.norm import Norm
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The sizes of a GPT-2; the defaults are the smallest published one."""
+    """The config of a GPT-2; the defaults are the smallest published model."""
 
     vocab_size: int = 50257
     max_length: int = 1024
@@ -63,14 +63,14 @@ SIZES = {
 }
 
 STD = 0.02
-POSITION_STD = 0.01  # as released; transformers draws positions like all else
+POSITION_STD = 0.01  # as released; transformers initializes positions like all other weights
 
 
 class Cache(NamedTuple):
-    """What a position leaves for later ones: the keys and values of each block, [B, H, M, K].
+    """The keys and values of each block for the tokens read so far, [B, H, M, K].
 
-    `document_ids_BM` is 1 where a real token stands, 0 for padding and for places not yet filled;
-    `length` is the number of places filled, the same for every row.
+    `document_ids_BM` is 1 for a real token and 0 for padding and unused slots. `length` is the
+    number of slots used, the same for every row.
     """
 
     blocks: tuple[KeysValues, ...]
@@ -79,7 +79,10 @@ class Cache(NamedTuple):
 
 
 class GPT2(nn.Module):
-    """The trunk: tokens_BL -> x_BLD."""
+    """The trunk, without a head: tokens_BL -> x_BLD.
+
+    `documents_BL` numbers the document of each token from 1; 0 is padding, so a 0/1 mask is valid.
+    """
 
     config: Config
 
@@ -111,7 +114,7 @@ class GPT2(nn.Module):
     def embed(
         self, tokens_BL: jax.Array, positions_BL: jax.Array, *, train: bool = False
     ) -> jax.Array:
-        """Token and position, added: x_BLD."""
+        """Return the sum of token and position embeddings: x_BLD."""
         x_BLD = self.token_embedding(tokens_BL) + self.position_embedding(positions_BL)
         return self.embedding_dropout(x_BLD, train=train)
 
@@ -133,13 +136,13 @@ class GPT2(nn.Module):
         *,
         train: bool = False,
     ) -> jax.Array:
-        """The same for a head, whose segments it does not know."""
+        """Return x_BLD for a task head; segments are ignored."""
         return self(tokens_BL, documents_BL, train=train)
 
     def extend(
         self, tokens_BL: jax.Array, documents_BL: jax.Array, cache: Cache
     ) -> tuple[jax.Array, Cache]:
-        """Reads tokens behind those of the cache (0 marks padding): x_BLD, and the new cache."""
+        """Process tokens after those in the cache (0 marks padding): x_BLD and the new cache."""
         L, M = tokens_BL.shape[1], cache.document_ids_BM.shape[1]
         document_ids_BM = jax.lax.dynamic_update_slice_in_dim(
             cache.document_ids_BM, documents_BL, cache.length, 1
@@ -151,7 +154,7 @@ class GPT2(nn.Module):
 
 
 class GPT2Classifier(heads.OnTrunk):
-    """The trunk and the classes of a text or of a pair, from its last token, without a bias."""
+    """Classifier of a text or a pair of texts, from the last token; its head has no bias."""
 
     trunk_class = GPT2
     pool = staticmethod(heads.last)
@@ -161,7 +164,7 @@ class GPT2Classifier(heads.OnTrunk):
         self.score = Kernel((self.config.width, len(self.config.labels)), heads.INIT)
 
     def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
-        """The scores of the classes: logits_BC."""
+        """Return the logits of the classes: logits_BC."""
         return affine(x_BD, self.score())
 
     def with_words(
@@ -172,14 +175,14 @@ class GPT2Classifier(heads.OnTrunk):
         *,
         train: bool = False,
     ) -> tuple[jax.Array, Scores]:
-        """The classes and the Scores of the next words, for GPT's auxiliary loss."""
+        """Return class logits and unprojected next-token logits, for GPT's auxiliary loss."""
         x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
         words = Scores(x_BLD, self.trunk.token_embedding.embedding, 0.0)
         return self.head(self.pool(x_BLD, documents_BL), train=train), words
 
 
 class GPT2LM(nn.Module):
-    """The trunk and its language-model head, the token table again, without a bias."""
+    """The trunk with a language-model head: the token embedding again, without a bias."""
 
     config: Config
 
@@ -189,20 +192,20 @@ class GPT2LM(nn.Module):
     def scores(
         self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
     ) -> Scores:
-        """What each position believes of the next token, before the product with the vocabulary."""
+        """Return next-token logits before the product with the vocabulary table."""
         x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
         return Scores(x_BLD, self.trunk.token_embedding.embedding, 0.0)
 
     def __call__(
         self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
     ) -> jax.Array:
-        """logits_BLV of the next token; `documents_BL` as in the trunk."""
+        """Return the next-token logits: logits_BLV."""
         return self.scores(tokens_BL, documents_BL, train=train).logits()
 
     def start(
         self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
     ) -> tuple[jax.Array, Cache]:
-        """Reads a prompt, padded on the left: logits_BV after it, a cache with room for more."""
+        """Process left-padded prompts: next-token logits_BV, and a cache with room for more."""
         c, (B, L) = self.config, tokens_BL.shape
         shape = (B, c.num_heads, L + room, c.head_width)
         empty = (jnp.zeros(shape, self.trunk.token_embedding.embedding.dtype),) * 2
@@ -211,7 +214,7 @@ class GPT2LM(nn.Module):
         return self._extend(tokens_BL, documents_BL, cache)
 
     def step(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-        """Reads one token more: logits_BV after it, and the cache with it."""
+        """Process one more token: next-token logits_BV and the updated cache."""
         return self._extend(token_B[:, None], jnp.ones_like(token_B)[:, None], cache)
 
     def _extend(self, tokens_BL, documents_BL, cache: Cache):

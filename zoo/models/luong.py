@@ -1,10 +1,11 @@
 """Global attention (Luong et al. 2015), "Effective Approaches to Attention-based NMT".
 
 https://arxiv.org/abs/1508.04025
-A decoder that looks back. New against sequence to sequence: all states of the encoder are kept; the
-decoder's new state scores each of them, their weighted sum is the context, and state and context
-together make the vector that the next word is read from. That vector is also fed to the next step,
-beside the word (section 3.3), so that the decoder knows where it has looked.
+A recurrent decoder that attends to the source. New compared with sequence to sequence: all encoder
+states are kept. The decoder's new state scores each of them; their weighted sum is the context;
+state and context together give the attentional vector, from which the next word is predicted. That
+vector is also an input of the next step, beside the word ("input feeding", section 3.3), so that
+the decoder has a record of past alignments.
 
 Departures: as in seq2seq.py.
 
@@ -28,10 +29,11 @@ from zoo.models.rnn import Head
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The sizes of an encoder and a decoder; the defaults are the paper's.
+    """The config of an encoder and a decoder; the defaults are the paper's.
 
-    `cell` is a name of recurrent.CELLS, `score` one of seq2seq_attention.SCORES; `start` is the
-    token that begins every target. `max_length` is there for the trainer: any length will do.
+    `cell` is a name in recurrent.CELLS, `score` one in seq2seq_attention.SCORES; `start` is the
+    token that begins every target. `max_length` is required by the trainer; the model itself works
+    at any length.
     """
 
     vocab_size: int = 50000
@@ -55,14 +57,14 @@ SIZES = {
     "luong": Config(),  # 221,114,000
 }
 
-Memory = tuple[States, jax.Array]  # the decoder's states, and the vector that is fed back
+Memory = tuple[States, jax.Array]  # the decoder's states, and the attentional vector
 Cache = tuple[Source, Memory]
 
 
 class Luong(nn.Module):
-    """The trunk: tokens_BL of the source, targets_BT shifted right -> x_BTD.
+    """The trunk, without a head: source tokens_BL, targets_BT shifted right -> x_BTD.
 
-    `documents_BL` is 0 for the padding of the source, else 1.
+    `documents_BL` is 1 for the tokens of the source and 0 for its padding.
     """
 
     config: Config
@@ -84,7 +86,7 @@ class Luong(nn.Module):
     def encode(
         self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
     ) -> Cache:
-        """Reads a source backwards: the Source to look at, and the decoder's first memory."""
+        """Encode a source in reverse: the Source to attend to and the decoder's first memory."""
         x_BLE = self.source_dropout(self.source_embedding(tokens_BL[:, ::-1]), train=train)
         backwards_BL = None if documents_BL is None else documents_BL[:, ::-1]
         x_BLD, states = self.encoder(x_BLE, backwards_BL, train=train)
@@ -94,7 +96,7 @@ class Luong(nn.Module):
     def advance(
         self, memory: Memory, y_BE: jax.Array, source: Source, *, train: bool = False
     ) -> tuple[Memory, jax.Array]:
-        """One word of the target: the memory after it, and the vector that tells the next word."""
+        """Process one target word: the new memory and the vector that predicts the next word."""
         states, fed_BD = memory
         states = self.decoder.step(jnp.concatenate([y_BE, fed_BD], -1), states, train=train)
         h_BD = states[-1][0]
@@ -118,12 +120,12 @@ class Luong(nn.Module):
     def extend(
         self, token_B: jax.Array, memory: Memory, source: Source
     ) -> tuple[Memory, jax.Array]:
-        """One token more of the target: the memory after it, and the vector for the next word."""
+        """Process one more target token: the new memory and the vector for the next word."""
         return self.advance(memory, self.target_embedding(token_B), source)
 
 
 class LuongLM(nn.Module):
-    """The trunk and a head over the words of the target."""
+    """The trunk with a head over the target vocabulary."""
 
     config: Config
 
@@ -139,7 +141,7 @@ class LuongLM(nn.Module):
     def encode(
         self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
     ) -> Cache:
-        """What the decoder has of a source: what to look at, and its first memory."""
+        """Encode a source: the Source to attend to and the decoder's first memory."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)
 
     def scores(
@@ -150,7 +152,7 @@ class LuongLM(nn.Module):
         *,
         train: bool = False,
     ) -> Scores:
-        """What each position believes of the next token, before the product with the vocabulary."""
+        """Return next-token logits before the product with the vocabulary table."""
         return self.head(self.trunk(tokens_BL, targets_BT, documents_BL, train=train))
 
     def __call__(
@@ -161,7 +163,7 @@ class LuongLM(nn.Module):
         *,
         train: bool = False,
     ) -> jax.Array:
-        """logits_BTV of the next token; without targets, of the first alone."""
+        """Return next-token logits_BTV; without targets, those of the first token only."""
         if targets_BT is None:
             targets_BT = jnp.full((len(tokens_BL), 1), self.config.start)
         return self.scores(tokens_BL, targets_BT, documents_BL, train=train).logits()
@@ -169,12 +171,12 @@ class LuongLM(nn.Module):
     def start(
         self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
     ) -> tuple[jax.Array, Cache]:
-        """Reads a source: logits_BV of the first token, and what the next ones need, any number."""
+        """Encode a source: logits_BV of the first target token, and the cache."""
         cache = self.encode(tokens_BL, documents_BL)
         return self.step(jnp.full(len(tokens_BL), self.config.start), cache)
 
     def step(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-        """Reads one token more of the target: logits_BV after it, and the cache with it."""
+        """Process one more target token: next-token logits_BV and the updated cache."""
         source, memory = cache
         memory, x_BD = self.trunk.extend(token_B, memory, source)
         return self.head(x_BD[:, None]).logits()[:, 0], (source, memory)

@@ -1,14 +1,15 @@
 """ResNet (He et al. 2015), "Deep Residual Learning for Image Recognition".
 
 https://arxiv.org/abs/1512.03385
-A network for pictures whose blocks add to their input instead of replacing it, so that a hundred
-layers still train. The one model here without words, it is the usual example of transfer: the first
-layers see edges, which any picture has, the last ones what ImageNet asks for; so a new task takes a
-new head, and unfreezes GROUPS from the last to the first.
+A convolutional network for images whose blocks add to their input instead of replacing it, so that
+networks of a hundred layers still train. The only model here that is not for text, it is the
+standard example of transfer learning: the first layers detect edges, which all images share, and
+the last ones are specific to ImageNet. For a new task, replace the head and unfreeze GROUPS from
+last to first.
 
-Departures: a bottleneck halves the picture in its 3 x 3 kernel, as PyTorch's weights do, where the
-paper does in the first; shortcuts are the paper's option B. The running statistics of the batch
-normalisation are parameters that get no gradient, see BatchNorm.
+Departures: a bottleneck downsamples in its 3 x 3 convolution, as PyTorch's weights expect; in the
+paper it is the first convolution. Shortcuts are the paper's option B. The running statistics of
+batch normalization are parameters without a gradient, see BatchNorm.
 
 B batch  Y rows  X columns  I width of an input  O of an output  D width  K side of a kernel
 C classes
@@ -26,9 +27,9 @@ from zoo.params import flatten, unflatten
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The sizes of a ResNet; the defaults are ResNet-34.
+    """The config of a ResNet; the defaults are ResNet-34.
 
-    `depths` and `widths` are those of the four stages, `block` is a name of BLOCKS.
+    `depths` and `widths` are those of the four stages; `block` is a name in BLOCKS.
     """
 
     num_channels: int = 3
@@ -39,10 +40,10 @@ class Config:
     num_classes: int = 1000
 
 
-WIDE = (256, 512, 1024, 2048)  # the widths of stages of bottlenecks
-SIZES = {  # the statistics are not counted
-    # Grey digits of 8 x 8 must be enlarged first, to 32 x 32 with jax.image.resize: the last stage
-    # has a 32nd of the rows and columns.
+WIDE = (256, 512, 1024, 2048)  # stage widths of bottleneck networks
+SIZES = {  # parameter counts without the running statistics
+    # Resize grayscale digits of 8 x 8 to 32 x 32 first (jax.image.resize): the last stage divides
+    # rows and columns by 32.
     "resnet-tiny": Config(
         num_channels=1, stem_width=16, depths=(1, 1, 1, 1), widths=(16, 32, 64, 128), num_classes=10
     ),  # 309,178
@@ -54,20 +55,23 @@ SIZES = {  # the statistics are not counted
 }
 
 EPSILON = 1e-5
-MOMENTUM = 0.1  # the weight of the newest batch in the running statistics
+MOMENTUM = 0.1  # weight of the current batch in the running statistics
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe and Szegedy 2015): x_BYXD -> x_BYXD.
+    """Batch normalization (Ioffe and Szegedy 2015): x_BYXD -> x_BYXD.
 
-    It evaluates with its parameters `mean` and `variance`, which get no gradient: to fine-tune with
-    `train=False` is to freeze the statistics. With `train=True` it has those of the batch, and sows
-    the new running ones, of the same paths, into the collection "statistics":
+    With `train=False` it uses its parameters `mean` and `variance`, which get no gradient, so
+    fine-tuning with `train=False` freezes the statistics. With `train=True` it uses those of the
+    batch and sows the updated running statistics into the collection "statistics":
 
         logits, state = model.apply({"params": params}, pixels, train=True, mutable="statistics")
         params = resnet.remember(params, state["statistics"])
 
-    Weight decay must leave them out. Raises ValueError for a batch of one value a channel.
+    Exclude them from weight decay.
+
+    Raises:
+      ValueError: If a batch has only one value per channel.
     """
 
     @nn.compact
@@ -80,7 +84,10 @@ class BatchNorm(nn.Module):
         if train:
             count = B * Y * X
             if count == 1:
-                raise ValueError("one value has no variance: train on larger batches or pictures")
+                raise ValueError(
+                    "batch normalization needs more than one value per channel: use larger batches "
+                    "or images"
+                )
             old, latest = (mean_D, variance_D), lambda _, new: new
             mean_D, variance_D = x_BYXD.mean((0, 1, 2)), x_BYXD.var((0, 1, 2))
             new = mean_D, variance_D * count / (count - 1)
@@ -91,9 +98,9 @@ class BatchNorm(nn.Module):
 
 
 class Convolution(nn.Module):
-    """A square kernel at every `stride`-th place, then BatchNorm: x_BYXI -> x_BYXO.
+    """A square convolution with a stride, then BatchNorm: x_BYXI -> x_BYXO.
 
-    Around the picture are zeros, so that a stride of 1 keeps its size.
+    The input is padded with zeros, so that a stride of 1 keeps its size.
     """
 
     width: int
@@ -103,7 +110,7 @@ class Convolution(nn.Module):
     @nn.compact
     def __call__(self, x_BYXI, *, train: bool = False):
         K, I, O = self.size, x_BYXI.shape[-1], self.width
-        init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # for the relu behind it
+        init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # for the relu after it
         kernel_KKIO = self.param("kernel", init, (K, K, I, O))
         x = jax.lax.conv_general_dilated(
             x_BYXI.astype(kernel_KKIO.dtype),
@@ -116,7 +123,7 @@ class Convolution(nn.Module):
         return BatchNorm(name="norm")(x, train=train)
 
 
-# Width, size and stride of each convolution, from the block's width and stride (figure 5).
+# (width, size, stride) of each convolution, from the width and stride of the block (figure 5).
 BLOCKS = {
     "basic": lambda w, s: ((w, 3, s), (w, 3, 1)),
     "bottleneck": lambda w, s: ((w // 4, 1, 1), (w // 4, 3, s), (w, 1, 1)),
@@ -124,7 +131,7 @@ BLOCKS = {
 
 
 class Block(nn.Module):
-    """What a few convolutions add to their input (equations 1 and 2): x_BYXI -> x_BYXO."""
+    """A residual block: convolutions added to their input (equations 1 and 2): x_BYXI -> x_BYXO."""
 
     kind: str
     width: int
@@ -132,20 +139,20 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train: bool = False):
-        plan, bent = BLOCKS[self.kind](self.width, self.stride), x
+        plan, hidden = BLOCKS[self.kind](self.width, self.stride), x
         for name, sizes in zip(("first", "second", "third"), plan, strict=False):
-            added = Convolution(*sizes, name=name)(bent, train=train)
-            bent = nn.relu(added)
+            residual = Convolution(*sizes, name=name)(hidden, train=train)
+            hidden = nn.relu(residual)
         if self.stride > 1 or self.width != x.shape[-1]:
             x = Convolution(self.width, 1, self.stride, name="shortcut")(x, train=train)
-        return nn.relu(x + added)
+        return nn.relu(x + residual)
 
 
 class ResNet(nn.Module):
-    """The trunk: pixels_BYXI -> x_BYXD of a 32nd of the rows and columns.
+    """The trunk, without a head: pixels_BYXI -> x_BYXD with rows and columns divided by 32.
 
-    Released weights expect red, green and blue from 0 to 1, less (0.485, 0.456, 0.406), over
-    (0.229, 0.224, 0.225).
+    Published weights expect RGB values from 0 to 1, minus (0.485, 0.456, 0.406), divided by (0.229,
+    0.224, 0.225).
     """
 
     config: Config
@@ -159,21 +166,21 @@ class ResNet(nn.Module):
         ]
 
     def features(self, pixels_BYXI, *, train: bool = False):
-        """What the stem and each stage make of a picture: five arrays, from general to special."""
+        """Return the feature maps of the stem and of each stage, from general to specific."""
         x = nn.relu(self.stem(pixels_BYXI, train=train))
-        found = [nn.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)])]
+        maps = [nn.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)])]
         for stage in self.stages:
-            found.append(found[-1])
+            maps.append(maps[-1])
             for block in stage:
-                found[-1] = block(found[-1], train=train)
-        return found
+                maps[-1] = block(maps[-1], train=train)
+        return maps
 
     def __call__(self, pixels_BYXI, *, train: bool = False):
         return self.features(pixels_BYXI, train=train)[-1]
 
 
 class ResNetClassifier(nn.Module):
-    """The trunk and a head for classes."""
+    """The trunk with a classification head."""
 
     config: Config
 
@@ -184,26 +191,26 @@ class ResNetClassifier(nn.Module):
 
     @nn.nowrap
     def init(self, rngs, *_, **options):
-        """Draws the parameters; no picture changes their shapes, so none is looked at."""
+        """Initialize the parameters; the images are not used, since no shape depends on them."""
         return super().init(rngs, jnp.zeros((1, 32, 32, self.config.num_channels)), **options)
 
     def vectors(self, pixels_BYXI, *, train: bool = False):
-        """One vector a picture, x_BD: what the head reads."""
+        """Return the input of the head, one vector per image: x_BD."""
         return self.trunk(pixels_BYXI, train=train).mean((1, 2))
 
     def __call__(self, pixels_BYXI, *, train: bool = False):
-        """The scores of the classes, logits_BC."""
+        """Return the logits of the classes: logits_BC."""
         return self.head(self.vectors(pixels_BYXI, train=train))
 
 
 def remember(params: dict, statistics: dict) -> dict:
-    """The parameters with the running statistics that a step in training has sown."""
+    """Return the parameters with the running statistics that a training step has sown."""
     return unflatten(flatten(params) | flatten(statistics))
 
 
 Model = ResNetClassifier
 MODELS = (ResNetClassifier,)
 TASKS: dict[str, type[nn.Module]] = {}
-# The beginnings of the parameters' paths, from the most general to the most special.
+# Prefixes of parameter paths, from the most general to the most specific.
 GROUPS = ("trunk/stem/", *(f"trunk/stages_{i}_" for i in range(4)), "head/")
 AXES = ((r"head/kernel$", ("fsdp", "tensor")), (r"kernel$", (None, None, "fsdp", "tensor")))

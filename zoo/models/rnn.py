@@ -1,12 +1,13 @@
 """Recurrent language models (Zaremba et al. 2014), "Recurrent Neural Network Regularization".
 
 https://arxiv.org/abs/1409.2329
-After Mikolov et al. 2010: a state is all that a token knows of those before it, so nothing limits
-the length of a text, and the state after one window goes into the next. New is where dropout
-stands: on what goes up, from the embedding to the head, never on what goes on in time.
+Following Mikolov et al. 2010, one state summarizes all previous tokens, so the length of a text is
+not limited, and the state after one window is the initial state of the next. New: dropout is
+applied to the non-recurrent connections only, from the embedding up to the head, and not between
+time steps.
 
-Departures: two biases a gate, as PyTorch and cuDNN have them; weights are drawn as PyTorch draws
-them, where the paper draws all evenly within a bound for each size.
+Departures: each gate has two biases, as in PyTorch and cuDNN; weights are initialized as in
+PyTorch, where the paper draws all of them uniformly from one range for each size.
 
 B batch  L length  D width  E embedding width  V vocabulary
 """
@@ -26,9 +27,10 @@ from zoo.layers.recurrent import Stack, States, uniform
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The sizes of a recurrent language model; the defaults are Zaremba's medium one.
+    """The config of a recurrent language model; the defaults are Zaremba's medium model.
 
-    `cell` is a name of recurrent.CELLS. `max_length` is there for the trainer: any length will do.
+    `cell` is a name in recurrent.CELLS. `max_length` is required by the trainer; the model itself
+    works at any length.
     """
 
     vocab_size: int = 10000
@@ -39,7 +41,7 @@ class Config:
     embed_width: int = 650
     cell: str = "lstm"
     labels: tuple[str, ...] = heads.LABELS
-    pooling: str = "concatenation"  # of heads.POOLS: what stands for a whole text
+    pooling: str = "concatenation"  # a name in heads.POOLS
 
 
 Tiny = partial(Config, vocab_size=4096, num_layers=2, width=256, dropout=0.0, embed_width=256)
@@ -54,10 +56,10 @@ SIZES = {
 
 
 class RNN(nn.Module):
-    """The trunk: tokens_BL -> x_BLD, and the states after the last token.
+    """The trunk, without a head: tokens_BL -> x_BLD, and the states after the last token.
 
-    `documents_BL` numbers the document of each token from 1, and 0 is padding; `states` are those
-    that document 1 has from an earlier window.
+    `documents_BL` numbers the document of each token from 1; 0 is padding, so a 0/1 mask is valid.
+    `states` are those of document 1 from an earlier window.
     """
 
     config: Config
@@ -82,7 +84,7 @@ class RNN(nn.Module):
         return self.output_dropout(x_BLD, train=train), states
 
     def step(self, token_B: jax.Array, states: States) -> States:
-        """The states after one token more; what they put out is states[-1][0]."""
+        """Return the states after one more token; the output is states[-1][0]."""
         return self.stack.step(self.token_embedding(token_B), states)
 
     def read(
@@ -93,12 +95,12 @@ class RNN(nn.Module):
         *,
         train: bool = False,
     ) -> jax.Array:
-        """x_BLD for a head, whose segments it does not know."""
+        """Return x_BLD for a task head; segments are ignored."""
         return self(tokens_BL, documents_BL, train=train)[0]
 
 
 class RNNClassifier(heads.OnTrunk):
-    """The trunk and the classes of a text, from all that it put out (Howard and Ruder 2018)."""
+    """Classifier of a text, from its pooled hidden states (Howard and Ruder 2018)."""
 
     config: Config
     trunk_class = RNN
@@ -109,17 +111,17 @@ class RNNClassifier(heads.OnTrunk):
         self.classes = Dense(len(self.config.labels), heads.INIT)
 
     def pool(self, x_BLD: jax.Array, documents_BL: jax.Array | None) -> jax.Array:
-        """Last, mean or largest state, or the three of them, as the config has it: x_BD."""
+        """Return the last, mean or max state, or all three, as in `config.pooling`: x_BD."""
         return heads.POOLS[self.config.pooling](x_BLD, documents_BL)
 
     def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
-        """The scores of the classes: logits_BC."""
+        """Return the logits of the classes: logits_BC."""
         x_BD = nn.relu(self.hidden(x_BD))
         return self.classes(self.dropout(x_BD, train=train))
 
 
 class Head(nn.Module):
-    """What each position believes of the next token: x_BLD -> Scores."""
+    """Next-token head: x_BLD -> Scores."""
 
     vocab_size: int
     width: int
@@ -134,7 +136,7 @@ class Head(nn.Module):
 
 
 class RNNLM(nn.Module):
-    """The trunk and a head with a table of its own."""
+    """The trunk with a language-model head that has its own table."""
 
     config: Config
 
@@ -150,28 +152,25 @@ class RNNLM(nn.Module):
         *,
         train: bool = False,
     ) -> tuple[Scores, States]:
-        """What each position believes of the next token, before the product with the vocabulary.
-
-        And the states after the last token.
-        """
+        """Return unprojected next-token logits, and the states after the last token."""
         x_BLD, states = self.trunk(tokens_BL, documents_BL, states, train=train)
         return self.head(x_BLD), states
 
     def __call__(
         self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
     ) -> jax.Array:
-        """logits_BLV of the next token; `documents_BL` as in the trunk."""
+        """Return the next-token logits: logits_BLV."""
         return self.scores(tokens_BL, documents_BL, train=train)[0].logits()
 
     def start(
         self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
     ) -> tuple[jax.Array, States]:
-        """Reads a prompt: logits_BV after it, and the states, which have room for any length."""
+        """Process prompts: next-token logits_BV and the states; `room` is not limited."""
         x_BLD, states = self.trunk(tokens_BL, documents_BL)
         return self.head(x_BLD[:, -1:]).logits()[:, 0], states
 
     def step(self, token_B: jax.Array, states: States) -> tuple[jax.Array, States]:
-        """Reads one token more: logits_BV after it, and the states with it."""
+        """Process one more token: next-token logits_BV and the updated states."""
         states = self.trunk.step(token_B, states)
         return self.head(states[-1][0][:, None]).logits()[:, 0], states
 

@@ -1,12 +1,13 @@
 """RoBERTa (Liu et al. 2019), "A Robustly Optimized BERT Pretraining Approach".
 
 https://arxiv.org/abs/1907.11692
-BERT, trained longer on more text by filling in hidden tokens alone. New against BERT: no next
-sentence, so neither segments nor a pooler; rows full of sentences, hidden anew at every visit; the
-byte-level pairs of GPT-2. DistilRoBERTa (Sanh et al. 2019) is one of its sizes.
+BERT, trained longer on more text, with masked-token prediction as the only objective. New compared
+with BERT: no next-sentence prediction, so no segments and no pooler; rows are packed with full
+sentences, and tokens are masked anew in every epoch; byte-level BPE as in GPT-2. DistilRoBERTa
+(Sanh et al. 2019) is one of the sizes.
 
-Departures: the head for classes drops out its input and its hidden layer, as in transformers; in
-`fairseq` the second rate is zero.
+Departures: the classification head applies dropout to its input and to its hidden layer, as in
+transformers; the second rate is zero in `fairseq`.
 
 B batch  L length  D width  V vocabulary  P predictions
 """
@@ -29,7 +30,7 @@ from zoo.layers.norm import Norm
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The sizes of a RoBERTa; the defaults are the base model."""
+    """The config of a RoBERTa; the defaults are the base model."""
 
     vocab_size: int = 50265
     max_length: int = 512
@@ -40,7 +41,7 @@ class Config:
     head_width: int = 64
     dropout: float = 0.1
     activation: str = "gelu"
-    epsilon: float = 1e-5  # the default of PyTorch, where BERT has 1e-12
+    epsilon: float = 1e-5  # PyTorch's default; BERT uses 1e-12
     labels: tuple[str, ...] = heads.LABELS
 
 
@@ -60,11 +61,11 @@ SIZES = {
 }
 
 STD = 0.02
-PADDING = 1  # its id is its position too, and real tokens begin behind it
+PADDING = 1  # the id of padding and its position; real tokens start after it
 
 
 class MaskedHead(nn.Module):
-    """What each position believes its token to be: x_BPD, and the tokens' table_VD, to Scores."""
+    """Masked-token head: x_BPD and the token table_VD -> Scores."""
 
     width: int
     vocab_size: int
@@ -79,10 +80,9 @@ class MaskedHead(nn.Module):
 
 
 class Roberta(nn.Module):
-    """The trunk: tokens_BL -> x_BLD.
+    """The trunk, without a head: tokens_BL -> x_BLD.
 
-    `documents_BL`: 0 for padding, else the number of the document, from 1; a mask of ones and zeros
-    is one document a row.
+    `documents_BL` numbers the document of each token from 1; 0 is padding, so a 0/1 mask is valid.
     """
 
     config: Config
@@ -92,7 +92,7 @@ class Roberta(nn.Module):
         init = nn.initializers.normal(STD)
         self.token_embedding = Embedding(c.vocab_size, c.width, init)
         self.position_embedding = Embedding(PADDING + 1 + c.max_length, c.width, init)
-        # RoBERTa has no segments, but published weights have one, zeros until they are fine-tuned.
+        # RoBERTa has no segments, but published weights have a single one, zero until fine-tuned.
         self.segment_embedding = Embedding(1, c.width, nn.initializers.zeros)
         self.embedding_norm = Norm(c.epsilon)
         self.embedding_dropout = Dropout(c.dropout)
@@ -131,19 +131,19 @@ class Roberta(nn.Module):
         *,
         train: bool = False,
     ) -> jax.Array:
-        """The same for a head, whose segments it does not know."""
+        """Return x_BLD for a task head; segments are ignored."""
         return self(tokens_BL, documents_BL, train=train)
 
 
 class RobertaClassifier(heads.TwoLayers):
-    """The trunk and the classes of a text or of a pair, from its <s>."""
+    """Classifier of a text or a pair of texts, from its <s>."""
 
     trunk_class = Roberta
     activation = staticmethod(jnp.tanh)
 
 
 class RobertaLM(nn.Module):
-    """The trunk and its masked head."""
+    """The trunk with a masked-token head."""
 
     config: Config
 
@@ -153,7 +153,7 @@ class RobertaLM(nn.Module):
         self.masked_head = MaskedHead(c.width, c.vocab_size, c.epsilon)
 
     def masked_scores(self, x_BPD: jax.Array) -> Scores:
-        """What these states believe of their tokens: Scores."""
+        """Return masked-token logits of hidden states, before the vocabulary product."""
         return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
 
     def scores(
@@ -164,7 +164,7 @@ class RobertaLM(nn.Module):
         *,
         train: bool = False,
     ) -> Scores:
-        """Scores of the tokens at the positions `predictions_BP`."""
+        """Return the logits at positions `predictions_BP`, before the vocabulary product."""
         x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
         x_BPD = jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1)
         return self.masked_scores(x_BPD)
@@ -172,14 +172,14 @@ class RobertaLM(nn.Module):
     def __call__(
         self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
     ) -> jax.Array:
-        """Every token: logits_BLV."""
+        """Return the logits of every token: logits_BLV."""
         x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
         return self.masked_scores(x_BLD).logits()
 
     def fill(
         self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
     ) -> jax.Array:
-        """The words that fit the gaps, where the tokens have <mask>: logits_BPV."""
+        """Return the logits at positions `gaps_BP`, where the tokens have <mask>: logits_BPV."""
         return self.scores(tokens_BL, None, gaps_BP).logits()
 
 

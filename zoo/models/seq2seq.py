@@ -1,12 +1,12 @@
 """Sequence to sequence (Sutskever et al. 2014), "Learning with Neural Networks".
 
 https://arxiv.org/abs/1409.3215
-Two recurrent networks: the encoder squeezes a source into its last state, the decoder is a language
-model that begins with that state. The source is read from its end to its beginning, so that its
-first words are near to those of the target.
+Two recurrent networks. The encoder encodes a source into its last state; the decoder is a language
+model that starts from that state. The source is read in reverse, so that its first words are close
+to the first words of the target.
 
-Departures: as in rnn.py, two biases a gate, and weights drawn as PyTorch draws them. Any cell will
-do; the paper has LSTM.
+Departures: as in rnn.py, each gate has two biases, and weights are initialized as in PyTorch. Any
+cell can be used; the paper uses the LSTM.
 
 B batch  L length of the source  T length of the target  D width  E embedding width  V vocabulary
 """
@@ -26,10 +26,10 @@ from zoo.models.rnn import Head
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The sizes of an encoder and a decoder; the defaults are the paper's.
+    """The config of an encoder and a decoder; the defaults are the paper's.
 
-    `cell` is a name of recurrent.CELLS; `start` is the token that begins every target. `max_length`
-    is there for the trainer: any length will do.
+    `cell` is a name in recurrent.CELLS; `start` is the token that begins every target. `max_length`
+    is required by the trainer; the model itself works at any length.
     """
 
     vocab_size: int = 160000
@@ -50,9 +50,9 @@ SIZES = {
 
 
 class Seq2Seq(nn.Module):
-    """The trunk: tokens_BL of the source, targets_BT shifted right -> x_BTD.
+    """The trunk, without a head: source tokens_BL, targets_BT shifted right -> x_BTD.
 
-    `documents_BL` is 0 for the padding of the source, else 1.
+    `documents_BL` is 1 for the tokens of the source and 0 for its padding.
     """
 
     config: Config
@@ -72,7 +72,7 @@ class Seq2Seq(nn.Module):
     def encode(
         self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
     ) -> States:
-        """Reads a source backwards: the states at its beginning."""
+        """Encode a source in reverse: the states after its first token."""
         x_BLE = self.source_dropout(self.source_embedding(tokens_BL[:, ::-1]), train=train)
         backwards_BL = None if documents_BL is None else documents_BL[:, ::-1]
         return self.encoder(x_BLE, backwards_BL, train=train)[1]
@@ -91,12 +91,12 @@ class Seq2Seq(nn.Module):
         return self.output_dropout(x_BTD, train=train)
 
     def extend(self, token_B: jax.Array, states: States) -> States:
-        """The states after one token more of the target."""
+        """Return the states after one more target token."""
         return self.decoder.step(self.target_embedding(token_B), states)
 
 
 class Seq2SeqLM(nn.Module):
-    """The trunk and a head over the words of the target."""
+    """The trunk with a head over the target vocabulary."""
 
     config: Config
 
@@ -112,7 +112,7 @@ class Seq2SeqLM(nn.Module):
     def encode(
         self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
     ) -> States:
-        """The context of a source: the decoder's first states."""
+        """Encode a source: the initial states of the decoder."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)
 
     def scores(
@@ -123,7 +123,7 @@ class Seq2SeqLM(nn.Module):
         *,
         train: bool = False,
     ) -> Scores:
-        """What each position believes of the next token, before the product with the vocabulary."""
+        """Return next-token logits before the product with the vocabulary table."""
         return self.head(self.trunk(tokens_BL, targets_BT, documents_BL, train=train))
 
     def __call__(
@@ -134,7 +134,7 @@ class Seq2SeqLM(nn.Module):
         *,
         train: bool = False,
     ) -> jax.Array:
-        """logits_BTV of the next token; without targets, of the first alone."""
+        """Return next-token logits_BTV; without targets, those of the first token only."""
         if targets_BT is None:
             targets_BT = jnp.full((len(tokens_BL), 1), self.config.start)
         return self.scores(tokens_BL, targets_BT, documents_BL, train=train).logits()
@@ -142,12 +142,12 @@ class Seq2SeqLM(nn.Module):
     def start(
         self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
     ) -> tuple[jax.Array, States]:
-        """Reads a source: logits_BV of the first token, and the states, with room for any more."""
+        """Encode a source: logits_BV of the first target token, and the states."""
         states = self.encode(tokens_BL, documents_BL)
         return self.step(jnp.full(len(tokens_BL), self.config.start), states)
 
     def step(self, token_B: jax.Array, states: States) -> tuple[jax.Array, States]:
-        """Reads one token more of the target: logits_BV after it, and the states with it."""
+        """Process one more target token: next-token logits_BV and the updated states."""
         states = self.trunk.extend(token_B, states)
         return self.head(states[-1][0][:, None]).logits()[:, 0], states
 

@@ -1,14 +1,15 @@
 """T5 (Raffel et al. 2019), "Exploring the Limits of Transfer Learning".
 
 https://arxiv.org/abs/1910.10683
-A Transformer, encoder and decoder, for which every task is to write a text for a text. New against
-the Transformer: distance moves the scores, by one table for all blocks of a side, and there are no
-positions; norms only scale and stand in front of each sub-layer, one more at the end of each side;
-no biases; attention is not scaled, but the output is.
+An encoder-decoder Transformer that treats every task as text to text. New compared with the
+Transformer: instead of positions, a relative position bias is added to the attention scores, from
+one table shared by all blocks of a side; norms have a scale only and come before each sub-layer,
+with a final norm on each side; no biases; attention is not scaled, but the output is.
 
 Departures: dropout is drawn for every position, as in transformers; the released code draws it once
-for all positions of a text. Weights are drawn as there, but the table of distances as in
-transformers. Several documents in one source do not see each other; the decoder sees them all.
+for all positions of a text. Weights are initialized as in the released code, except the relative
+position bias, which follows transformers. Documents packed into one source do not attend to each
+other; the decoder attends to all of them.
 
 B batch  L length of the source  T length of the target  D width  F feed-forward width  H heads
 M memory  K head width  V vocabulary
@@ -35,9 +36,9 @@ from zoo.layers.relative_bias import DistanceBias, either_side, the_past
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The sizes of a T5; the defaults are the base model.
+    """The config of a T5; the defaults are the base model.
 
-    `max_length` is what it was trained at: no table of positions limits the length.
+    `max_length` is the length in training; there is no position table, so longer inputs work.
     """
 
     vocab_size: int = 32128
@@ -92,15 +93,15 @@ SIZES = {
 }
 
 START = 0  # the padding token begins every target
-# From mlp_width, width, dropout and activation: the layer that T5 1.1 has a gated form of.
+# Builds a feed-forward layer from mlp_width, width, dropout and activation; T5 1.1 has a gated one.
 MakeFeedForward = Callable[[int, int, float, Activation], nn.Module]
 
 
 class Cache(NamedTuple):
-    """What later tokens of a target need: the keys and values of each block, [B, H, M, K].
+    """The keys and values of each block for decoding, [B, H, M, K].
 
-    `blocks` has those of the target, `sources` those of the source, whose padding has document 0;
-    `length` is the number of target tokens read, the same for every row.
+    `blocks` holds those of the target, `sources` those of the source, whose padding has document id
+    0. `length` is the number of target tokens processed, the same for every row.
     """
 
     blocks: tuple[KeysValues, ...]
@@ -110,7 +111,7 @@ class Cache(NamedTuple):
 
 
 class UnscaledAttention(nn.Module):
-    """Attention without a scale, which the draw of the query kernel makes up for."""
+    """Multi-head attention without scaling; the query kernel is initialized smaller instead."""
 
     num_heads: int
     head_width: int
@@ -138,7 +139,7 @@ class UnscaledAttention(nn.Module):
         *,
         train: bool = False,
     ) -> jax.Array:
-        """Return what x finds among keys and values: x_BLD."""
+        """Return the attention output for x: x_BLD."""
         q_BHLK = into_heads(x_BLD, self.query())
         x_BHLK = attend(
             self.mix, q_BHLK, keys_values, mask, scale=1.0, bias_HLM=bias_HLM, train=train
@@ -147,9 +148,9 @@ class UnscaledAttention(nn.Module):
 
 
 class EncoderBlock(nn.Module):
-    """Normalise, attend, add; normalise, feed forward, add.
+    """A pre-norm block: normalize, attend, add; normalize, feed forward, add.
 
-    `feed_forward` builds the part of that name.
+    `feed_forward` builds the feed-forward layer.
     """
 
     num_heads: int
@@ -181,7 +182,7 @@ class EncoderBlock(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """The same, with attention to a source between the two."""
+    """A pre-norm block with attention to a source between its two sub-layers."""
 
     num_heads: int
     head_width: int
@@ -233,7 +234,7 @@ class DecoderBlock(nn.Module):
         source_mask: Mask,
         bias_HTM: jax.Array,
     ) -> tuple[jax.Array, KeysValues]:
-        """Return x_BTD for tokens behind a cache, and the cache with them at the mask's offset."""
+        """Return x_BTD for tokens after a cache, and the cache extended at the mask's offset."""
         normed_BTD = self.attention_norm(x_BTD)
         new = self.attention.project_keys_values(normed_BTD)
         cached = append(cached, new, mask.query_offset)
@@ -249,7 +250,7 @@ class DecoderBlock(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two layers without biases, an activation and dropout between them: x_BLD -> x_BLD."""
+    """Two bias-free layers with an activation and dropout in between: x_BLD -> x_BLD."""
 
     mlp_width: int
     width: int
@@ -268,9 +269,9 @@ class FeedForward(nn.Module):
 
 
 class T5(nn.Module):
-    """The trunk: tokens_BL of the source, targets_BT shifted right -> x_BTD.
+    """The trunk, without a head: source tokens_BL, targets_BT shifted right -> x_BTD.
 
-    `documents_BL` is of the source: 0 for padding, else the number of the document, from 1.
+    `documents_BL` numbers the document of each source token from 1; 0 is padding.
     """
 
     config: Config
@@ -295,7 +296,7 @@ class T5(nn.Module):
     def encode(
         self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
     ) -> jax.Array:
-        """Reads a source: x_BLD."""
+        """Encode a source: x_BLD."""
         positions_L = jnp.arange(tokens_BL.shape[1])
         inputs = Mask.bidirectional(documents_BL), self.encoder_bias(positions_L, positions_L)
         x_BLD = self.embedding_dropout(self.token_embedding(tokens_BL), train=train)
@@ -323,7 +324,7 @@ class T5(nn.Module):
         return self.decoder_dropout(self.decoder_norm(x_BTD), train=train)
 
     def start(self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int) -> Cache:
-        """Reads a source for targets of up to `room` tokens: Cache."""
+        """Encode a source: a cache for targets of up to `room` tokens."""
         c, B = self.config, len(tokens_BL)
         source_BLD = self.encode(tokens_BL, documents_BL)
         sources = tuple(block.project_source(source_BLD) for block in self.decoder)
@@ -332,7 +333,7 @@ class T5(nn.Module):
         return Cache((empty,) * len(sources), sources, documents_BL, jnp.int32(0))
 
     def extend(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-        """Reads one token more of the target: x_B1D, and the new cache."""
+        """Process one more target token: x_B1D and the new cache."""
         at, positions_M = cache.length, jnp.arange(cache.blocks[0][0].shape[2])
         masks = Mask.cached(at), Mask.source(cache.source_document_ids_BL)
         inputs = *masks, self.decoder_bias(at[None], positions_M)
@@ -347,7 +348,7 @@ class T5(nn.Module):
 
 
 class T5LM(nn.Module):
-    """The trunk and its language-model head, the token table again, on states scaled down."""
+    """The trunk with a language-model head: the token embedding again, on scaled hidden states."""
 
     config: Config
 
@@ -362,7 +363,7 @@ class T5LM(nn.Module):
     def encode(
         self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
     ) -> jax.Array:
-        """The states of a source: x_BLD."""
+        """Encode a source: x_BLD."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)
 
     def scores(
@@ -373,7 +374,7 @@ class T5LM(nn.Module):
         *,
         train: bool = False,
     ) -> Scores:
-        """What each position believes of the next token, before the product with the vocabulary."""
+        """Return next-token logits before the product with the vocabulary table."""
         return self._scores(self.trunk(tokens_BL, targets_BT, documents_BL, train=train))
 
     def __call__(
@@ -384,7 +385,7 @@ class T5LM(nn.Module):
         *,
         train: bool = False,
     ) -> jax.Array:
-        """logits_BTV of the next token; without targets, of the first alone."""
+        """Return next-token logits_BTV; without targets, those of the first token only."""
         if targets_BT is None:
             targets_BT = jnp.full((len(tokens_BL), 1), START)
         return self.scores(tokens_BL, targets_BT, documents_BL, train=train).logits()
@@ -392,12 +393,12 @@ class T5LM(nn.Module):
     def start(
         self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
     ) -> tuple[jax.Array, Cache]:
-        """Reads a source: logits_BV of the first token, and a cache with room for more."""
+        """Encode a source: logits_BV of the first target token, and a cache with room for more."""
         cache = self.trunk.start(tokens_BL, documents_BL, 1 + room)
         return self.step(jnp.full(len(tokens_BL), START), cache)
 
     def step(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-        """Reads one token more of the target: logits_BV after it, and the cache with it."""
+        """Process one more target token: next-token logits_BV and the updated cache."""
         x_B1D, cache = self.trunk.extend(token_B, cache)
         return self._scores(x_B1D).logits()[:, 0], cache
 

@@ -1,12 +1,12 @@
-"""T5 1.1, the later release of T5 (Raffel et al. 2019), pretrained on C4 alone without dropout.
+"""T5 1.1, the later release of T5 (Raffel et al. 2019), pretrained on C4 only and without dropout.
 
 https://github.com/google-research/text-to-text-transfer-transformer/blob/main/released_checkpoints.md
-New against T5: the feed-forward is gated with a gelu (Shazeer 2020, "GLU Variants Improve
-Transformer", https://arxiv.org/abs/2002.05202), and the head has a table of its own, on states
-that are not scaled. Flan-T5 and the LM-adapted T5 are of this form too.
+New compared with T5: the feed-forward layer is gated with a gelu (Shazeer 2020, "GLU Variants
+Improve Transformer", https://arxiv.org/abs/2002.05202), and the head has its own table and takes
+hidden states that are not scaled. Flan-T5 and the LM-adapted T5 have this architecture too.
 
-Departures: those of T5. The gelu is its tanh form, as in the released code. Fine-tuning wants the
-dropout of 0.1 back; published folders say 0.1.
+Departures: those of T5. The gelu is the tanh approximation, as in the released code. For
+fine-tuning set the dropout to 0.1, as published folders do.
 
 B batch  L length of the source  T length of the target  D width  F feed-forward width  V vocabulary
 """
@@ -28,11 +28,11 @@ from zoo.models.t5 import START, T5, Cache
 
 @dataclass(frozen=True, kw_only=True)
 class Config(t5.Config):
-    """The sizes of a T5 1.1; the defaults are the base model."""
+    """The config of a T5 1.1; the defaults are the base model."""
 
     mlp_width: int = 2048
     dropout: float = 0.0
-    activation: str = "gelu_tanh"  # of the gate
+    activation: str = "gelu_tanh"  # activation of the gate
 
 
 SIZES = {
@@ -53,7 +53,7 @@ SIZES = {
 
 
 class GatedFeedForward(nn.Module):
-    """A layer gated by the activation of another, dropout, and a layer back: x_BLD -> x_BLD."""
+    """A gated layer, dropout, and a second layer: x_BLD -> x_BLD."""
 
     mlp_width: int
     width: int
@@ -73,7 +73,7 @@ class GatedFeedForward(nn.Module):
 
 
 class T5v11LM(nn.Module):
-    """The trunk of T5, gated, and a language-model head."""
+    """The trunk of T5, with gated feed-forward layers, and a language-model head."""
 
     config: Config
 
@@ -90,7 +90,7 @@ class T5v11LM(nn.Module):
     def encode(
         self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
     ) -> jax.Array:
-        """The states of a source: x_BLD."""
+        """Encode a source: x_BLD."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)
 
     def scores(
@@ -101,7 +101,7 @@ class T5v11LM(nn.Module):
         *,
         train: bool = False,
     ) -> Scores:
-        """What each position believes of the next token, before the product with the vocabulary."""
+        """Return next-token logits before the product with the vocabulary table."""
         return self._scores(self.trunk(tokens_BL, targets_BT, documents_BL, train=train))
 
     def __call__(
@@ -112,7 +112,7 @@ class T5v11LM(nn.Module):
         *,
         train: bool = False,
     ) -> jax.Array:
-        """logits_BTV of the next token; without targets, of the first alone."""
+        """Return next-token logits_BTV; without targets, those of the first token only."""
         if targets_BT is None:
             targets_BT = jnp.full((len(tokens_BL), 1), START)
         return self.scores(tokens_BL, targets_BT, documents_BL, train=train).logits()
@@ -120,12 +120,12 @@ class T5v11LM(nn.Module):
     def start(
         self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
     ) -> tuple[jax.Array, Cache]:
-        """Reads a source: logits_BV of the first token, and a cache with room for more."""
+        """Encode a source: logits_BV of the first target token, and a cache with room for more."""
         cache = self.trunk.start(tokens_BL, documents_BL, 1 + room)
         return self.step(jnp.full(len(tokens_BL), START), cache)
 
     def step(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-        """Reads one token more of the target: logits_BV after it, and the cache with it."""
+        """Process one more target token: next-token logits_BV and the updated cache."""
         x_B1D, cache = self.trunk.extend(token_B, cache)
         return self._scores(x_B1D).logits()[:, 0], cache
 

@@ -1,14 +1,16 @@
 """The Transformer (Vaswani et al. 2017), "Attention Is All You Need".
 
 https://arxiv.org/abs/1706.03762
-An encoder that looks both ways, and a decoder that looks back and at the source. New against
-attention over a recurrent network: nothing recurs, attention has heads, waves added to the words
-tell places, every sum is normalised; source, target and output share one table.
+A bidirectional encoder, and a decoder that attends to previous tokens and to the source. New
+compared with attention over a recurrent network: no recurrence, multi-head attention, sinusoidal
+positional encoding, a norm after every residual sum, and one embedding table for source, target and
+output.
 
-Departures, for Marian's published weights (Junczys-Dowmunt et al. 2018): biases in attention and
-on the output, all from zero; the sines first, then the cosines, which only renames axes; the norms'
-epsilon; activations other than relu; no target has the start twice. Dropout on attention's weights
-too, as in tensor2tensor 2. Documents of one source do not see each other; the decoder sees them.
+Departures, for Marian's published weights (Junczys-Dowmunt et al. 2018): attention and the output
+have biases, initialized to zero; sines come before cosines, which only permutes axes; the epsilon
+of the norms; activations other than relu; the start token is never generated. Dropout is also
+applied to attention weights, as in tensor2tensor 2. Documents packed into one source do not attend
+to each other; the decoder attends to all of them.
 
 B batch  L source length  T target length  D width  H heads  M memory  K head width  V vocabulary
 """
@@ -34,10 +36,10 @@ from zoo.layers.norm import Norm
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The sizes of a Transformer; the defaults are the base model."""
+    """The config of a Transformer; the defaults are the base model."""
 
     vocab_size: int = 37000
-    max_length: int = 512  # what it was trained at: no table of positions limits it
+    max_length: int = 512  # in training; without a position table, longer inputs work too
     num_layers: int = 6
     num_heads: int = 8
     width: int = 512
@@ -45,7 +47,7 @@ class Config:
     head_width: int = 64
     dropout: float = 0.1
     num_decoder_layers: int = 6
-    start: int = 0  # the token that begins every target, and is in none
+    start: int = 0  # the token that precedes every target, never predicted
     activation: str = "relu"
     end: int = 1  # the token that ends every target
     epsilon: float = 1e-5
@@ -79,10 +81,10 @@ SIZES = {
 
 
 class Cache(NamedTuple):
-    """What later tokens of a target need: the keys and values of each block, [B, H, M, K].
+    """The keys and values of each block for decoding, [B, H, M, K].
 
-    `blocks` has those of the target, `sources` those of the source, whose padding has document 0;
-    `length` is the number of target tokens read, the same for every row.
+    `blocks` holds those of the target, `sources` those of the source, whose padding has document id
+    0. `length` is the number of target tokens processed, the same for every row.
     """
 
     blocks: tuple[KeysValues, ...]
@@ -93,19 +95,19 @@ class Cache(NamedTuple):
 
 def sinusoids(length: int, width: int) -> jax.Array:
     """Return the sinusoidal positional encoding, sines, then cosines (section 3.5): table_LD."""
-    # In doubles: a float32 angle at a place some thousand is off by 1e-4.
+    # In float64: at positions in the thousands a float32 angle is off by 1e-4.
     angles = np.arange(length)[:, None] / 10000.0 ** (np.arange(0, width, 2) / width)
     return jnp.asarray(np.concatenate([np.sin(angles), np.cos(angles)], -1), jnp.float32)
 
 
 def xavier(key: chex.PRNGKey, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> jax.Array:
-    """Return the draw of Glorot and Bengio (2010), for a map whose heads together are one axis."""
+    """Return Xavier-uniform weights (Glorot and Bengio 2010); all heads form one output axis."""
     size, width = np.prod(shape), max(shape)
     return nn.initializers.xavier_uniform()(key, (width, size // width), dtype).reshape(shape)
 
 
 class DecoderBlock(PostNormBlock):
-    """Attend, attend to a source, feed forward: each time add and normalise."""
+    """A post-norm block with attention to a source between its two sub-layers."""
 
     def setup(self):
         heads = (self.num_heads, self.head_width, self.width, self.dropout)
@@ -118,7 +120,7 @@ class DecoderBlock(PostNormBlock):
         """Return the keys and values of a source."""
         return self.source_attention.project_keys_values(source_BLD)
 
-    def __call__(  # type: ignore[override]  # it has a source to attend to
+    def __call__(  # type: ignore[override]  # takes the source as well
         self,
         x_BTD: jax.Array,
         source_BLD: jax.Array,
@@ -139,7 +141,7 @@ class DecoderBlock(PostNormBlock):
         mask: Mask,
         source_mask: Mask,
     ) -> tuple[jax.Array, KeysValues]:
-        """Return x_BTD for tokens behind a cache, and the cache with them at the mask's offset."""
+        """Return x_BTD for tokens after a cache, and the cache extended at the mask's offset."""
         new = self.attention.project_keys_values(x_BTD)
         cached = append(cached, new, mask.query_offset)
         return self._attend(x_BTD, cached, source, mask, source_mask), cached
@@ -153,9 +155,9 @@ class DecoderBlock(PostNormBlock):
 
 
 class Transformer(nn.Module):
-    """The trunk: tokens_BL of the source, targets_BT shifted right -> x_BTD.
+    """The trunk, without a head: source tokens_BL, targets_BT shifted right -> x_BTD.
 
-    `documents_BL` is of the source: 0 for padding, else the number of the document, from 1.
+    `documents_BL` numbers the document of each source token from 1; 0 is padding.
     """
 
     config: Config
@@ -172,7 +174,7 @@ class Transformer(nn.Module):
     def encode(
         self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
     ) -> jax.Array:
-        """Reads a source: x_BLD."""
+        """Encode a source: x_BLD."""
         encoding = sinusoids(tokens_BL.shape[1], self.config.width)
         if documents_BL is not None:
             encoding = encoding[positions(documents_BL)]
@@ -196,7 +198,7 @@ class Transformer(nn.Module):
         return run_blocks(self, self.decoder, x_BTD, *inputs, name=name, train=train)[-1]
 
     def start(self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int) -> Cache:
-        """Reads a source for targets of up to `room` tokens: Cache."""
+        """Encode a source: a cache for targets of up to `room` tokens."""
         c, source_BLD = self.config, self.encode(tokens_BL, documents_BL)
         shape = (len(tokens_BL), c.num_heads, room, c.head_width)
         empty = (jnp.zeros(shape, self.token_embedding.embedding.dtype),) * 2
@@ -204,7 +206,7 @@ class Transformer(nn.Module):
         return Cache((empty,) * len(sources), sources, documents_BL, jnp.int32(0))
 
     def extend(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-        """Reads one token more of the target: x_B1D, and the new cache."""
+        """Process one more target token: x_B1D and the new cache."""
         at, M = cache.length, cache.blocks[0][0].shape[2]
         x_B1D = self._embed(token_B[:, None], sinusoids(M, self.config.width)[at])
         masks = Mask.cached(at), Mask.source(cache.source_document_ids_BL)
@@ -219,7 +221,7 @@ class Transformer(nn.Module):
 
 
 class TransformerLM(nn.Module):
-    """The trunk and its language-model head, the token table again and a bias."""
+    """The trunk with a language-model head: the token embedding again, and a bias."""
 
     config: Config
 
@@ -235,7 +237,7 @@ class TransformerLM(nn.Module):
     def encode(
         self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
     ) -> jax.Array:
-        """The states of a source: x_BLD."""
+        """Encode a source: x_BLD."""
         return self.trunk.encode(tokens_BL, documents_BL, train=train)
 
     def scores(
@@ -246,7 +248,7 @@ class TransformerLM(nn.Module):
         *,
         train: bool = False,
     ) -> Scores:
-        """What each position believes of the next token, before the product with the vocabulary."""
+        """Return next-token logits before the product with the vocabulary table."""
         return self._scores(self.trunk(tokens_BL, targets_BT, documents_BL, train=train))
 
     def __call__(
@@ -257,7 +259,7 @@ class TransformerLM(nn.Module):
         *,
         train: bool = False,
     ) -> jax.Array:
-        """logits_BTV of the next token; without targets, of the first alone."""
+        """Return next-token logits_BTV; without targets, those of the first token only."""
         if targets_BT is None:
             targets_BT = jnp.full((len(tokens_BL), 1), self.config.start)
         return self.scores(tokens_BL, targets_BT, documents_BL, train=train).logits()
@@ -265,15 +267,16 @@ class TransformerLM(nn.Module):
     def start(
         self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
     ) -> tuple[jax.Array, Cache]:
-        """Reads a source: logits_BV of the first token, and a cache with room for more."""
+        """Encode a source: logits_BV of the first target token, and a cache with room for more."""
         cache = self.trunk.start(tokens_BL, documents_BL, 1 + room)
         return self.step(jnp.full(len(tokens_BL), self.config.start), cache)
 
     def step(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-        """Reads one token more of the target: logits_BV after it, and the cache with it."""
+        """Process one more target token: next-token logits_BV and the updated cache."""
         x_B1D, cache = self.trunk.extend(token_B, cache)
         logits_BV = self._scores(x_B1D).logits()[:, 0]
-        # No target has the start, yet published folders score it 0, likelier than many a word.
+        # No target contains the start token, but published weights give it a logit of 0, above many
+        # words.
         return logits_BV.at[:, self.config.start].set(-1e30), cache
 
     def _scores(self, x_BTD):

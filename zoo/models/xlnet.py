@@ -1,14 +1,15 @@
 """XLNet (Yang et al. 2019), "Generalized Autoregressive Pretraining for Language Understanding".
 
 https://arxiv.org/abs/1906.08237
-A Transformer-XL that reads both ways: attention scores distances, not positions, and hidden states
-of the text before are a memory. New: a second, query stream of the same weights knows where it
-stands but not what stands there, so that tokens are predicted in any order.
+A bidirectional Transformer-XL: attention scores depend on distances instead of positions, and the
+hidden states of the preceding text are a memory. New: a second stream, the query stream, with the
+same weights; it sees the position of a token but not the token itself, so tokens can be predicted
+in any order.
 
-Departures: gelu is the exact one, as in transformers; the released code trained with its tanh form.
-Dropout of the table of distances is drawn once for a batch, not for every row. The part of the
-released code that reads half of a batch backwards is left out. Tokens of several documents do not
-see each other.
+Departures: gelu is exact, as in transformers; the released code was trained with the tanh
+approximation. Dropout on the distance encoding is drawn once per batch, not once per row. We omit
+the bidirectional data pipeline, which reads half of each batch backwards. Tokens of different
+documents do not attend to each other.
 
 B batch  L length  M memory and length  D width  R distances  V vocabulary  P predictions
 """
@@ -30,9 +31,9 @@ from zoo.layers.transformer_xl import Memory, RelativeBlock, Streams, distances,
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The sizes of an XLNet; the defaults are the base model.
+    """The config of an XLNet; the defaults are the base model.
 
-    `max_length` is what it was trained at: no table of positions limits the length.
+    `max_length` is the length in training; there is no position table, so longer inputs work.
     """
 
     vocab_size: int = 32000
@@ -58,12 +59,12 @@ SIZES = {
     ),  # 360,300,800
 }
 
-CLASS_DROPOUT = 0.1  # in front of the classes, whatever the rate elsewhere
-STD = 0.02  # of every weight; the biases of the attention too
+CLASS_DROPOUT = 0.1  # before the classifier, independent of the trunk's dropout
+STD = 0.02  # for every weight, including the biases of attention
 
 
 class XLNet(nn.Module):
-    """The trunk: tokens_BL -> x_BLD."""
+    """The trunk, without a head: tokens_BL -> x_BLD."""
 
     config: Config
 
@@ -97,9 +98,10 @@ class XLNet(nn.Module):
         *,
         train: bool = False,
     ) -> jax.Array:
-        """x_BLD of the content stream, every token seeing all the tokens of its document.
+        """Return x_BLD of the content stream; every token attends to its whole document.
 
-        `documents_BL`: 0 for padding, else the number of the document, from 1.
+        `documents_BL` numbers the document of each token from 1; 0 is padding, so a 0/1 mask is
+        valid.
         """
         return self.extend(tokens_BL, segments_BL, documents_BL, train=train)[0]
 
@@ -112,14 +114,14 @@ class XLNet(nn.Module):
         *,
         train: bool = False,
     ) -> tuple[jax.Array, Memory]:
-        """The same behind a memory: x_BLD, and what was read, for `lengthen`.
+        """Return x_BLD after a memory, and this segment's own memory for `lengthen`.
 
-        Padding is best on the right here: on the left it counts as distance to the memory.
+        Pad on the right: padding on the left counts as distance to the memory.
         """
-        x_BLD, _, read = self._flow(
+        x_BLD, _, new_memory = self._flow(
             tokens_BL, segments_BL, documents_BL, None, None, memory, train=train
         )
-        return self.output_dropout(x_BLD, train=train), read
+        return self.output_dropout(x_BLD, train=train), new_memory
 
     def streams(
         self,
@@ -132,17 +134,17 @@ class XLNet(nn.Module):
         *,
         train: bool = False,
     ) -> tuple[jax.Array, Memory]:
-        """The query stream at the positions to predict: query_BPD, and what was read (section 2.3).
+        """Return the query stream at `predictions_BP`, query_BPD, and this segment's memory.
 
-        Where `blocked_BLL` is True the row may not see the column; in the content stream a token
-        sees itself all the same. The released code runs the query stream over all positions and
-        then picks; here it runs at the P positions alone: the same result, for 85 of 512 at a sixth
-        of the cost.
+        This is section 2.3. Where `blocked_BLL` is True, the row does not attend to the column; in
+        the content stream a token always attends to itself. The released code runs the query stream
+        over all positions and then selects; here it runs only over the P positions, with the same
+        result: with 85 of 512, at a sixth of the cost.
         """
-        _, query_BPD, read = self._flow(
+        _, query_BPD, new_memory = self._flow(
             tokens_BL, segments_BL, documents_BL, blocked_BLL, predictions_BP, memory, train=train
         )
-        return self.output_dropout(query_BPD, train=train), read
+        return self.output_dropout(query_BPD, train=train), new_memory
 
     def _flow(self, tokens_BL, segments_BL, documents_BL, blocked_BLL, at_BP, memory, *, train):
         c, (B, L) = self.config, tokens_BL.shape
@@ -151,10 +153,10 @@ class XLNet(nn.Module):
         if memory is None:
             empty = (jnp.zeros((B, 0, c.width)),) * c.num_layers
             memory = Memory(empty, jnp.zeros((B, 0), jnp.int32))
-        behind = memory.documents_BM.shape[1]
+        memory_length = memory.documents_BM.shape[1]
         content, query = views(segments_BL, documents_BL, blocked_BLL, at_BP, memory.documents_BM)
 
-        table_RD = self.distance_dropout(distances(L, behind + L, c.width), train=train)
+        table_RD = self.distance_dropout(distances(L, memory_length + L, c.width), train=train)
         x_BLD = self.embedding_dropout(self.token_embedding(tokens_BL), train=train)
         query_BPD = None
         if query is not None:
@@ -170,14 +172,14 @@ class XLNet(nn.Module):
             per_block=memory.inputs,
             train=train,
         )
-        read = Memory(tuple(streams.content_BLD for streams in inputs), documents_BL)
-        return x_BLD, query_BPD, read
+        new_memory = Memory(tuple(streams.content_BLD for streams in inputs), documents_BL)
+        return x_BLD, query_BPD, new_memory
 
     read = __call__
 
 
 class XLNetClassifier(heads.OnTrunk):
-    """The trunk and the classes of a text or of a pair, from its last token, <cls>."""
+    """Classifier of a text or a pair of texts, from its last token, <cls>."""
 
     trunk_class = XLNet
     pool = staticmethod(heads.last)
@@ -188,13 +190,13 @@ class XLNetClassifier(heads.OnTrunk):
         self.projection = Dense(len(self.config.labels), heads.INIT)
 
     def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
-        """The scores of the classes: logits_BC."""
+        """Return the logits of the classes: logits_BC."""
         x_BD = jnp.tanh(self.summary(x_BD))
         return self.projection(self.dropout(x_BD, train=train))
 
 
 class XLNetLM(nn.Module):
-    """The trunk and its language-model head: the token table again, and a bias."""
+    """The trunk with a language-model head: the token embedding again, and a bias."""
 
     config: Config
 
@@ -213,14 +215,14 @@ class XLNetLM(nn.Module):
         *,
         train: bool = False,
     ) -> tuple[Scores, Memory]:
-        """What the query stream believes of the predicted positions, and what was read.
+        """Return the query stream's logits, before the vocabulary product, and the memory.
 
         The inputs are those of `XLNet.streams`.
         """
-        query_BPD, read = self.trunk.streams(
+        query_BPD, new_memory = self.trunk.streams(
             tokens_BL, segments_BL, documents_BL, blocked_BLL, predictions_BP, memory, train=train
         )
-        return self._head(query_BPD), read
+        return self._head(query_BPD), new_memory
 
     def __call__(
         self,
@@ -230,13 +232,13 @@ class XLNetLM(nn.Module):
         *,
         train: bool = False,
     ) -> jax.Array:
-        """logits_BLV of the content stream; `documents_BL` as in the trunk."""
+        """Return the logits of the content stream: logits_BLV."""
         return self._head(self.trunk(tokens_BL, segments_BL, documents_BL, train=train)).logits()
 
     def fill(
         self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
     ) -> jax.Array:
-        """The words that fit the gaps, seen by nobody, as the query stream has it: logits_BPV."""
+        """Return the query stream's logits at `gaps_BP`, which no token attends to: logits_BPV."""
         gap_BL = (gaps_BP[:, :, None] == jnp.arange(tokens_BL.shape[1])).any(1)
         blocked_BLL = jnp.repeat(gap_BL[:, None], tokens_BL.shape[1], 1)
         documents_BL = jnp.ones_like(tokens_BL)

@@ -1,7 +1,7 @@
 """Tokenizers on disk: one `tokenizer.json`, or the vocabulary files of the published models.
 
-Everything is a `tokenizers.Tokenizer`, or two of them for the sides of a translator. Files are read
-as text, JSON or protobuf; a pickle is never opened.
+Every tokenizer is a `tokenizers.Tokenizer`, or a pair of them for a translator. Files are parsed as
+text, JSON or protobuf; pickles are never opened.
 """
 
 import hashlib
@@ -27,37 +27,37 @@ from zoo.tokenizers import published, sentencepiece
 
 @dataclass(frozen=True)
 class Sides:
-    """The tokenizers of a translator whose source and target have a vocabulary each.
+    """The tokenizers of a translator with separate vocabularies for source and target.
 
-    It reads sources and writes targets; its special tokens have the same ids on both sides.
+    It encodes sources and decodes targets; special tokens have the same ids on both sides.
     """
 
     source: Tokenizer
     target: Tokenizer
 
     def get_vocab_size(self) -> int:
-        """The larger of both."""
+        """Return the larger vocabulary size of the two."""
         return max(self.source.get_vocab_size(), self.target.get_vocab_size())
 
     def encode(self, text: str, **options):
-        """Reads a source."""
+        """Encode a source."""
         return self.source.encode(text, **options)
 
     def decode(self, ids, **options) -> str:
-        """Writes a target."""
+        """Decode a target."""
         return self.target.decode(ids, **options)
 
     def token_to_id(self, name: str) -> int | None:
-        """The id of a special token, or of a word of the target."""
+        """Return the id of a special token, or of a token of the target."""
         return self.target.token_to_id(name)
 
 
-# The tokenizer of a model: one for all texts, or one for each side of a pair.
+# The tokenizer of a model: one for all texts, or one for each side of a translator.
 AnyTokenizer = Tokenizer | Sides
 
 
 def sides(tokenizer: AnyTokenizer) -> Sides:
-    """What reads sources and what reads targets, which mostly are one."""
+    """Return the tokenizers for sources and for targets, which are usually the same."""
     return tokenizer if isinstance(tokenizer, Sides) else Sides(tokenizer, tokenizer)
 
 
@@ -65,20 +65,22 @@ def token_id(tokenizer: AnyTokenizer, name: str) -> int:
     """Return the id of a special token; ValueError if the tokenizer does not have it."""
     number = tokenizer.token_to_id(name)
     if number is None:
-        raise ValueError(f"the tokenizer has no {name} token: use a tokenizer that has it")
+        raise ValueError(f"the tokenizer has no {name} token: use one that has it")
     return number
 
 
 def load(folder: str | os.PathLike) -> AnyTokenizer:
-    """The tokenizer in a model folder.
+    """Load the tokenizer of a model folder.
 
-    Looks for `tokenizer.json`; BERT's `vocab.txt`; GPT-2's `vocab.json` with `merges.txt`, or
-    `encoder.json` with `vocab.bpe`; a SentencePiece `spiece.model`; Marian's `source.spm` and
-    `target.spm` with `vocab.json`. `tokenizer_config.json` may say `do_lower_case` (BERT, XLNet)
-    and `keep_accents` (XLNet). Where it does not, a BERT vocabulary is cased if any entry that is
-    not special has an upper-case letter.
+    It is read from `tokenizer.json`; BERT's `vocab.txt`; GPT-2's `vocab.json` with `merges.txt`, or
+    `encoder.json` with `vocab.bpe`; a SentencePiece `spiece.model`; or Marian's `source.spm` and
+    `target.spm` with `vocab.json`. `tokenizer_config.json` may set `do_lower_case` (BERT, XLNet)
+    and `keep_accents` (XLNet). If it does not, a BERT vocabulary is cased if any ordinary entry has
+    an upper-case letter.
 
-    Raises FileNotFoundError when there is none of these, ValueError when one cannot be read.
+    Raises:
+      FileNotFoundError: If the folder has none of these files.
+      ValueError: If a file cannot be parsed.
     """
     folder = Path(folder)
     for names, read in _READERS.items():
@@ -88,12 +90,12 @@ def load(folder: str | os.PathLike) -> AnyTokenizer:
                 return read(*files, _config(folder))
             except Exception as error:  # the tokenizers library raises bare Exception
                 raise ValueError(f"{files[0]} cannot be read as a tokenizer: {error}") from error
-    wanted = ", ".join(" with ".join(names) for names in _READERS)
-    raise FileNotFoundError(f"{folder} has no tokenizer: looked for {wanted}")
+    expected = ", ".join(" with ".join(names) for names in _READERS)
+    raise FileNotFoundError(f"{folder} has no tokenizer: looked for {expected}")
 
 
 def save(tokenizer: AnyTokenizer, folder: str | os.PathLike) -> None:
-    """Writes `tokenizer.json` into a folder, whole or not at all."""
+    """Write `tokenizer.json` into a folder, atomically."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f"tokenizer.json.{os.getpid()}"
@@ -108,7 +110,7 @@ def _json(tokenizer: AnyTokenizer) -> str:
 
 
 def fingerprint(tokenizer: AnyTokenizer) -> str:
-    """A sha256 that two tokenizers share when they turn every text into the same ids."""
+    """Return a SHA-256, equal for tokenizers that turn every text into the same ids."""
     if isinstance(tokenizer, Sides):
         both = fingerprint(tokenizer.source) + fingerprint(tokenizer.target)
         return hashlib.sha256(both.encode()).hexdigest()
@@ -118,16 +120,16 @@ def fingerprint(tokenizer: AnyTokenizer) -> str:
 
 
 def lowercase(tokenizer: AnyTokenizer) -> bool | None:
-    """Return whether BERT's normalizer lower-cases; None for a tokenizer that has another one."""
+    """Return whether BERT's normalizer lower-cases; None for other normalizers."""
     normalizer = sides(tokenizer).source.normalizer
     return normalizer.lowercase if isinstance(normalizer, normalizers.BertNormalizer) else None
 
 
 def ordinary(tokenizer: Tokenizer) -> Tokenizer:
-    """A copy that reads the names of special tokens in a text as ordinary characters.
+    """Return a copy that encodes the names of special tokens in a text as ordinary characters.
 
-    A unigram model would still find `<cls>` among its pieces; so each such name is split after its
-    first character.
+    A unigram model would still find `<cls>` among its pieces, so each name is split after its first
+    character.
     """
     copy = Tokenizer.from_str(tokenizer.to_str())
     copy.encode_special_tokens = True
@@ -150,39 +152,41 @@ def _read_json(file: Path, config: dict) -> AnyTokenizer:
     if content.keys() == {"source", "target"}:
         return Sides(*(Tokenizer.from_str(json.dumps(content[side])) for side in content))
     tokenizer = Tokenizer.from_file(str(file))
-    # Published files carry the cutting and padding of whoever saved them last.
+    # Published files store the truncation and padding settings of the process that saved them.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
 
 
 def _read_marian(source: Path, target: Path, vocabulary: Path, config: dict) -> Sides:
-    """Marian's: a SentencePiece model a side, whose pieces have their ids in one vocabulary.
+    """Read Marian's tokenizers: one SentencePiece model per side, one vocabulary of ids for both.
 
-    Letters that a side does not know are read as pieces of the other side. transformers does so
-    only where a whole run of them is one piece, and else takes the run as unknown.
+    Letters that a side lacks are encoded as pieces of the other side. transformers does so only if
+    a whole run of them is one piece, and otherwise encodes the run as unknown.
     """
     ids = json.loads(vocabulary.read_text("utf-8"))
     if sorted(ids.values()) != list(range(len(ids))):
         raise ValueError(f"the ids of {vocabulary.name} are not 0 to {len(ids) - 1}")
-    codes = [text for text in ids if re.fullmatch(">>.+<<", text)]  # of languages to translate to
-    found = []
+    codes = [text for text in ids if re.fullmatch(">>.+<<", text)]  # target languages
+    tokenizers = []
     for file in (source, target):
         model = sentencepiece.read(file.read_bytes())
         scores = dict(zip((p.text for p in model.pieces), sentencepiece.scores(model), strict=True))
-        letters, least = {text for text in scores if len(text) == 1}, min(scores.values())
-        kept, pieces = {*scores, *published.T5_SPECIALS, *codes}, []
+        letters, lowest = {text for text in scores if len(text) == 1}, min(scores.values())
+        own, pieces = {*scores, *published.T5_SPECIALS, *codes}, []
         for text in sorted(ids, key=ids.get):
-            # No word has a space, so with one before it a piece is never found in a text.
-            hidden = text not in kept and not letters.isdisjoint(text)
-            pieces.append((f" {text}" if hidden else text, scores.get(text, least)))
+            # Words contain no spaces, so a piece that starts with a space never matches a text.
+            unreachable = text not in own and not letters.isdisjoint(text)
+            pieces.append((f" {text}" if unreachable else text, scores.get(text, lowest)))
         charsmap = [normalizers.Precompiled(model.charsmap)] if model.charsmap else []
         side = models.Unigram(pieces, unk_id=ids["<unk>"], byte_fallback=False)
-        found.append(published.unigram(side, normalizers.Sequence(charsmap)))
-        found[-1].decoder = decoders.Sequence([decoders.Strip(" ", 1, 0), found[-1].decoder])
-        published.add_specials(found[-1], published.T5_SPECIALS)
-        found[-1].add_tokens([AddedToken(code, normalized=False) for code in codes])
-    return Sides(*found)
+        tokenizers.append(published.unigram(side, normalizers.Sequence(charsmap)))
+        tokenizers[-1].decoder = decoders.Sequence(
+            [decoders.Strip(" ", 1, 0), tokenizers[-1].decoder]
+        )
+        published.add_specials(tokenizers[-1], published.T5_SPECIALS)
+        tokenizers[-1].add_tokens([AddedToken(code, normalized=False) for code in codes])
+    return Sides(*tokenizers)
 
 
 _READERS: dict[tuple[str, ...], Callable[..., AnyTokenizer]] = {

@@ -1,6 +1,6 @@
-"""The tokenizers of the published models: their special tokens, their parts, their files.
+"""The tokenizers of the published models: their special tokens, components and files.
 
-Files are read as text, JSON or protobuf.
+Files are parsed as text, JSON or protobuf.
 """
 
 import re
@@ -21,10 +21,10 @@ from zoo.tokenizers import sentencepiece
 # The special tokens of each family, in the order of their ids in a vocabulary trained from scratch.
 BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 GPT2_SPECIALS = ("<|endoftext|>",)
-ROBERTA_SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")  # the last has the last id
+ROBERTA_SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")  # <mask> has the last id
 ALBERT_SPECIALS = ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]")
 T5_SPECIALS = ("<pad>", "</s>", "<unk>")
-SENTINELS = 100  # of T5, counted down from the last id
+SENTINELS = 100  # T5's sentinels, numbered down from the last id
 XLNET_SPECIALS = (
     *("<unk>", "<s>", "</s>", "<cls>", "<sep>", "<pad>", "<mask>", "<eod>"),
     "<eop>",
@@ -32,7 +32,7 @@ XLNET_SPECIALS = (
 
 
 def wordpiece(model: models.Model, lowercase: bool) -> Tokenizer:
-    """BERT's tokenizer around a WordPiece model (Devlin et al. 2018)."""
+    """Return BERT's tokenizer for a WordPiece model (Devlin et al. 2018)."""
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -41,7 +41,7 @@ def wordpiece(model: models.Model, lowercase: bool) -> Tokenizer:
 
 
 def byte_level(model: models.Model) -> Tokenizer:
-    """GPT-2's tokenizer around a byte-pair model (Radford et al. 2019)."""
+    """Return GPT-2's tokenizer for a byte-pair model (Radford et al. 2019)."""
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -49,7 +49,7 @@ def byte_level(model: models.Model) -> Tokenizer:
 
 
 def unigram(model: models.Model, normalizer: normalizers.Normalizer) -> Tokenizer:
-    """SentencePiece's word splitting around a unigram model (Kudo and Richardson 2018)."""
+    """Return SentencePiece's word splitting for a unigram model (Kudo and Richardson 2018)."""
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -62,9 +62,10 @@ def unigram(model: models.Model, normalizer: normalizers.Normalizer) -> Tokenize
 def xlnet_cleaning(
     lowercase: bool = False, keep_accents: bool = False
 ) -> list[normalizers.Normalizer]:
-    """What XLNet does to a text before SentencePiece sees it (its `preprocess_text`).
+    """Return XLNet's cleaning of a text before SentencePiece (its `preprocess_text`).
 
-    That also squeezes spaces (`remove_space`); here splitting at white space does, in any case.
+    XLNet also removes repeated spaces (`remove_space`); here splitting at white space has the same
+    effect.
     """
     steps: list[normalizers.Normalizer] = [
         normalizers.Replace("``", '"'),
@@ -76,7 +77,7 @@ def xlnet_cleaning(
 
 
 def add_bert_specials(tokenizer: Tokenizer) -> None:
-    """Marks BERT's special tokens, and lays out `[CLS] A [SEP] B [SEP]`, types 0 and 1."""
+    """Add BERT's special tokens and the template `[CLS] A [SEP] B [SEP]`, segments 0 and 1."""
     add_specials(tokenizer, BERT_SPECIALS)
     _as_bert(tokenizer)
 
@@ -90,7 +91,7 @@ def _as_bert(tokenizer: Tokenizer) -> None:
 
 
 def add_roberta_specials(tokenizer: Tokenizer) -> None:
-    """Marks RoBERTa's special tokens, and lays out `<s> A </s></s> B </s>`, all of type 0."""
+    """Add RoBERTa's special tokens and the template `<s> A </s></s> B </s>`, all segment 0."""
     add_specials(tokenizer, ROBERTA_SPECIALS)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s>:0 $A:0 </s>:0",
@@ -100,13 +101,13 @@ def add_roberta_specials(tokenizer: Tokenizer) -> None:
 
 
 def add_albert_specials(tokenizer: Tokenizer) -> None:
-    """Marks ALBERT's special tokens, laid out as BERT's."""
+    """Add ALBERT's special tokens, with BERT's template."""
     add_specials(tokenizer, ALBERT_SPECIALS)
     _as_bert(tokenizer)
 
 
 def add_t5_specials(tokenizer: Tokenizer) -> None:
-    """Marks T5's special tokens and adds the sentinels, `<extra_id_0>` last; `</s>` ends a text."""
+    """Add T5's special tokens and its sentinels, `<extra_id_0>` last; `</s>` ends a text."""
     add_specials(tokenizer, T5_SPECIALS)
     names = [f"<extra_id_{number}>" for number in reversed(range(SENTINELS))]
     tokenizer.add_special_tokens([AddedToken(name, normalized=False) for name in names])
@@ -117,7 +118,7 @@ def add_t5_specials(tokenizer: Tokenizer) -> None:
 
 
 def add_xlnet_specials(tokenizer: Tokenizer) -> None:
-    """Marks XLNet's special tokens, and lays out `A <sep> B <sep> <cls>`, types 0, 1 and 2."""
+    """Add XLNet's special tokens and the template `A <sep> B <sep> <cls>`, segments 0, 1, 2."""
     add_specials(tokenizer, XLNET_SPECIALS)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A:0 <sep>:0 <cls>:2",
@@ -127,19 +128,22 @@ def add_xlnet_specials(tokenizer: Tokenizer) -> None:
 
 
 def add_specials(tokenizer: Tokenizer, names) -> None:
-    """Marks those of the names that the vocabulary has. A mask takes the space before it along."""
-    known = [name for name in names if tokenizer.token_to_id(name) is not None]
+    """Mark the names that the vocabulary has as special tokens.
+
+    A `<mask>` token includes the space before it.
+    """
+    present = [name for name in names if tokenizer.token_to_id(name) is not None]
     tokenizer.add_special_tokens(
-        [AddedToken(name, lstrip=name == "<mask>", normalized=False) for name in known]
+        [AddedToken(name, lstrip=name == "<mask>", normalized=False) for name in present]
     )
 
 
 def read_bert(file: Path, config: dict) -> Tokenizer:
-    """BERT's, from `vocab.txt`; ValueError where it lacks a special token."""
+    """Read BERT's `vocab.txt`; raise ValueError if a special token is missing."""
     vocabulary = models.WordPiece.read_file(str(file))
     missing = sorted({"[UNK]", "[CLS]", "[SEP]"} - set(vocabulary))
     if missing:
-        raise ValueError(f"it lacks {', '.join(missing)}")
+        raise ValueError(f"the vocabulary lacks {', '.join(missing)}")
     special = re.compile(r"\[[A-Za-z0-9]+\]")
     cased = any(word != word.lower() for word in vocabulary if not special.fullmatch(word))
     lowercase = config.get("do_lower_case", not cased)
@@ -149,7 +153,7 @@ def read_bert(file: Path, config: dict) -> Tokenizer:
 
 
 def read_gpt2(vocabulary: Path, merges: Path, config: dict) -> Tokenizer:
-    """A byte-level BPE: RoBERTa's where it has `<s>` and `<mask>`, otherwise GPT-2's."""
+    """Read a byte-level BPE: RoBERTa's if it has `<s>` and `<mask>`, otherwise GPT-2's."""
     tokenizer = byte_level(models.BPE.from_file(str(vocabulary), str(merges)))
     if {"<s>", "<mask>"} <= set(tokenizer.get_vocab()):
         add_roberta_specials(tokenizer)
@@ -159,8 +163,10 @@ def read_gpt2(vocabulary: Path, merges: Path, config: dict) -> Tokenizer:
 
 
 def read_sentencepiece(file: Path, config: dict) -> Tokenizer:
-    """A SentencePiece model: XLNet's and ALBERT's by their special tokens, T5's by its config,
-    otherwise the bare model."""
+    """Read a SentencePiece model of XLNet, ALBERT or T5, or a bare one.
+
+    XLNet and ALBERT are recognized by their special tokens, T5 by its config.
+    """
     model = sentencepiece.read(file.read_bytes())
     charsmap = [normalizers.Precompiled(model.charsmap)] if model.charsmap else []
     names = {piece.text for piece in model.pieces}
@@ -172,7 +178,7 @@ def read_sentencepiece(file: Path, config: dict) -> Tokenizer:
         if config.get("extra_ids") == SENTINELS or config.get("tokenizer_class") == "T5Tokenizer":
             add_t5_specials(tokenizer)
         return tokenizer
-    # XLNet splits a comma off a number, whatever the model learned; so such a piece never pays.
+    # XLNet always splits a comma off a number, so these pieces get a score that is never chosen.
     number_comma = {piece.text: -100.0 for piece in model.pieces if re.search(r"\d,$", piece.text)}
     lowercase = config.get("do_lower_case", is_albert)
     cleaning = xlnet_cleaning(lowercase, config.get("keep_accents", False))

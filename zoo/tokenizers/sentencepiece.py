@@ -1,6 +1,6 @@
-"""Reads SentencePiece model files (Kudo and Richardson 2018): protobuf, by a reader of our own.
+"""Reader of SentencePiece model files (Kudo and Richardson 2018), without a protobuf library.
 
-The fields are those of `sentencepiece_model.proto`. Only what a unigram model needs is kept.
+The fields are those of `sentencepiece_model.proto`. Only those of a unigram model are read.
 """
 
 import struct
@@ -20,7 +20,7 @@ class Piece(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A unigram model: pieces by id, the id of the unknown, the compiled table of normalisation."""
+    """A unigram model: pieces by id, the id of the unknown token, the compiled normalization."""
 
     pieces: list[Piece]
     unknown: int
@@ -28,35 +28,38 @@ class Model(NamedTuple):
 
 
 def read(data: bytes) -> Model:
-    """The unigram model in the bytes of a `.model` file.
+    """Return the unigram model in the bytes of a `.model` file.
 
-    Raises ValueError where the bytes are none, or where the model is of a kind that is not read:
-    byte-pair, word and character models, byte fallback, and unusual treatment of spaces.
+    Raises:
+      ValueError: If the bytes are no such file, or the model is not supported: byte-pair, word and
+        character models, byte fallback, and non-default treatment of spaces.
     """
     try:
         fields = _fields(data)
         pieces = [_piece(_fields(piece)) for piece in fields[1]]
         trainer, normalizer = _fields(fields[2][-1]), _fields(fields[3][-1])
     except (LookupError, struct.error, AttributeError, TypeError, UnicodeDecodeError):
-        raise ValueError("this is not a SentencePiece model, or it is cut short") from None
+        raise ValueError("not a SentencePiece model, or the file is truncated") from None
     kind = trainer.get(3, [UNIGRAM])[-1]
     if kind != UNIGRAM:
         name = _KINDS.get(kind, "unknown")
-        raise ValueError(f"a SentencePiece {name} model; only unigram models are read")
+        raise ValueError(f"a SentencePiece {name} model is not supported; expected a unigram model")
     if trainer.get(35, [0])[-1]:
-        raise ValueError("a SentencePiece model with byte fallback, which is not read")
+        raise ValueError("a SentencePiece model with byte fallback is not supported")
     # add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces; treat_whitespace_as_suffix
     if 0 in (normalizer.get(field, [1])[-1] for field in (3, 4, 5)) or trainer.get(24, [0])[-1]:
-        raise ValueError("a SentencePiece model that treats spaces unusually, which is not read")
+        raise ValueError(
+            "a SentencePiece model with non-default treatment of spaces is not supported"
+        )
     unknown = next((i for i, piece in enumerate(pieces) if piece.type == UNKNOWN), 0)
     return Model(pieces, unknown, normalizer.get(2, [b""])[-1])
 
 
 def scores(model: Model) -> list[float]:
-    """The score of every piece when a text is segmented.
+    """Return the score of every piece for segmentation.
 
-    SentencePiece's search gives a user-defined piece -0.1, far above what any other piece earns, so
-    that it is never taken apart.
+    SentencePiece's search gives a user-defined piece -0.1, far above any other piece, so that it is
+    never split.
     """
     return [-0.1 if piece.type == USER_DEFINED else piece.score for piece in model.pieces]
 
@@ -67,7 +70,7 @@ def _piece(fields: dict) -> Piece:
 
 
 def _fields(data: bytes) -> dict[int, list]:
-    """The values of a message by field number: integers, or bytes for everything longer."""
+    """Return the values of a message by field number: integers, or bytes for longer types."""
     fields: dict[int, list] = {}
     value: int | bytes
     at = 0

@@ -13,7 +13,7 @@ import json
 import unicodedata
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -197,6 +197,26 @@ def table(path: str | Path, fields: Pair | None = None) -> TabFile:
     if kind == ".tsv" and fields:
         raise ValueError(f"{path} has columns: field names are only for .jsonl")
     return _checked(TabFile(path) if kind == ".tsv" else JsonLines(path, fields or FIELDS))
+
+
+def files(paths: Sequence[str | Path], fields: Pair | None = None) -> PairSource:
+    """Return the pairs of two files of lines, or of one table.
+
+    Args:
+      paths: Two files as for `lines`, or one as for `table`.
+      fields: As for `table`.
+
+    Raises:
+      FileNotFoundError, ValueError: As `lines` and `table`; and ValueError for another number of
+        files, and for fields of files of lines.
+    """
+    if len(paths) > 2:
+        raise ValueError(f"give pairs as two files of lines or as one table, not as {len(paths)}")
+    if len(paths) == 2:
+        if fields:
+            raise ValueError("--fields is for a .jsonl file, which holds both sides")
+        return lines(*paths)
+    return table(paths[0], fields)
 
 
 def strings(pairs: Iterable[Pair]) -> PairStrings:

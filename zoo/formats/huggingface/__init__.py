@@ -45,19 +45,19 @@ FORMATS = (
     t5.FORMAT_V1_1,
     resnet.FORMAT,
 )
-# Zoo 0.1 wrote its recurrent models as if they had a published form.
+# Zoo 0.1 exported its recurrent models, although transformers cannot load them.
 WITHDRAWN = ("rnn", "seq2seq", "bahdanau", "luong")
 
 
 def find(published: Mapping[str, Any]) -> Format:
-    """Return the format of a config.json; ValueError if zoo does not read its model_type."""
+    """Return the format of a config.json; raise ValueError if its model_type is not supported."""
     model_type = published.get("model_type")
     for known in FORMATS:
         if known.model_type == model_type and known.reads(published):
             return known
     if model_type in WITHDRAWN:
         raise ValueError(
-            f"a {model_type!r} has no Hugging Face form: load the model folder that this one was "
+            f"{model_type!r} has no Hugging Face format: load the model folder that it was "
             "exported from"
         )
     supported = ", ".join(sorted({known.model_type for known in FORMATS}))

@@ -33,7 +33,7 @@ FORMAT = Format(
         "AlbertForTokenClassification": albert.AlbertTagger,
         "AlbertForQuestionAnswering": albert.AlbertQuestion,
     },
-    # What an absent field means: xxlarge of version 2.
+    # Defaults of absent fields: xxlarge of version 2.
     fields=bert.FIELDS
     | {
         "vocab_size": ("vocab_size", 30000),
@@ -63,7 +63,7 @@ FORMAT = Format(
         "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
         "predictions.decoder.bias": "predictions.bias",
     },
-    # The releases of AlbertForMaskedLM keep a pooler.
+    # Published AlbertForMaskedLM weights include an unused pooler.
     ignored=(bert.COUNTERS, r"^albert\.pooler\."),
     tokenizer={
         "tokenizer_class": "AlbertTokenizer",

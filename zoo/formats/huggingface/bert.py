@@ -29,7 +29,7 @@ LAYER = {
     **nested(LINEAR, "mlp/down", "output.dense"),
     **nested(NORM, "mlp_norm", "output.LayerNorm"),
 }
-# What an absent field means: the uncased base model.
+# Defaults of absent fields: the uncased base model.
 FIELDS: dict[str, Field] = {
     "vocab_size": ("vocab_size", 30522),
     "max_length": ("max_position_embeddings", 512),
@@ -47,7 +47,7 @@ CONSTANTS = {
     "is_decoder": False,
     "tie_word_embeddings": True,
 }
-COUNTERS = r"embeddings\.(position|token_type)_ids$"  # kept as buffers by old versions
+COUNTERS = r"embeddings\.(position|token_type)_ids$"  # stored as buffers by old versions
 TOKENIZER = {
     "tokenizer_class": "BertTokenizer",
     "do_lower_case": True,

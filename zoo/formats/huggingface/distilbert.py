@@ -36,7 +36,7 @@ FORMAT = Format(
         "DistilBertForTokenClassification": distilbert.DistilBertTagger,
         "DistilBertForQuestionAnswering": distilbert.DistilBertQuestion,
     },
-    # What an absent field means: the uncased base model.
+    # Defaults of absent fields: the uncased base model.
     fields={
         "vocab_size": ("vocab_size", 30522),
         "max_length": ("max_position_embeddings", 512),
@@ -59,7 +59,7 @@ FORMAT = Format(
     },
     prefix="distilbert.",
     tied={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},
-    ignored=(r"embeddings\.position_ids$",),  # a counter, kept as a buffer by old versions
+    ignored=(r"embeddings\.position_ids$",),  # a counter, stored as a buffer by old versions
     tokenizer={
         "tokenizer_class": "DistilBertTokenizer",
         "do_lower_case": True,

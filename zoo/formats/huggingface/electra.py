@@ -4,7 +4,7 @@ from zoo.formats.huggingface import bert, roberta
 from zoo.formats.huggingface.format import LINEAR, NORM, TASK_HEADS, Format, nested
 from zoo.models import electra
 
-# transformers has no model of both networks, so it does not know these.
+# transformers has no model with both networks, so it ignores these fields.
 GENERATOR = ("generator_layers", "generator_heads", "generator_width", "generator_mlp_width")
 DEFAULTS = electra.Config()
 
@@ -18,7 +18,7 @@ FORMAT = Format(
         "ElectraForTokenClassification": electra.ElectraTagger,
         "ElectraForQuestionAnswering": electra.ElectraQuestion,
     },
-    # What an absent field means: the small discriminator.
+    # Defaults of absent fields: the small discriminator.
     fields=bert.FIELDS
     | {
         "num_heads": ("num_attention_heads", 4),

@@ -1,7 +1,7 @@
-"""Read and write Hugging Face folders through a format's tables; needs no PyTorch.
+"""Read and write Hugging Face folders with the tables of a format; without PyTorch.
 
-Nothing is loaded by halves: every parameter must be found, every tensor used, tied to another or
-ignored, each with its shape. All that is wrong is said at once.
+Loading is strict: every parameter must be found with its shape, and every tensor must be used, tied
+to another, or ignored. One error reports everything that is wrong.
 """
 
 import dataclasses
@@ -31,7 +31,9 @@ def read_config(folder: str | os.PathLike) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
-        raise FileNotFoundError(f"{folder} has no config.json: not a Hugging Face folder") from None
+        raise FileNotFoundError(
+            f"{folder} has no config.json: expected a Hugging Face folder"
+        ) from None
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from None
 
@@ -58,15 +60,14 @@ def read(
     Args:
       folder: The folder.
       known: Its format.
-      cls: The class, one that the format publishes.
+      cls: The class of the model, one that the format supports.
       labels: The names of the classes; None: those of the folder.
-      new: Parameters, by the beginning of their path, that the folder may lack and that are then
-        drawn from `key`.
-      ignore: Published tensors, by the beginning of their name, to leave out.
-      key: Needed where parameters are drawn.
+      new: Prefixes of parameter paths that the folder may lack; these are initialized from `key`.
+      ignore: Prefixes of published tensor names to ignore.
+      key: Required if parameters are initialized.
 
     Raises:
-      ValueError: with every missing, surplus or misshapen tensor.
+      ValueError: With every tensor that is missing, unexpected, or of the wrong shape.
     """
     published = read_config(folder)
     config = known.to_config(published)
@@ -76,7 +77,7 @@ def read(
 
     tensors = _Tensors(folder, known.prefix)
     unused = {name for name in tensors if not name.startswith(tuple(ignore))}
-    wrong: list[str] = []
+    problems: list[str] = []
     params: dict[str, np.ndarray | None] = {}
     model = cls(config)
     for path, parameter in flatten(abstract(model)).items():
@@ -86,13 +87,13 @@ def read(
             if path.startswith(tuple(new)):
                 params[path] = None
             else:
-                wrong.append(f"missing {name} (or ask for it with new=[{path!r}])")
+                problems.append(f"missing {name} (to initialize it, use new=[{path!r}])")
             continue
         unused.discard(name)
         array = tensors[name]
         shape = _published_shape(layout, parameter.shape, parts)
         if array.shape != shape:
-            wrong.append(f"{name} has shape {array.shape}, not {shape}")
+            problems.append(f"{name} has shape {array.shape}, not {shape}")
         else:
             array = np.split(array, parts, axis=-1)[part]
             params[path] = _to_ours(layout, parameter.shape, array).astype(np.float32)
@@ -100,22 +101,20 @@ def read(
         if copy in unused and original in tensors:
             unused.discard(copy)
             if not np.array_equal(tensors[copy], tensors[original]):
-                wrong.append(f"{copy} differs from {original}; here they are one")
+                problems.append(f"{copy} differs from {original}; they must be equal")
     for name in sorted(unused):
         if not any(re.search(pattern, name) for pattern in known.ignored):
-            wrong.append(f"surplus {name} (or leave it out with ignore=[{name!r}])")
-    if wrong:
-        held = " and ".join(published.get("architectures", ()))
-        raise ValueError(
-            f"{folder}{held and f', which holds {held},'} does not fit {cls.__name__}: "
-            + "; ".join(wrong)
-        )
-    drawn_anew = [path for path, array in params.items() if array is None]
-    if drawn_anew:
+            problems.append(f"unexpected {name} (to ignore it, use ignore=[{name!r}])")
+    if problems:
+        architectures = " and ".join(published.get("architectures", ()))
+        held = f", which holds {architectures}," if architectures else ""
+        raise ValueError(f"{folder}{held} does not fit {cls.__name__}: " + "; ".join(problems))
+    missing = [path for path, array in params.items() if array is None]
+    if missing:
         if key is None:
-            raise ValueError(f"{folder}: new parameters need a key to be drawn from")
-        drawn = flatten(model.init(key, jnp.zeros((1, 8), jnp.int32))["params"])
-        params |= {path: drawn[path] for path in drawn_anew}
+            raise ValueError(f"{folder}: new parameters need a key for initialization")
+        initial = flatten(model.init(key, jnp.zeros((1, 8), jnp.int32))["params"])
+        params |= {path: initial[path] for path in missing}
     return config, unflatten(params)
 
 
@@ -146,15 +145,15 @@ def write(
     """Write config.json, model.safetensors and tokenizer_config.json for transformers.
 
     Args:
-      folder: Where to.
-      known: The format that publishes the model's class.
+      folder: The folder to write.
+      known: The format of the model's class.
       model: The model.
       params: Its parameters.
-      tokenizer: Decides the ids of special tokens in config.json.
-      tokenizer_fields: What only the tokenizer knows, such as whether it lower-cases.
+      tokenizer: Provides the ids of special tokens in config.json.
+      tokenizer_fields: Fields that depend on the tokenizer, such as do_lower_case.
 
     Raises:
-      ValueError: if the format cannot express the model's config.
+      ValueError: If the format cannot express the model's config.
     """
     folder = Path(folder)
     described = {
@@ -169,14 +168,14 @@ def write(
         name, layout = _row(known.weights, path)
         name, part, _ = _slice(name)
         tensors.setdefault(name, {})[part] = _to_theirs(layout, np.asarray(array))
-    whole = {
+    arrays = {
         name: np.concatenate([parts[i] for i in range(len(parts))], axis=-1)
         if len(parts) > 1
         else np.ascontiguousarray(parts[0])
         for name, parts in tensors.items()
     }
-    whole |= known.buffers(whole)
-    save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
+    arrays |= known.buffers(arrays)
+    save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
     for name, fields in (
         ("config.json", described),
         ("tokenizer_config.json", {**known.tokenizer, **(tokenizer_fields or {})}),
@@ -189,7 +188,7 @@ def _has_labels(config: Any) -> bool:
 
 
 def _label_fields(model: nn.Module) -> dict[str, Any]:
-    """Return the names of the classes, for a model that has a head for them."""
+    """Return the config.json fields of the class names, if the model has a head for them."""
     if not _has_labels(model.config) or type(model) not in registry.of(model).TASKS.values():
         return {}
     labels = model.config.labels
@@ -201,18 +200,20 @@ def _label_fields(model: nn.Module) -> dict[str, Any]:
 
 
 def _check_constants(folder, known: Format, config: Any, published: Mapping[str, Any]) -> None:
-    """Raise ValueError where config.json asks for other mathematics than ours."""
+    """Raise ValueError if config.json asks for different mathematics."""
     activation, _ = known.fields.get("activation", ((), None))
     for name, value in known.describe(config).items():
         if name == "model_type" or name == activation or "drop" in name:
             continue
-        found = published.get(name)
-        if found is not None and found != value:
-            raise ValueError(f"{folder}/config.json has {name} = {found!r}; zoo has {value!r}")
+        theirs = published.get(name)
+        if theirs is not None and theirs != value:
+            raise ValueError(
+                f"{folder}/config.json has {name} = {theirs!r}; zoo supports {value!r} only"
+            )
 
 
 class _Tensors:
-    """The tensors of a folder, sharded or not, each read when asked for."""
+    """The tensors of a folder, sharded or not, each read on access."""
 
     def __init__(self, folder: str | os.PathLike, prefix: str):
         folder = Path(folder)
@@ -224,12 +225,16 @@ class _Tensors:
         for file in files:
             if not file.exists():
                 pickles = sorted(p.name for p in folder.glob("*.bin"))
-                hint = f"; {pickles[0]} is a pickle, which can run code: refused" if pickles else ""
+                hint = (
+                    f"; {pickles[0]} is a pickle, which can run code, so it is not loaded"
+                    if pickles
+                    else ""
+                )
                 raise FileNotFoundError(f"no such file: {file}{hint}")
         self._where = {}
         for file in sorted(files):
             try:
-                # The flax framework, because NumPy alone has no bfloat16.
+                # framework="flax", because NumPy alone has no bfloat16.
                 opened = safe_open(file, framework="flax")
             except SafetensorError as error:
                 raise ValueError(f"{file} is damaged: {error}") from None
@@ -237,7 +242,7 @@ class _Tensors:
                 self._where[name] = (opened, name)
         if not any(name.startswith(prefix) for name in self._where):
             self._where = {prefix + name: where for name, where in self._where.items()}
-        # Files from before 2019 call the scale and bias of a norm gamma and beta.
+        # Files from before 2019 name the scale and bias of a norm gamma and beta.
         for old, now in ((".gamma", ".weight"), (".beta", ".bias")):
             self._where = {
                 name.removesuffix(old) + now if name.endswith(old) else name: where
@@ -256,7 +261,7 @@ class _Tensors:
 
 
 def _row(weights: Mapping[str, Row], path: str) -> tuple[str, str | None]:
-    """The published name and the layout of one of our parameters."""
+    """Return the published name and the layout of one of our parameters."""
     layer = re.search(r"_(\d+)/", path)
     row = weights[path if layer is None else path.replace(layer[0], "_{}/")]
     name, layout = (row, None) if isinstance(row, str) else row
@@ -264,13 +269,13 @@ def _row(weights: Mapping[str, Row], path: str) -> tuple[str, str | None]:
 
 
 def _slice(name: str) -> tuple[str, int, int]:
-    """The name of the whole tensor, which part of it (from 0), of how many."""
+    """Return the name of the whole tensor, the index of the slice, and the number of slices."""
     part = re.fullmatch(r"(.*)\[(\d)/(\d)\]", name)
     return (part[1], int(part[2]) - 1, int(part[3])) if part else (name, 0, 1)
 
 
 def _axes(layout: str, shape) -> tuple[list[int], list[list[int]]]:
-    """The order in which theirs lists our axes, and which of ours share one of theirs."""
+    """Return our axes in the published order, and our axes grouped by published axis."""
     ours, theirs = layout.split(" -> ")
     groups = [group.strip("()") for group in re.findall(r"\(\w+\)|\w", theirs)]
     where = {letter: axis for axis, letter in enumerate(ours)}

@@ -1,7 +1,7 @@
 """The contract of a published format, and the rows that many formats share.
 
 A weight table maps our parameter paths to published names, one row per parameter; `{}` stands for
-the number of the layer. A row is a name, or a name and a layout. A layout reads "ours -> theirs" in
+the number of the layer. A row is a name, or a name and a layout. A layout is "ours -> theirs" in
 the letters of the axes: "DHK -> (HK)D" is a torch.nn.Linear of width D into H heads of K, stored
 outputs first. A name that ends in "[1/3]" means the first of three equal slices of the last axis.
 """
@@ -18,7 +18,7 @@ from zoo import tokenizers
 from zoo.layers.feed_forward import ACTIVATIONS
 
 Row = str | tuple[str, str]
-# The published fields of a field of ours: all are written, the first is read. And the default.
+# The published fields of one of our fields (all are written, the first is read), and the default.
 Field = tuple[str | tuple[str, ...], Any]
 Tokenizer = tokenizers.Tokenizer | tokenizers.Sides
 
@@ -27,7 +27,7 @@ PUBLISHED_ACTIVATIONS = {"gelu_tanh": ("gelu_new", "gelu_pytorch_tanh", "gelu_fa
 
 
 def nested(rows: Mapping[str, Row], ours: str, theirs: str) -> dict[str, Row]:
-    """Return rows of a weight table, those of one layer say, each under a path and a name."""
+    """Return rows of a weight table, such as those of one layer, under a path and a name."""
     return {
         f"{ours}/{path}": f"{theirs}.{row}"
         if isinstance(row, str)
@@ -50,18 +50,18 @@ TASK_HEADS: dict[str, Row] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """How one architecture is named and stored in Hugging Face folders.
+    """The names and layout of one architecture in Hugging Face folders.
 
     Attributes:
-      model_type: What config.json calls the architecture.
+      model_type: The architecture in config.json.
       config_class: Our Config.
-      classes: Published class -> ours. The first is what a config.json means that names none.
+      classes: Published class -> ours. The first is the default of a config.json that names none.
       fields: Our config field -> published fields.
-      constants: Published fields that fix the mathematics. A folder with other values is refused.
+      constants: Published fields that fix the mathematics. A folder with other values is rejected.
       unpublished: Our config fields that a folder does not record.
       weights: The weight table.
-      prefix: What the names of a bare trunk's tensors lack.
-      tied: Name of a copy -> name of the original; compared, and never loaded twice.
+      prefix: The prefix of tensor names, absent in the folder of a bare trunk.
+      tied: Name of a copy -> name of the original; they must be equal.
       ignored: Patterns of names that hold no weight (buffers of old versions).
       tokenizer: The fields of tokenizer_config.json.
     """
@@ -95,7 +95,7 @@ class Format:
         return self.config_class(**values)
 
     def from_config(self, config: Any) -> dict[str, Any]:
-        """Return the fields of config.json; ValueError if it cannot express the config."""
+        """Return the fields of config.json; raise ValueError if it cannot express the config."""
         published = self.describe(config)
         back = self.to_config(published)
         lost = [
@@ -105,7 +105,9 @@ class Format:
             and getattr(config, f.name) != getattr(back, f.name)
         ]
         if lost:
-            raise ValueError(f"a published {self.model_type} cannot have {', '.join(lost)}")
+            raise ValueError(
+                f"the Hugging Face format of {self.model_type} cannot express {', '.join(lost)}"
+            )
         return published
 
     def describe(self, config: Any) -> dict[str, Any]:
@@ -129,14 +131,14 @@ class Format:
         return ids
 
     def buffers(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return what transformers stores beside the weights though it holds none."""
+        """Return the tensors that transformers stores beside the weights."""
         return {}
 
 
 def _activation(theirs: str) -> str:
     names = PUBLISHED_ACTIVATIONS.items()
-    found = next((ours for ours, published in names if theirs in published), theirs)
-    if found not in ACTIVATIONS:
+    name = next((ours for ours, published in names if theirs in published), theirs)
+    if name not in ACTIVATIONS:
         supported = ", ".join(ACTIVATIONS)
         raise ValueError(f"config.json has the activation {theirs!r}; zoo supports {supported}")
-    return found
+    return name

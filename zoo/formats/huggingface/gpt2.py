@@ -1,4 +1,4 @@
-"""GPT-2's folders, stored inputs first where torch.nn.Linear stores outputs first."""
+"""GPT-2's folders; kernels are stored inputs first, where torch.nn.Linear stores outputs first."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,7 +26,7 @@ LAYER = {
 
 
 class GPT2Format(Format):
-    """GPT-2's format, whose feed-forward is four times as wide unless config.json has its width."""
+    """GPT-2's format, with a feed-forward of four times the width unless config.json sets it."""
 
     def to_config(self, published: Mapping[str, Any]) -> gpt2.Config:
         """Return our Config."""
@@ -48,7 +48,7 @@ FORMAT = GPT2Format(
         "GPT2ForTokenClassification": gpt2.GPT2Tagger,
         "GPT2ForQuestionAnswering": gpt2.GPT2Question,
     },
-    # What an absent field means: the smallest size.
+    # Defaults of absent fields: the smallest size.
     fields={
         "vocab_size": ("vocab_size", 50257),
         "max_length": ("n_positions", 1024),
@@ -75,7 +75,7 @@ FORMAT = GPT2Format(
     },
     prefix="transformer.",
     tied={"lm_head.weight": "transformer.wte.weight"},
-    ignored=(r"\.attn\.(masked_)?bias$",),  # the causal mask, kept as a buffer by old versions
+    ignored=(r"\.attn\.(masked_)?bias$",),  # the causal mask, stored as a buffer by old versions
     tokenizer={
         "tokenizer_class": "GPT2Tokenizer",
         "bos_token": "<|endoftext|>",

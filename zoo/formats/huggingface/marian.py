@@ -31,7 +31,7 @@ SHARED = (
 
 
 class MarianFormat(Format):
-    """Marian's format, in which the start of a target is never generated."""
+    """Marian's format; the start token of a target is never generated."""
 
     def describe(self, config: transformer.Config) -> dict[str, Any]:
         """Return the fields of config.json."""
@@ -42,7 +42,7 @@ FORMAT = MarianFormat(
     model_type="marian",
     config_class=transformer.Config,
     classes={"MarianMTModel": transformer.TransformerLM},
-    # What an absent field means in transformers.
+    # Defaults of absent fields in transformers.
     fields={
         "vocab_size": (("vocab_size", "decoder_vocab_size"), 58101),
         "max_length": ("max_position_embeddings", 1024),

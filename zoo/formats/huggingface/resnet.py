@@ -23,10 +23,10 @@ CONVOLUTIONS = {"trunk/stem": "resnet.embedder.embedder"} | {
 
 
 class ResNetFormat(Format):
-    """ResNet's format; what an absent field means is ResNet-50."""
+    """ResNet's format; the defaults of absent fields are those of ResNet-50."""
 
     def to_config(self, published: Mapping[str, Any]) -> resnet.Config:
-        """Return our Config; ValueError for a network that is not of four stages."""
+        """Return our Config; raise ValueError if the network does not have four stages."""
         count = len(published.get("id2label", ())) or published.get("num_labels", 2)
         config = super().to_config(
             {
@@ -47,7 +47,7 @@ class ResNetFormat(Format):
         return super().describe(config) | lists
 
     def buffers(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return the counters of batches that stand beside the statistics: zeros."""
+        """Return the batch counters stored with the running statistics: zeros."""
         means = [name for name in tensors if name.endswith("running_mean")]
         zero = np.zeros((), np.int64)
         return {name.replace("running_mean", "num_batches_tracked"): zero for name in means}
@@ -79,5 +79,5 @@ FORMAT = ResNetFormat(
         **nested(LINEAR, "head", "classifier.1"),
     },
     prefix="resnet.",
-    ignored=(r"\.num_batches_tracked$",),  # a fixed momentum has no use for it
+    ignored=(r"\.num_batches_tracked$",),  # unused with a fixed momentum
 )

@@ -8,7 +8,7 @@ from zoo.formats.huggingface import bert
 from zoo.formats.huggingface.format import LINEAR, NORM, TASK_HEADS, Format, nested
 from zoo.models import roberta
 
-# A classifier of two layers, as ELECTRA has it too.
+# The two-layer classifier, which ELECTRA shares.
 TWO_LAYERS = {
     **nested(LINEAR, "dense", "classifier.dense"),
     **nested(LINEAR, "projection", "classifier.out_proj"),
@@ -16,10 +16,10 @@ TWO_LAYERS = {
 
 
 class RobertaFormat(Format):
-    """RoBERTa's format, whose table of positions begins behind the padding id."""
+    """RoBERTa's format; its positions start after the padding id."""
 
     def to_config(self, published: Mapping[str, Any]) -> roberta.Config:
-        """Return our Config, with the length that a text may have."""
+        """Return our Config, with the maximum length of a text."""
         config = super().to_config(published)
         return dataclasses.replace(config, max_length=config.max_length - roberta.PADDING - 1)
 
@@ -65,7 +65,7 @@ FORMAT = RobertaFormat(
         "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
         "lm_head.decoder.bias": "lm_head.bias",
     },
-    # A pooler that was never trained is written along by old versions.
+    # Old versions also store a pooler that was never trained.
     ignored=(bert.COUNTERS, r"^roberta\.pooler\."),
     tokenizer={
         "tokenizer_class": "RobertaTokenizer",

@@ -56,14 +56,14 @@ def _weights(feed_forward: dict) -> dict:
 
 
 class T5Format(Format):
-    """T5's format; what an absent field means is the small size."""
+    """T5's format; the defaults of absent fields are those of the small size."""
 
     def reads(self, published: Mapping[str, Any]) -> bool:
         """Return whether the feed-forward has no gate."""
         return not published.get("feed_forward_proj", "relu").startswith("gated")
 
     def to_config(self, published: Mapping[str, Any]) -> t5.Config:
-        """Return our Config; the decoder is as deep as the encoder unless config.json says."""
+        """Return our Config; the decoder is as deep as the encoder unless config.json sets it."""
         layers = published.get("num_layers", 6)
         depth = published.get("num_decoder_layers") or layers
         return super().to_config({**published, "num_decoder_layers": depth})
@@ -72,8 +72,8 @@ class T5Format(Format):
 class T5v11Format(T5Format):
     """The format of version 1.1, which has a gate.
 
-    Published folders have "tie_word_embeddings": false, and mean that the head is not scaled
-    either; transformers 5 always writes true there, and what it means in "scale_decoder_outputs".
+    In published folders "tie_word_embeddings": false also means that the head's input is not
+    scaled. transformers 5 always writes true there; its "scale_decoder_outputs" is the scale.
     """
 
     def reads(self, published: Mapping[str, Any]) -> bool:
@@ -81,9 +81,11 @@ class T5v11Format(T5Format):
         return not super().reads(published)
 
     def to_config(self, published: Mapping[str, Any]) -> t5.Config:
-        """Return our Config; ValueError for a head that is scaled."""
+        """Return our Config; raise ValueError if the head's input is scaled."""
         if published.get("scale_decoder_outputs", published.get("tie_word_embeddings", True)):
-            raise ValueError("config.json has a gated T5 with a scaled head; zoo supports none")
+            raise ValueError(
+                "config.json has a gated T5 with a scaled head, which zoo does not support"
+            )
         # transformers' "gated-gelu" is the tanh form.
         gate = published["feed_forward_proj"]
         gate = "gelu_new" if gate == "gated-gelu" else gate
@@ -113,7 +115,7 @@ CONSTANTS = {"decoder_start_token_id": t5.START, "is_encoder_decoder": True}
 TIED = dict.fromkeys(
     ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight"), "shared.weight"
 )
-IGNORED = (r"EncDecAttention\.relative_attention_bias\.weight$",)  # of the release, never used
+IGNORED = (r"EncDecAttention\.relative_attention_bias\.weight$",)  # released, but never used
 TOKENIZER = {
     "tokenizer_class": "T5Tokenizer",
     "extra_ids": 100,

@@ -24,7 +24,7 @@ LAYER = {
 
 
 class XLNetFormat(Format):
-    """XLNet's format, whose heads share the width unless config.json has their own."""
+    """XLNet's format; the head width is width / heads unless config.json sets it."""
 
     def to_config(self, published: Mapping[str, Any]) -> xlnet.Config:
         """Return our Config."""
@@ -41,7 +41,7 @@ FORMAT = XLNetFormat(
         "XLNetForTokenClassification": xlnet.XLNetTagger,
         "XLNetForQuestionAnsweringSimple": xlnet.XLNetQuestion,
     },
-    # What an absent field means: the large size.
+    # Defaults of absent fields: the large size.
     fields={
         "vocab_size": ("vocab_size", 32000),
         "num_layers": ("n_layer", 24),

@@ -1,0 +1,140 @@
+"""What every command is, and how its arguments are parsed and its help is printed."""
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import re
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, Any, ClassVar, NoReturn, Protocol, get_args, get_origin
+
+import tyro
+
+CONFIG = (
+    tyro.conf.DisallowNone,
+    tyro.conf.FlagCreatePairsOff,
+    tyro.conf.PositionalMetavarFromFieldName,
+)
+# Errors of tyro, and what to say instead.
+REWORDED = (
+    (r"Missing value for argument '(\S+)'\. Expected 1 values\.", r"\1 needs a value"),
+    (r"Missing value for argument '(\S+)'\. Expected (\d+) values\.", r"\1 needs \2 values"),
+    (r"invalid choice (\S+) for argument '(\S+)'\. Expected one of \((.*)\)\.",
+     r"\2 must be one of \3, not \1"),
+    (r"Error parsing (\S+): no type matching {?(.*?)}? could .* from \[(.*)\]\.",
+     r"\1 must be \2, not \3"),
+    (r"Error parsing ", ""),
+    (r"'None', ", ""),
+)  # fmt: skip
+NO_DEFAULT = tyro.conf.arg(help_behavior_hint="")
+
+
+class Command(Protocol):
+    """A command: a dataclass whose docstring and fields are its help and its arguments."""
+
+    example: ClassVar[str]
+    """One command line, to show at the end of the help."""
+
+    def run(self) -> None:
+        """Do it, and print the result."""
+
+
+def parse(name: str, command: type[Command], arguments: Sequence[str]) -> Command:
+    """Return the command with its arguments.
+
+    Raises:
+      ValueError: If the arguments are wrong; the message is one line.
+      SystemExit: After the help has been printed.
+    """
+    _hide_empty_defaults(command)
+    read = partial(tyro.cli, command, prog=f"zoo {name}", args=arguments, config=CONFIG)
+    if {"-h", "--help"} & set(arguments):
+        with contextlib.suppress(SystemExit):
+            read()
+        print(f"\nExample:\n  {command.example}")
+        sys.exit(0)
+    error = io.StringIO()
+    try:
+        # An error of tyro is a plain table, without colors, if standard output is no terminal.
+        with contextlib.redirect_stdout(error), contextlib.redirect_stderr(error):
+            return read()
+    except SystemExit:
+        raise ValueError(_one_line(error.getvalue(), name, command)) from None
+
+
+def unknown(name: str, commands: Sequence[str]) -> NoReturn:
+    """Raise ValueError with the command that is closest to an unknown one."""
+    near = difflib.get_close_matches(name, commands, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "`zoo --help` lists the commands"
+    raise ValueError(f"unknown command {name!r}; {hint}")
+
+
+def summary(command: type[Command]) -> str:
+    """Return the first sentence of the help of a command."""
+    return (command.__doc__ or "").split("\n")[0]
+
+
+def unescaped(text: str | None) -> str | None:
+    """Return a text with line breaks and tabs for `\\n` and `\\t`, which are hard to type."""
+    return text and text.replace("\\n", "\n").replace("\\t", "\t")
+
+
+def _hide_empty_defaults(cls: Any) -> None:
+    """Keep "(default: None)" and the like out of the help; what happens then is in its text."""
+    for field in dataclasses.fields(cls):
+        kind, metadata = _unwrapped(field)
+        if dataclasses.is_dataclass(kind):
+            _hide_empty_defaults(kind)
+        elif field.default is None or field.default is False or field.default in ("", ()):
+            cls.__annotations__[field.name] = Annotated[kind, NO_DEFAULT, *metadata]
+
+
+def _flags(cls: Any) -> list[str]:
+    """Return the flags of a command."""
+    flags = []
+    for field in dataclasses.fields(cls):
+        kind, _ = _unwrapped(field)
+        own = _flags(kind) if dataclasses.is_dataclass(kind) else ["--" + field.name]
+        flags += [flag.replace("_", "-") for flag in own]
+    return flags
+
+
+def _unwrapped(field: dataclasses.Field) -> tuple[Any, list[Any]]:
+    """Return the type of a field, and what it is annotated with."""
+    if get_origin(field.type) is not Annotated:
+        return field.type, []
+    kind, *metadata = get_args(field.type)
+    return kind, metadata
+
+
+def _one_line(error: str, name: str, command: type[Command]) -> str:
+    """Return an error of tyro, which is a table of several lines, as one line."""
+    more = f"`zoo {name} --help` shows all arguments"
+    lines = [line[2:].rstrip() for line in error.splitlines()[2:]]  # below title and rule
+    end = next(number for number, line in enumerate(lines) if set(line) <= {"-"})
+    lines = lines[:end]
+    message = " ".join(line.strip() for line in lines)
+    if match := re.match(r"Unrecognized options: ([^, ]+)", message):
+        near = difflib.get_close_matches(match[1], _flags(command), n=1)
+        return f"unknown argument {match[1]!r}; " + (f"did you mean {near[0]}?" if near else more)
+    if message.startswith("Missing from"):
+        missing = re.findall(r"^ {4}(\S+)", "\n".join(lines), re.M)
+        return f"zoo {name} needs {' and '.join(missing)}; {more}"
+    for pattern, words in REWORDED:
+        message = re.sub(pattern, words, message)
+    return f"{message}; {more}"
+
+
+def print_help(groups: dict[str, dict[str, type[Command]]]) -> None:
+    """Print all commands, in groups, each with an example."""
+    width = max(len(name) for commands in groups.values() for name in commands)
+    print("Usage: zoo COMMAND ...\n\nLanguage models on JAX and Flax, from n-grams to ELECTRA.")
+    for title, commands in groups.items():
+        print(f"\n{title}:")
+        for name, command in commands.items():
+            print(f"  {name:{width}}  {summary(command)}")
+        print(f"  Example: {next(iter(commands.values())).example}")
+    print("\n`zoo COMMAND --help` shows the arguments of a command, `zoo --version` the version.")
+    sys.stdout.flush()

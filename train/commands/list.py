@@ -1,0 +1,43 @@
+"""`zoo list`."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import tyro
+
+
+@dataclass(frozen=True)
+class List:
+    """List the recipes: model size, training steps, batch size."""
+
+    example: ClassVar[str] = "zoo list --architecture gpt2"
+
+    architecture: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """List the recipes of this architecture only. Default: all."""
+
+    def run(self) -> None:
+        """Print a table, architecture by architecture, with the tiny recipes first."""
+        from train.recipes import RECIPES, recipe
+        from zoo import registry
+        from zoo.params import num_parameters
+
+        recipes = [recipe(name) for name in RECIPES]
+        names = list(dict.fromkeys(each.architecture for each in recipes))
+        if self.architecture:
+            registry.named(self.architecture)
+            if self.architecture not in names:
+                raise ValueError(f"no recipe trains {self.architecture}")
+            names = [self.architecture]
+        width = max(len(each.name) for each in recipes) + 2
+        print(f"{'recipe':{width}}  {'parameters':>14}  {'steps':>9}  batch x length")
+        for name in names:
+            print(name)
+            model = registry.named(name).Model
+            own = [each for each in recipes if each.architecture == name]
+            for each in sorted(own, key=lambda each: "-tiny" not in each.name):
+                count = num_parameters(model, each.config)
+                print(
+                    f"{'  ' + each.name:{width}}  {count:>14,}  {each.steps:>9,}  "
+                    f"{each.batch:>5} x {each.length}",
+                    flush=True,
+                )
