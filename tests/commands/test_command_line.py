@@ -298,10 +298,8 @@ def test_sizes_are_checked_by_name_and_value(monkeypatch, capsys):
     said = lambda setting: refusal(
         monkeypatch, capsys, "pretrain", "luong-tiny", "--config", setting
     )
-    assert "widht=3: give NAME=VALUE, of vocab_size, max_length, num_layers, width" in said(
-        "widht=3"
-    )
-    assert said("width=wide") == "zoo: --config width=wide: give a value like 256"
+    assert "widht=3: use NAME=VALUE with one of the names vocab_size, max_length" in said("widht=3")
+    assert said("width=wide") == "zoo: --config width=wide: use a value like 256"
     assert said("score=cosine").endswith("use one of dot, scaled_dot, general, additive")
     assert said("cell=elman").endswith("use one of rnn, gru, lstm")
 
