@@ -86,10 +86,10 @@ def steepest(learning_rates: Sequence[float], losses: Sequence[float]) -> float:
 
 
 def _noise(losses: Sequence[float]) -> float:
-    """Return the standard deviation of the moving mean of losses that do not change.
+    """Return the standard deviation of the moving mean, estimated for a constant expected loss.
 
-    That of single losses is taken from the median difference between neighbours, which neither a
-    slow fall nor a few outliers change much.
+    The deviation of single losses is estimated from the median difference between neighbours, which
+    is robust against a slow trend and outliers.
     """
     single = 1.4826 * np.median(np.abs(np.diff(losses))) / np.sqrt(2)
     return float(single * np.sqrt((1 - SMOOTHING) / (1 + SMOOTHING)))

@@ -210,7 +210,7 @@ def updates(
 
 
 def default_learning_rate(model: nn.Module) -> str:
-    """Return that of BERT (Devlin et al. 2018), or of small models (Turc et al. 2019)."""
+    """Return the peak for BERT (Devlin et al. 2018) or for small models (Turc et al. 2019)."""
     return "5e-5" if model.config.width >= 512 else "3e-4"
 
 

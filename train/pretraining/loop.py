@@ -230,7 +230,7 @@ def _report(run: Run, first_step: int) -> Report | Silence:
 
 
 def _introduction(run: Run) -> list[str]:
-    """Return what a person wants to know first: the model, the data, the plan, the devices."""
+    """Return the opening lines: the model, the data, the number of steps, the devices."""
     recipe, devices = run.recipe, jax.devices()
     count = sum(math.prod(x.shape) for x in jax.tree.leaves(run.placement.abstract.params))
     epochs = recipe.steps * recipe.batch * recipe.length / run.num_tokens[0]
