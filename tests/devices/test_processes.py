@@ -23,7 +23,7 @@ from train.devices import placement
 from train.pretraining import loop
 from tests.devices.test_processes import RECIPE
 address, process, parallelism, fsdp, folder = sys.argv[1:]
-placement.start(address, 2, int(process))
+placement.join_processes(address, 2, int(process))
 loop.pretrain(RECIPE, tiny_run.source(), folder, parallelism=parallelism, mesh=(-1, int(fsdp), 1))
 """
 # Under pmap every replica draws a dropout of its own.

@@ -9,6 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
 import zoo
 from tests import shapes
 from tests.parity.test_parity import as_published
@@ -17,9 +20,6 @@ from zoo.checkpoints import model_folder
 from zoo.formats import huggingface
 from zoo.models import resnet
 from zoo.params import abstract, flatten
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
 
 TOLERANCE = 1e-5
 BLOCKS = ("basic", "bottleneck")

@@ -4,13 +4,13 @@ import jax
 import numpy as np
 import pytest
 
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
 import zoo
 from tests.parity.table import ROWS
 from tests.parity.test_parity import build
 from zoo.layers import relative_bias
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
 
 
 def test_buckets_are_those_of_transformers():

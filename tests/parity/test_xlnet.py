@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
 import zoo
 from tests.parity.table import ROWS
 from tests.parity.test_parity import as_published, build
 from tests.wide import relative
 from zoo.layers.transformer_xl import Memory, lengthen
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
 
 TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4  # of gradients a millionth of the loss, in float32
