@@ -116,7 +116,7 @@ def test_a_tokenizer_with_more_words_than_the_model_is_refused(monkeypatch, caps
     line = refusal(
         monkeypatch, capsys, "pretrain", "gpt2-tiny", "--text", "text.txt", "--tokenizer", "large"
     )
-    assert "the tokenizer has 5064 words, gpt2-tiny has room for 4096" in line
+    assert "the tokenizer has 5064 entries, but the vocabulary of gpt2-tiny is 4096" in line
     assert "--vocab-size 5064" in line
 
 
@@ -298,10 +298,8 @@ def test_sizes_are_checked_by_name_and_value(monkeypatch, capsys):
     said = lambda setting: refusal(
         monkeypatch, capsys, "pretrain", "luong-tiny", "--config", setting
     )
-    assert "widht=3: give NAME=VALUE, of vocab_size, max_length, num_layers, width" in said(
-        "widht=3"
-    )
-    assert said("width=wide") == "zoo: --config width=wide: give a value like 256"
+    assert "widht=3: use NAME=VALUE with one of the names vocab_size, max_length" in said("widht=3")
+    assert said("width=wide") == "zoo: --config width=wide: use a value like 256"
     assert said("score=cosine").endswith("use one of dot, scaled_dot, general, additive")
     assert said("cell=elman").endswith("use one of rnn, gru, lstm")
 

@@ -77,7 +77,7 @@ def summary(command: type[Command]) -> str:
 
 
 def unescaped(text: str | None) -> str | None:
-    """Return a text with line breaks and tabs for `\\n` and `\\t`, which are hard to type."""
+    r"""Return a text with line breaks and tabs for `\n` and `\t`, which are hard to type."""
     return text and text.replace("\\n", "\n").replace("\\t", "\t")
 
 

@@ -200,6 +200,6 @@ def _exactly(vocab_size: int, tokenizer: Tokenizer) -> Tokenizer:
     if size != vocab_size:
         raise ValueError(
             f"the text yields a vocabulary of {size}, not {vocab_size}: "
-            "give more text, or use another --vocabulary"
+            "give more text, or use another --vocab-size"
         )
     return tokenizer

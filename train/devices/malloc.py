@@ -25,8 +25,8 @@ def keep_freed_memory() -> bool:
     one of glibc's MALLOC_... variables.
     """
     accelerated = any(find_spec(name) for name in ACCELERATORS)
-    chosen = any(name.startswith("MALLOC_") for name in os.environ)
-    if accelerated or chosen or platform.libc_ver()[0] != "glibc":
+    configured = any(name.startswith("MALLOC_") for name in os.environ)
+    if accelerated or configured or platform.libc_ver()[0] != "glibc":
         return False
     settings = (M_TRIM_THRESHOLD, -1), (M_MMAP_MAX, 0), (M_ARENA_MAX, 1)
     return all(ctypes.CDLL(None).mallopt(*setting) for setting in settings)

@@ -14,9 +14,9 @@ from train.finetuning.tasks.task import Task, encode
 from train.reporting import plots
 from train.reporting.curves import BASELINE, TRAIN
 
-SMOOTHING = 0.9  # of the moving mean, corrected for its start as Adam's is
-CLEAR_FALL = 6  # of pure noise, fewer than one test in a hundred falls as far
-WARMUP = 10  # steps until that mean is no longer one of a few chance batches
+SMOOTHING = 0.9  # of the moving mean, with bias correction as in Adam
+CLEAR_FALL = 6  # fewer than one in a hundred tests on pure noise falls this far
+WARMUP = 10  # steps until the moving mean averages over enough batches
 
 
 def range_test(
@@ -86,10 +86,10 @@ def steepest(learning_rates: Sequence[float], losses: Sequence[float]) -> float:
 
 
 def _noise(losses: Sequence[float]) -> float:
-    """Return the standard deviation of the moving mean of losses that do not change.
+    """Return the standard deviation of the moving mean, estimated for a constant expected loss.
 
-    That of single losses is taken from the median difference between neighbours, which neither a
-    slow fall nor a few outliers change much.
+    The deviation of single losses is estimated from the median difference between neighbours, which
+    is robust against a slow trend and outliers.
     """
     single = 1.4826 * np.median(np.abs(np.diff(losses))) / np.sqrt(2)
     return float(single * np.sqrt((1 - SMOOTHING) / (1 + SMOOTHING)))

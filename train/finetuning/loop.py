@@ -174,14 +174,14 @@ def train(
             steps = range(int(first), int(end))
             run = updates(model, replicas, task, optimizer, inputs, steps, settings.auxiliary)
             pending: list[tuple[int, jax.Array]] = []
-            for number, after, losses_S in run:
-                replicas = after
+            for number, updated, losses_S in run:
+                replicas = updated
                 pending.append((number, losses_S))
                 # Losses are read one step late, so that the device never waits for the host.
                 for done, losses in pending if number + 1 == end else pending[:-1]:
-                    rate = float(schedule(done - first) * peaks[-1])
+                    learning_rate = float(schedule(done - first) * peaks[-1])
                     loss = _finite(losses, done)
-                    report.step(before + done + 1, {"loss": loss, "rate": rate})
+                    report.step(before + done + 1, {"loss": loss, "rate": learning_rate})
                 pending = pending[-1:]
     return replicas
 
@@ -210,7 +210,7 @@ def updates(
 
 
 def default_learning_rate(model: nn.Module) -> str:
-    """Return that of BERT (Devlin et al. 2018), or of small models (Turc et al. 2019)."""
+    """Return the peak for BERT (Devlin et al. 2018) or for small models (Turc et al. 2019)."""
     return "5e-5" if model.config.width >= 512 else "3e-4"
 
 

@@ -1,6 +1,6 @@
-"""The settings of fine-tuning: data and training.
+"""The settings of fine-tuning: the data of a task, and how to train on them.
 
-The commands embed both classes, so their docstrings are the help text of `zoo finetune`.
+The commands embed both classes, so their docstrings are the help of `zoo finetune`.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-# The names of the tasks. Regression is classification with a single label, the predicted number.
+# The kinds of task. Regression is classification with one label, a number to predict.
 TaskName = Literal["classification", "regression", "tagging", "question-answering", "text-to-text"]
 
 
@@ -37,7 +37,7 @@ class DataSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The training settings of fine-tuning."""
+    """How to fine-tune."""
 
     unfreeze: Literal["all", "head", "head-first", "gradual"] = "all"
     """Train all layers, the head, first the head and then all, or one more group per stage."""

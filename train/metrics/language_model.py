@@ -29,10 +29,11 @@ def bits_per_byte(nats: float, tokens_per_byte: float) -> float:
 
 
 def reported_loss(objective: Objective) -> str:
-    """Return the name of the loss that baselines and perplexity are about.
+    """Return the name of the metric that is compared with baselines and gives the perplexity.
 
-    It is that of the reported term where there are several, such as "masked_loss" beside the loss
-    of next-sentence prediction, which says nothing of how well tokens are predicted.
+    If the objective has more than one term, this is the loss of its reported term: for example
+    "masked_loss" without the loss of next-sentence prediction, which does not measure how well
+    tokens are predicted.
     """
     term, factors = objective.reported_term, objective.factors
     return f"{term}_loss" if len(factors) > 1 and factors[term] else "loss"

@@ -1,1 +1,1 @@
-"""What a network is trained to do, one objective per file."""
+"""Training objectives, one per file."""

@@ -53,8 +53,8 @@ def tokenizer(
     count = result.get_vocab_size()
     if count > recipe.config.vocab_size:
         raise ValueError(
-            f"the tokenizer has {count} words, {recipe.name} has room for "
-            f"{recipe.config.vocab_size}: give a --tokenizer that fits, or --vocab-size {count}"
+            f"the tokenizer has {count} entries, but the vocabulary of {recipe.name} is "
+            f"{recipe.config.vocab_size}: use a smaller --tokenizer, or --vocab-size {count}"
         )
     return result
 

@@ -230,7 +230,7 @@ def _report(run: Run, first_step: int) -> Report | Silence:
 
 
 def _introduction(run: Run) -> list[str]:
-    """Return what a person wants to know first: the model, the data, the plan, the devices."""
+    """Return the opening lines: the model, the data, the number of steps, the devices."""
     recipe, devices = run.recipe, jax.devices()
     count = sum(math.prod(x.shape) for x in jax.tree.leaves(run.placement.abstract.params))
     epochs = recipe.steps * recipe.batch * recipe.length / run.num_tokens[0]
@@ -248,7 +248,7 @@ def _introduction(run: Run) -> list[str]:
 
 
 def _details(run: Run) -> list[str]:
-    """Return what few need to know: weight decay by parameter, and the losses of baselines."""
+    """Return the details of `--verbose`: weight decay by parameter, and the baseline losses."""
     return [
         *weight_decay.table(run.placement.abstract.params, run.recipe.undecayed),
         *(f"loss of a {name} model: {value:.3f}" for name, value in run.baselines.items()),

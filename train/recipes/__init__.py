@@ -50,7 +50,7 @@ def recipe(name: str) -> Recipe:
       ValueError: If there is none; the message suggests the most similar name.
     """
     if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else "`zoo list` shows them"
+        matches = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.4)
+        hint = f"did you mean {matches[0]!r}?" if matches else "`zoo list` shows them"
         raise ValueError(f"unknown recipe {name!r}; {hint}")
     return RECIPES[name]()

@@ -1,1 +1,1 @@
-"""What a run shows and writes: progress, log, curves, manifest."""
+"""Reports of a run: progress, log, curves, manifest."""

@@ -99,5 +99,5 @@ def test_bytes_that_are_not_utf8_are_named_with_their_offset(tmp_path, small_blo
 def test_a_damaged_gzip_file_is_named(tmp_path, damage):
     path = tmp_path / "a.txt.gz"
     path.write_bytes(damage(gzip.compress(b"many words " * 99)))
-    with pytest.raises(ValueError, match=r"a.txt.gz is not a whole gzip file"):
+    with pytest.raises(ValueError, match=r"a.txt.gz is not a complete gzip file"):
         text.files([path])

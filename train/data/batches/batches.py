@@ -47,10 +47,10 @@ class Batches:
 class BatchSource(Protocol[AnyCorpus]):
     """Contract of the classes that split a corpus into examples and order them.
 
-    An implementation is a frozen dataclass whose fields are the sequence length and whatever else
-    an example needs, such as the ids of special tokens. The order of the examples and all random
-    draws are pure functions of the seed and the step, so a run can resume at any step and on any
-    number of processes.
+    An implementation is a frozen dataclass. Its fields are the sequence length and the other
+    settings of an example, such as the ids of special tokens. The order of the examples and all
+    random draws are pure functions of the seed and the step, so a run can resume at any step and on
+    any number of processes.
     """
 
     def train(

@@ -36,8 +36,8 @@ class Epochs(NamedTuple):
         rows = self.buckets[length]
         indices = np.full((len(self.seeds), self.batch), -1)
         for run, seed in enumerate(self.seeds):
-            chosen = rows[_order(len(rows), epoch, seed, length)[start : start + self.batch]]
-            indices[run, : len(chosen)] = chosen
+            run_rows = rows[_order(len(rows), epoch, seed, length)[start : start + self.batch]]
+            indices[run, : len(run_rows)] = run_rows
         return length, indices
 
     def _places(self) -> list[tuple[int, int]]:
@@ -54,11 +54,11 @@ def epochs(lengths: Sequence[int], longest: int, batch: int, seeds: Sequence[int
     A bucket with fewer rows than MIN_BATCHES batches is merged into the next larger one.
     """
     boundary_N = np.array([bucket(length, longest) for length in lengths])
-    buckets, waiting = {}, np.array([], int)
+    buckets, pending = {}, np.array([], int)
     for boundary in np.unique(boundary_N).tolist():
-        waiting = np.union1d(waiting, np.flatnonzero(boundary_N == boundary))
-        if len(waiting) >= MIN_BATCHES * batch or boundary == boundary_N.max():
-            buckets[boundary], waiting = waiting, waiting[:0]
+        pending = np.union1d(pending, np.flatnonzero(boundary_N == boundary))
+        if len(pending) >= MIN_BATCHES * batch or boundary == boundary_N.max():
+            buckets[boundary], pending = pending, pending[:0]
     return Epochs(buckets, batch, tuple(seeds))
 
 

@@ -67,10 +67,13 @@ def row_bounds(corpus: Corpus, length: int) -> np.ndarray:
     part = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
     starts = np.append(np.repeat(corpus.sentences[:-1], parts) + part * room, corpus.sentences[-1])
     # A row from i to j contains the document boundaries strictly between them.
-    opened = np.searchsorted(corpus.documents, starts, "right")
-    before = np.searchsorted(corpus.documents, starts, "left")
-    reached = np.searchsorted(starts + before, starts[:-1] + opened[:-1] + room, "right") - 1
+    borders_up_to = np.searchsorted(corpus.documents, starts, "right")
+    borders_before = np.searchsorted(corpus.documents, starts, "left")
+    next_row = (
+        np.searchsorted(starts + borders_before, starts[:-1] + borders_up_to[:-1] + room, "right")
+        - 1
+    )
     bounds = [0]
     while bounds[-1] < len(starts) - 1:
-        bounds.append(max(int(reached[bounds[-1]]), bounds[-1] + 1))
+        bounds.append(max(int(next_row[bounds[-1]]), bounds[-1] + 1))
     return starts[bounds]

@@ -93,16 +93,16 @@ class LengthBuckets:
         needed = corpus.longest_sides + 1  # for the token that ends a text
         boundaries = bucket_boundaries(self.length)
         number = np.searchsorted(boundaries, needed).astype(np.int8)
-        buckets, waiting = [], np.zeros(0, np.int32)
+        buckets, pending = [], np.zeros(0, np.int32)
         last = number[needed <= self.length].max(initial=-1)
         for place, boundary in enumerate(boundaries[: last + 1]):
-            pairs = np.sort(np.append(waiting, np.flatnonzero(number == place).astype(np.int32)))
+            pairs = np.sort(np.append(pending, np.flatnonzero(number == place).astype(np.int32)))
             rows = self.length // boundary * batch_size
             if place < last and len(pairs) < FEW_BATCHES * rows:
-                waiting = pairs
+                pending = pairs
             else:
                 buckets.append(Bucket(boundary, rows, pairs))
-                waiting = np.zeros(0, np.int32)
+                pending = np.zeros(0, np.int32)
         if not buckets:
             raise ValueError(
                 f"no pair has fewer than {self.length} tokens on both sides; the shortest of "

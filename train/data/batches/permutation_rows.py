@@ -124,8 +124,8 @@ def _segments(
     a_stop = int(sentences[random.integers(first, last) if inside else last])
     if inside and random.random() < 0.5:
         return a_stop, a_stop, int(sentences[last])
-    wanted = max(1, room - (a_stop - start))
-    b_start = int(random.integers(corpus.start, corpus.stop - wanted + 1))
-    b_stop = b_start + wanted
+    b_size = max(1, room - (a_stop - start))
+    b_start = int(random.integers(corpus.start, corpus.stop - b_size + 1))
+    b_stop = b_start + b_size
     sentence = int(np.searchsorted(sentences, b_start, "right")) - 1
     return a_stop, int(sentences[sentence]), int(sentences[np.searchsorted(sentences, b_stop)])

@@ -64,9 +64,9 @@ def cut_into_chunks(corpus: Corpus, length: int, seed: int) -> Chunks:
     first = sections[:-1]
     while len(first):
         rounds.append(first)
-        reached = np.searchsorted(sentences, sentences[first] + targets[section])
-        more = reached < sections[section + 1]
-        first, section = reached[more], section[more]
+        next_first = np.searchsorted(sentences, sentences[first] + targets[section])
+        unfinished = next_first < sections[section + 1]
+        first, section = next_first[unfinished], section[unfinished]
     starts = np.sort(np.concatenate([*rounds, sections[-1:]]))
     return Chunks(starts, sections, targets)
 
@@ -129,10 +129,10 @@ class NextSegmentPairs(SegmentPairs):
         self, corpus: Corpus, chunks: Chunks, number: int, random: Random
     ) -> tuple[Sequence[slice], Batch]:
         start, middle, stop = _halves(corpus, chunks, number, random)
-        elsewhere = middle == stop or random.random() < 0.5
+        is_random = middle == stop or random.random() < 0.5
         a = slice(start, middle)
-        b = _elsewhere(corpus, chunks, number, a, random) if elsewhere else slice(middle, stop)
-        return (a, b), {"next": np.array(elsewhere, np.int32)}
+        b = _elsewhere(corpus, chunks, number, a, random) if is_random else slice(middle, stop)
+        return (a, b), {"next": np.array(is_random, np.int32)}
 
 
 class OrderedPairs(SegmentPairs):
@@ -176,7 +176,7 @@ def _halves(corpus: Corpus, chunks: Chunks, number: int, random: Random) -> tupl
 def _elsewhere(corpus: Corpus, chunks: Chunks, number: int, a: slice, random: Random) -> slice:
     """Return whole sentences of another section, or of the only section, that fill the chunk."""
     section = int(np.searchsorted(chunks.sections, chunks.starts[number], "right")) - 1
-    wanted = int(chunks.targets[section]) - (a.stop - a.start)
+    b_size = int(chunks.targets[section]) - (a.stop - a.start)
     count = len(chunks.sections) - 1
     if count > 1:
         other = int(random.integers(count - 1))
@@ -185,7 +185,7 @@ def _elsewhere(corpus: Corpus, chunks: Chunks, number: int, a: slice, random: Ra
     first = int(random.integers(first, end))
     start = int(corpus.sentences[first])
     bounds = corpus.sentences[first + 1 : end + 1]
-    last = min(int(np.searchsorted(bounds, start + wanted)), len(bounds) - 1)
+    last = min(int(np.searchsorted(bounds, start + b_size)), len(bounds) - 1)
     return slice(start, int(bounds[last]))
 
 

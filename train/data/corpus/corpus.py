@@ -121,5 +121,5 @@ def _nearest(offsets: np.ndarray, target: int) -> int | None:
     if not len(inner):
         return None
     place = int(np.searchsorted(inner, target))
-    near = [int(offset) for offset in inner[max(place - 1, 0) : place + 1]]
-    return min(near, key=lambda offset: abs(offset - target))
+    candidates = [int(offset) for offset in inner[max(place - 1, 0) : place + 1]]
+    return min(candidates, key=lambda offset: abs(offset - target))

@@ -178,7 +178,7 @@ def _write(
 
 
 def _take_shard(pieces: Iterator[Piece]) -> list[Piece]:
-    """Return the next pieces, with at least SHARD characters if there are so many."""
+    """Return the next pieces, up to the first that completes a shard."""
     shard, size = [], 0
     while size < SHARD and (piece := next(pieces, None)) is not None:
         shard.append(piece)
@@ -248,9 +248,9 @@ def _encode(texts: list[str], documents: np.ndarray, sides: list[Tokenizer]) -> 
     """Encode every text with the tokenizer of its side (even or odd documents)."""
     encodings = np.empty(len(texts), object)
     for number, tokenizer in enumerate(sides):
-        chosen = np.flatnonzero(documents % len(sides) == number)
-        batch = [texts[i] for i in chosen]
-        encodings[chosen] = tokenizer.encode_batch(batch, add_special_tokens=False)
+        indices = np.flatnonzero(documents % len(sides) == number)
+        batch = [texts[i] for i in indices]
+        encodings[indices] = tokenizer.encode_batch(batch, add_special_tokens=False)
     return list(encodings)
 
 

@@ -104,11 +104,11 @@ def _lists(rows: Iterable[Row], source: str, column: str | None) -> Iterator[Tag
 
 def _fields(row: dict, source: str, column: str | None) -> list[str]:
     """Return the field of the words and, if there is one, the field of the labels."""
-    wanted: tuple[str, ...] = (column,) if column else LABELS
-    words, labels = ([field for field in names if field in row] for names in (WORDS, wanted))
+    expected: tuple[str, ...] = (column,) if column else LABELS
+    words, labels = ([field for field in names if field in row] for names in (WORDS, expected))
     if not words or (column and not labels):
-        wanted = WORDS if not words else wanted
+        expected = WORDS if not words else expected
         raise ValueError(
-            f"{source} has no field {' or '.join(wanted)}: its fields are {', '.join(row)}"
+            f"{source} has no field {' or '.join(expected)}: its fields are {', '.join(row)}"
         )
     return [*words[:1], *labels[:1]]

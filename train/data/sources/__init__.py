@@ -1,1 +1,1 @@
-"""Sources of documents: files, datasets, what is built in."""
+"""Sources of documents: text files, datasets, built-in texts."""

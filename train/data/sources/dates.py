@@ -73,7 +73,7 @@ def read(count: int = 100_000, seed: int = 0) -> PairStrings:
         raise ValueError(f"there are only {most:,} dates in all formats, not {count:,}")
     # The raw output of a bit generator is stable across numpy versions, np.random.Generator is not.
     draws = np.random.PCG64(seed).random_raw(most)
-    chosen = np.argsort(draws, kind="stable")[:count]
+    numbers = np.argsort(draws, kind="stable")[:count]
     cases = (str, str, str.upper, str.lower)
 
     def pair(number: int) -> parallel_text.Pair:
@@ -81,7 +81,7 @@ def read(count: int = 100_000, seed: int = 0) -> PairStrings:
         date = FIRST + datetime.timedelta(day)
         return cases[draws[number] % len(cases)](written(date, FORMATS[form])), date.isoformat()
 
-    return parallel_text.strings(map(pair, chosen.tolist()))
+    return parallel_text.strings(map(pair, numbers.tolist()))
 
 
 def written(date: datetime.date, form: str) -> str:
