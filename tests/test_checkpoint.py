@@ -192,7 +192,7 @@ def test_another_structure_is_an_error_that_lists_the_differences(tmp_path):
 
     with pytest.raises(ValueError, match="step is saved but not expected") as error:
         checkpoints.restore(params, state._replace(step=None))
-    assert str(error.value).count(" is ") == 2
+    assert str(error.value).count(" is saved") == 1  # nothing else differs
 
     wider = {**params, "embed": {"table": jax.ShapeDtypeStruct((64, 17), jnp.float32)}}
     with pytest.raises(

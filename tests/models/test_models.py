@@ -232,7 +232,7 @@ def test_sizes_count_what_stands_beside_them(name):
     architecture = tiny.TABLE[name].architecture
     source = inspect.getsource(architecture)
     rows = re.findall(
-        r'^    "([\w-]+)": Config\(((?:.|\n(?!    "))*?)\),  # ([\d,]+)$', source, re.M
+        r'^    "([\w-]+)": (?:Config|Tiny)\(((?:.|\n(?!    "))*?)\),  # ([\d,]+)$', source, re.M
     )
     said = {name: count for name, _, count in rows}
     families = getattr(architecture, "MINIATURES", {})

@@ -37,6 +37,8 @@ def build(row: Row):
         for name, parameter in model.named_parameters():
             if parameter.ndim == 1 and name.endswith("weight"):
                 parameter += 1
+            if name.endswith("Attention.q.weight"):  # T5's scores are divided by nothing else
+                parameter *= row.config["d_kv"] ** -0.5
         if row.published == "MarianMTModel":
             for side in (model.model.encoder, model.model.decoder):
                 side.embed_positions.weight.copy_(side.embed_positions.create_weight())

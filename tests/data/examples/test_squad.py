@@ -191,7 +191,7 @@ def test_what_is_wrong_with_prepared_datasets_is_one_line(prepared):
     name = prepared["pairs"]
     assert "Unknown split 'dev'" in refused(tfds.read_texts, name, "dev", {})
     assert refused(tfds.read_questions, name, "train").startswith("a question has no id")
-    assert "none is words or tokens" in refused(tfds.read_tagged, name, "train")
+    assert "has no field words or tokens" in refused(tfds.read_tagged, name, "train")
     assert "no column for the text" in refused(tfds.read_texts, prepared["tags"], "train", {})
 
 
