@@ -239,7 +239,7 @@ def test_wrong_arguments_are_one_line(monkeypatch, capsys):
     assert said("pretrain", "x", "--steps") == "--steps needs a value" + more
     assert said("pretrain", "x", "--mesh", "1") == "--mesh needs 3 values" + more
     line = said("pretrain", "x", "--dtype", "y")
-    assert line == "--dtype must be one of 'float32', 'bfloat16', not 'y'" + more
+    assert re.fullmatch(r"--dtype must be one of '\w+', '\w+', not 'y'" + re.escape(more), line)
 
 
 def test_a_separator_may_be_written_with_escapes(monkeypatch):

@@ -86,9 +86,9 @@ def test_what_cannot_be_taught_is_said_in_one_line(teacher):
     larger = replace(
         STUDENT, config=distilbert.Config(**SIZES | {"vocab_size": 90, "num_layers": 1})
     )
-    with pytest.raises(ValueError, match=r"a vocabulary of 80 words, distilbert-tiny of 90"):
+    with pytest.raises(ValueError, match=r"a vocabulary of 80 tokens, distilbert-tiny of 90"):
         distill.distilled(larger, teacher)
-    with pytest.raises(ValueError, match=r"six-layers has 6 layers, more than the 2 of its"):
+    with pytest.raises(ValueError, match=r"six-layers has 6 layers, but its teacher only 2:"):
         distill.distilled(recipe("distilbert-six-layers"), teacher)
     with pytest.raises(
         ValueError, match=r"gpt2-tiny is a GPT2LM, but teacher and student must be masked"
