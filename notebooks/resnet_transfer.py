@@ -112,13 +112,13 @@ def learn(model, params, places, first_class, unfreeze, learning_rate, epochs, h
 
 
 @jax.jit
-def told(flat, x):
+def predict(flat, x):
     return model.apply({"params": unflatten(flat)}, x).argmax(-1)
 
 
 def accuracy(flat, places, first_class):
     parts = np.array_split(places, 4)
-    right = [told(flat, pixels[part]) == digits.target[part] - first_class for part in parts]
+    right = [predict(flat, pixels[part]) == digits.target[part] - first_class for part in parts]
     return float(np.concatenate(right).mean())
 
 

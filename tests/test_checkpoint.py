@@ -285,7 +285,7 @@ def test_a_save_that_failed_is_said_and_costs_no_older_step(tmp_path, how):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert "\n" not in str(error.value)
-    checkpoints.close()  # said once
+    checkpoints.close()  # warns once
     assert checkpoints.latest() == [1]
     assert restored(tmp_path).step == 1
     checkpoints.save(2, *sample(2), {}, {"loss": 0.0})

@@ -107,20 +107,20 @@ def test_a_flipped_bit_is_never_a_number(tmp_path):
     tree = {"a": jnp.asarray(np.random.default_rng(1).normal(size=4096), "float32")}
     about = saved(tmp_path / "a", tree)
     file = data_file(tmp_path / "a" / "tree")
-    said = []
+    messages = []
     for offset in np.linspace(0, file.stat().st_size - 1, 24).astype(int):
         flip(file, offset, offset % 8)
         try:
             found = arrays.load(tmp_path / "a" / "tree", about)
             assert found["a"].tobytes() == tree["a"].tobytes()  # the bit was in an unused byte
         except arrays.Damaged as error:
-            said.append(str(error).partition("tree: ")[2])
+            messages.append(str(error).partition("tree: ")[2])
         flip(file, offset, offset % 8)
     # Without fingerprints, the first kind would have been read as numbers.
-    changed = said.count("wrong checksum of a")
-    unreadable = sum(line.startswith("a cannot be read: ") for line in said)
+    changed = messages.count("wrong checksum of a")
+    unreadable = sum(line.startswith("a cannot be read: ") for line in messages)
     assert changed > 0
-    assert changed + unreadable == len(said) > 20
+    assert changed + unreadable == len(messages) > 20
 
 
 @pytest.mark.parametrize("name", ["d/*", "ocdbt.process_0/d/*", "manifest.ocdbt"])

@@ -36,11 +36,11 @@ def refusal(monkeypatch, capsys, *arguments) -> str:
     monkeypatch.setattr(sys, "argv", ["zoo", *map(str, arguments)])
     with pytest.raises(SystemExit) as caught:
         cli.main()
-    said = capsys.readouterr()
+    captured = capsys.readouterr()
     assert caught.value.code == 2
-    assert said.err.startswith("zoo: ")
-    assert said.err.count("\n") == 1
-    return said.err.strip()
+    assert captured.err.startswith("zoo: ")
+    assert captured.err.count("\n") == 1
+    return captured.err.strip()
 
 
 def run(monkeypatch, *arguments, read=None) -> str | None:
@@ -224,21 +224,21 @@ def test_help_ends_with_an_example_that_can_be_parsed(name, monkeypatch, capsys)
 
 
 def test_wrong_arguments_are_one_line(monkeypatch, capsys):
-    said = lambda *arguments: refusal(monkeypatch, capsys, *arguments).removeprefix("zoo: ")
-    assert said("pretrian") == "unknown command 'pretrian'; did you mean 'pretrain'?"
-    assert said("@@@") == "unknown command '@@@'; `zoo --help` lists the commands"
-    assert said("pretrain", "x", "--stepz", "3") == (
+    refused = lambda *arguments: refusal(monkeypatch, capsys, *arguments).removeprefix("zoo: ")
+    assert refused("pretrian") == "unknown command 'pretrian'; did you mean 'pretrain'?"
+    assert refused("@@@") == "unknown command '@@@'; `zoo --help` lists the commands"
+    assert refused("pretrain", "x", "--stepz", "3") == (
         "unknown argument '--stepz'; did you mean --steps?"
     )
-    assert said("finetune", "x", "--task", "regression", "--epoch", "3") == (
+    assert refused("finetune", "x", "--task", "regression", "--epoch", "3") == (
         "unknown argument '--epoch'; did you mean --epochs?"
     )
     more = "; `zoo pretrain --help` shows all arguments"
-    assert said("pretrain") == "zoo pretrain needs RECIPE" + more
-    assert said("pretrain", "x", "--steps", "y") == "--steps must be INT, not 'y'" + more
-    assert said("pretrain", "x", "--steps") == "--steps needs a value" + more
-    assert said("pretrain", "x", "--mesh", "1") == "--mesh needs 3 values" + more
-    line = said("pretrain", "x", "--dtype", "y")
+    assert refused("pretrain") == "zoo pretrain needs RECIPE" + more
+    assert refused("pretrain", "x", "--steps", "y") == "--steps must be INT, not 'y'" + more
+    assert refused("pretrain", "x", "--steps") == "--steps needs a value" + more
+    assert refused("pretrain", "x", "--mesh", "1") == "--mesh needs 3 values" + more
+    line = refused("pretrain", "x", "--dtype", "y")
     assert re.fullmatch(r"--dtype must be one of '\w+', '\w+', not 'y'" + re.escape(more), line)
 
 
@@ -278,30 +278,32 @@ def test_a_refused_program_exits_with_2_and_one_line():
 def test_what_a_translator_reads_is_checked_before_it_is_read(monkeypatch, capsys):
     for name, lines in (("a", "one\ntwo\n"), ("b", "eins\nzwei\n"), ("c", "eins\n")):
         Path(name).write_text(lines)
-    said = lambda *flags: refusal(monkeypatch, capsys, "pretrain", *flags)
-    assert "give --source" in said("luong-tiny", "--text", "a")
-    assert "give --text or --tfds" in said("gpt2-tiny", "--source", "a", "--target", "b")
-    assert "needs --source" in said("luong-tiny", "--target", "b")
-    assert "has 2 lines" in said("luong-tiny", "--source", "a", "--target", "c")
-    assert "has 2 lines" in said("luong-tiny", "--dev", "a", "c")
-    assert "not as 3" in said("luong-tiny", "--dev", "a", "b", "c")
-    assert "does not support --separate-vocabularies" in said(
+    refused = lambda *flags: refusal(monkeypatch, capsys, "pretrain", *flags)
+    assert "give --source" in refused("luong-tiny", "--text", "a")
+    assert "give --text or --tfds" in refused("gpt2-tiny", "--source", "a", "--target", "b")
+    assert "needs --source" in refused("luong-tiny", "--target", "b")
+    assert "has 2 lines" in refused("luong-tiny", "--source", "a", "--target", "c")
+    assert "has 2 lines" in refused("luong-tiny", "--dev", "a", "c")
+    assert "not as 3" in refused("luong-tiny", "--dev", "a", "b", "c")
+    assert "does not support --separate-vocabularies" in refused(
         "transformer-tiny", "--separate-vocabularies"
     )
     Path("d").write_text("eins\n\n")
-    assert "line 2 of d is empty: remove both sides" in said(
+    assert "line 2 of d is empty: remove both sides" in refused(
         "luong-tiny", "--source", "a", "--target", "d"
     )
 
 
 def test_sizes_are_checked_by_name_and_value(monkeypatch, capsys):
-    said = lambda setting: refusal(
+    refused = lambda setting: refusal(
         monkeypatch, capsys, "pretrain", "luong-tiny", "--config", setting
     )
-    assert "widht=3: use NAME=VALUE with one of the names vocab_size, max_length" in said("widht=3")
-    assert said("width=wide") == "zoo: --config width=wide: use a value like 256"
-    assert said("score=cosine").endswith("use one of dot, scaled_dot, general, additive")
-    assert said("cell=elman").endswith("use one of rnn, gru, lstm")
+    assert "widht=3: use NAME=VALUE with one of the names vocab_size, max_length" in refused(
+        "widht=3"
+    )
+    assert refused("width=wide") == "zoo: --config width=wide: use a value like 256"
+    assert refused("score=cosine").endswith("use one of dot, scaled_dot, general, additive")
+    assert refused("cell=elman").endswith("use one of rnn, gru, lstm")
 
 
 SECRET = str.maketrans("0123456789", "абвгдежзик")  # digits in letters that no source has
@@ -341,10 +343,12 @@ def test_a_translator_is_trained_measured_and_used(monkeypatch, capsys):
         lines(name, [pair[place] for pair in (found[:some] if some > 0 else found[some:])])
     flags = ["--steps", "2", "--batch", "4", "--length", "16", "--vocab-size", "90"]
     files = ["--source", "a", "--target", "b", "--dev", "c", "d"]
-    said = run(monkeypatch, "pretrain", "seq2seq-tiny", *files, *flags, "--out", "run", read=capsys)
-    assert "the two sides share no letters, so they divide the joint vocabulary" in said
-    assert re.search("dropped [1-9][0-9]? of 100 pairs", said)
-    assert "step 2 held out:" in said
+    output = run(
+        monkeypatch, "pretrain", "seq2seq-tiny", *files, *flags, "--out", "run", read=capsys
+    )
+    assert "the two sides share no letters, so they divide the joint vocabulary" in output
+    assert re.search("dropped [1-9][0-9]? of 100 pairs", output)
+    assert "step 2 held out:" in output
 
     # Two steps write one translation for all; wide weights tell every source from the others.
     model, _, words = zoo.load("run")
@@ -352,16 +356,18 @@ def test_a_translator_is_trained_measured_and_used(monkeypatch, capsys):
     lines("e.jsonl", (json.dumps({"text": a, "summary": b}) for a, b in found[-7:]))
     test = ["--source", "e.jsonl", "--fields", "text", "summary", "--length", "16"]
     beams = ["--beams", "2"]
-    said = run(monkeypatch, "evaluate", "wide", *test, *beams, "--out", "f", read=capsys)
-    assert {"loss", "bleu", "rouge1", "exact match"} <= {x.split(":")[0] for x in said.splitlines()}
+    output = run(monkeypatch, "evaluate", "wide", *test, *beams, "--out", "f", read=capsys)
+    assert {"loss", "bleu", "rouge1", "exact match"} <= {
+        x.split(":")[0] for x in output.splitlines()
+    }
     *written, rest = Path("f").read_text("utf-8").split("\n")
     assert (len(written), len(set(written)), rest) == (7, 7, "")
     for place in (-7, -1):
-        said = run(monkeypatch, "translate", "wide", found[place][0], *beams, read=capsys)
-        assert said == f"{written[place]}\n"
+        output = run(monkeypatch, "translate", "wide", found[place][0], *beams, read=capsys)
+        assert output == f"{written[place]}\n"
     source = found[-1][0]
-    said = run(monkeypatch, "translate", "wide", source, *beams, "--best", "2", read=capsys)
-    (score, best), (less, other) = (line.split("  ", 1) for line in said.splitlines())
+    output = run(monkeypatch, "translate", "wide", source, *beams, "--best", "2", read=capsys)
+    (score, best), (less, other) = (line.split("  ", 1) for line in output.splitlines())
     assert best == written[-1] != other
     assert float(score) >= float(less)
     line = refusal(monkeypatch, capsys, "translate", "run", "1 May 2020", "--beams", "91")

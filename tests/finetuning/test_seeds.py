@@ -1,4 +1,4 @@
-"""Several runs in one program equal the same runs one after another."""
+"""Many runs in one program equal the same runs one after another."""
 
 import json
 from dataclasses import replace

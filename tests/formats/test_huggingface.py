@@ -1,4 +1,4 @@
-"""Folders of Hugging Face: everything must fit, and what does not is said in one line."""
+"""Folders of Hugging Face: everything must fit, or the error is one line."""
 
 import json
 import re

@@ -67,7 +67,7 @@ def model(task, config=CONFIG):
 
 
 def text(draw, count):
-    """So many words, now and then with a mark, a second blank or a letter of several bytes."""
+    """So many words, now and then with a mark, a second blank or a letter of more than one byte."""
     letters, marks = list("abcdefghinorstuéß😀"), ["", "", "", "", ",", ".", " ", "?", "\n"]
     words = ["".join(draw.choice(letters, draw.integers(1, 9))) for _ in range(count)]
     return " ".join(word + draw.choice(marks) for word in words)
@@ -100,8 +100,8 @@ def test_scores_are_those_of_each_row_alone_in_the_order_of_the_rows(task):
     for rows_a_batch in (1, 4, 32):
         with shapes.checked():
             found = batching.outputs(net, params, many, rows_a_batch)
-        for said, expected in zip(found, alone, strict=True):
-            np.testing.assert_allclose(said, expected, atol=1e-5)
+        for predicted, expected in zip(found, alone, strict=True):
+            np.testing.assert_allclose(predicted, expected, atol=1e-5)
 
 
 def test_rows_that_a_model_cannot_read_are_errors():
@@ -154,8 +154,8 @@ def test_a_model_of_one_label_predicts_a_number(wordpiece):
     net, params = model("classification", replace(CONFIG, labels=("likeness",)))
     (found,) = classify.classify(Loaded(net, params, wordpiece), ["the cat"], ["the dog"])
     row = classify.encode(wordpiece, "the cat", "the dog", max_length=48)
-    (said,) = batching.outputs(net, params, [row])
-    assert found == {"likeness": float(said[0])}
+    (output,) = batching.outputs(net, params, [row])
+    assert found == {"likeness": float(output[0])}
 
 
 def test_a_text_is_never_cut_in_silence(wordpiece):
@@ -345,14 +345,14 @@ def test_targets_and_answers_are_those_of_squad():
                 context, expected = paragraph["context"], asked["answers"][0]
                 start, wanted = expected["answer_start"], expected["text"]
                 found = answer.windows(tokenizer, asked["question"], context, 160, 64)
-                said = []
+                scores = []
                 for window in found:
                     first, last = answer.target(window, start, start + len(wanted))
                     scores_L2 = np.zeros((len(window.characters), 2))
                     if first != window.null:
                         scores_L2[first, 0] = scores_L2[last, 1] = 1
-                    said.append(scores_L2)
-                best = answer.best_answer(context, found, said, 60)
+                    scores.append(scores_L2)
+                best = answer.best_answer(context, found, scores, 60)
                 assert best.score == 2
                 assert wanted in best.text
                 counts[0] += best.text == wanted
@@ -365,17 +365,17 @@ def test_the_best_answer_is_that_of_trying_all(tokenizer):
     draw = np.random.default_rng(10)
     context = text(draw, 30)
     found = answer.windows(tokenizer, "who is it", context, 60, 15)
-    said = [draw.normal(size=(len(window.row.tokens), 2)) for window in found]
+    scores = [draw.normal(size=(len(window.row.tokens), 2)) for window in found]
     for longest in (1, 3, 30):
         with shapes.checked():
-            best = answer.best_answer(context, found, said, longest)
+            best = answer.best_answer(context, found, scores, longest)
         score, start, end = max(
             (
                 scores_L2[first, 0] + scores_L2[last, 1],
                 window.characters[first][0],
                 window.characters[last][1],
             )
-            for window, scores_L2 in zip(found, said, strict=True)
+            for window, scores_L2 in zip(found, scores, strict=True)
             for first in range(len(scores_L2))
             for last in range(first, min(first + longest, len(scores_L2)))
             if window.characters[first] and window.characters[last]
@@ -385,13 +385,13 @@ def test_the_best_answer_is_that_of_trying_all(tokenizer):
 
 
 def test_of_equal_answers_the_one_that_sees_most_on_both_sides_is_taken(wordpiece):
-    context, said = " ".join("abcdefgh" * 10), []
+    context, scores = " ".join("abcdefgh" * 10), []
     found = answer.windows(wordpiece, "a", context, 24, 5)[:4]
     for seen in (2, 19, 9, 17):  # of the 20 tokens of a window
         scores_L2 = np.zeros((24, 2))
         scores_L2[3 + seen] = 1
-        said.append(scores_L2)
-    best = answer.best_answer(context, found, said)
+        scores.append(scores_L2)
+    best = answer.best_answer(context, found, scores)
     assert (best.start, best.score) == (2 * (2 * 5 + 9), 2)
 
 

@@ -1,4 +1,4 @@
-"""Every piece of a text is told with the discriminator's probability."""
+"""Every piece of a text gets the discriminator's probability."""
 
 import jax
 import numpy as np

@@ -200,8 +200,8 @@ def test_a_wide_beam_finds_the_best_of_all_texts(penalty):
         ]
         ranked = sorted(zip(scores, texts, strict=True), reverse=True)[:10]
         assert relative([score for _, score in row], [score for score, _ in ranked]) < 1e-5
-        said = [list(text[:-1] if text[-1] == end else text) for _, text in ranked]
-        assert [text for text, _ in row] == said
+        expected = [list(text[:-1] if text[-1] == end else text) for _, text in ranked]
+        assert [text for text, _ in row] == expected
 
 
 def test_a_beam_of_one_that_stops_early_is_greedy():
@@ -254,14 +254,16 @@ def test_a_source_of_text_ends_as_in_training_and_may_have_sentinels():
     row = tiny.TABLE["t5"]
     params = tiny.wide(row.model)
     settings = {"max_new_tokens": 12, "temperature": 0.0}
-    said = generate.generate(Loaded(row.model, params, tokenizer), "w5 <extra_id_0>w9", **settings)
+    generated = generate.generate(
+        Loaded(row.model, params, tokenizer), "w5 <extra_id_0>w9", **settings
+    )
     (ids,) = generate.generate_ids(row.model, params, [[5, 60, 9, 1]], end=1, **settings)
-    assert said == "".join(names[i] for i in ids)
+    assert generated == "".join(names[i] for i in ids)
     for prompt in ("", "w7 w8"):  # another model goes on with it
-        said = generate.generate(Loaded(MODEL, PARAMS, tokenizer), prompt, **settings)
+        generated = generate.generate(Loaded(MODEL, PARAMS, tokenizer), prompt, **settings)
         ids = [names.index(word) for word in prompt.split()] or [1]
         (ids,) = generate.generate_ids(MODEL, PARAMS, [ids], end=1, **settings)
-        assert said == "".join(names[i] for i in ids)
+        assert generated == "".join(names[i] for i in ids)
 
 
 @pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"seed": 5, "top_k": 3}])

@@ -234,11 +234,11 @@ def test_sizes_count_what_stands_beside_them(name):
     rows = re.findall(
         r'^    "([\w-]+)": (?:Config|Tiny)\(((?:.|\n(?!    "))*?)\),  # ([\d,]+)$', source, re.M
     )
-    said = {name: count for name, _, count in rows}
+    written = {name: count for name, _, count in rows}
     families = getattr(architecture, "MINIATURES", {})
-    missing = set(architecture.SIZES) - set(families) - set(said)
+    missing = set(architecture.SIZES) - set(families) - set(written)
     assert not missing, f"write the number of parameters as a comment behind {missing}"
-    for size, count in said.items():
+    for size, count in written.items():
         found = num_parameters(architecture.Model, architecture.SIZES[size])
         assert found == int(count.replace(",", "")), size
 

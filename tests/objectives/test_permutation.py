@@ -71,7 +71,7 @@ def rows(examples, seed=0):
 
 
 def slow_unseen(place, target, special):
-    """The rule of the mask, said in words."""
+    """The rule of the mask, token by token."""
     n = len(place)
     blocked = np.zeros((n, n), bool)
     for i in range(n):

@@ -1,4 +1,4 @@
-"""Replaced-token detection: what is hidden, drawn and told."""
+"""Replaced-token detection: what is masked, sampled and predicted."""
 
 import jax
 import jax.numpy as jnp

@@ -61,12 +61,12 @@ def test_the_text_is_put_together_again(size):
     noise, number = counts(size)
     for found in drawn(example, 40):
         seen = found["tokens"][found["documents"] > 0]
-        told = found["targets"][found["weights"]["token"] > 0]
-        assert seen[-1] == told[-1] == END
+        targets = found["targets"][found["weights"]["token"] > 0]
+        assert seen[-1] == targets[-1] == END
         assert len(seen) == size - noise + number + 1
-        assert len(told) == noise + number + 1
+        assert len(targets) == noise + number + 1
         (_, text), *kept = pieces(seen[:-1])
-        (_, nothing), *cut = pieces(told[:-1])
+        (_, nothing), *cut = pieces(targets[:-1])
         assert text  # the text begins with a piece that stays
         assert not nothing
         sentinels = [FIRST - i for i in range(number)]

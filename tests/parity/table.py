@@ -23,7 +23,7 @@ class Row:
       hidden: Our modules whose outputs are their hidden states, embeddings left out, by the prefix
         of their names.
       left: Which rows of the batch are padded on the left: "last", "all" or "none".
-      positions: Whether it counts padding as positions unless told otherwise.
+      positions: Whether it counts padding as positions unless given positions.
       sizes: Published sizes whose parameters are counted.
       padding: The id that pads.
       variant: Tells rows of one class apart.

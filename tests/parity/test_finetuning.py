@@ -1,4 +1,4 @@
-"""Twenty updates of fine-tuning from the same weights, by the program that trains several runs at
+"""Twenty updates of fine-tuning from the same weights, by the program that trains many runs at
 once: the losses of transformers and torch.optim."""
 
 import jax
@@ -54,7 +54,7 @@ def build(task, folder):
 
 
 def batches(task):
-    """Rows of several lengths; answers are sought among padding too by transformers alone."""
+    """Rows of different lengths; answers are sought among padding too by transformers alone."""
     draw = np.random.default_rng(0)
     for _ in range(STEPS):
         lengths = (

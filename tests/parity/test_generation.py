@@ -20,7 +20,7 @@ SETTINGS = [(penalty, early) for penalty in (0.0, 0.6, 2.0) for early in (False,
 
 @pytest.fixture(scope="module", params=WRITERS)
 def writer(request, tmp_path_factory):
-    """Theirs, ours, prompts of several lengths, and them as a padded batch."""
+    """Theirs, ours, prompts of different lengths, and them as a padded batch."""
     row, folder = ROWS[request.param], tmp_path_factory.mktemp("published")
     theirs = build(row)
     continues = row.published == "GPT2LMHeadModel"

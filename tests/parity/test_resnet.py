@@ -175,12 +175,12 @@ def test_what_is_not_supported_is_refused(tmp_path):
 
 def test_sizes_count_what_stands_beside_them():
     row = r'^    "([\w-]+)": Config\((?:.|\n(?!    "))*?\),  # ([\d,]+)$'
-    said = dict(re.findall(row, Path(resnet.__file__).read_text(), re.M))
-    assert said.keys() == resnet.SIZES.keys() <= zoo.sizes().keys()
+    written = dict(re.findall(row, Path(resnet.__file__).read_text(), re.M))
+    assert written.keys() == resnet.SIZES.keys() <= zoo.sizes().keys()
     for name, config in resnet.SIZES.items():
         found = flatten(abstract(resnet.Model(config)))
         count = sum(x.size for path, x in found.items() if not path.endswith(STATISTICS))
-        assert count == int(said[name].replace(",", "")), name
+        assert count == int(written[name].replace(",", "")), name
 
 
 def test_resnet_34_is_the_model_of_transformers():

@@ -49,7 +49,7 @@ def finish(process):
 
 
 def wait_for_steps(process, folder, count):
-    """Until the process has told of so many steps more."""
+    """Wait until the process has reported so many more steps."""
     log = lambda: (folder / "log.jsonl").stat().st_mtime if (folder / "log.jsonl").exists() else 0
     begun = log()
     while process.poll() is None and log() == begun:

@@ -92,7 +92,7 @@ def _scalars(folder):
             (length,) = struct.unpack_from("<Q", data, at)
             event = Event.FromString(data[at + 12 : at + 12 + length])
             at += 12 + length + 4
-            if event.session_log.status:  # a restart: what was said of this step and later is void
+            if event.session_log.status:  # a restart: reports of this step and later are void
                 scalars = {t: [x for x in xs if x[0] < event.step] for t, xs in scalars.items()}
             for value in event.summary.value:
                 scalars.setdefault(value.tag, []).append((event.step, value.simple_value))

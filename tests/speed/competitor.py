@@ -1,4 +1,4 @@
-"""A competitor's side of the race: a process that steps when it is told to, and else sleeps.
+"""A competitor's side of the race: a process that steps on request, and else sleeps.
 
 It reads its work, the folder of the model and its variant from the command line and answers in
 lines of JSON: first what it is (loss before training, or tokens decoded; parameters, versions,

@@ -174,7 +174,7 @@ def race(work: Work, entries: list[Entry], rounds: int, say: Callable[[str], Non
                     racer = Competitor(entry, work, model, scratch)
                 except RuntimeError as problem:
                     say(f"{entry.name}: {problem}")
-                    # The reason may name paths and hosts: it is said here and kept nowhere.
+                    # The reason may name paths and hosts: it is printed here and kept nowhere.
                     rows.append({"name": entry.name, "missing": str(problem).split(":")[0]})
                     continue
                 racers.append(racer)

@@ -10,7 +10,7 @@ MIDDLE = 128  # width of ELECTRA's tokens
 
 def step(work) -> float:
     """What the sizes of a work come to."""
-    d, length, told = work.width, work.max_length, work.predictions
+    d, length, predictions = work.width, work.max_length, work.predictions
     encoder = _blocks(work, length, work.num_layers, d, work.mlp_width)
     head = lambda tokens, width: 2 * tokens * work.vocab_size * width
     if work.kind == "finetune":
@@ -20,7 +20,7 @@ def step(work) -> float:
         texts = TRAINED * (student + head(length, d)) + READ * (encoder + head(length, d))
     elif work.model == "electra":
         generator = _blocks(work, length, work.num_layers, NARROW, work.mlp_width // 4)
-        texts = TRAINED * (encoder + generator + head(told, MIDDLE))
+        texts = TRAINED * (encoder + generator + head(predictions, MIDDLE))
     elif work.model == "rnn":
         # Four gates read the layer below and the state; alone there is no head.
         gates = 2 * length * work.num_layers * 4 * 2 * d * d
@@ -34,7 +34,7 @@ def step(work) -> float:
         texts = TRAINED * (encoder + decoder + source + head(targets, d))
     else:
         width = NARROW if work.model == "albert" else d
-        texts = TRAINED * (encoder + head(length if work.model == "gpt2" else told, width))
+        texts = TRAINED * (encoder + head(length if work.model == "gpt2" else predictions, width))
     return work.rows * texts
 
 

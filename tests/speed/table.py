@@ -70,7 +70,7 @@ def table(record: dict) -> str:
 
 
 def leads(present: list[dict]) -> list[str]:
-    """What may be said of zoo against the fastest of its peers."""
+    """The claim about zoo against the fastest of its peers."""
     peers = [row for row in present if row["name"] != "zoo"]
     zoo = [row for row in present if row["name"] == "zoo"]
     if not (peers and zoo):

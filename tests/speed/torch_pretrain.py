@@ -52,7 +52,7 @@ def at(x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     return x.gather(1, positions[..., None].expand(-1, -1, x.shape[-1]))
 
 
-def told(scores: torch.Tensor, batch: dict) -> torch.Tensor:
+def cross_entropy(scores: torch.Tensor, batch: dict) -> torch.Tensor:
     """Cross-entropy of scores that are those of the targets alone."""
     return F.cross_entropy(scores.flatten(0, 1), batch["targets"].flatten())
 
@@ -60,7 +60,7 @@ def told(scores: torch.Tensor, batch: dict) -> torch.Tensor:
 def tuned_roberta_loss(model: nn.Module, batch: dict) -> torch.Tensor:
     """Only the predicted positions meet the head."""
     hidden = model.roberta(batch["tokens"]).last_hidden_state
-    return told(model.lm_head(at(hidden, batch["positions"])), batch)
+    return cross_entropy(model.lm_head(at(hidden, batch["positions"])), batch)
 
 
 def shipped_albert_loss(model: nn.Module, batch: dict) -> torch.Tensor:
@@ -78,7 +78,7 @@ def tuned_albert_loss(model: nn.Module, batch: dict) -> torch.Tensor:
     found = model.albert(batch["tokens"], token_type_ids=batch["segments"])
     scores = model.predictions(at(found.last_hidden_state, batch["positions"]))
     order = F.cross_entropy(model.sop_classifier(found.pooler_output), batch["order"])
-    return told(scores, batch) + order
+    return cross_entropy(scores, batch) + order
 
 
 def filled(scores: torch.Tensor, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
@@ -108,7 +108,7 @@ def tuned_electra_loss(model: Electra, batch: dict) -> torch.Tensor:
     text, replaced = filled(scores, batch)
     logits = model.discriminator(input_ids=text).logits
     found = F.binary_cross_entropy_with_logits(logits, replaced.to(logits.dtype))
-    return told(scores, batch) + WEIGHT * found
+    return cross_entropy(scores, batch) + WEIGHT * found
 
 
 def shipped_distilbert_loss(model: Distillation, batch: dict) -> torch.Tensor:
@@ -142,7 +142,7 @@ def tuned_distilbert_loss(model: Distillation, batch: dict) -> torch.Tensor:
         reduction="batchmean",
         log_target=True,
     )
-    hard = told(at(scores, batch["positions"]), batch)
+    hard = cross_entropy(at(scores, batch["positions"]), batch)
     states = 1 - F.cosine_similarity(ours, theirs, dim=-1).mean()
     return SOFT * TEMPERATURE**2 * soft + HARD * hard + STATES * states
 

@@ -191,7 +191,7 @@ def _cut(work: Work, words: np.ndarray, seed: int) -> dict[str, np.ndarray]:
 
 
 def _window(work: Work, words: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Each word is told from those before it, all but the first."""
+    """Each word is predicted from those before it, all but the first."""
     return {"text": words, "tokens": words[:, :-1], "targets": words[:, 1:]}
 
 

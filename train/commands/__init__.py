@@ -1,1 +1,1 @@
-"""The commands, a dataclass each: its fields are what can be said on the command line."""
+"""The commands, a dataclass each: its fields are the arguments."""

@@ -110,7 +110,7 @@ def _unwrapped(field: dataclasses.Field) -> tuple[Any, list[Any]]:
 
 
 def _one_line(error: str, name: str, command: type[Command]) -> str:
-    """Return an error of tyro, which is a table of several lines, as one line."""
+    """Return an error of tyro, which is a table, as one line."""
     more = f"`zoo {name} --help` shows all arguments"
     lines = [line[2:].rstrip() for line in error.splitlines()[2:]]  # below title and rule
     end = next(number for number, line in enumerate(lines) if set(line) <= {"-"})

@@ -59,7 +59,7 @@ class Pretrain:
     mesh: Annotated[tuple[int, int, int], tyro.conf.arg(metavar="DATA FSDP TENSOR")] = (-1, 1, 1)
     """Number of devices along each axis of the mesh; -1: all that remain."""
     cluster: bool = False
-    """Run as one of several processes: on a TPU pod, or under Slurm, Kubernetes or Open MPI."""
+    """Run as one of many processes: on a TPU pod, or under Slurm, Kubernetes or Open MPI."""
     out: Path | None = None
     """The folder to write. Default: runs/RECIPE."""
     resume: bool = False

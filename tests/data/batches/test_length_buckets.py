@@ -202,10 +202,10 @@ def test_pairs_that_are_too_long_are_left_out_and_counted_never_cut(whole):
     found = [pair for step in range(60) for pair in pairs(batches(step))]
     assert set(found) == set(wanted(whole, 20))
     longest = int(np.diff(whole.documents).max())
-    told = length_buckets.too_long(whole, 20)
-    assert told.startswith(f"dropped {left_out} of 600 pairs because a side has more than 19 ")
-    assert f"the longest has {longest}" in told
-    assert "\n" not in told
+    message = length_buckets.too_long(whole, 20)
+    assert message.startswith(f"dropped {left_out} of 600 pairs because a side has more than 19 ")
+    assert f"the longest has {longest}" in message
+    assert "\n" not in message
     assert length_buckets.too_long(whole, longest) is not None
     assert length_buckets.too_long(whole, longest + 1) is None
 

@@ -183,8 +183,8 @@ def test_the_splits_of_a_prepared_dataset_are_examples_of_a_task(prepared):
     assert {name: x.examples for name, x in found.items()} == {
         "train": tfds.read_texts(prepared["pairs"], "train", {}).examples
     }
-    told = read_tfds(TASKS["text-to-text"], prepared["pairs"], {})["train"].examples
-    assert {(x.text, x.pair) for x in told} == {("é", None)}
+    examples = read_tfds(TASKS["text-to-text"], prepared["pairs"], {})["train"].examples
+    assert {(x.text, x.pair) for x in examples} == {("é", None)}
 
 
 def test_what_is_wrong_with_prepared_datasets_is_one_line(prepared):
