@@ -41,7 +41,7 @@ class Tiny(NamedTuple):
     sees: str
     more: dict
     scores: tuple
-    method: Any = "scores"
+    method: Any = "unprojected"
 
     @property
     def model(self):
@@ -52,15 +52,15 @@ def _draw():
     draw = np.random.default_rng(0)
     tokens_BL = draw.integers(0, V, (B, L)).astype(np.int32)
     segments_BL = (np.arange(L) >= np.array([[5], [7], [3]])).astype(np.int32)
-    documents_BL = (np.arange(L) < np.array([[12], [9], [6]])).astype(np.int32)
+    document_ids_BL = (np.arange(L) < np.array([[12], [9], [6]])).astype(np.int32)
     predictions_BP = np.array([[1, 11, 4], [0, 8, 3], [5, 2, 1]], np.int32)
     blocked_BLL = (draw.random((B, L, L)) < 0.4) | np.eye(L, dtype=bool)
-    return tokens_BL, segments_BL, documents_BL, predictions_BP, blocked_BLL
+    return tokens_BL, segments_BL, document_ids_BL, predictions_BP, blocked_BLL
 
 
-def _guess_and_detect(model, tokens_BL, segments_BL, documents_BL, predictions_BP, **options):
+def _guess_and_detect(model, tokens_BL, segments_BL, document_ids_BL, predictions_BP, **options):
     """Both networks of an ELECTRA, as its training calls them."""
-    inputs = tokens_BL, segments_BL, documents_BL
+    inputs = tokens_BL, segments_BL, document_ids_BL
     return model.guess(*inputs, predictions_BP, **options), model.detect(*inputs, **options)
 
 
@@ -332,7 +332,7 @@ def loss_like(model, params, row: Tiny, **options):
 
 
 def _parts(out):
-    """Scores, and the other heads' arrays; not what was read for a memory."""
+    """UnprojectedLogits, and the other heads' arrays; not what was read for a memory."""
     if hasattr(out, "logits"):
         return [out]
     return [x for x in out if hasattr(x, "logits") or hasattr(x, "shape")]

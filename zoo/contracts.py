@@ -51,7 +51,7 @@ class Encoder(Protocol):
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None,
-        documents_BL: jax.Array | None,
+        document_ids_BL: jax.Array | None,
         *,
         train: bool = False,
     ) -> jax.Array:
@@ -71,11 +71,11 @@ class LanguageModel(Protocol):
         """The config, with vocab_size and max_length."""
 
     def start(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array, max_new_tokens: int
     ) -> tuple[jax.Array, Any]:
         """Process prompts, padded on the left.
 
-        Returns logits_BV of the next token, and a cache with room for `room` more tokens.
+        Returns logits_BV of the next token, and a cache with room for `max_new_tokens` more tokens.
         """
 
     def step(self, token_B: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
@@ -91,7 +91,7 @@ class EncoderDecoder(LanguageModel, Protocol):
         """The token that begins every target."""
 
     def encode(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
     ) -> Any:
         """Return what the decoder attends to or starts from."""
 
@@ -108,7 +108,7 @@ class MaskFiller(Protocol):
 class MaskedLanguageModel(MaskFiller, Protocol):
     """A model that is pretrained by masking: a `trunk` and a head over the vocabulary."""
 
-    def masked_scores(self, x_BPD: jax.Array) -> Any:
+    def masked_unprojected(self, x_BPD: jax.Array) -> Any:
         """Return masked-token logits of hidden states, before the vocabulary product."""
 
 
@@ -120,7 +120,7 @@ class ReplacedTokenDetector(Protocol):
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None = None,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
@@ -135,7 +135,7 @@ class TrunkWithHead(Protocol):
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None = None,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
@@ -153,7 +153,7 @@ class ClassifierWithLanguageModel(TrunkWithHead, Protocol):
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None,
-        documents_BL: jax.Array | None,
+        document_ids_BL: jax.Array | None,
         *,
         train: bool = False,
     ) -> tuple[jax.Array, Any]:

@@ -13,8 +13,8 @@ EXACT = 1e-6
 
 
 def test_positions_count_within_a_document():
-    documents_BL = jnp.array([[0, 0, 1, 1, 1, 2, 2], [1, 1, 2, 0, 2, 2, 0], [0] * 7])
-    found = np.asarray(attention.positions(documents_BL))
+    document_ids_BL = jnp.array([[0, 0, 1, 1, 1, 2, 2], [1, 1, 2, 0, 2, 2, 0], [0] * 7])
+    found = np.asarray(attention.positions(document_ids_BL))
     assert found[0, 2:].tolist() == [0, 1, 2, 0, 1]
     assert found[1, [0, 1, 2, 4, 5]].tolist() == [0, 1, 0, 1, 2]
     assert found.min() == 0

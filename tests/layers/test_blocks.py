@@ -84,13 +84,13 @@ class Blocks(nn.Module):
 
 
 def test_blocks_run_token_by_token_behind_a_cache_as_on_all_at_once():
-    x_BLD, documents_BL = draw(B, L, D), jnp.array([[0, 0, 1, 1, 1], [1] * L])
+    x_BLD, document_ids_BL = draw(B, L, D), jnp.array([[0, 0, 1, 1, 1], [1] * L])
     params = jax.jit(Blocks().init)(jax.random.key(0), x_BLD, Mask.causal())
-    whole_BLD = jax.jit(Blocks().apply)(params, x_BLD, Mask.causal(documents_BL))
+    whole_BLD = jax.jit(Blocks().apply)(params, x_BLD, Mask.causal(document_ids_BL))
     extend = jax.jit(lambda *inputs: Blocks().apply(params, *inputs, method="extend"))
     caches = ((jnp.zeros((B, H, L, K)),) * 2,) * N
     for at in range(L):
-        mask = Mask.cached(at, documents_BL)
+        mask = Mask.cached(at, document_ids_BL)
         found_B1D, caches = extend(x_BLD[:, at : at + 1], caches, mask)
-        real = np.asarray(documents_BL[:, at] > 0)
+        real = np.asarray(document_ids_BL[:, at] > 0)
         assert relative(found_B1D[real, 0], whole_BLD[real, at]) < TOLERANCE

@@ -34,13 +34,13 @@ def test_steps_one_by_one_are_the_scan(cell):
 def test_two_windows_with_the_state_between_them_are_one(cell):
     layer, params = drawn(cell)
     x_BLE = draw(B, L, E)
-    documents_BL = np.ones((B, L), np.int32)
-    whole_BLD, end = layer.apply(params, x_BLE, documents_BL)
-    first_BLD, state = layer.apply(params, x_BLE[:, :4], documents_BL[:, :4])
-    rest_BLD, state = layer.apply(params, x_BLE[:, 4:], documents_BL[:, 4:], state)
+    document_ids_BL = np.ones((B, L), np.int32)
+    whole_BLD, end = layer.apply(params, x_BLE, document_ids_BL)
+    first_BLD, state = layer.apply(params, x_BLE[:, :4], document_ids_BL[:, :4])
+    rest_BLD, state = layer.apply(params, x_BLE[:, 4:], document_ids_BL[:, 4:], state)
     assert relative(jnp.concatenate([first_BLD, rest_BLD], 1), whole_BLD) < 1e-6
     assert relative(state[0], end[0]) < 1e-6
-    again_BLD, _ = layer.apply(params, x_BLE[:, 4:], documents_BL[:, 4:] + 1, state)
+    again_BLD, _ = layer.apply(params, x_BLE[:, 4:], document_ids_BL[:, 4:] + 1, state)
     fresh_BLD, _ = layer.apply(params, x_BLE[:, 4:])
     assert relative(again_BLD, fresh_BLD) < 1e-6  # the state is that of document 1 alone
 
@@ -49,16 +49,16 @@ def test_two_windows_with_the_state_between_them_are_one(cell):
 @pytest.mark.parametrize("documents", [None, [[0, 1, 1, 0, 1, 2, 2, 3, 0], [1] * 9, [0] * 9]])
 def test_our_backward_pass_is_that_of_the_plain_loop(cell, documents):
     layer, params = drawn(cell)
-    x_BLE, documents_BL = draw(B, L, E), None if documents is None else np.array(documents)
+    x_BLE, document_ids_BL = draw(B, L, E), None if documents is None else np.array(documents)
 
     def scanned(params, x_BLE, state):
-        x_BLD, end = layer.apply(params, x_BLE, documents_BL, state)
+        x_BLD, end = layer.apply(params, x_BLE, document_ids_BL, state)
         return jnp.sin(3 * x_BLD).sum() + sum(jnp.square(x).sum() for x in end)
 
     def looped(params, x_BLE, state):
         before_B, outputs = np.ones(B, int), []
         for time in range(L):
-            number_B = np.ones(B, int) if documents is None else documents_BL[:, time]
+            number_B = np.ones(B, int) if documents is None else document_ids_BL[:, time]
             fresh_B1 = ((number_B > 0) & (number_B != before_B))[:, None]
             opened = tuple(jnp.where(fresh_B1, 0, x) for x in state)
             after = layer.apply(params, x_BLE[:, time], opened, method="step")

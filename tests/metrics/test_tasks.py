@@ -1,4 +1,4 @@
-"""Scores agree with figures worked out by hand."""
+"""UnprojectedLogits agree with figures worked out by hand."""
 
 import json
 import math

@@ -46,7 +46,7 @@ def test_chosen_positions_score_as_in_the_whole_row(model):
     inputs = (TOKENS, SEGMENTS, DOCUMENTS) if model in PAIRS else (TOKENS, DOCUMENTS)
     scored = lambda model, *x: jax.tree.map(
         lambda x: x.logits() if hasattr(x, "logits") else x,
-        model.scores(*x, PREDICTIONS),
+        model.unprojected(*x, PREDICTIONS),
         is_leaf=lambda x: hasattr(x, "logits"),
     )
     whole, chosen = parts(run(model, *inputs)), parts(run(model, *inputs, method=scored))

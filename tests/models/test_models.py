@@ -50,7 +50,7 @@ def test_shapes_are_what_names_say(name):
     with shapes.checked() as seen:
         jax.eval_shape(
             lambda p: row.model.apply(
-                {"params": p}, tiny.TOKENS, documents_BL=tiny.DOCUMENTS, **row.more
+                {"params": p}, tiny.TOKENS, document_ids_BL=tiny.DOCUMENTS, **row.more
             ),
             params,
         )
@@ -75,20 +75,20 @@ def test_decoding_step_by_step_equals_the_whole(name):
     row, L = tiny.TABLE[name], 5
     params = {"params": tiny.wide(row.model)}
     lengths_B1 = np.array([[5], [3], [1]])
-    documents_BL = (np.arange(L) >= L - lengths_B1).astype(np.int32)  # padded on the left
+    document_ids_BL = (np.arange(L) >= L - lengths_B1).astype(np.int32)  # padded on the left
     tokens_BL, new_BT = tiny.TOKENS[:, :L], tiny.TOKENS[:, L : L + 3]
     if isinstance(row.model, EncoderDecoder):
         first_B1 = np.full((B, 1), row.model.start_token, np.int32)
         inputs_BT = np.concatenate([first_B1, new_BT], 1)
-        whole = run(name, tokens_BL, documents_BL=documents_BL, targets_BT=inputs_BT)
+        whole = run(name, tokens_BL, document_ids_BL=document_ids_BL, targets_BT=inputs_BT)
     else:
         ones_BT = np.ones_like(new_BT)
-        together = np.concatenate([documents_BL, ones_BT], 1)
-        whole = run(name, np.concatenate([tokens_BL, new_BT], 1), documents_BL=together)
+        together = np.concatenate([document_ids_BL, ones_BT], 1)
+        whole = run(name, np.concatenate([tokens_BL, new_BT], 1), document_ids_BL=together)
         whole = whole[:, L - 1 :]
     start = jax.jit(lambda p, t, d: row.model.apply(p, t, d, 3, method="start"))
     step = jax.jit(lambda p, t, c: row.model.apply(p, t, c, method="step"))
-    logits_BV, cache = start(params, tokens_BL, documents_BL)
+    logits_BV, cache = start(params, tokens_BL, document_ids_BL)
     found = [logits_BV]
     for place in range(new_BT.shape[1]):
         logits_BV, cache = step(params, new_BT[:, place], cache)
@@ -131,11 +131,11 @@ def test_padding_changes_nothing(name, before, after):
     alone = run(name, tokens_BL, **segments(name, segments_BL))
     pad = ((0, 0), (before, after))
     draw = np.random.default_rng(1).integers(0, V, (B, before + 7 + after))
-    documents_BL = np.pad(np.ones((B, 7), np.int32), pad)
+    document_ids_BL = np.pad(np.ones((B, 7), np.int32), pad)
     padded = run(
         name,
-        np.where(documents_BL > 0, np.pad(tokens_BL, pad), draw),  # padding holds any token
-        documents_BL=documents_BL,
+        np.where(document_ids_BL > 0, np.pad(tokens_BL, pad), draw),  # padding holds any token
+        document_ids_BL=document_ids_BL,
         **segments(name, np.pad(segments_BL, pad)),
     )
     assert np.isfinite(padded).all()
@@ -147,8 +147,10 @@ def test_documents_in_one_row_do_not_see_each_other(name):
     a_BL, b_BL = tiny.TOKENS[:, :7], tiny.TOKENS[:, 3:7]
     gap_BL = np.zeros((B, 1), np.int32)
     rows_BL = np.concatenate([a_BL, gap_BL, b_BL], 1)
-    documents_BL = np.repeat([[1, 0, 2]], [7, 1, 4], 1) + gap_BL
-    whole = run(name, rows_BL, documents_BL=documents_BL, **segments(name, np.zeros_like(rows_BL)))
+    document_ids_BL = np.repeat([[1, 0, 2]], [7, 1, 4], 1) + gap_BL
+    whole = run(
+        name, rows_BL, document_ids_BL=document_ids_BL, **segments(name, np.zeros_like(rows_BL))
+    )
     for document_BL, part in ((a_BL, whole[:, :7]), (b_BL, whole[:, 8:])):
         alone = run(name, document_BL, **segments(name, np.zeros_like(document_BL)))
         assert relative(part, alone) < TOLERANCE
@@ -176,7 +178,13 @@ def test_xlnet_predicts_a_token_from_those_before_it_in_the_order_alone():
 
     def scores(tokens_BL):
         found, _ = row.model.apply(
-            {"params": params}, tokens_BL, None, None, blocked_BLL, predictions_BP, method="scores"
+            {"params": params},
+            tokens_BL,
+            None,
+            None,
+            blocked_BLL,
+            predictions_BP,
+            method="unprojected",
         )
         return np.asarray(found.logits())[0]
 
@@ -222,7 +230,7 @@ def test_every_parameter_gets_a_gradient(name):
 def test_jit_changes_nothing(name):
     row = tiny.TABLE[name]
     params = tiny.wide(row.model)
-    inputs = {"documents_BL": tiny.DOCUMENTS, **row.more}
+    inputs = {"document_ids_BL": tiny.DOCUMENTS, **row.more}
     plain = tiny.logits(row.model.apply({"params": params}, tiny.TOKENS, **inputs))
     assert relative(run(name, tiny.TOKENS, **inputs), plain) < 1e-6
 

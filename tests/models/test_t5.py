@@ -22,10 +22,10 @@ T = tiny.TARGETS.shape[1]
 versions = pytest.mark.parametrize("name", ["t5", "t5_v1_1"])
 
 
-def run(name, tokens_BL, targets_BT=tiny.TARGETS, documents_BL=None, **options):
+def run(name, tokens_BL, targets_BT=tiny.TARGETS, document_ids_BL=None, **options):
     model = tiny.TABLE[name].model
     params = {"params": tiny.wide(model)}
-    return np.asarray(model.apply(params, tokens_BL, targets_BT, documents_BL, **options))
+    return np.asarray(model.apply(params, tokens_BL, targets_BT, document_ids_BL, **options))
 
 
 @versions
@@ -33,9 +33,9 @@ def run(name, tokens_BL, targets_BT=tiny.TARGETS, documents_BL=None, **options):
 def test_padding_of_the_source_changes_nothing(name, before, after):
     pad = ((0, 0), (before, after))
     draw = np.random.default_rng(1).integers(0, V, (B, before + L + after))
-    documents_BL = np.pad(np.ones((B, L), np.int32), pad)
-    tokens_BL = np.where(documents_BL > 0, np.pad(tiny.TOKENS, pad), draw)
-    padded = run(name, tokens_BL, documents_BL=documents_BL)
+    document_ids_BL = np.pad(np.ones((B, L), np.int32), pad)
+    tokens_BL = np.where(document_ids_BL > 0, np.pad(tiny.TOKENS, pad), draw)
+    padded = run(name, tokens_BL, document_ids_BL=document_ids_BL)
     assert relative(padded, run(name, tiny.TOKENS)) < TOLERANCE
 
 
@@ -43,12 +43,12 @@ def test_padding_of_the_source_changes_nothing(name, before, after):
 def test_documents_of_one_source_do_not_see_each_other(name):
     a, b = tiny.TOKENS[0, :7], tiny.TOKENS[1, :4]
     row = np.concatenate([a, [0, 0], b])[None]
-    documents_BL = np.array([[1] * 7 + [0] * 2 + [2] * 4])
+    document_ids_BL = np.array([[1] * 7 + [0] * 2 + [2] * 4])
     model = tiny.TABLE[name].model
     encode = lambda *inputs: np.asarray(
         model.apply({"params": tiny.wide(model)}, *inputs, method="encode")
     )
-    whole = encode(row, documents_BL)[0]
+    whole = encode(row, document_ids_BL)[0]
     assert relative(whole[:7], encode(a[None])[0]) < TOLERANCE
     assert relative(whole[9:], encode(b[None])[0]) < TOLERANCE
 
@@ -78,9 +78,9 @@ def test_without_targets_there_is_the_first_token_alone(name):
 def test_step_by_step_is_the_whole_at_once(name, length):
     model = tiny.TABLE[name].model
     params = {"params": tiny.wide(model)}
-    tokens_BL, documents_BL = tiny.TOKENS[:, :length], tiny.DOCUMENTS[:, :length]
-    whole_BTV = run(name, tokens_BL, documents_BL=documents_BL)
-    start = jax.jit(lambda: model.apply(params, tokens_BL, documents_BL, T - 1, method="start"))
+    tokens_BL, document_ids_BL = tiny.TOKENS[:, :length], tiny.DOCUMENTS[:, :length]
+    whole_BTV = run(name, tokens_BL, document_ids_BL=document_ids_BL)
+    start = jax.jit(lambda: model.apply(params, tokens_BL, document_ids_BL, T - 1, method="start"))
     step = jax.jit(lambda token_B, cache: model.apply(params, token_B, cache, method="step"))
     logits_BV, cache = start()
     assert all(leaf.shape[0] == B for leaf in jax.tree.leaves(cache) if leaf.ndim)

@@ -20,25 +20,25 @@ PARAMS = {"params": tiny.wide(MODEL)}
 START = MODEL.config.start
 
 
-def run(tokens_BL, targets_BT=tiny.TARGETS, documents_BL=None):
-    return np.asarray(MODEL.apply(PARAMS, tokens_BL, targets_BT, documents_BL))
+def run(tokens_BL, targets_BT=tiny.TARGETS, document_ids_BL=None):
+    return np.asarray(MODEL.apply(PARAMS, tokens_BL, targets_BT, document_ids_BL))
 
 
 @pytest.mark.parametrize(("before", "after"), [(0, 5), (4, 0), (3, 2)])
 def test_padding_of_the_source_changes_nothing(before, after):
     pad = ((0, 0), (before, after))
     draw = np.random.default_rng(1).integers(0, V, (B, before + L + after))
-    documents_BL = np.pad(np.ones((B, L), np.int32), pad)
-    tokens_BL = np.where(documents_BL > 0, np.pad(tiny.TOKENS, pad), draw)
-    assert relative(run(tokens_BL, documents_BL=documents_BL), run(tiny.TOKENS)) < TOLERANCE
+    document_ids_BL = np.pad(np.ones((B, L), np.int32), pad)
+    tokens_BL = np.where(document_ids_BL > 0, np.pad(tiny.TOKENS, pad), draw)
+    assert relative(run(tokens_BL, document_ids_BL=document_ids_BL), run(tiny.TOKENS)) < TOLERANCE
 
 
 def test_documents_of_one_source_do_not_see_each_other():
     a, b = tiny.TOKENS[0, :7], tiny.TOKENS[1, :4]
     row = np.concatenate([a, [0, 0], b])[None]
-    documents_BL = np.array([[1] * 7 + [0] * 2 + [2] * 4])
+    document_ids_BL = np.array([[1] * 7 + [0] * 2 + [2] * 4])
     encode = lambda *inputs: np.asarray(MODEL.apply(PARAMS, *inputs, method="encode"))
-    whole = encode(row, documents_BL)[0]
+    whole = encode(row, document_ids_BL)[0]
     assert relative(whole[:7], encode(a[None])[0]) < TOLERANCE
     assert relative(whole[9:], encode(b[None])[0]) < TOLERANCE
 
@@ -64,9 +64,9 @@ def test_without_targets_there_is_the_start_alone():
 
 @pytest.mark.parametrize("length", [1, 5, L])
 def test_step_by_step_is_the_whole_at_once_without_the_start(length):
-    tokens_BL, documents_BL = tiny.TOKENS[:, :length], tiny.DOCUMENTS[:, :length]
-    whole_BTV = run(tokens_BL, documents_BL=documents_BL)
-    start = jax.jit(lambda: MODEL.apply(PARAMS, tokens_BL, documents_BL, T - 1, method="start"))
+    tokens_BL, document_ids_BL = tiny.TOKENS[:, :length], tiny.DOCUMENTS[:, :length]
+    whole_BTV = run(tokens_BL, document_ids_BL=document_ids_BL)
+    start = jax.jit(lambda: MODEL.apply(PARAMS, tokens_BL, document_ids_BL, T - 1, method="start"))
     step = jax.jit(lambda token_B, cache: MODEL.apply(PARAMS, token_B, cache, method="step"))
     words = np.arange(V) != START
     logits_BV, cache = start()

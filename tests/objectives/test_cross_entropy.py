@@ -7,7 +7,7 @@ import pytest
 
 from train.objectives import cross_entropy as module
 from train.objectives.cross_entropy import classify, cross_entropy
-from zoo.layers.embedding import Scores
+from zoo.layers.embedding import UnprojectedLogits
 
 B, L, D, V = 3, 12, 8, 37
 
@@ -23,7 +23,7 @@ def inputs(dtype="float32", seed=0):
 
 
 def ours(scores, targets_BL, weights_BL):
-    found = cross_entropy(Scores(*scores), targets_BL, weights_BL)
+    found = cross_entropy(UnprojectedLogits(*scores), targets_BL, weights_BL)
     return found.loss, found.right
 
 

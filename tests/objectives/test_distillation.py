@@ -11,7 +11,7 @@ from train.objectives.cross_entropy import divergence, squared_error
 from train.objectives.distillation import Distillation, LogitMatching, direction
 from train.objectives.masked import MaskedLanguageModeling
 from train.pretraining.distill import inherited
-from zoo.layers.embedding import Scores
+from zoo.layers.embedding import UnprojectedLogits
 from zoo.models import bert, distilbert
 from zoo.params import abstract, flatten
 
@@ -47,7 +47,7 @@ OBJECTIVE = Distillation(MASKED, TEACHER, TEACHER_PARAMS)
 
 
 def scores(seed, width=D):
-    return Scores(
+    return UnprojectedLogits(
         draw(B, L, width, seed=seed), draw(V, width, seed=seed + 1), draw(V, seed=seed + 2)
     )
 

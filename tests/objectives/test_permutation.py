@@ -210,7 +210,7 @@ def query_logits(params, batch, memory=None):
         {"params": params},
         *(batch[name] for name in ("tokens", "segments", "documents", "blocked", "predictions")),
         memory,
-        method="scores",
+        method="unprojected",
     )
     return scores.logits(), read
 
@@ -272,7 +272,7 @@ def test_memory_equals_one_long_row():
     _, read = query_logits(PARAMS, cut(slice(0, 15)))
     empty = Memory((jnp.zeros((2, 20, 16)),) * 2, jnp.zeros((2, 20), jnp.int32))
     memory = lengthen(empty, read, reuse=15, length=20)  # 5 places stay empty
-    np.testing.assert_array_equal(memory.documents_BM.sum(1), [15, 15])
+    np.testing.assert_array_equal(memory.document_ids_BM.sum(1), [15, 15])
     logits, _ = query_logits(PARAMS, cut(slice(15, 30)), memory)
     np.testing.assert_allclose(logits, expected, rtol=0, atol=2e-5)
     without, _ = query_logits(PARAMS, cut(slice(15, 30)))
@@ -284,7 +284,7 @@ def test_fresh_rows_forget_and_others_remember():
     carry = OBJECTIVE.initial_carry(MODEL, 2)
     _, carry = loss(batch, carry)
     _, carry = loss(batch | {"fresh": jnp.zeros(2, bool)}, carry)
-    np.testing.assert_array_equal(carry.documents_BM.sum(1), [40, 40])
+    np.testing.assert_array_equal(carry.document_ids_BM.sum(1), [40, 40])
     empty = OBJECTIVE.initial_carry(MODEL, 2)
     batch = rows([example(seed) for seed in (6, 7)], seed=1)
     for row, forgets in ((0, True), (1, False)):
@@ -293,7 +293,7 @@ def test_fresh_rows_forget_and_others_remember():
         behind, nothing = loss(batch, carry)[0]["token"], loss(batch, empty)[0]["token"]
         assert (behind.loss == nothing.loss) == forgets
     _, after = loss(batch, carry)
-    np.testing.assert_array_equal(after.documents_BM.sum(1), [31, 40])
+    np.testing.assert_array_equal(after.document_ids_BM.sum(1), [31, 40])
 
 
 def test_no_gradient_flows_into_the_memory():

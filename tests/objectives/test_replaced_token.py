@@ -8,7 +8,7 @@ import pytest
 from tests import shapes, tiny
 from tests.wide import relative
 from train.objectives.replaced_token import MASKED_RATE, ReplacedToken, detection
-from zoo.layers.embedding import Scores
+from zoo.layers.embedding import UnprojectedLogits
 from zoo.params import flatten
 
 CLS, SEP, MASK, P = 2, 3, 4, 6
@@ -42,7 +42,9 @@ class Stub:
 
     def apply(self, variables, *inputs, method, **options):
         if method == "guess":
-            return Scores(1e3 * jax.nn.one_hot(self.words_BP, tiny.V), jnp.eye(tiny.V), 0.0)
+            return UnprojectedLogits(
+                1e3 * jax.nn.one_hot(self.words_BP, tiny.V), jnp.eye(tiny.V), 0.0
+            )
         self.seen = inputs[0]
         return jnp.ones(inputs[0].shape)
 
@@ -118,7 +120,7 @@ def test_draws_follow_the_generator():
         def apply(self, variables, *inputs, method, **options):
             if method == "guess":
                 x_BPD = jnp.ones((*self.words_BP.shape, 1))
-                return Scores(x_BPD, odds[:, None], 0.0)
+                return UnprojectedLogits(x_BPD, odds[:, None], 0.0)
             return super().apply(variables, *inputs, method=method, **options)
 
     model = Odds(batch["targets"])

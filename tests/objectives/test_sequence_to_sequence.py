@@ -85,7 +85,7 @@ def test_what_the_decoder_reads_is_the_target_one_place_later():
 def test_scheduled_sampling_puts_own_words_in_a_share_of_the_places():
     example = corrupt(OBJECTIVE, jax.random.key(0), batch(PAIRS * 40))
     scores = MODEL.apply(
-        {"params": tiny.wide(MODEL)}, example["tokens"], example["inputs"], method="scores"
+        {"params": tiny.wide(MODEL)}, example["tokens"], example["inputs"], method="unprojected"
     )
     own = replace(OBJECTIVE, sampled=0.25).sample_inputs(
         jax.random.key(1), scores, example["inputs"]
@@ -101,7 +101,7 @@ def test_scheduled_sampling_puts_own_words_in_a_share_of_the_places():
 def test_all_own_words_come_from_the_place_before():
     example = corrupt(OBJECTIVE, jax.random.key(0), batch(PAIRS))
     sharp = MODEL.apply(
-        {"params": tiny.wide(MODEL)}, example["tokens"], example["inputs"], method="scores"
+        {"params": tiny.wide(MODEL)}, example["tokens"], example["inputs"], method="unprojected"
     )
     sharp = sharp._replace(table_VD=1e4 * sharp.table_VD, bias_V=0.0)
     own = replace(OBJECTIVE, sampled=1.0).sample_inputs(jax.random.key(1), sharp, example["inputs"])

@@ -296,13 +296,13 @@ def batch(row: Row) -> dict[str, np.ndarray]:
         first = 3 if row.left == "last" else 0
         moved = np.array([[i >= first] for i in range(B)])
         place_BL = place_BL - np.where(moved, length - lengths_B1, 0)
-    documents_BL = ((place_BL >= 0) & (place_BL < lengths_B1)).astype(np.int64)
-    tokens_BL = np.where(documents_BL, draw.integers(2, V - 1, (B, length)), row.padding)
+    document_ids_BL = ((place_BL >= 0) & (place_BL < lengths_B1)).astype(np.int64)
+    tokens_BL = np.where(document_ids_BL, draw.integers(2, V - 1, (B, length)), row.padding)
     target_BT = (np.arange(T) < np.array([[7], [12], [1], [10]])).astype(np.int64)
     return {
         "tokens": tokens_BL,
         "segments": (place_BL >= turns_B1).astype(np.int64),
-        "documents": documents_BL,
+        "documents": document_ids_BL,
         "positions": np.maximum(place_BL, 0),
         "targets": np.where(target_BT, draw.integers(2, V - 1, (B, T)), row.padding),
         "written": target_BT,
@@ -315,7 +315,7 @@ def shifted(row: Row, batch: dict) -> dict:
     targets_BT = np.pad(batch["targets"], ((0, 0), (1, 0)), constant_values=start)[:, :-1]
     arrays = {
         "segments": ("segments_BL", batch["segments"]),
-        "documents": ("documents_BL", batch["documents"]),
+        "documents": ("document_ids_BL", batch["documents"]),
         "targets": ("targets_BT", targets_BT),
     }
     found = {"tokens_BL": batch["tokens"]} | dict(arrays[name] for name in row.inputs)

@@ -112,8 +112,8 @@ def test_both_directions_are_equal(cell, padded):
     outputs, ends = model(inputs)
     outputs, _ = torch.nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True)
     ours = recurrent.Bidirectional(N, cell, D, 0.0)
-    documents_BL = DOCUMENTS if padded else None
-    found_BLD, (forward, backward) = jax.jit(ours.apply)({"params": params}, x_BLE, documents_BL)
+    document_ids_BL = DOCUMENTS if padded else None
+    found_BLD, (forward, backward) = jax.jit(ours.apply)({"params": params}, x_BLE, document_ids_BL)
     real = (DOCUMENTS > 0) | (not padded)
     assert relative(found_BLD[real], outputs.detach().numpy()[real]) < TOLERANCE
     for p, end in enumerate(states_of(ends)):

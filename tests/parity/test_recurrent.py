@@ -98,9 +98,11 @@ def test_a_language_model_equals_and_so_do_its_steps(cell):
     expected = theirs(torch.from_numpy(tokens_BL)).detach()
     assert relative(whole_BLV, expected) < TOLERANCE
 
-    documents_BL = (np.arange(10) > 2)[None] * np.ones((3, 1), np.int32)  # padded on the left
+    document_ids_BL = (np.arange(10) > 2)[None] * np.ones((3, 1), np.int32)  # padded on the left
     padded_BL = np.concatenate([np.full((3, 3), 7), tokens_BL[:, :7]], 1)
-    start = jax.jit(lambda params: model.apply(params, padded_BL, documents_BL, 4, method="start"))
+    start = jax.jit(
+        lambda params: model.apply(params, padded_BL, document_ids_BL, 4, method="start")
+    )
     step = jax.jit(lambda params, *inputs: model.apply(params, *inputs, method="step"))
     logits_BV, states = start(params)
     assert relative(logits_BV, whole_BLV[:, 6]) < 1e-6
@@ -239,20 +241,20 @@ def pair(request):
 def inputs(seed=0):
     draw = np.random.default_rng(seed)
     sources = [draw.integers(2, V, length) for length in LENGTHS]
-    tokens_BL, documents_BL = draw.integers(2, V, (2, len(LENGTHS), max(LENGTHS)))
+    tokens_BL, document_ids_BL = draw.integers(2, V, (2, len(LENGTHS), max(LENGTHS)))
     for row, source in enumerate(sources):
         tokens_BL[row, : len(source)] = source
-        documents_BL[row] = np.arange(max(LENGTHS)) < len(source)
-    return sources, tokens_BL, documents_BL, draw.integers(2, V, (len(LENGTHS), 5))
+        document_ids_BL[row] = np.arange(max(LENGTHS)) < len(source)
+    return sources, tokens_BL, document_ids_BL, draw.integers(2, V, (len(LENGTHS), 5))
 
 
 def test_logits_and_gradients_are_equal_on_padded_sources(pair):
     theirs, model, params = pair
-    sources, tokens_BL, documents_BL, targets_BT = inputs()
+    sources, tokens_BL, document_ids_BL, targets_BT = inputs()
     expected = theirs([torch.from_numpy(s) for s in sources], torch.from_numpy(targets_BT))
 
     def loss(params):
-        logits_BTV = model.apply({"params": params}, tokens_BL, targets_BT, documents_BL)
+        logits_BTV = model.apply({"params": params}, tokens_BL, targets_BT, document_ids_BL)
         return jnp.sin(logits_BTV).sum(), logits_BTV
 
     gradient, logits_BTV = jax.jit(jax.grad(loss, has_aux=True))(params)

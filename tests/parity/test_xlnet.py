@@ -67,7 +67,9 @@ def test_without_segments_logits_equal(published, length):
 def test_memory_and_logits_equal_over_three_calls(published):
     theirs, _, model, params = published
     behind, memory = None, Memory((jnp.zeros((2, 0, 48)),) * 3, jnp.zeros((2, 0), jnp.int32))
-    run = jax.jit(lambda params, *inputs: model.apply({"params": params}, *inputs, method="scores"))
+    run = jax.jit(
+        lambda params, *inputs: model.apply({"params": params}, *inputs, method="unprojected")
+    )
     for seed in range(3):
         drawn = draw((2, 11), seed=seed)
         with torch.no_grad():
@@ -81,8 +83,8 @@ def test_memory_and_logits_equal_over_three_calls(published):
         assert relative(scores.logits(), expected.logits.numpy()) < TOLERANCE
         for ours, mem in zip(memory.inputs, behind, strict=True):
             assert relative(ours, mem.numpy().swapaxes(0, 1)) < TOLERANCE
-    assert memory.documents_BM.shape == (2, MEMORY)
-    assert (memory.documents_BM == 1).all()
+    assert memory.document_ids_BM.shape == (2, MEMORY)
+    assert (memory.document_ids_BM == 1).all()
 
 
 def test_both_streams_and_every_gradient_equal(published, tmp_path):
@@ -97,7 +99,7 @@ def test_both_streams_and_every_gradient_equal(published, tmp_path):
 
     def loss(params):
         inputs = tokens_BL, segments_BL, None, blocked_BLL, predictions_BP
-        scores, _ = model.apply({"params": params}, *inputs, method="scores")
+        scores, _ = model.apply({"params": params}, *inputs, method="unprojected")
         log_p = jax.nn.log_softmax(scores.logits())
         return -jnp.take_along_axis(log_p, targets_BP[..., None], 2).mean(), scores.logits()
 

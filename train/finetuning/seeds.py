@@ -19,7 +19,7 @@ from train.finetuning.tasks.task import IGNORED, LabelledRow, Task
 from train.objectives.cross_entropy import cross_entropy
 from zoo.checkpoints.load import Loaded
 from zoo.inference.batching import batches, pad
-from zoo.layers.embedding import Scores
+from zoo.layers.embedding import UnprojectedLogits
 from zoo.params import flatten, unflatten
 
 Params = dict[str, jax.Array]  # flat, by path
@@ -166,8 +166,8 @@ def make_step(
     return jax.jit(every_run, donate_argnums=(0, 1))
 
 
-def _next_token_loss(scores: Scores, tokens_BL, documents_BL):
+def _next_token_loss(scores: UnprojectedLogits, tokens_BL, document_ids_BL):
     """Return the mean loss of the next token (Radford et al. 2018, section 3.2)."""
-    weights_BL = jnp.float32(documents_BL[:, 1:] > 0)
+    weights_BL = jnp.float32(document_ids_BL[:, 1:] > 0)
     scores = scores._replace(x_BLD=scores.x_BLD[:, :-1])
     return cross_entropy(scores, tokens_BL[:, 1:], weights_BL).loss / weights_BL.sum()

@@ -54,6 +54,6 @@ class Causal(Objective):
             batch["documents"],
             train=train,
             rngs=dropout_rngs(key),
-            method="scores",
+            method="unprojected",
         )
         return {"token": cross_entropy(scores, batch["targets"], batch["weights"]["token"])}, carry

@@ -51,6 +51,6 @@ class StatefulCausal(Causal):
             jax.lax.stop_gradient(carry),
             train=train,
             rngs=dropout_rngs(key),
-            method="scores",
+            method="unprojected",
         )
         return {"token": cross_entropy(scores, batch["targets"], batch["weights"]["token"])}, carry

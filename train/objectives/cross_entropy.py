@@ -9,18 +9,18 @@ import jax
 import jax.numpy as jnp
 
 from train.objectives.objective import Term
-from zoo.layers.embedding import Scores
+from zoo.layers.embedding import UnprojectedLogits
 
 TOKENS_PER_CHUNK = 256  # measured: the fastest on a CPU for the head of a small model
 
 
-def cross_entropy(scores: Scores, targets_BL: jax.Array, weights_BL: jax.Array) -> Term:
+def cross_entropy(scores: UnprojectedLogits, targets_BL: jax.Array, weights_BL: jax.Array) -> Term:
     """Return the weighted sum of -log p(target) over all positions, computed in chunks."""
     return Term(*_summed(_surprise, scores, (targets_BL, weights_BL), ()))
 
 
 def smoothed_cross_entropy(
-    scores: Scores, targets_BL: jax.Array, weights_BL: jax.Array, smoothing: float
+    scores: UnprojectedLogits, targets_BL: jax.Array, weights_BL: jax.Array, smoothing: float
 ) -> Term:
     """Return the cross-entropy with label smoothing.
 
@@ -30,7 +30,12 @@ def smoothed_cross_entropy(
     return Term(*_summed(measure, scores, (targets_BL, weights_BL), ()))
 
 
-def divergence(student: Scores, teacher: Scores, weights_BL: jax.Array, temperature: float) -> Term:
+def divergence(
+    student: UnprojectedLogits,
+    teacher: UnprojectedLogits,
+    weights_BL: jax.Array,
+    temperature: float,
+) -> Term:
     """Return the weighted sum of T ** 2 * KL(teacher || student) at a temperature T.
 
     Hinton et al. 2015, section 2: the factor T ** 2 makes the size of the gradient independent of
@@ -42,7 +47,9 @@ def divergence(student: Scores, teacher: Scores, weights_BL: jax.Array, temperat
     return Term(*_summed(measure, student, (x_BLD, weights_BL), table_and_bias))
 
 
-def squared_error(student: Scores, teacher: Scores, weights_BL: jax.Array) -> Term:
+def squared_error(
+    student: UnprojectedLogits, teacher: UnprojectedLogits, weights_BL: jax.Array
+) -> Term:
     """Return the weighted sum of the mean squared difference of the logits.
 
     As in `divergence`, accuracy counts equal argmaxes, and the teacher gets no gradient.
@@ -87,7 +94,7 @@ def _smoothed_surprise(smoothing, logits_BLV, inputs, shared):
 
 def _divergence(temperature, logits_BLV, inputs, teacher):
     x_BLD, weights_BL = inputs
-    teacher_BLV = Scores(x_BLD, *teacher).logits()
+    teacher_BLV = UnprojectedLogits(x_BLD, *teacher).logits()
     p_BLV = jax.nn.log_softmax(logits_BLV / temperature)
     q_BLV = jax.nn.log_softmax(teacher_BLV / temperature)
     teacher_p_BLV = jnp.exp(q_BLV)
@@ -99,7 +106,7 @@ def _divergence(temperature, logits_BLV, inputs, teacher):
 
 def _squared_error(logits_BLV, inputs, teacher):
     x_BLD, weights_BL = inputs
-    teacher_BLV = Scores(x_BLD, *teacher).logits()
+    teacher_BLV = UnprojectedLogits(x_BLD, *teacher).logits()
     error_BLV = logits_BLV - teacher_BLV
     loss = (weights_BL * jnp.square(error_BLV).mean(-1)).sum()
     right = (weights_BL * (logits_BLV.argmax(-1) == teacher_BLV.argmax(-1))).sum()
@@ -111,7 +118,7 @@ def _squared_error(logits_BLV, inputs, teacher):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _summed(measure, scores: Scores, inputs, shared):
+def _summed(measure, scores: UnprojectedLogits, inputs, shared):
     def chunk(sums, cut):
         x_BlD, *rest = cut
         loss, right, _ = measure(scores._replace(x_BLD=x_BlD).logits(), rest, shared)
@@ -121,7 +128,7 @@ def _summed(measure, scores: Scores, inputs, shared):
     return jax.lax.scan(chunk, (jnp.float32(0), jnp.float32(0)), chunks)[0]
 
 
-def _summed_forward(measure, scores: Scores, inputs, shared):
+def _summed_forward(measure, scores: UnprojectedLogits, inputs, shared):
     x_BLD, table_VD, bias_V = scores
     einsum = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
@@ -143,7 +150,7 @@ def _summed_forward(measure, scores: Scores, inputs, shared):
     x_gradient_BLD = jnp.moveaxis(x_gradients, 0, 1).reshape(x_BLD.shape).astype(x_BLD.dtype)
     table_gradient_VD = table_gradient_DV.T.astype(table_VD.dtype)
     bias_gradient_V = bias_gradient_V.sum() if jnp.ndim(bias_V) == 0 else bias_gradient_V
-    return (loss, right), Scores(x_gradient_BLD, table_gradient_VD, bias_gradient_V)
+    return (loss, right), UnprojectedLogits(x_gradient_BLD, table_gradient_VD, bias_gradient_V)
 
 
 def _summed_backward(measure, saved, incoming):

@@ -21,7 +21,7 @@ from flax import linen as nn
 from train.objectives.cross_entropy import cross_entropy, divergence, squared_error
 from train.objectives.masked import MaskedLanguageModeling, gather
 from train.objectives.objective import Example, Objective, Term, arrays, dropout_rngs, objective
-from zoo.layers.embedding import Scores
+from zoo.layers.embedding import UnprojectedLogits
 from zoo.params import call
 
 
@@ -125,17 +125,19 @@ def direction(x_BLD: jax.Array, teacher_BLD: jax.Array, weights_BL: jax.Array) -
     return Term((weights_BL * (1 - cosine_BL)).sum(), None)
 
 
-def _run(model, params, batch, *, train: bool = False, rngs=None) -> tuple[jax.Array, Scores]:
+def _run(
+    model, params, batch, *, train: bool = False, rngs=None
+) -> tuple[jax.Array, UnprojectedLogits]:
     """Return the last hidden states of a model and its predictions for every token."""
 
-    def run(model, tokens_BL, documents_BL):
-        x_BLD = model.trunk(tokens_BL, documents_BL=documents_BL, train=train)
-        return x_BLD, model.masked_scores(x_BLD)
+    def run(model, tokens_BL, document_ids_BL):
+        x_BLD = model.trunk(tokens_BL, document_ids_BL=document_ids_BL, train=train)
+        return x_BLD, model.masked_unprojected(x_BLD)
 
     inputs = batch["tokens"], batch["documents"]
     return call(model, params, *inputs, rngs=rngs, method=run)
 
 
-def _masked_term(scores: Scores, batch: Example) -> Term:
+def _masked_term(scores: UnprojectedLogits, batch: Example) -> Term:
     scores = scores._replace(x_BLD=gather(scores.x_BLD, batch["predictions"]))
     return cross_entropy(scores, batch["targets"], batch["weights"]["masked"])

@@ -61,12 +61,12 @@ class MaskedLanguageModeling(Objective):
         The model is any zoo.contracts.MaskedLanguageModel.
         """
 
-        def masked_scores(model, tokens_BL, documents_BL, predictions_BP):
-            x_BLD = model.trunk(tokens_BL, documents_BL=documents_BL, train=train)
-            return model.masked_scores(gather(x_BLD, predictions_BP))
+        def masked_unprojected(model, tokens_BL, document_ids_BL, predictions_BP):
+            x_BLD = model.trunk(tokens_BL, document_ids_BL=document_ids_BL, train=train)
+            return model.masked_unprojected(gather(x_BLD, predictions_BP))
 
         inputs = batch["tokens"], batch["documents"], batch["predictions"]
-        scores = call(model, params, *inputs, rngs=dropout_rngs(key), method=masked_scores)
+        scores = call(model, params, *inputs, rngs=dropout_rngs(key), method=masked_unprojected)
         term = cross_entropy(scores, batch["targets"], batch["weights"]["masked"])
         return {"masked": term}, carry
 

@@ -85,7 +85,7 @@ def pair_terms(
         batch["predictions"],
         train=train,
         rngs=dropout_rngs(key),
-        method="scores",
+        method="unprojected",
     )
     weights = batch["weights"]
     return {

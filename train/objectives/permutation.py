@@ -127,8 +127,8 @@ class Permutation(Objective):
 
         The memory of a fresh row is cleared first.
         """
-        documents_BM = jnp.where(batch["fresh"][:, None], 0, carry.documents_BM)
-        memory = carry._replace(documents_BM=documents_BM)
+        document_ids_BM = jnp.where(batch["fresh"][:, None], 0, carry.document_ids_BM)
+        memory = carry._replace(document_ids_BM=document_ids_BM)
         scores, read = call(
             model,
             params,
@@ -140,7 +140,7 @@ class Permutation(Objective):
             memory,
             train=train,
             rngs=dropout_rngs(key),
-            method="scores",
+            method="unprojected",
         )
         term = cross_entropy(scores, batch["targets"], batch["weights"]["token"])
         return {"token": term}, lengthen(memory, read, self.reuse, self.memory)

@@ -16,7 +16,7 @@ from flax import linen as nn
 
 from train.objectives.cross_entropy import cross_entropy, smoothed_cross_entropy
 from train.objectives.objective import Example, Objective, Term, dropout_rngs, objective
-from zoo.layers.embedding import Scores
+from zoo.layers.embedding import UnprojectedLogits
 from zoo.params import call
 
 
@@ -73,7 +73,7 @@ class SequenceToSequence(Objective):
                 batch["documents"],
                 train=train,
                 rngs=dropout_rngs(key),
-                method="scores",
+                method="unprojected",
             )
 
         inputs_BT, weights_BT = batch["inputs"], batch["weights"]["token"]
@@ -86,7 +86,9 @@ class SequenceToSequence(Objective):
             term = cross_entropy(predicted, batch["targets"], weights_BT)
         return {"token": term}, carry
 
-    def sample_inputs(self, key: chex.PRNGKey, scores: Scores, inputs_BT: jax.Array) -> jax.Array:
+    def sample_inputs(
+        self, key: chex.PRNGKey, scores: UnprojectedLogits, inputs_BT: jax.Array
+    ) -> jax.Array:
         """Return the decoder inputs with some of them, never the first, sampled from `scores`."""
         draw_key, choice_key = jax.random.split(jax.random.fold_in(key, 2))
         drawn_BT = jax.random.categorical(draw_key, jax.lax.stop_gradient(scores.logits()))

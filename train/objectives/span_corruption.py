@@ -126,7 +126,7 @@ class SpanCorruption(Objective):
             batch["documents"],
             train=train,
             rngs=dropout_rngs(key),
-            method="scores",
+            method="unprojected",
         )
         return {"token": cross_entropy(scores, batch["targets"], batch["weights"]["token"])}, carry
 

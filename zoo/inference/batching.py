@@ -58,13 +58,13 @@ def select(encoding: Encoding, positions: Sequence[int]) -> Row:
 
 def pad(rows: Sequence[Row], count: int, length: int) -> Batch:
     """Return a batch of `count` rows of one length; missing rows are empty."""
-    tokens_BL, segments_BL, documents_BL = np.zeros((3, count, length), np.int32)
+    tokens_BL, segments_BL, document_ids_BL = np.zeros((3, count, length), np.int32)
     for number, row in enumerate(rows):
         end = len(row.tokens)
         tokens_BL[number, :end] = row.tokens
         segments_BL[number, :end] = row.segments
-        documents_BL[number, :end] = 1
-    return Batch(tokens_BL, segments_BL, documents_BL)
+        document_ids_BL[number, :end] = 1
+    return Batch(tokens_BL, segments_BL, document_ids_BL)
 
 
 def batches(
@@ -105,10 +105,10 @@ def apply(
     params: chex.ArrayTree,
     tokens_BL: jax.Array,
     segments_BL: jax.Array,
-    documents_BL: jax.Array,
+    document_ids_BL: jax.Array,
 ) -> jax.Array:
     """Return the model's output for a batch; compiled once per model and shape."""
-    return call(model, params, tokens_BL, segments_BL, documents_BL)
+    return call(model, params, tokens_BL, segments_BL, document_ids_BL)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -115,10 +115,10 @@ def beam_search_ids(
     """
     if not 1 <= best <= beams:
         raise ValueError(f"best must be between 1 and the beam width {beams}, not {best}")
-    tokens_BL, documents_BL = pad(model, prompts, max_new_tokens)
+    tokens_BL, document_ids_BL = pad(model, prompts, max_new_tokens)
     rest = (jnp.float32(length_penalty), early, max_new_tokens, -1 if end is None else end)
     size = bucket(max_new_tokens, UNLIMITED)
-    state = search(model, beams, size, params, tokens_BL, documents_BL, *rest)
+    state = search(model, beams, size, params, tokens_BL, document_ids_BL, *rest)
     go_on = lambda state: resume_search(model, params, state, *rest)
     _, closed = decoding.finish(state, go_on, max_new_tokens)
     return [
@@ -128,14 +128,14 @@ def beam_search_ids(
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def search(model, width, size, params, tokens_BL, documents_BL, penalty, early, length, end):
+def search(model, width, size, params, tokens_BL, document_ids_BL, penalty, early, length, end):
     """Run the compiled loop of a beam search; its texts are the open and the closed hypotheses.
 
     A row runs until it is finished, see `beam_search_ids`; the loop stops like that of `decode`.
     """
     B, W = len(tokens_BL), width
     logits_BV, cache = model.apply(
-        {"params": params}, tokens_BL, documents_BL, size, method="start"
+        {"params": params}, tokens_BL, document_ids_BL, size, method="start"
     )
     cache = jax.tree.map(lambda leaf: jnp.repeat(leaf, W, 0) if leaf.ndim else leaf, cache)
     logits_BWV = jnp.broadcast_to(logits_BV[:, None], (B, W, logits_BV.shape[-1]))

@@ -74,7 +74,7 @@ def generate_ids(
     """
     if temperature < 0 or top_k < 0 or not 0 < top_p <= 1:
         raise ValueError("temperature and top_k must be at least 0, and top_p in (0, 1]")
-    tokens_BL, documents_BL = pad(model, prompts, max_new_tokens)
+    tokens_BL, document_ids_BL = pad(model, prompts, max_new_tokens)
     choose = greedy if temperature == 0 else sample
     settings = jnp.float32(temperature), jnp.int32(top_k or model.config.vocab_size)
     rest = (
@@ -84,20 +84,20 @@ def generate_ids(
         -1 if end is None else end,
     )
     size = bucket(max_new_tokens, UNLIMITED)
-    state = decode(model, choose, size, params, tokens_BL, documents_BL, *rest)
+    state = decode(model, choose, size, params, tokens_BL, document_ids_BL, *rest)
     go_on = lambda state: resume(model, choose, params, state, *rest)
     tokens_BN, count_B = decoding.finish(state, go_on, max_new_tokens)
     return [row[:count].tolist() for row, count in zip(tokens_BN, count_B, strict=True)]
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def decode(model, choose, size, params, tokens_BL, documents_BL, settings, key, length, end):
+def decode(model, choose, size, params, tokens_BL, document_ids_BL, settings, key, length, end):
     """Run the compiled loop; its texts are new tokens_BN (N = size) and their number in each row.
 
     It stops when half of the rows have ended (all, if they are few), or at `length` tokens.
     """
     B = len(tokens_BL)
-    logits_BV, cache = call(model, params, tokens_BL, documents_BL, size, method="start")
+    logits_BV, cache = call(model, params, tokens_BL, document_ids_BL, size, method="start")
     texts = jnp.zeros((B, size), jnp.int32), jnp.zeros(B, jnp.int32)
     state = State(0, logits_BV, cache, texts, jnp.ones(B, bool), jnp.arange(B))
     return resume(model, choose, params, state, settings, key, length, end)

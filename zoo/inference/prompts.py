@@ -20,7 +20,7 @@ UNLIMITED = 1 << 30  # maximum length of models without a position table
 def pad(
     model: nn.Module, prompts: Sequence[Sequence[int]], max_new_tokens: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return prompts padded on the left to one length bucket: tokens_BL, documents_BL.
+    """Return prompts padded on the left to one length bucket: tokens_BL, document_ids_BL.
 
     Raises:
       ValueError: If a prompt is empty, has ids out of range, or leaves no room for `max_new_tokens`
@@ -45,11 +45,11 @@ def pad(
             f"token id {invalid[0]} is outside the vocabulary, 0 to {c.vocab_size - 1}"
         )
     L = bucket(longest, UNLIMITED)
-    tokens_BL, documents_BL = np.zeros((2, len(prompts), L), np.int32)
+    tokens_BL, document_ids_BL = np.zeros((2, len(prompts), L), np.int32)
     for row, prompt in enumerate(prompts):
         tokens_BL[row, L - len(prompt) :] = prompt
-        documents_BL[row, L - len(prompt) :] = 1
-    return tokens_BL, documents_BL
+        document_ids_BL[row, L - len(prompt) :] = 1
+    return tokens_BL, document_ids_BL
 
 
 def encode(loaded: Loaded, prompt: str) -> list[int]:

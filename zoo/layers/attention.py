@@ -14,7 +14,7 @@ from flax import linen as nn
 from flax import struct
 
 from zoo.layers.dropout import Dropout
-from zoo.layers.linear import Heads, Merge, product
+from zoo.layers.linear import HeadsIn, HeadsOut, product
 
 KeysValues = tuple[jax.Array, jax.Array]  # k_BHMK and v_BHMK
 
@@ -115,7 +115,7 @@ def positions_among_keys(mask: Mask, num_queries: int, num_keys: int) -> jax.Arr
     return jnp.maximum(allowed[:, 0].sum(-1, dtype=jnp.int32) - 1, 0)
 
 
-# Scores and the weighted sum
+# UnprojectedLogits and the weighted sum
 
 
 class WeightedSum(nn.Module):
@@ -195,11 +195,11 @@ class Attention(nn.Module):
     output_init: nn.initializers.Initializer
 
     def setup(self):
-        self.query = Heads(self.num_heads, self.head_width, self.kernel_init)
-        self.key = Heads(self.num_heads, self.head_width, self.kernel_init)
-        self.value = Heads(self.num_heads, self.head_width, self.kernel_init)
+        self.query = HeadsIn(self.num_heads, self.head_width, self.kernel_init)
+        self.key = HeadsIn(self.num_heads, self.head_width, self.kernel_init)
+        self.value = HeadsIn(self.num_heads, self.head_width, self.kernel_init)
         self.mix = WeightedSum(self.dropout)
-        self.output = Merge(self.width, self.output_init)
+        self.output = HeadsOut(self.width, self.output_init)
 
     def project_keys_values(self, memory_BMD: jax.Array) -> KeysValues:
         """Return the keys and values of a memory: k_BHMK, v_BHMK."""

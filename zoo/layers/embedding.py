@@ -47,7 +47,7 @@ def _lookup_backward(saved, gradient):
 lookup.defvjp(_lookup_forward, _lookup_backward)
 
 
-class Scores(NamedTuple):
+class UnprojectedLogits(NamedTuple):
     """The inputs of the vocabulary product, so that a loss can compute it in chunks."""
 
     x_BLD: jax.Array

@@ -1,10 +1,9 @@
 """Heads for tasks: the class of a text, the class of a token, the span of an answer.
 
-A trunk provides `read(tokens_BL, segments_BL, documents_BL)`. How a paper classifies a text is in
-the file of its model; tagging and question answering use one dense layer everywhere (Devlin et al.
-2018, section 4,
-https://arxiv.org/abs/1810.04805), so they are here. `Config.labels` names the classes; a single
-label means regression.
+A trunk provides `read(tokens_BL, segments_BL, document_ids_BL)`. How a paper classifies a text is
+in the file of its model; tagging and question answering use one dense layer everywhere (Devlin et
+al. 2018, section 4, https://arxiv.org/abs/1810.04805), so they are here. `Config.labels` names the
+classes; a single label means regression.
 """
 
 from collections.abc import Callable
@@ -38,48 +37,48 @@ class Config(Protocol):
         """The names of the classes."""
 
 
-# Pooling: one vector for a whole text, x_BLD -> x_BD; 0 in documents_BL is padding
+# Pooling: one vector for a whole text, x_BLD -> x_BD; 0 in document_ids_BL is padding
 
 Pool = Callable[[jax.Array, jax.Array | None], jax.Array]
 
 
-def first(x_BLD: jax.Array, documents_BL: jax.Array | None = None) -> jax.Array:
+def first_token(x_BLD: jax.Array, document_ids_BL: jax.Array | None = None) -> jax.Array:
     """Return the first real token, where BERT has [CLS]."""
-    return x_BLD[:, 0] if documents_BL is None else _pick(x_BLD, (documents_BL > 0).argmax(1))
+    return x_BLD[:, 0] if document_ids_BL is None else _pick(x_BLD, (document_ids_BL > 0).argmax(1))
 
 
-def last(x_BLD: jax.Array, documents_BL: jax.Array | None = None) -> jax.Array:
+def last_token(x_BLD: jax.Array, document_ids_BL: jax.Array | None = None) -> jax.Array:
     """Return the last real token, the only one that attends to a whole text in a causal model."""
-    if documents_BL is None:
+    if document_ids_BL is None:
         return x_BLD[:, -1]
-    return _pick(x_BLD, x_BLD.shape[1] - 1 - (documents_BL[:, ::-1] > 0).argmax(1))
+    return _pick(x_BLD, x_BLD.shape[1] - 1 - (document_ids_BL[:, ::-1] > 0).argmax(1))
 
 
-def mean(x_BLD: jax.Array, documents_BL: jax.Array | None = None) -> jax.Array:
+def mean(x_BLD: jax.Array, document_ids_BL: jax.Array | None = None) -> jax.Array:
     """Return the mean of the real tokens."""
-    if documents_BL is None:
+    if document_ids_BL is None:
         return x_BLD.mean(1)
-    real_BL1 = (documents_BL > 0)[..., None]
+    real_BL1 = (document_ids_BL > 0)[..., None]
     return (x_BLD * real_BL1).sum(1) / jnp.maximum(real_BL1.sum(1), 1)
 
 
-def largest(x_BLD: jax.Array, documents_BL: jax.Array | None = None) -> jax.Array:
+def max_pool(x_BLD: jax.Array, document_ids_BL: jax.Array | None = None) -> jax.Array:
     """Return the maximum of each feature over the real tokens."""
-    if documents_BL is not None:
-        x_BLD = jnp.where((documents_BL > 0)[..., None], x_BLD, -1e30)
+    if document_ids_BL is not None:
+        x_BLD = jnp.where((document_ids_BL > 0)[..., None], x_BLD, -1e30)
     return x_BLD.max(1)
 
 
-def concatenation(x_BLD: jax.Array, documents_BL: jax.Array | None = None) -> jax.Array:
+def concatenation(x_BLD: jax.Array, document_ids_BL: jax.Array | None = None) -> jax.Array:
     """Return the last, max and mean pools concatenated: [B, 3 D] (Howard and Ruder 2018)."""
-    pools = (last, largest, mean)
-    return jnp.concatenate([pool(x_BLD, documents_BL) for pool in pools], -1)
+    pools = (last_token, max_pool, mean)
+    return jnp.concatenate([pool(x_BLD, document_ids_BL) for pool in pools], -1)
 
 
 POOLS: dict[str, Pool] = {
-    "last": last,
+    "last": last_token,
     "mean": mean,
-    "max": largest,
+    "max": max_pool,
     "concatenation": concatenation,
 }
 
@@ -107,27 +106,27 @@ class OnTrunk(nn.Module):
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None = None,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
-        """Return the head's output for each text or token; 0 in `documents_BL` is padding."""
-        features = self.features(tokens_BL, segments_BL, documents_BL, train=train)
+        """Return the head's output for each text or token; 0 in `document_ids_BL` is padding."""
+        features = self.features(tokens_BL, segments_BL, document_ids_BL, train=train)
         return self.head(features, train=train)
 
     def features(
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None = None,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
         """Return the input of the head: x_BLD, or x_BD where a text has one vector."""
-        x_BLD = self.trunk.read(tokens_BL, segments_BL, documents_BL, train=train)
-        return self.pool(x_BLD, documents_BL)
+        x_BLD = self.trunk.read(tokens_BL, segments_BL, document_ids_BL, train=train)
+        return self.pool(x_BLD, document_ids_BL)
 
-    def pool(self, x_BLD: jax.Array, documents_BL: jax.Array | None) -> jax.Array:
+    def pool(self, x_BLD: jax.Array, document_ids_BL: jax.Array | None) -> jax.Array:
         """Return the hidden states of all tokens; subclasses may pool them."""
         return x_BLD
 
@@ -182,7 +181,7 @@ class TwoLayers(OnTrunk):
     Subclasses define the `activation` between the two layers.
     """
 
-    pool = staticmethod(first)
+    pool = staticmethod(first_token)
 
     def setup(self):
         super().setup()

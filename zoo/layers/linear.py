@@ -68,15 +68,15 @@ def _affine_backward(saved, gradient):
 affine.defvjp(partial(_product_forward, "...D,DF->...F"), _affine_backward)
 
 
-class Kernel(nn.Module):
-    """The kernel of a layer without a bias; the caller computes the product."""
+class Linear(nn.Module):
+    """A dense layer without a bias over the last axis: x_BLD -> x_BLF, or x_BD -> x_BF."""
 
-    shape: tuple[int, ...]
+    features: int
     kernel_init: nn.initializers.Initializer
 
     @nn.compact
-    def __call__(self) -> jax.Array:
-        return self.param("kernel", self.kernel_init, self.shape)
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return affine(x, self.param("kernel", self.kernel_init, (x.shape[-1], self.features)))
 
 
 class Dense(nn.Module):
@@ -92,7 +92,20 @@ class Dense(nn.Module):
         return affine(x, kernel_DF) + bias_F
 
 
-class Heads(nn.Module):
+class LinearHeadsIn(nn.Module):
+    """A dense layer without a bias into heads: x_BLD -> x_BHLK, in the kernel's dtype."""
+
+    num_heads: int
+    head_width: int
+    kernel_init: nn.initializers.Initializer
+
+    @nn.compact
+    def __call__(self, x_BLD: jax.Array) -> jax.Array:
+        shape = x_BLD.shape[-1], self.num_heads, self.head_width
+        return into_heads(x_BLD, self.param("kernel", self.kernel_init, shape))
+
+
+class HeadsIn(nn.Module):
     """A dense layer into heads, before the positions: x_BLD -> x_BHLK, in the kernel's dtype."""
 
     num_heads: int
@@ -107,7 +120,19 @@ class Heads(nn.Module):
         return into_heads(x_BLD, kernel_DHK, bias_HK)
 
 
-class Merge(nn.Module):
+class LinearHeadsOut(nn.Module):
+    """A dense layer without a bias out of heads: x_BHLK -> x_BLD."""
+
+    width: int
+    kernel_init: nn.initializers.Initializer
+
+    @nn.compact
+    def __call__(self, x_BHLK: jax.Array) -> jax.Array:
+        _, H, _, K = x_BHLK.shape
+        return out_of_heads(x_BHLK, self.param("kernel", self.kernel_init, (H, K, self.width)))
+
+
+class HeadsOut(nn.Module):
     """A dense layer out of heads: x_BHLK -> x_BLD."""
 
     width: int

@@ -144,17 +144,17 @@ def _laid(x):
 run.defvjp(_forward, _backward)
 
 
-def turns(documents_LB: jax.Array) -> Marks:
+def turns(document_ids_LB: jax.Array) -> Marks:
     """Return which tokens start a document, and which are real: bool [L, B, 1] each.
 
     The initial state belongs to document 1.
     """
-    at_L1, real_LB = jnp.arange(len(documents_LB))[:, None], documents_LB > 0
+    at_L1, real_LB = jnp.arange(len(document_ids_LB))[:, None], document_ids_LB > 0
     last_LB = jax.lax.cummax(jnp.where(real_LB, at_L1, -1))  # the last real token so far
     last_LB = jnp.pad(last_LB, ((1, 0), (0, 0)), constant_values=-1)[:-1]
-    previous_LB = jnp.take_along_axis(documents_LB, jnp.maximum(last_LB, 0), 0)
+    previous_LB = jnp.take_along_axis(document_ids_LB, jnp.maximum(last_LB, 0), 0)
     before_LB = jnp.where(last_LB < 0, 1, previous_LB)
-    return (real_LB & (documents_LB != before_LB))[..., None], real_LB[..., None]
+    return (real_LB & (document_ids_LB != before_LB))[..., None], real_LB[..., None]
 
 
 def _opened(state: State, mark) -> State:
@@ -205,12 +205,12 @@ class Layer(nn.Module):
     def __call__(
         self,
         x_BLE: jax.Array,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         state: State | None = None,
     ) -> tuple[jax.Array, State]:
         """Return the output at every step, x_BLD, and the state after the last step."""
         x_LBE = x_BLE.swapaxes(0, 1)
-        marks = None if documents_BL is None else turns(documents_BL.T)
+        marks = None if document_ids_BL is None else turns(document_ids_BL.T)
         state = zeros(self.cell, self.width, len(x_BLE)) if state is None else state
         recurrent = self.recurrent(self.width)
         states = run(CELLS[self.cell], self._read(x_LBE), *recurrent, state, marks)
@@ -247,7 +247,7 @@ class Stack(nn.Module):
     def __call__(
         self,
         x_BLE: jax.Array,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         states: States | None = None,
         *,
         train: bool = False,
@@ -257,7 +257,7 @@ class Stack(nn.Module):
         after = []
         for number, (layer, state) in enumerate(zip(self.layers, before, strict=True)):
             x_BLE = self.dropouts[number - 1](x_BLE, train=train) if number else x_BLE
-            x_BLE, state = layer(x_BLE, documents_BL, state)
+            x_BLE, state = layer(x_BLE, document_ids_BL, state)
             after.append(state)
         return x_BLE, tuple(after)
 
@@ -315,16 +315,16 @@ class Bidirectional(nn.Module):
     def __call__(
         self,
         x_BLE: jax.Array,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> tuple[jax.Array, tuple[States, States]]:
         """Return x_BLD, D being twice the width, and the final states of both directions."""
-        flipped_BL = None if documents_BL is None else documents_BL[:, ::-1]
+        flipped_BL = None if document_ids_BL is None else document_ids_BL[:, ::-1]
         forward_ends, backward_ends = [], []
         for number, (forward, backward) in enumerate(zip(self.forward, self.backward, strict=True)):
             x_BLE = self.dropouts[number - 1](x_BLE, train=train) if number else x_BLE
-            left_BLD, left = forward(x_BLE, documents_BL)
+            left_BLD, left = forward(x_BLE, document_ids_BL)
             right_BLD, right = backward(x_BLE[:, ::-1], flipped_BL)
             x_BLE = jnp.concatenate([left_BLD, right_BLD[:, ::-1]], -1)
             forward_ends.append(left)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.layers.attention import Mask, WeightedSum
-from zoo.layers.linear import Kernel, affine, product
+from zoo.layers.linear import Linear, product
 
 INIT = nn.initializers.xavier_uniform()
 
@@ -54,11 +54,11 @@ class General(nn.Module):
     source_width: int
 
     def setup(self):
-        self.source = Kernel((self.source_width, self.width), INIT)
+        self.source = Linear(self.width, INIT)
 
     def keys(self, source_BME: jax.Array) -> jax.Array:
         """Return W k: k_BMD."""
-        return affine(source_BME, self.source())
+        return self.source(source_BME)
 
     def __call__(self, q_BD: jax.Array, k_BMD: jax.Array) -> jax.Array:
         """Return the score of every key: score_BM."""
@@ -72,18 +72,18 @@ class Additive(nn.Module):
     source_width: int
 
     def setup(self):
-        self.state = Kernel((self.width, self.width), INIT)
-        self.source = Kernel((self.source_width, self.width), INIT)
-        self.energy = Kernel((self.width, 1), INIT)
+        self.state = Linear(self.width, INIT)
+        self.source = Linear(self.width, INIT)
+        self.energy = Linear(1, INIT)
 
     def keys(self, source_BME: jax.Array) -> jax.Array:
         """Return U k: k_BMD."""
-        return affine(source_BME, self.source())
+        return self.source(source_BME)
 
     def __call__(self, q_BD: jax.Array, k_BMD: jax.Array) -> jax.Array:
         """Return the score of every key: score_BM."""
-        hidden_BMD = jnp.tanh(affine(q_BD, self.state())[:, None] + k_BMD)
-        return affine(hidden_BMD, self.energy())[..., 0]
+        hidden_BMD = jnp.tanh(self.state(q_BD)[:, None] + k_BMD)
+        return self.energy(hidden_BMD)[..., 0]
 
 
 SCORES = {"dot": Dot, "scaled_dot": ScaledDot, "general": General, "additive": Additive}

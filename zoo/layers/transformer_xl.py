@@ -14,7 +14,7 @@ from flax import linen as nn
 from zoo.layers.attention import WeightedSum
 from zoo.layers.dropout import Dropout
 from zoo.layers.feed_forward import Activation
-from zoo.layers.linear import Dense, Kernel, into_heads, out_of_heads, product
+from zoo.layers.linear import Dense, LinearHeadsIn, LinearHeadsOut, product
 from zoo.layers.norm import Norm
 
 # The memory
@@ -27,7 +27,7 @@ class Memory(NamedTuple):
     """
 
     inputs: tuple[jax.Array, ...]
-    documents_BM: jax.Array
+    document_ids_BM: jax.Array
 
 
 def lengthen(memory: Memory, read: Memory, reuse: int, length: int) -> Memory:
@@ -126,12 +126,12 @@ class RelativeAttention(nn.Module):
     kernel_init: nn.initializers.Initializer
 
     def setup(self):
-        D, H, K = self.width, self.num_heads, self.head_width
-        self.query = Kernel((D, H, K), self.kernel_init)
-        self.key = Kernel((D, H, K), self.kernel_init)
-        self.value = Kernel((D, H, K), self.kernel_init)
-        self.position = Kernel((D, H, K), self.kernel_init)
-        self.output = Kernel((H, K, D), self.kernel_init)
+        H, K = self.num_heads, self.head_width
+        self.query = LinearHeadsIn(H, K, self.kernel_init)
+        self.key = LinearHeadsIn(H, K, self.kernel_init)
+        self.value = LinearHeadsIn(H, K, self.kernel_init)
+        self.position = LinearHeadsIn(H, K, self.kernel_init)
+        self.output = LinearHeadsOut(self.width, self.kernel_init)
         self.content_bias = self.param("content_bias", self.kernel_init, (H, K))
         self.position_bias = self.param("position_bias", self.kernel_init, (H, K))
         self.segment_bias = self.param("segment_bias", self.kernel_init, (H, K))
@@ -142,9 +142,7 @@ class RelativeAttention(nn.Module):
         self, memory_BMD: jax.Array, table_RD: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Return keys and values for both streams, k_BHMK and v_BHMK, and distances r_HRK."""
-        k_BHMK = into_heads(memory_BMD, self.key())
-        v_BHMK = into_heads(memory_BMD, self.value())
-        return k_BHMK, v_BHMK, into_heads(table_RD[None], self.position())[0]
+        return self.key(memory_BMD), self.value(memory_BMD), self.position(table_RD[None])[0]
 
     def attend(
         self,
@@ -157,7 +155,7 @@ class RelativeAttention(nn.Module):
         """Return the attention output for the rows of one stream: x_BLD."""
         k_BHMK, v_BHMK, r_HRK = keys_values
         scale = self.head_width**-0.5
-        q_BHLK = into_heads(x_BLD, self.query())
+        q_BHLK = self.query(x_BLD)
         biased = lambda bias_HK: (q_BHLK + bias_HK[:, None]) * scale
         score_BHLM = product("BHLK,BHMK->BHLM", biased(self.content_bias), k_BHMK)
         # One copy per row: otherwise XLA on CPU has no bfloat16 product for the gradient.
@@ -170,7 +168,7 @@ class RelativeAttention(nn.Module):
             )
             score_BHLM += jnp.where(view.other_B1LM, score_BHL2[..., 1:], score_BHL2[..., :1])
         x_BHLK = self.mix(score_BHLM, v_BHMK, view.mask_B1LM, train=train)
-        return out_of_heads(x_BHLK, self.output())
+        return self.output(x_BHLK)
 
 
 class DroppingFeedForward(nn.Module):

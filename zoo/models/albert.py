@@ -24,7 +24,7 @@ from zoo.layers import heads, sharding
 from zoo.layers.attention import Mask, positions
 from zoo.layers.blocks import PostNormBlock, run_blocks
 from zoo.layers.dropout import Dropout
-from zoo.layers.embedding import Embedding, Scores
+from zoo.layers.embedding import Embedding, UnprojectedLogits
 from zoo.layers.feed_forward import ACTIVATIONS, Activation
 from zoo.layers.linear import Dense
 from zoo.layers.norm import Norm
@@ -96,7 +96,7 @@ class Output(NamedTuple):
 
 
 class MaskedHead(nn.Module):
-    """Masked-token head: x_BPD and the token table_VE -> Scores."""
+    """Masked-token head: x_BPD and the token table_VE -> UnprojectedLogits."""
 
     embed_width: int
     vocab_size: int
@@ -104,17 +104,17 @@ class MaskedHead(nn.Module):
     epsilon: float
 
     @nn.compact
-    def __call__(self, x_BPD: jax.Array, table_VE: jax.Array) -> Scores:
+    def __call__(self, x_BPD: jax.Array, table_VE: jax.Array) -> UnprojectedLogits:
         init = nn.initializers.truncated_normal(STD)
         x_BPE = self.activation(Dense(self.embed_width, init, name="dense")(x_BPD))
         bias_V = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
-        return Scores(Norm(self.epsilon, name="norm")(x_BPE), table_VE, bias_V)
+        return UnprojectedLogits(Norm(self.epsilon, name="norm")(x_BPE), table_VE, bias_V)
 
 
 class Albert(nn.Module):
     """The trunk, without a head: tokens_BL -> x_BLD.
 
-    `documents_BL` numbers the document of each token from 1; 0 is padding, so a 0/1 mask is valid.
+    `document_ids_BL` counts documents from 1; 0 is padding, so a 0/1 mask is valid.
     Without segments, every token is in segment 0.
     """
 
@@ -139,20 +139,20 @@ class Albert(nn.Module):
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None = None,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
         c = self.config
         positions_BL = jnp.arange(tokens_BL.shape[1])[None]
-        if documents_BL is not None:
-            positions_BL = positions(documents_BL)
+        if document_ids_BL is not None:
+            positions_BL = positions(document_ids_BL)
         if segments_BL is None:
             segments_BL = jnp.zeros_like(tokens_BL)
         x_BLE = self.token_embedding(tokens_BL) + self.segment_embedding(segments_BL)
         x_BLE = self.embedding_norm(x_BLE + self.position_embedding(positions_BL))
         x_BLD = self.project(self.embedding_dropout(x_BLE, train=train))
-        mask = Mask.bidirectional(documents_BL)
+        mask = Mask.bidirectional(document_ids_BL)
         blocks = [self.blocks[i * c.num_groups // c.num_layers] for i in range(c.num_layers)]
         return run_blocks(self, blocks, x_BLD, mask, train=train)[-1]
 
@@ -163,7 +163,7 @@ class AlbertClassifier(heads.OnTrunk):
     """Classifier of a text or a pair of texts, from the pooled [CLS]."""
 
     trunk_class = Albert
-    pool = staticmethod(heads.first)
+    pool = staticmethod(heads.first_token)
 
     def setup(self):
         super().setup()
@@ -187,40 +187,42 @@ class AlbertLM(nn.Module):
             c.embed_width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon
         )
 
-    def masked_scores(self, x_BPD: jax.Array) -> Scores:
+    def masked_unprojected(self, x_BPD: jax.Array) -> UnprojectedLogits:
         """Return masked-token logits of hidden states, before the vocabulary product."""
         return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
 
-    def scores(
+    def unprojected(
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None,
-        documents_BL: jax.Array | None,
+        document_ids_BL: jax.Array | None,
         predictions_BP: jax.Array,
         *,
         train: bool = False,
-    ) -> Scores:
+    ) -> UnprojectedLogits:
         """Return the logits at positions `predictions_BP`, before the vocabulary product."""
-        x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
-        return self.masked_scores(jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1))
+        x_BLD = self.trunk(tokens_BL, segments_BL, document_ids_BL, train=train)
+        return self.masked_unprojected(
+            jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1)
+        )
 
     def __call__(
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None = None,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
         """Return the logits of every token: logits_BLV."""
-        x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
-        return self.masked_scores(x_BLD).logits()
+        x_BLD = self.trunk(tokens_BL, segments_BL, document_ids_BL, train=train)
+        return self.masked_unprojected(x_BLD).logits()
 
     def fill(
         self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
     ) -> jax.Array:
         """Return the logits at positions `gaps_BP`, where the tokens have [MASK]: logits_BPV."""
-        return self.scores(tokens_BL, segments_BL, None, gaps_BP).logits()
+        return self.unprojected(tokens_BL, segments_BL, None, gaps_BP).logits()
 
 
 class AlbertPretraining(nn.Module):
@@ -237,21 +239,21 @@ class AlbertPretraining(nn.Module):
         )
         self.order_head = Dense(2, nn.initializers.truncated_normal(STD))
 
-    def masked_scores(self, x_BPD: jax.Array) -> Scores:
+    def masked_unprojected(self, x_BPD: jax.Array) -> UnprojectedLogits:
         """Return masked-token logits of hidden states, before the vocabulary product."""
         return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
 
-    def scores(
+    def unprojected(
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None,
-        documents_BL: jax.Array | None,
+        document_ids_BL: jax.Array | None,
         predictions_BP: jax.Array,
         *,
         train: bool = False,
-    ) -> tuple[Scores, jax.Array]:
+    ) -> tuple[UnprojectedLogits, jax.Array]:
         """Return token logits at `predictions_BP`, before the vocabulary product, and order_B2."""
-        x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
+        x_BLD = self.trunk(tokens_BL, segments_BL, document_ids_BL, train=train)
         x_BPD = jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1)
         return self._heads(x_BPD, x_BLD)
 
@@ -259,12 +261,12 @@ class AlbertPretraining(nn.Module):
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None = None,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> Output:
         """Return the logits of every token and of the sentence order."""
-        x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
+        x_BLD = self.trunk(tokens_BL, segments_BL, document_ids_BL, train=train)
         scores, order_B2 = self._heads(x_BLD, x_BLD)
         return Output(scores.logits(), order_B2)
 
@@ -272,10 +274,10 @@ class AlbertPretraining(nn.Module):
         self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
     ) -> jax.Array:
         """Return the logits at positions `gaps_BP`, where the tokens have [MASK]: logits_BPV."""
-        return self.scores(tokens_BL, segments_BL, None, gaps_BP)[0].logits()
+        return self.unprojected(tokens_BL, segments_BL, None, gaps_BP)[0].logits()
 
     def _heads(self, x_BPD, x_BLD):
-        return self.masked_scores(x_BPD), self.order_head(self.pooler(x_BLD[:, 0]))
+        return self.masked_unprojected(x_BPD), self.order_head(self.pooler(x_BLD[:, 0]))
 
 
 Model = AlbertPretraining

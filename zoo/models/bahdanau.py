@@ -21,7 +21,7 @@ from flax import linen as nn
 
 from zoo.layers import recurrent, seq2seq_attention
 from zoo.layers.dropout import Dropout
-from zoo.layers.embedding import Embedding, Scores
+from zoo.layers.embedding import Embedding, UnprojectedLogits
 from zoo.layers.linear import Dense
 from zoo.layers.recurrent import Bidirectional, Layer, State
 from zoo.layers.seq2seq_attention import Source, SourceAttention
@@ -65,7 +65,7 @@ Cache = tuple[Source, State]  # what the decoder attends to, and its state
 class Bahdanau(nn.Module):
     """The trunk, without a head: source tokens_BL, targets_BT shifted right -> x_BTR.
 
-    `documents_BL` is 1 for the tokens of the source and 0 for its padding.
+    `document_ids_BL` is 1 for the tokens of the source and 0 for its padding.
     """
 
     config: Config
@@ -85,7 +85,7 @@ class Bahdanau(nn.Module):
         self.output_dropout = Dropout(c.dropout)
 
     def encode(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
     ) -> Cache:
         """Encode a source: the Source to attend to and the decoder's first state.
 
@@ -93,10 +93,10 @@ class Bahdanau(nn.Module):
         first word.
         """
         x_BLE = self.source_dropout(self.source_embedding(tokens_BL), train=train)
-        x_BLA, (_, backward) = self.encoder(x_BLE, documents_BL, train=train)
+        x_BLA, (_, backward) = self.encoder(x_BLE, document_ids_BL, train=train)
         s_BD = jnp.tanh(self.begin(backward[-1][0]))
         rest = backward[-1][1:]  # an LSTM's cell state is passed on unchanged
-        return self.look.project_keys_values(x_BLA, documents_BL), (s_BD, *rest)
+        return self.look.project_keys_values(x_BLA, document_ids_BL), (s_BD, *rest)
 
     def advance(
         self, state: State, y_BE: jax.Array, source: Source, *, train: bool = False
@@ -111,11 +111,11 @@ class Bahdanau(nn.Module):
         self,
         tokens_BL: jax.Array,
         targets_BT: jax.Array,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
-        source, state = self.encode(tokens_BL, documents_BL, train=train)
+        source, state = self.encode(tokens_BL, document_ids_BL, train=train)
         y_BTE = self.target_dropout(self.target_embedding(targets_BT), train=train)
         return recurrent.unroll(self, "advance", state, y_BTE, source, train=train)
 
@@ -139,40 +139,40 @@ class BahdanauLM(nn.Module):
         return self.config.start
 
     def encode(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
     ) -> Cache:
         """Encode a source: the Source to attend to and the decoder's first state."""
-        return self.trunk.encode(tokens_BL, documents_BL, train=train)
+        return self.trunk.encode(tokens_BL, document_ids_BL, train=train)
 
-    def scores(
+    def unprojected(
         self,
         tokens_BL: jax.Array,
         targets_BT: jax.Array,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
-    ) -> Scores:
+    ) -> UnprojectedLogits:
         """Return next-token logits before the product with the vocabulary table."""
-        return self.head(self.trunk(tokens_BL, targets_BT, documents_BL, train=train))
+        return self.head(self.trunk(tokens_BL, targets_BT, document_ids_BL, train=train))
 
     def __call__(
         self,
         tokens_BL: jax.Array,
         targets_BT: jax.Array | None = None,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
         """Return next-token logits_BTV; without targets, those of the first token only."""
         if targets_BT is None:
             targets_BT = jnp.full((len(tokens_BL), 1), self.config.start)
-        return self.scores(tokens_BL, targets_BT, documents_BL, train=train).logits()
+        return self.unprojected(tokens_BL, targets_BT, document_ids_BL, train=train).logits()
 
     def start(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array, max_new_tokens: int
     ) -> tuple[jax.Array, Cache]:
         """Encode a source: logits_BV of the first target token, and the cache."""
-        cache = self.encode(tokens_BL, documents_BL)
+        cache = self.encode(tokens_BL, document_ids_BL)
         return self.step(jnp.full(len(tokens_BL), self.config.start), cache)
 
     def step(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:

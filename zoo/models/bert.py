@@ -23,7 +23,7 @@ from zoo.layers import heads, sharding
 from zoo.layers.attention import Mask, positions
 from zoo.layers.blocks import PostNormBlock, run_blocks
 from zoo.layers.dropout import Dropout
-from zoo.layers.embedding import Embedding, Scores
+from zoo.layers.embedding import Embedding, UnprojectedLogits
 from zoo.layers.feed_forward import ACTIVATIONS, Activation
 from zoo.layers.linear import Dense
 from zoo.layers.norm import Norm
@@ -109,7 +109,7 @@ class Pooler(nn.Module):
 
 
 class MaskedHead(nn.Module):
-    """Masked-token head: x_BPD and the token table_VD -> Scores."""
+    """Masked-token head: x_BPD and the token table_VD -> UnprojectedLogits."""
 
     width: int
     vocab_size: int
@@ -117,17 +117,17 @@ class MaskedHead(nn.Module):
     epsilon: float
 
     @nn.compact
-    def __call__(self, x_BPD: jax.Array, table_VD: jax.Array) -> Scores:
+    def __call__(self, x_BPD: jax.Array, table_VD: jax.Array) -> UnprojectedLogits:
         init = nn.initializers.truncated_normal(STD)
         x_BPD = self.activation(Dense(self.width, init, name="dense")(x_BPD))
         bias_V = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
-        return Scores(Norm(self.epsilon, name="norm")(x_BPD), table_VD, bias_V)
+        return UnprojectedLogits(Norm(self.epsilon, name="norm")(x_BPD), table_VD, bias_V)
 
 
 class Bert(nn.Module):
     """The trunk, without a head: tokens_BL -> x_BLD.
 
-    `documents_BL` numbers the document of each token from 1; 0 is padding, so a 0/1 mask is valid.
+    `document_ids_BL` counts documents from 1; 0 is padding, so a 0/1 mask is valid.
     Without segments, every token is in segment 0.
     """
 
@@ -159,19 +159,19 @@ class Bert(nn.Module):
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None = None,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
         positions_BL = jnp.arange(tokens_BL.shape[1])[None]
-        if documents_BL is not None:
-            positions_BL = positions(documents_BL)
+        if document_ids_BL is not None:
+            positions_BL = positions(document_ids_BL)
         if segments_BL is None:
             segments_BL = jnp.zeros_like(tokens_BL)
         x_BLD = self.token_embedding(tokens_BL) + self.segment_embedding(segments_BL)
         x_BLD = self.embedding_norm(x_BLD + self.position_embedding(positions_BL))
         x_BLD = self.embedding_dropout(x_BLD, train=train)
-        mask = Mask.bidirectional(documents_BL)
+        mask = Mask.bidirectional(document_ids_BL)
         return run_blocks(self, self.blocks, x_BLD, mask, train=train)[-1]
 
     read = __call__
@@ -181,7 +181,7 @@ class BertClassifier(heads.OnTrunk):
     """Classifier of a text or a pair of texts, from the pooled [CLS] (section 4.1)."""
 
     trunk_class = Bert
-    pool = staticmethod(heads.first)
+    pool = staticmethod(heads.first_token)
 
     def setup(self):
         super().setup()
@@ -205,21 +205,21 @@ class BertPretraining(nn.Module):
         self.masked_head = MaskedHead(c.width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon)
         self.next_head = Dense(2, nn.initializers.truncated_normal(STD))
 
-    def masked_scores(self, x_BPD: jax.Array) -> Scores:
+    def masked_unprojected(self, x_BPD: jax.Array) -> UnprojectedLogits:
         """Return masked-token logits of hidden states, before the vocabulary product."""
         return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
 
-    def scores(
+    def unprojected(
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None,
-        documents_BL: jax.Array | None,
+        document_ids_BL: jax.Array | None,
         predictions_BP: jax.Array,
         *,
         train: bool = False,
-    ) -> tuple[Scores, jax.Array]:
+    ) -> tuple[UnprojectedLogits, jax.Array]:
         """Return token logits at `predictions_BP`, before the vocabulary product, and next_B2."""
-        x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
+        x_BLD = self.trunk(tokens_BL, segments_BL, document_ids_BL, train=train)
         x_BPD = jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1)
         return self._heads(x_BPD, x_BLD)
 
@@ -227,12 +227,12 @@ class BertPretraining(nn.Module):
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None = None,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> Output:
         """Return the logits of every token and of the next-sentence task."""
-        x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
+        x_BLD = self.trunk(tokens_BL, segments_BL, document_ids_BL, train=train)
         scores, next_B2 = self._heads(x_BLD, x_BLD)
         return Output(scores.logits(), next_B2)
 
@@ -240,10 +240,10 @@ class BertPretraining(nn.Module):
         self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
     ) -> jax.Array:
         """Return the logits at positions `gaps_BP`, where the tokens have [MASK]: logits_BPV."""
-        return self.scores(tokens_BL, segments_BL, None, gaps_BP)[0].logits()
+        return self.unprojected(tokens_BL, segments_BL, None, gaps_BP)[0].logits()
 
     def _heads(self, x_BPD, x_BLD):
-        return self.masked_scores(x_BPD), self.next_head(self.pooler(x_BLD[:, 0]))
+        return self.masked_unprojected(x_BPD), self.next_head(self.pooler(x_BLD[:, 0]))
 
 
 Model = BertPretraining

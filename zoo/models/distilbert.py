@@ -21,7 +21,7 @@ from zoo.layers import heads, sharding
 from zoo.layers.attention import Mask, positions
 from zoo.layers.blocks import PostNormBlock, run_blocks
 from zoo.layers.dropout import Dropout
-from zoo.layers.embedding import Embedding, Scores
+from zoo.layers.embedding import Embedding, UnprojectedLogits
 from zoo.layers.feed_forward import ACTIVATIONS, Activation
 from zoo.layers.linear import Dense
 from zoo.layers.norm import Norm
@@ -64,7 +64,7 @@ CLASS_DROPOUT = 0.2  # before the classifier, independent of the trunk's dropout
 
 
 class MaskedHead(nn.Module):
-    """Masked-token head: x_BPD and the token table_VD -> Scores."""
+    """Masked-token head: x_BPD and the token table_VD -> UnprojectedLogits."""
 
     width: int
     vocab_size: int
@@ -72,17 +72,17 @@ class MaskedHead(nn.Module):
     epsilon: float
 
     @nn.compact
-    def __call__(self, x_BPD: jax.Array, table_VD: jax.Array) -> Scores:
+    def __call__(self, x_BPD: jax.Array, table_VD: jax.Array) -> UnprojectedLogits:
         init = nn.initializers.normal(STD)
         x_BPD = self.activation(Dense(self.width, init, name="dense")(x_BPD))
         bias_V = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
-        return Scores(Norm(self.epsilon, name="norm")(x_BPD), table_VD, bias_V)
+        return UnprojectedLogits(Norm(self.epsilon, name="norm")(x_BPD), table_VD, bias_V)
 
 
 class DistilBert(nn.Module):
     """The trunk, without a head: tokens_BL -> x_BLD.
 
-    `documents_BL` numbers the document of each token from 1; 0 is padding, so a 0/1 mask is valid.
+    `document_ids_BL` counts documents from 1; 0 is padding, so a 0/1 mask is valid.
     """
 
     config: Config
@@ -109,34 +109,34 @@ class DistilBert(nn.Module):
         ]
 
     def __call__(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
     ) -> jax.Array:
         positions_BL = jnp.arange(tokens_BL.shape[1])[None]
-        if documents_BL is not None:
-            positions_BL = positions(documents_BL)
+        if document_ids_BL is not None:
+            positions_BL = positions(document_ids_BL)
         x_BLD = self.token_embedding(tokens_BL)
         x_BLD = self.embedding_norm(x_BLD + self.position_embedding(positions_BL))
         x_BLD = self.embedding_dropout(x_BLD, train=train)
-        mask = Mask.bidirectional(documents_BL)
+        mask = Mask.bidirectional(document_ids_BL)
         return run_blocks(self, self.blocks, x_BLD, mask, train=train)[-1]
 
     def read(
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None,
-        documents_BL: jax.Array | None,
+        document_ids_BL: jax.Array | None,
         *,
         train: bool = False,
     ) -> jax.Array:
         """Return x_BLD for a task head; segments are ignored."""
-        return self(tokens_BL, documents_BL, train=train)
+        return self(tokens_BL, document_ids_BL, train=train)
 
 
 class DistilBertClassifier(heads.OnTrunk):
     """Classifier of a text or a pair of texts, from its [CLS]."""
 
     trunk_class = DistilBert
-    pool = staticmethod(heads.first)
+    pool = staticmethod(heads.first_token)
 
     def setup(self):
         super().setup()
@@ -176,35 +176,35 @@ class DistilBertLM(nn.Module):
         self.trunk = DistilBert(c)
         self.masked_head = MaskedHead(c.width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon)
 
-    def masked_scores(self, x_BPD: jax.Array) -> Scores:
+    def masked_unprojected(self, x_BPD: jax.Array) -> UnprojectedLogits:
         """Return masked-token logits of hidden states, before the vocabulary product."""
         return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
 
-    def scores(
+    def unprojected(
         self,
         tokens_BL: jax.Array,
-        documents_BL: jax.Array | None,
+        document_ids_BL: jax.Array | None,
         predictions_BP: jax.Array,
         *,
         train: bool = False,
-    ) -> Scores:
+    ) -> UnprojectedLogits:
         """Return the logits at positions `predictions_BP`, before the vocabulary product."""
-        x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
+        x_BLD = self.trunk(tokens_BL, document_ids_BL, train=train)
         x_BPD = jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1)
-        return self.masked_scores(x_BPD)
+        return self.masked_unprojected(x_BPD)
 
     def __call__(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
     ) -> jax.Array:
         """Return the logits of every token: logits_BLV."""
-        x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
-        return self.masked_scores(x_BLD).logits()
+        x_BLD = self.trunk(tokens_BL, document_ids_BL, train=train)
+        return self.masked_unprojected(x_BLD).logits()
 
     def fill(
         self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
     ) -> jax.Array:
         """Return the logits at positions `gaps_BP`, where the tokens have [MASK]: logits_BPV."""
-        return self.scores(tokens_BL, None, gaps_BP).logits()
+        return self.unprojected(tokens_BL, None, gaps_BP).logits()
 
 
 Model = DistilBertLM

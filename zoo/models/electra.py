@@ -25,7 +25,7 @@ from zoo.layers import heads, sharding
 from zoo.layers.attention import Mask, positions
 from zoo.layers.blocks import PostNormBlock, run_blocks
 from zoo.layers.dropout import Dropout
-from zoo.layers.embedding import Embedding, Scores
+from zoo.layers.embedding import Embedding, UnprojectedLogits
 from zoo.layers.feed_forward import ACTIVATIONS, Activation, gelu
 from zoo.layers.linear import Dense
 from zoo.layers.norm import Norm
@@ -137,13 +137,13 @@ class Embeddings(nn.Module):
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None = None,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
         positions_BL = jnp.arange(tokens_BL.shape[1])[None]
-        if documents_BL is not None:
-            positions_BL = positions(documents_BL)
+        if document_ids_BL is not None:
+            positions_BL = positions(document_ids_BL)
         if segments_BL is None:
             segments_BL = jnp.zeros_like(tokens_BL)
         x_BLE = self.token_embedding(tokens_BL) + self.segment_embedding(segments_BL)
@@ -171,21 +171,21 @@ class Electra(nn.Module):
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None = None,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
-        x_BLE = self.embeddings(tokens_BL, segments_BL, documents_BL, train=train)
-        return self.encode(x_BLE, documents_BL, train=train)
+        x_BLE = self.embeddings(tokens_BL, segments_BL, document_ids_BL, train=train)
+        return self.encode(x_BLE, document_ids_BL, train=train)
 
     read = __call__
 
     def encode(
-        self, x_BLE: jax.Array, documents_BL: jax.Array | None, *, train: bool = False
+        self, x_BLE: jax.Array, document_ids_BL: jax.Array | None, *, train: bool = False
     ) -> jax.Array:
         """Return x_BLD for embeddings computed elsewhere."""
         x_BLD = x_BLE if self.config.embed_width == self.config.width else self.project(x_BLE)
-        mask = Mask.bidirectional(documents_BL)
+        mask = Mask.bidirectional(document_ids_BL)
         return run_blocks(self, self.blocks, x_BLD, mask, train=train)[-1]
 
 
@@ -210,12 +210,12 @@ class ElectraDiscriminator(nn.Module):
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None = None,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
         """Return the replaced-token logits: logits_BL, above 0 for a replaced token."""
-        return self.replaced_head(self.trunk(tokens_BL, segments_BL, documents_BL, train=train))
+        return self.replaced_head(self.trunk(tokens_BL, segments_BL, document_ids_BL, train=train))
 
     detect = __call__
 
@@ -230,40 +230,42 @@ class ElectraGenerator(nn.Module):
         self.trunk = Electra(c)
         self.masked_head = bert.MaskedHead(c.embed_width, c.vocab_size, gelu, c.epsilon)
 
-    def masked_scores(self, x_BPD: jax.Array) -> Scores:
+    def masked_unprojected(self, x_BPD: jax.Array) -> UnprojectedLogits:
         """Return masked-token logits of hidden states, before the vocabulary product."""
         return self.masked_head(x_BPD, self.trunk.embeddings.token_embedding.embedding)
 
-    def scores(
+    def unprojected(
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None,
-        documents_BL: jax.Array | None,
+        document_ids_BL: jax.Array | None,
         predictions_BP: jax.Array,
         *,
         train: bool = False,
-    ) -> Scores:
+    ) -> UnprojectedLogits:
         """Return the logits at positions `predictions_BP`, before the vocabulary product."""
-        x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
-        return self.masked_scores(jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1))
+        x_BLD = self.trunk(tokens_BL, segments_BL, document_ids_BL, train=train)
+        return self.masked_unprojected(
+            jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1)
+        )
 
     def __call__(
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None = None,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
         """Return the logits of every token: logits_BLV."""
-        x_BLD = self.trunk(tokens_BL, segments_BL, documents_BL, train=train)
-        return self.masked_scores(x_BLD).logits()
+        x_BLD = self.trunk(tokens_BL, segments_BL, document_ids_BL, train=train)
+        return self.masked_unprojected(x_BLD).logits()
 
     def fill(
         self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
     ) -> jax.Array:
         """Return the logits at positions `gaps_BP`, where the tokens have [MASK]: logits_BPV."""
-        return self.scores(tokens_BL, segments_BL, None, gaps_BP).logits()
+        return self.unprojected(tokens_BL, segments_BL, None, gaps_BP).logits()
 
 
 class ElectraPretraining(nn.Module):
@@ -291,7 +293,7 @@ class ElectraPretraining(nn.Module):
         trunk = {"embeddings": params["embeddings"], **params[name]}
         return config, {"trunk": trunk, head: params[head]}
 
-    def masked_scores(self, x_BPD: jax.Array) -> Scores:
+    def masked_unprojected(self, x_BPD: jax.Array) -> UnprojectedLogits:
         """Return the generator's masked-token logits, before the vocabulary product."""
         return self.masked_head(x_BPD, self.embeddings.token_embedding.embedding)
 
@@ -299,38 +301,40 @@ class ElectraPretraining(nn.Module):
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None,
-        documents_BL: jax.Array | None,
+        document_ids_BL: jax.Array | None,
         predictions_BP: jax.Array,
         *,
         train: bool = False,
-    ) -> Scores:
+    ) -> UnprojectedLogits:
         """Return the generator's logits at `predictions_BP`, before the vocabulary product."""
-        x_BLE = self.embeddings(tokens_BL, segments_BL, documents_BL, train=train)
-        x_BLD = self.generator.encode(x_BLE, documents_BL, train=train)
-        return self.masked_scores(jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1))
+        x_BLE = self.embeddings(tokens_BL, segments_BL, document_ids_BL, train=train)
+        x_BLD = self.generator.encode(x_BLE, document_ids_BL, train=train)
+        return self.masked_unprojected(
+            jnp.take_along_axis(x_BLD, predictions_BP[..., None], axis=1)
+        )
 
     def detect(
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None = None,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
         """Return the discriminator's logits_BL, above 0 for a replaced token."""
-        x_BLE = self.embeddings(tokens_BL, segments_BL, documents_BL, train=train)
-        return self.replaced_head(self.discriminator.encode(x_BLE, documents_BL, train=train))
+        x_BLE = self.embeddings(tokens_BL, segments_BL, document_ids_BL, train=train)
+        return self.replaced_head(self.discriminator.encode(x_BLE, document_ids_BL, train=train))
 
     def __call__(
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None = None,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> Output:
         """Return the outputs of both networks on the same tokens."""
-        inputs = tokens_BL, segments_BL, documents_BL
+        inputs = tokens_BL, segments_BL, document_ids_BL
         positions_BP = jnp.broadcast_to(jnp.arange(tokens_BL.shape[1]), tokens_BL.shape)
         scores = self.guess(*inputs, positions_BP, train=train)
         return Output(scores.logits(), self.detect(*inputs, train=train))

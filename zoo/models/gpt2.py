@@ -23,9 +23,9 @@ from zoo.layers import heads, sharding
 from zoo.layers.attention import KeysValues, Mask, positions, positions_among_keys
 from zoo.layers.blocks import PreNormBlock, extend_blocks, run_blocks
 from zoo.layers.dropout import Dropout
-from zoo.layers.embedding import Embedding, Scores
+from zoo.layers.embedding import Embedding, UnprojectedLogits
 from zoo.layers.feed_forward import ACTIVATIONS
-from zoo.layers.linear import Kernel, affine, product
+from zoo.layers.linear import Linear, product
 from zoo.layers.norm import Norm
 
 
@@ -81,7 +81,7 @@ class Cache(NamedTuple):
 class GPT2(nn.Module):
     """The trunk, without a head: tokens_BL -> x_BLD.
 
-    `documents_BL` numbers the document of each token from 1; 0 is padding, so a 0/1 mask is valid.
+    `document_ids_BL` counts documents from 1; 0 is padding, so a 0/1 mask is valid.
     """
 
     config: Config
@@ -119,33 +119,33 @@ class GPT2(nn.Module):
         return self.embedding_dropout(x_BLD, train=train)
 
     def __call__(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
     ) -> jax.Array:
         positions_BL = jnp.arange(tokens_BL.shape[1])[None]
-        if documents_BL is not None:
-            positions_BL = positions(documents_BL)
+        if document_ids_BL is not None:
+            positions_BL = positions(document_ids_BL)
         x_BLD = self.embed(tokens_BL, positions_BL, train=train)
-        mask = Mask.causal(documents_BL)
+        mask = Mask.causal(document_ids_BL)
         return self.norm(run_blocks(self, self.blocks, x_BLD, mask, train=train)[-1])
 
     def read(
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None,
-        documents_BL: jax.Array | None,
+        document_ids_BL: jax.Array | None,
         *,
         train: bool = False,
     ) -> jax.Array:
         """Return x_BLD for a task head; segments are ignored."""
-        return self(tokens_BL, documents_BL, train=train)
+        return self(tokens_BL, document_ids_BL, train=train)
 
     def extend(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array, cache: Cache
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array, cache: Cache
     ) -> tuple[jax.Array, Cache]:
         """Process tokens after those in the cache (0 marks padding): x_BLD and the new cache."""
         L, M = tokens_BL.shape[1], cache.document_ids_BM.shape[1]
         document_ids_BM = jax.lax.dynamic_update_slice_in_dim(
-            cache.document_ids_BM, documents_BL, cache.length, 1
+            cache.document_ids_BM, document_ids_BL, cache.length, 1
         )
         mask = Mask.cached(cache.length, document_ids_BM)
         x_BLD = self.embed(tokens_BL, positions_among_keys(mask, L, M))
@@ -157,28 +157,28 @@ class GPT2Classifier(heads.OnTrunk):
     """Classifier of a text or a pair of texts, from the last token; its head has no bias."""
 
     trunk_class = GPT2
-    pool = staticmethod(heads.last)
+    pool = staticmethod(heads.last_token)
 
     def setup(self):
         super().setup()
-        self.score = Kernel((self.config.width, len(self.config.labels)), heads.INIT)
+        self.score = Linear(len(self.config.labels), heads.INIT)
 
     def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
         """Return the logits of the classes: logits_BC."""
-        return affine(x_BD, self.score())
+        return self.score(x_BD)
 
     def with_words(
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None,
-        documents_BL: jax.Array | None,
+        document_ids_BL: jax.Array | None,
         *,
         train: bool = False,
-    ) -> tuple[jax.Array, Scores]:
+    ) -> tuple[jax.Array, UnprojectedLogits]:
         """Return class logits and unprojected next-token logits, for GPT's auxiliary loss."""
-        x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
-        words = Scores(x_BLD, self.trunk.token_embedding.embedding, 0.0)
-        return self.head(self.pool(x_BLD, documents_BL), train=train), words
+        x_BLD = self.trunk(tokens_BL, document_ids_BL, train=train)
+        words = UnprojectedLogits(x_BLD, self.trunk.token_embedding.embedding, 0.0)
+        return self.head(self.pool(x_BLD, document_ids_BL), train=train), words
 
 
 class GPT2LM(nn.Module):
@@ -189,36 +189,36 @@ class GPT2LM(nn.Module):
     def setup(self):
         self.trunk = GPT2(self.config)
 
-    def scores(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
-    ) -> Scores:
+    def unprojected(
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
+    ) -> UnprojectedLogits:
         """Return next-token logits before the product with the vocabulary table."""
-        x_BLD = self.trunk(tokens_BL, documents_BL, train=train)
-        return Scores(x_BLD, self.trunk.token_embedding.embedding, 0.0)
+        x_BLD = self.trunk(tokens_BL, document_ids_BL, train=train)
+        return UnprojectedLogits(x_BLD, self.trunk.token_embedding.embedding, 0.0)
 
     def __call__(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
     ) -> jax.Array:
         """Return the next-token logits: logits_BLV."""
-        return self.scores(tokens_BL, documents_BL, train=train).logits()
+        return self.unprojected(tokens_BL, document_ids_BL, train=train).logits()
 
     def start(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array, max_new_tokens: int
     ) -> tuple[jax.Array, Cache]:
         """Process left-padded prompts: next-token logits_BV, and a cache with room for more."""
         c, (B, L) = self.config, tokens_BL.shape
-        shape = (B, c.num_heads, L + room, c.head_width)
+        shape = (B, c.num_heads, L + max_new_tokens, c.head_width)
         empty = (jnp.zeros(shape, self.trunk.token_embedding.embedding.dtype),) * 2
-        documents_BM = jnp.zeros((B, L + room), jnp.int32)
-        cache = Cache((empty,) * c.num_layers, documents_BM, jnp.int32(0))
-        return self._extend(tokens_BL, documents_BL, cache)
+        document_ids_BM = jnp.zeros((B, L + max_new_tokens), jnp.int32)
+        cache = Cache((empty,) * c.num_layers, document_ids_BM, jnp.int32(0))
+        return self._extend(tokens_BL, document_ids_BL, cache)
 
     def step(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Process one more token: next-token logits_BV and the updated cache."""
         return self._extend(token_B[:, None], jnp.ones_like(token_B)[:, None], cache)
 
-    def _extend(self, tokens_BL, documents_BL, cache: Cache):
-        x_BLD, cache = self.trunk.extend(tokens_BL, documents_BL, cache)
+    def _extend(self, tokens_BL, document_ids_BL, cache: Cache):
+        x_BLD, cache = self.trunk.extend(tokens_BL, document_ids_BL, cache)
         table_VD = self.trunk.token_embedding.embedding
         return product("BD,VD->BV", x_BLD[:, -1], table_VD), cache
 

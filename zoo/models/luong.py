@@ -20,8 +20,8 @@ from flax import linen as nn
 
 from zoo.layers import recurrent, seq2seq_attention
 from zoo.layers.dropout import Dropout
-from zoo.layers.embedding import Embedding, Scores
-from zoo.layers.linear import Kernel, affine
+from zoo.layers.embedding import Embedding, UnprojectedLogits
+from zoo.layers.linear import Linear
 from zoo.layers.recurrent import Stack, States
 from zoo.layers.seq2seq_attention import Source, SourceAttention
 from zoo.models.rnn import Head
@@ -64,7 +64,7 @@ Cache = tuple[Source, Memory]
 class Luong(nn.Module):
     """The trunk, without a head: source tokens_BL, targets_BT shifted right -> x_BTD.
 
-    `documents_BL` is 1 for the tokens of the source and 0 for its padding.
+    `document_ids_BL` is 1 for the tokens of the source and 0 for its padding.
     """
 
     config: Config
@@ -80,17 +80,17 @@ class Luong(nn.Module):
         self.target_dropout = Dropout(c.dropout)
         self.decoder = Stack(*stack)
         self.look = SourceAttention(c.score, c.width, c.width)
-        self.combine = Kernel((2 * c.width, c.width), seq2seq_attention.INIT)
+        self.combine = Linear(c.width, seq2seq_attention.INIT)
         self.output_dropout = Dropout(c.dropout)
 
     def encode(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
     ) -> Cache:
         """Encode a source in reverse: the Source to attend to and the decoder's first memory."""
         x_BLE = self.source_dropout(self.source_embedding(tokens_BL[:, ::-1]), train=train)
-        backwards_BL = None if documents_BL is None else documents_BL[:, ::-1]
+        backwards_BL = None if document_ids_BL is None else document_ids_BL[:, ::-1]
         x_BLD, states = self.encoder(x_BLE, backwards_BL, train=train)
-        source = self.look.project_keys_values(x_BLD[:, ::-1], documents_BL)
+        source = self.look.project_keys_values(x_BLD[:, ::-1], document_ids_BL)
         return source, (states, jnp.zeros_like(x_BLD[:, 0]))
 
     def advance(
@@ -101,7 +101,7 @@ class Luong(nn.Module):
         states = self.decoder.step(jnp.concatenate([y_BE, fed_BD], -1), states, train=train)
         h_BD = states[-1][0]
         context_BD = self.look.attend(h_BD, source)
-        x_BD = jnp.tanh(affine(jnp.concatenate([context_BD, h_BD], -1), self.combine()))
+        x_BD = jnp.tanh(self.combine(jnp.concatenate([context_BD, h_BD], -1)))
         x_BD = self.output_dropout(x_BD, train=train)
         return (states, x_BD), x_BD
 
@@ -109,11 +109,11 @@ class Luong(nn.Module):
         self,
         tokens_BL: jax.Array,
         targets_BT: jax.Array,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
-        source, memory = self.encode(tokens_BL, documents_BL, train=train)
+        source, memory = self.encode(tokens_BL, document_ids_BL, train=train)
         y_BTE = self.target_dropout(self.target_embedding(targets_BT), train=train)
         return recurrent.unroll(self, "advance", memory, y_BTE, source, train=train)
 
@@ -139,40 +139,40 @@ class LuongLM(nn.Module):
         return self.config.start
 
     def encode(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
     ) -> Cache:
         """Encode a source: the Source to attend to and the decoder's first memory."""
-        return self.trunk.encode(tokens_BL, documents_BL, train=train)
+        return self.trunk.encode(tokens_BL, document_ids_BL, train=train)
 
-    def scores(
+    def unprojected(
         self,
         tokens_BL: jax.Array,
         targets_BT: jax.Array,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
-    ) -> Scores:
+    ) -> UnprojectedLogits:
         """Return next-token logits before the product with the vocabulary table."""
-        return self.head(self.trunk(tokens_BL, targets_BT, documents_BL, train=train))
+        return self.head(self.trunk(tokens_BL, targets_BT, document_ids_BL, train=train))
 
     def __call__(
         self,
         tokens_BL: jax.Array,
         targets_BT: jax.Array | None = None,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
         """Return next-token logits_BTV; without targets, those of the first token only."""
         if targets_BT is None:
             targets_BT = jnp.full((len(tokens_BL), 1), self.config.start)
-        return self.scores(tokens_BL, targets_BT, documents_BL, train=train).logits()
+        return self.unprojected(tokens_BL, targets_BT, document_ids_BL, train=train).logits()
 
     def start(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array, max_new_tokens: int
     ) -> tuple[jax.Array, Cache]:
         """Encode a source: logits_BV of the first target token, and the cache."""
-        cache = self.encode(tokens_BL, documents_BL)
+        cache = self.encode(tokens_BL, document_ids_BL)
         return self.step(jnp.full(len(tokens_BL), self.config.start), cache)
 
     def step(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:

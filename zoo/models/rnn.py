@@ -20,7 +20,7 @@ from flax import linen as nn
 
 from zoo.layers import heads, recurrent
 from zoo.layers.dropout import Dropout
-from zoo.layers.embedding import Embedding, Scores
+from zoo.layers.embedding import Embedding, UnprojectedLogits
 from zoo.layers.linear import Dense
 from zoo.layers.recurrent import Stack, States, uniform
 
@@ -58,7 +58,7 @@ SIZES = {
 class RNN(nn.Module):
     """The trunk, without a head: tokens_BL -> x_BLD, and the states after the last token.
 
-    `documents_BL` numbers the document of each token from 1; 0 is padding, so a 0/1 mask is valid.
+    `document_ids_BL` counts documents from 1; 0 is padding, so a 0/1 mask is valid.
     `states` are those of document 1 from an earlier window.
     """
 
@@ -74,13 +74,13 @@ class RNN(nn.Module):
     def __call__(
         self,
         tokens_BL: jax.Array,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         states: States | None = None,
         *,
         train: bool = False,
     ) -> tuple[jax.Array, States]:
         x_BLE = self.embedding_dropout(self.token_embedding(tokens_BL), train=train)
-        x_BLD, states = self.stack(x_BLE, documents_BL, states, train=train)
+        x_BLD, states = self.stack(x_BLE, document_ids_BL, states, train=train)
         return self.output_dropout(x_BLD, train=train), states
 
     def step(self, token_B: jax.Array, states: States) -> States:
@@ -91,12 +91,12 @@ class RNN(nn.Module):
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None,
-        documents_BL: jax.Array | None,
+        document_ids_BL: jax.Array | None,
         *,
         train: bool = False,
     ) -> jax.Array:
         """Return x_BLD for a task head; segments are ignored."""
-        return self(tokens_BL, documents_BL, train=train)[0]
+        return self(tokens_BL, document_ids_BL, train=train)[0]
 
 
 class RNNClassifier(heads.OnTrunk):
@@ -110,9 +110,9 @@ class RNNClassifier(heads.OnTrunk):
         self.hidden, self.dropout = Dense(50, heads.INIT), Dropout(0.1)
         self.classes = Dense(len(self.config.labels), heads.INIT)
 
-    def pool(self, x_BLD: jax.Array, documents_BL: jax.Array | None) -> jax.Array:
+    def pool(self, x_BLD: jax.Array, document_ids_BL: jax.Array | None) -> jax.Array:
         """Return the last, mean or max state, or all three, as in `config.pooling`: x_BD."""
-        return heads.POOLS[self.config.pooling](x_BLD, documents_BL)
+        return heads.POOLS[self.config.pooling](x_BLD, document_ids_BL)
 
     def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
         """Return the logits of the classes: logits_BC."""
@@ -121,7 +121,7 @@ class RNNClassifier(heads.OnTrunk):
 
 
 class Head(nn.Module):
-    """Next-token head: x_BLD -> Scores."""
+    """Next-token head: x_BLD -> UnprojectedLogits."""
 
     vocab_size: int
     width: int
@@ -131,8 +131,8 @@ class Head(nn.Module):
         self.table = self.param("embedding", init, (self.vocab_size, self.width))
         self.bias = self.param("bias", init, (self.vocab_size,))
 
-    def __call__(self, x_BLD: jax.Array) -> Scores:
-        return Scores(x_BLD, self.table, self.bias)
+    def __call__(self, x_BLD: jax.Array) -> UnprojectedLogits:
+        return UnprojectedLogits(x_BLD, self.table, self.bias)
 
 
 class RNNLM(nn.Module):
@@ -144,29 +144,29 @@ class RNNLM(nn.Module):
         self.trunk = RNN(self.config)
         self.head = Head(self.config.vocab_size, self.config.width)
 
-    def scores(
+    def unprojected(
         self,
         tokens_BL: jax.Array,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         states: States | None = None,
         *,
         train: bool = False,
-    ) -> tuple[Scores, States]:
+    ) -> tuple[UnprojectedLogits, States]:
         """Return unprojected next-token logits, and the states after the last token."""
-        x_BLD, states = self.trunk(tokens_BL, documents_BL, states, train=train)
+        x_BLD, states = self.trunk(tokens_BL, document_ids_BL, states, train=train)
         return self.head(x_BLD), states
 
     def __call__(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
     ) -> jax.Array:
         """Return the next-token logits: logits_BLV."""
-        return self.scores(tokens_BL, documents_BL, train=train)[0].logits()
+        return self.unprojected(tokens_BL, document_ids_BL, train=train)[0].logits()
 
     def start(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array, max_new_tokens: int
     ) -> tuple[jax.Array, States]:
-        """Process prompts: next-token logits_BV and the states; `room` is not limited."""
-        x_BLD, states = self.trunk(tokens_BL, documents_BL)
+        """Process prompts: next-token logits_BV and the states; `max_new_tokens` is not limited."""
+        x_BLD, states = self.trunk(tokens_BL, document_ids_BL)
         return self.head(x_BLD[:, -1:]).logits()[:, 0], states
 
     def step(self, token_B: jax.Array, states: States) -> tuple[jax.Array, States]:

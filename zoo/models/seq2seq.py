@@ -19,7 +19,7 @@ from flax import linen as nn
 
 from zoo.layers import recurrent
 from zoo.layers.dropout import Dropout
-from zoo.layers.embedding import Embedding, Scores
+from zoo.layers.embedding import Embedding, UnprojectedLogits
 from zoo.layers.recurrent import Stack, States
 from zoo.models.rnn import Head
 
@@ -52,7 +52,7 @@ SIZES = {
 class Seq2Seq(nn.Module):
     """The trunk, without a head: source tokens_BL, targets_BT shifted right -> x_BTD.
 
-    `documents_BL` is 1 for the tokens of the source and 0 for its padding.
+    `document_ids_BL` is 1 for the tokens of the source and 0 for its padding.
     """
 
     config: Config
@@ -70,22 +70,22 @@ class Seq2Seq(nn.Module):
         self.output_dropout = Dropout(c.dropout)
 
     def encode(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
     ) -> States:
         """Encode a source in reverse: the states after its first token."""
         x_BLE = self.source_dropout(self.source_embedding(tokens_BL[:, ::-1]), train=train)
-        backwards_BL = None if documents_BL is None else documents_BL[:, ::-1]
+        backwards_BL = None if document_ids_BL is None else document_ids_BL[:, ::-1]
         return self.encoder(x_BLE, backwards_BL, train=train)[1]
 
     def __call__(
         self,
         tokens_BL: jax.Array,
         targets_BT: jax.Array,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
-        states = self.encode(tokens_BL, documents_BL, train=train)
+        states = self.encode(tokens_BL, document_ids_BL, train=train)
         y_BTE = self.target_dropout(self.target_embedding(targets_BT), train=train)
         x_BTD, _ = self.decoder(y_BTE, None, states, train=train)
         return self.output_dropout(x_BTD, train=train)
@@ -110,40 +110,40 @@ class Seq2SeqLM(nn.Module):
         return self.config.start
 
     def encode(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
     ) -> States:
         """Encode a source: the initial states of the decoder."""
-        return self.trunk.encode(tokens_BL, documents_BL, train=train)
+        return self.trunk.encode(tokens_BL, document_ids_BL, train=train)
 
-    def scores(
+    def unprojected(
         self,
         tokens_BL: jax.Array,
         targets_BT: jax.Array,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
-    ) -> Scores:
+    ) -> UnprojectedLogits:
         """Return next-token logits before the product with the vocabulary table."""
-        return self.head(self.trunk(tokens_BL, targets_BT, documents_BL, train=train))
+        return self.head(self.trunk(tokens_BL, targets_BT, document_ids_BL, train=train))
 
     def __call__(
         self,
         tokens_BL: jax.Array,
         targets_BT: jax.Array | None = None,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
         """Return next-token logits_BTV; without targets, those of the first token only."""
         if targets_BT is None:
             targets_BT = jnp.full((len(tokens_BL), 1), self.config.start)
-        return self.scores(tokens_BL, targets_BT, documents_BL, train=train).logits()
+        return self.unprojected(tokens_BL, targets_BT, document_ids_BL, train=train).logits()
 
     def start(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array, max_new_tokens: int
     ) -> tuple[jax.Array, States]:
         """Encode a source: logits_BV of the first target token, and the states."""
-        states = self.encode(tokens_BL, documents_BL)
+        states = self.encode(tokens_BL, document_ids_BL)
         return self.step(jnp.full(len(tokens_BL), self.config.start), states)
 
     def step(self, token_B: jax.Array, states: States) -> tuple[jax.Array, States]:

@@ -27,9 +27,9 @@ from zoo.layers import sharding
 from zoo.layers.attention import KeysValues, Mask, WeightedSum, append, attend
 from zoo.layers.blocks import extend_blocks, run_blocks
 from zoo.layers.dropout import Dropout
-from zoo.layers.embedding import Embedding, Scores
+from zoo.layers.embedding import Embedding, UnprojectedLogits
 from zoo.layers.feed_forward import ACTIVATIONS, Activation
-from zoo.layers.linear import Kernel, affine, into_heads, out_of_heads
+from zoo.layers.linear import Linear, LinearHeadsIn, LinearHeadsOut
 from zoo.layers.norm import RMSNorm
 from zoo.layers.relative_bias import DistanceBias, either_side, the_past
 
@@ -120,15 +120,15 @@ class UnscaledAttention(nn.Module):
 
     def setup(self):
         D, H, K, normal = self.width, self.num_heads, self.head_width, nn.initializers.normal
-        self.query = Kernel((D, H, K), normal((D * K) ** -0.5))
-        self.key = Kernel((D, H, K), normal(D**-0.5))
-        self.value = Kernel((D, H, K), normal(D**-0.5))
+        self.query = LinearHeadsIn(H, K, normal((D * K) ** -0.5))
+        self.key = LinearHeadsIn(H, K, normal(D**-0.5))
+        self.value = LinearHeadsIn(H, K, normal(D**-0.5))
         self.mix = WeightedSum(self.dropout)
-        self.output = Kernel((H, K, D), normal((H * K) ** -0.5))
+        self.output = LinearHeadsOut(D, normal((H * K) ** -0.5))
 
     def project_keys_values(self, memory_BMD: jax.Array) -> KeysValues:
         """Return the keys and values of a memory: k_BHMK, v_BHMK."""
-        return into_heads(memory_BMD, self.key()), into_heads(memory_BMD, self.value())
+        return self.key(memory_BMD), self.value(memory_BMD)
 
     def attend(
         self,
@@ -140,11 +140,11 @@ class UnscaledAttention(nn.Module):
         train: bool = False,
     ) -> jax.Array:
         """Return the attention output for x: x_BLD."""
-        q_BHLK = into_heads(x_BLD, self.query())
+        q_BHLK = self.query(x_BLD)
         x_BHLK = attend(
             self.mix, q_BHLK, keys_values, mask, scale=1.0, bias_HLM=bias_HLM, train=train
         )
-        return out_of_heads(x_BHLK, self.output())
+        return self.output(x_BHLK)
 
 
 class EncoderBlock(nn.Module):
@@ -259,19 +259,19 @@ class FeedForward(nn.Module):
 
     def setup(self):
         D, F, normal = self.width, self.mlp_width, nn.initializers.normal
-        self.up = Kernel((D, F), normal(D**-0.5))
+        self.up = Linear(F, normal(D**-0.5))
         self.inner_dropout = Dropout(self.dropout)
-        self.down = Kernel((F, D), normal(F**-0.5))
+        self.down = Linear(D, normal(F**-0.5))
 
     def __call__(self, x_BLD: jax.Array, *, train: bool = False) -> jax.Array:
-        x_BLF = self.activation(affine(x_BLD, self.up()))
-        return affine(self.inner_dropout(x_BLF, train=train), self.down())
+        x_BLF = self.activation(self.up(x_BLD))
+        return self.down(self.inner_dropout(x_BLF, train=train))
 
 
 class T5(nn.Module):
     """The trunk, without a head: source tokens_BL, targets_BT shifted right -> x_BTD.
 
-    `documents_BL` numbers the document of each source token from 1; 0 is padding.
+    `document_ids_BL` numbers the document of each source token from 1; 0 is padding.
     """
 
     config: Config
@@ -294,11 +294,11 @@ class T5(nn.Module):
         self.decoder_dropout = Dropout(c.dropout)
 
     def encode(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
     ) -> jax.Array:
         """Encode a source: x_BLD."""
         positions_L = jnp.arange(tokens_BL.shape[1])
-        inputs = Mask.bidirectional(documents_BL), self.encoder_bias(positions_L, positions_L)
+        inputs = Mask.bidirectional(document_ids_BL), self.encoder_bias(positions_L, positions_L)
         x_BLD = self.embedding_dropout(self.token_embedding(tokens_BL), train=train)
         x_BLD = run_blocks(
             self, self.encoder, x_BLD, *inputs, name="encoder_hidden_states", train=train
@@ -309,13 +309,13 @@ class T5(nn.Module):
         self,
         tokens_BL: jax.Array,
         targets_BT: jax.Array,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
-        source_BLD = self.encode(tokens_BL, documents_BL, train=train)
+        source_BLD = self.encode(tokens_BL, document_ids_BL, train=train)
         positions_T = jnp.arange(targets_BT.shape[1])
-        masks = Mask.causal(), Mask.source(documents_BL)
+        masks = Mask.causal(), Mask.source(document_ids_BL)
         inputs = source_BLD, *masks, self.decoder_bias(positions_T, positions_T)
         x_BTD = self.embedding_dropout(self.token_embedding(targets_BT), train=train)
         x_BTD = run_blocks(
@@ -323,14 +323,14 @@ class T5(nn.Module):
         )[-1]
         return self.decoder_dropout(self.decoder_norm(x_BTD), train=train)
 
-    def start(self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int) -> Cache:
-        """Encode a source: a cache for targets of up to `room` tokens."""
+    def start(self, tokens_BL: jax.Array, document_ids_BL: jax.Array, max_new_tokens: int) -> Cache:
+        """Encode a source: a cache for targets of up to `max_new_tokens` tokens."""
         c, B = self.config, len(tokens_BL)
-        source_BLD = self.encode(tokens_BL, documents_BL)
+        source_BLD = self.encode(tokens_BL, document_ids_BL)
         sources = tuple(block.project_source(source_BLD) for block in self.decoder)
-        shape = (B, c.num_heads, room, c.head_width)
+        shape = (B, c.num_heads, max_new_tokens, c.head_width)
         empty = (jnp.zeros(shape, self.token_embedding.embedding.dtype),) * 2
-        return Cache((empty,) * len(sources), sources, documents_BL, jnp.int32(0))
+        return Cache((empty,) * len(sources), sources, document_ids_BL, jnp.int32(0))
 
     def extend(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Process one more target token: x_B1D and the new cache."""
@@ -361,49 +361,51 @@ class T5LM(nn.Module):
         return START
 
     def encode(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
     ) -> jax.Array:
         """Encode a source: x_BLD."""
-        return self.trunk.encode(tokens_BL, documents_BL, train=train)
+        return self.trunk.encode(tokens_BL, document_ids_BL, train=train)
 
-    def scores(
+    def unprojected(
         self,
         tokens_BL: jax.Array,
         targets_BT: jax.Array,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
-    ) -> Scores:
+    ) -> UnprojectedLogits:
         """Return next-token logits before the product with the vocabulary table."""
-        return self._scores(self.trunk(tokens_BL, targets_BT, documents_BL, train=train))
+        return self._unprojected(self.trunk(tokens_BL, targets_BT, document_ids_BL, train=train))
 
     def __call__(
         self,
         tokens_BL: jax.Array,
         targets_BT: jax.Array | None = None,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
         """Return next-token logits_BTV; without targets, those of the first token only."""
         if targets_BT is None:
             targets_BT = jnp.full((len(tokens_BL), 1), START)
-        return self.scores(tokens_BL, targets_BT, documents_BL, train=train).logits()
+        return self.unprojected(tokens_BL, targets_BT, document_ids_BL, train=train).logits()
 
     def start(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array, max_new_tokens: int
     ) -> tuple[jax.Array, Cache]:
         """Encode a source: logits_BV of the first target token, and a cache with room for more."""
-        cache = self.trunk.start(tokens_BL, documents_BL, 1 + room)
+        cache = self.trunk.start(tokens_BL, document_ids_BL, 1 + max_new_tokens)
         return self.step(jnp.full(len(tokens_BL), START), cache)
 
     def step(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Process one more target token: next-token logits_BV and the updated cache."""
         x_B1D, cache = self.trunk.extend(token_B, cache)
-        return self._scores(x_B1D).logits()[:, 0], cache
+        return self._unprojected(x_B1D).logits()[:, 0], cache
 
-    def _scores(self, x_BTD):
-        return Scores(x_BTD * x_BTD.shape[-1] ** -0.5, self.trunk.token_embedding.embedding, 0.0)
+    def _unprojected(self, x_BTD):
+        return UnprojectedLogits(
+            x_BTD * x_BTD.shape[-1] ** -0.5, self.trunk.token_embedding.embedding, 0.0
+        )
 
 
 Model = T5LM

@@ -19,9 +19,9 @@ from flax import linen as nn
 
 from zoo.layers import sharding
 from zoo.layers.dropout import Dropout
-from zoo.layers.embedding import Embedding, Scores
+from zoo.layers.embedding import Embedding, UnprojectedLogits
 from zoo.layers.feed_forward import Activation
-from zoo.layers.linear import Kernel, affine
+from zoo.layers.linear import Linear
 from zoo.models import t5
 from zoo.models.t5 import START, T5, Cache
 
@@ -62,14 +62,14 @@ class GatedFeedForward(nn.Module):
 
     def setup(self):
         D, F, normal = self.width, self.mlp_width, nn.initializers.normal
-        self.gate = Kernel((D, F), normal(D**-0.5))
-        self.up = Kernel((D, F), normal(D**-0.5))
+        self.gate = Linear(F, normal(D**-0.5))
+        self.up = Linear(F, normal(D**-0.5))
         self.inner_dropout = Dropout(self.dropout)
-        self.down = Kernel((F, D), normal(F**-0.5))
+        self.down = Linear(D, normal(F**-0.5))
 
     def __call__(self, x_BLD: jax.Array, *, train: bool = False) -> jax.Array:
-        x_BLF = self.activation(affine(x_BLD, self.gate())) * affine(x_BLD, self.up())
-        return affine(self.inner_dropout(x_BLF, train=train), self.down())
+        x_BLF = self.activation(self.gate(x_BLD)) * self.up(x_BLD)
+        return self.down(self.inner_dropout(x_BLF, train=train))
 
 
 class T5v11LM(nn.Module):
@@ -88,49 +88,49 @@ class T5v11LM(nn.Module):
         return START
 
     def encode(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
     ) -> jax.Array:
         """Encode a source: x_BLD."""
-        return self.trunk.encode(tokens_BL, documents_BL, train=train)
+        return self.trunk.encode(tokens_BL, document_ids_BL, train=train)
 
-    def scores(
+    def unprojected(
         self,
         tokens_BL: jax.Array,
         targets_BT: jax.Array,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
-    ) -> Scores:
+    ) -> UnprojectedLogits:
         """Return next-token logits before the product with the vocabulary table."""
-        return self._scores(self.trunk(tokens_BL, targets_BT, documents_BL, train=train))
+        return self._unprojected(self.trunk(tokens_BL, targets_BT, document_ids_BL, train=train))
 
     def __call__(
         self,
         tokens_BL: jax.Array,
         targets_BT: jax.Array | None = None,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
         """Return next-token logits_BTV; without targets, those of the first token only."""
         if targets_BT is None:
             targets_BT = jnp.full((len(tokens_BL), 1), START)
-        return self.scores(tokens_BL, targets_BT, documents_BL, train=train).logits()
+        return self.unprojected(tokens_BL, targets_BT, document_ids_BL, train=train).logits()
 
     def start(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array, max_new_tokens: int
     ) -> tuple[jax.Array, Cache]:
         """Encode a source: logits_BV of the first target token, and a cache with room for more."""
-        cache = self.trunk.start(tokens_BL, documents_BL, 1 + room)
+        cache = self.trunk.start(tokens_BL, document_ids_BL, 1 + max_new_tokens)
         return self.step(jnp.full(len(tokens_BL), START), cache)
 
     def step(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Process one more target token: next-token logits_BV and the updated cache."""
         x_B1D, cache = self.trunk.extend(token_B, cache)
-        return self._scores(x_B1D).logits()[:, 0], cache
+        return self._unprojected(x_B1D).logits()[:, 0], cache
 
-    def _scores(self, x_BTD):
-        return Scores(x_BTD, self.head.embedding, 0.0)
+    def _unprojected(self, x_BTD):
+        return UnprojectedLogits(x_BTD, self.head.embedding, 0.0)
 
 
 Model = T5v11LM

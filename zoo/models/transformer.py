@@ -29,7 +29,7 @@ from zoo.layers import sharding
 from zoo.layers.attention import Attention, KeysValues, Mask, append, positions
 from zoo.layers.blocks import PostNormBlock, extend_blocks, run_blocks
 from zoo.layers.dropout import Dropout
-from zoo.layers.embedding import Embedding, Scores
+from zoo.layers.embedding import Embedding, UnprojectedLogits
 from zoo.layers.feed_forward import ACTIVATIONS
 from zoo.layers.norm import Norm
 
@@ -157,7 +157,7 @@ class DecoderBlock(PostNormBlock):
 class Transformer(nn.Module):
     """The trunk, without a head: source tokens_BL, targets_BT shifted right -> x_BTD.
 
-    `documents_BL` numbers the document of each source token from 1; 0 is padding.
+    `document_ids_BL` numbers the document of each source token from 1; 0 is padding.
     """
 
     config: Config
@@ -172,38 +172,38 @@ class Transformer(nn.Module):
         self.decoder = [DecoderBlock(*block) for _ in range(c.num_decoder_layers)]
 
     def encode(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
     ) -> jax.Array:
         """Encode a source: x_BLD."""
         encoding = sinusoids(tokens_BL.shape[1], self.config.width)
-        if documents_BL is not None:
-            encoding = encoding[positions(documents_BL)]
+        if document_ids_BL is not None:
+            encoding = encoding[positions(document_ids_BL)]
         x_BLD = self._embed(tokens_BL, encoding, train=train)
-        mask, name = Mask.bidirectional(documents_BL), "encoder_hidden_states"
+        mask, name = Mask.bidirectional(document_ids_BL), "encoder_hidden_states"
         return run_blocks(self, self.encoder, x_BLD, mask, name=name, train=train)[-1]
 
     def __call__(
         self,
         tokens_BL: jax.Array,
         targets_BT: jax.Array,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
-        source_BLD = self.encode(tokens_BL, documents_BL, train=train)
+        source_BLD = self.encode(tokens_BL, document_ids_BL, train=train)
         encoding = sinusoids(targets_BT.shape[1], self.config.width)
         x_BTD = self._embed(targets_BT, encoding, train=train)
-        inputs = source_BLD, Mask.causal(), Mask.source(documents_BL)
+        inputs = source_BLD, Mask.causal(), Mask.source(document_ids_BL)
         name = "decoder_hidden_states"
         return run_blocks(self, self.decoder, x_BTD, *inputs, name=name, train=train)[-1]
 
-    def start(self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int) -> Cache:
-        """Encode a source: a cache for targets of up to `room` tokens."""
-        c, source_BLD = self.config, self.encode(tokens_BL, documents_BL)
-        shape = (len(tokens_BL), c.num_heads, room, c.head_width)
+    def start(self, tokens_BL: jax.Array, document_ids_BL: jax.Array, max_new_tokens: int) -> Cache:
+        """Encode a source: a cache for targets of up to `max_new_tokens` tokens."""
+        c, source_BLD = self.config, self.encode(tokens_BL, document_ids_BL)
+        shape = (len(tokens_BL), c.num_heads, max_new_tokens, c.head_width)
         empty = (jnp.zeros(shape, self.token_embedding.embedding.dtype),) * 2
         sources = tuple(block.project_source(source_BLD) for block in self.decoder)
-        return Cache((empty,) * len(sources), sources, documents_BL, jnp.int32(0))
+        return Cache((empty,) * len(sources), sources, document_ids_BL, jnp.int32(0))
 
     def extend(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Process one more target token: x_B1D and the new cache."""
@@ -235,52 +235,52 @@ class TransformerLM(nn.Module):
         return self.config.start
 
     def encode(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array | None = None, *, train: bool = False
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
     ) -> jax.Array:
         """Encode a source: x_BLD."""
-        return self.trunk.encode(tokens_BL, documents_BL, train=train)
+        return self.trunk.encode(tokens_BL, document_ids_BL, train=train)
 
-    def scores(
+    def unprojected(
         self,
         tokens_BL: jax.Array,
         targets_BT: jax.Array,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
-    ) -> Scores:
+    ) -> UnprojectedLogits:
         """Return next-token logits before the product with the vocabulary table."""
-        return self._scores(self.trunk(tokens_BL, targets_BT, documents_BL, train=train))
+        return self._unprojected(self.trunk(tokens_BL, targets_BT, document_ids_BL, train=train))
 
     def __call__(
         self,
         tokens_BL: jax.Array,
         targets_BT: jax.Array | None = None,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
         """Return next-token logits_BTV; without targets, those of the first token only."""
         if targets_BT is None:
             targets_BT = jnp.full((len(tokens_BL), 1), self.config.start)
-        return self.scores(tokens_BL, targets_BT, documents_BL, train=train).logits()
+        return self.unprojected(tokens_BL, targets_BT, document_ids_BL, train=train).logits()
 
     def start(
-        self, tokens_BL: jax.Array, documents_BL: jax.Array, room: int
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array, max_new_tokens: int
     ) -> tuple[jax.Array, Cache]:
         """Encode a source: logits_BV of the first target token, and a cache with room for more."""
-        cache = self.trunk.start(tokens_BL, documents_BL, 1 + room)
+        cache = self.trunk.start(tokens_BL, document_ids_BL, 1 + max_new_tokens)
         return self.step(jnp.full(len(tokens_BL), self.config.start), cache)
 
     def step(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Process one more target token: next-token logits_BV and the updated cache."""
         x_B1D, cache = self.trunk.extend(token_B, cache)
-        logits_BV = self._scores(x_B1D).logits()[:, 0]
+        logits_BV = self._unprojected(x_B1D).logits()[:, 0]
         # No target contains the start token, but published weights give it a logit of 0, above many
         # words.
         return logits_BV.at[:, self.config.start].set(-1e30), cache
 
-    def _scores(self, x_BTD):
-        return Scores(x_BTD, self.trunk.token_embedding.embedding, self.bias[0])
+    def _unprojected(self, x_BTD):
+        return UnprojectedLogits(x_BTD, self.trunk.token_embedding.embedding, self.bias[0])
 
 
 Model = TransformerLM

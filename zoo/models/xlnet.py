@@ -23,7 +23,7 @@ from flax import linen as nn
 from zoo.layers import heads, sharding
 from zoo.layers.blocks import run_blocks
 from zoo.layers.dropout import Dropout
-from zoo.layers.embedding import Embedding, Scores
+from zoo.layers.embedding import Embedding, UnprojectedLogits
 from zoo.layers.feed_forward import ACTIVATIONS
 from zoo.layers.linear import Dense
 from zoo.layers.transformer_xl import Memory, RelativeBlock, Streams, distances, views
@@ -94,22 +94,22 @@ class XLNet(nn.Module):
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None = None,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
         """Return x_BLD of the content stream; every token attends to its whole document.
 
-        `documents_BL` numbers the document of each token from 1; 0 is padding, so a 0/1 mask is
+        `document_ids_BL` numbers the document of each token from 1; 0 is padding, so a 0/1 mask is
         valid.
         """
-        return self.extend(tokens_BL, segments_BL, documents_BL, train=train)[0]
+        return self.extend(tokens_BL, segments_BL, document_ids_BL, train=train)[0]
 
     def extend(
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None = None,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         memory: Memory | None = None,
         *,
         train: bool = False,
@@ -119,7 +119,7 @@ class XLNet(nn.Module):
         Pad on the right: padding on the left counts as distance to the memory.
         """
         x_BLD, _, new_memory = self._flow(
-            tokens_BL, segments_BL, documents_BL, None, None, memory, train=train
+            tokens_BL, segments_BL, document_ids_BL, None, None, memory, train=train
         )
         return self.output_dropout(x_BLD, train=train), new_memory
 
@@ -127,7 +127,7 @@ class XLNet(nn.Module):
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None,
-        documents_BL: jax.Array | None,
+        document_ids_BL: jax.Array | None,
         blocked_BLL: jax.Array,
         predictions_BP: jax.Array,
         memory: Memory | None = None,
@@ -142,19 +142,27 @@ class XLNet(nn.Module):
         result: with 85 of 512, at a sixth of the cost.
         """
         _, query_BPD, new_memory = self._flow(
-            tokens_BL, segments_BL, documents_BL, blocked_BLL, predictions_BP, memory, train=train
+            tokens_BL,
+            segments_BL,
+            document_ids_BL,
+            blocked_BLL,
+            predictions_BP,
+            memory,
+            train=train,
         )
         return self.output_dropout(query_BPD, train=train), new_memory
 
-    def _flow(self, tokens_BL, segments_BL, documents_BL, blocked_BLL, at_BP, memory, *, train):
+    def _flow(self, tokens_BL, segments_BL, document_ids_BL, blocked_BLL, at_BP, memory, *, train):
         c, (B, L) = self.config, tokens_BL.shape
-        if documents_BL is None:
-            documents_BL = jnp.ones((B, L), jnp.int32)
+        if document_ids_BL is None:
+            document_ids_BL = jnp.ones((B, L), jnp.int32)
         if memory is None:
             empty = (jnp.zeros((B, 0, c.width)),) * c.num_layers
             memory = Memory(empty, jnp.zeros((B, 0), jnp.int32))
-        memory_length = memory.documents_BM.shape[1]
-        content, query = views(segments_BL, documents_BL, blocked_BLL, at_BP, memory.documents_BM)
+        memory_length = memory.document_ids_BM.shape[1]
+        content, query = views(
+            segments_BL, document_ids_BL, blocked_BLL, at_BP, memory.document_ids_BM
+        )
 
         table_RD = self.distance_dropout(distances(L, memory_length + L, c.width), train=train)
         x_BLD = self.embedding_dropout(self.token_embedding(tokens_BL), train=train)
@@ -172,7 +180,7 @@ class XLNet(nn.Module):
             per_block=memory.inputs,
             train=train,
         )
-        new_memory = Memory(tuple(streams.content_BLD for streams in inputs), documents_BL)
+        new_memory = Memory(tuple(streams.content_BLD for streams in inputs), document_ids_BL)
         return x_BLD, query_BPD, new_memory
 
     read = __call__
@@ -182,7 +190,7 @@ class XLNetClassifier(heads.OnTrunk):
     """Classifier of a text or a pair of texts, from its last token, <cls>."""
 
     trunk_class = XLNet
-    pool = staticmethod(heads.last)
+    pool = staticmethod(heads.last_token)
 
     def setup(self):
         super().setup()
@@ -204,23 +212,29 @@ class XLNetLM(nn.Module):
         self.trunk = XLNet(self.config)
         self.head_bias = self.param("head_bias", nn.initializers.zeros, (self.config.vocab_size,))
 
-    def scores(
+    def unprojected(
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None,
-        documents_BL: jax.Array | None,
+        document_ids_BL: jax.Array | None,
         blocked_BLL: jax.Array,
         predictions_BP: jax.Array,
         memory: Memory | None = None,
         *,
         train: bool = False,
-    ) -> tuple[Scores, Memory]:
+    ) -> tuple[UnprojectedLogits, Memory]:
         """Return the query stream's logits, before the vocabulary product, and the memory.
 
         The inputs are those of `XLNet.streams`.
         """
         query_BPD, new_memory = self.trunk.streams(
-            tokens_BL, segments_BL, documents_BL, blocked_BLL, predictions_BP, memory, train=train
+            tokens_BL,
+            segments_BL,
+            document_ids_BL,
+            blocked_BLL,
+            predictions_BP,
+            memory,
+            train=train,
         )
         return self._head(query_BPD), new_memory
 
@@ -228,12 +242,12 @@ class XLNetLM(nn.Module):
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None = None,
-        documents_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
         """Return the logits of the content stream: logits_BLV."""
-        return self._head(self.trunk(tokens_BL, segments_BL, documents_BL, train=train)).logits()
+        return self._head(self.trunk(tokens_BL, segments_BL, document_ids_BL, train=train)).logits()
 
     def fill(
         self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
@@ -241,11 +255,13 @@ class XLNetLM(nn.Module):
         """Return the query stream's logits at `gaps_BP`, which no token attends to: logits_BPV."""
         gap_BL = (gaps_BP[:, :, None] == jnp.arange(tokens_BL.shape[1])).any(1)
         blocked_BLL = jnp.repeat(gap_BL[:, None], tokens_BL.shape[1], 1)
-        documents_BL = jnp.ones_like(tokens_BL)
-        return self.scores(tokens_BL, segments_BL, documents_BL, blocked_BLL, gaps_BP)[0].logits()
+        document_ids_BL = jnp.ones_like(tokens_BL)
+        return self.unprojected(tokens_BL, segments_BL, document_ids_BL, blocked_BLL, gaps_BP)[
+            0
+        ].logits()
 
     def _head(self, x_BLD):
-        return Scores(x_BLD, self.trunk.token_embedding.embedding, self.head_bias)
+        return UnprojectedLogits(x_BLD, self.trunk.token_embedding.embedding, self.head_bias)
 
 
 Model = XLNetLM

@@ -70,10 +70,10 @@ class Classification:
         return run_model(apply, batch)
 
     def loss(
-        self, output: jax.Array, targets: jax.Array, documents_BL: jax.Array
+        self, output: jax.Array, targets: jax.Array, document_ids_BL: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Return the cross-entropy of logits_BC and targets_B."""
-        weights_B = jnp.float32(documents_BL.any(-1))
+        weights_B = jnp.float32(document_ids_BL.any(-1))
         return classify(output, targets, weights_B).loss, weights_B.sum()
 
     def predict(
@@ -140,10 +140,10 @@ class Regression:
         return run_model(apply, batch)
 
     def loss(
-        self, output: jax.Array, targets: jax.Array, documents_BL: jax.Array
+        self, output: jax.Array, targets: jax.Array, document_ids_BL: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Return the squared error between the outputs, [B, 1], and targets_B."""
-        weights_B = jnp.float32(documents_BL.any(-1))
+        weights_B = jnp.float32(document_ids_BL.any(-1))
         return (weights_B * jnp.square(output[:, 0] - targets)).sum(), weights_B.sum()
 
     def predict(

@@ -57,11 +57,11 @@ class QuestionAnswering:
         return run_model(apply, batch)
 
     def loss(
-        self, output: jax.Array, targets: jax.Array, documents_BL: jax.Array
+        self, output: jax.Array, targets: jax.Array, document_ids_BL: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Return the cross-entropy of logits_BL2 and targets_B2, averaged over start and end."""
-        weights_B = jnp.float32(documents_BL.any(-1))
-        logits_BL2 = jnp.where(documents_BL[..., None] > 0, output, -1e30)
+        weights_B = jnp.float32(document_ids_BL.any(-1))
+        logits_BL2 = jnp.where(document_ids_BL[..., None] > 0, output, -1e30)
         logs_BL2 = jax.nn.log_softmax(logits_BL2, axis=1)
         logs_B2 = jnp.take_along_axis(logs_BL2, targets[:, None], 1)[:, 0]
         return -(weights_B * logs_B2.mean(-1)).sum(), weights_B.sum()

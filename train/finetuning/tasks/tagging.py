@@ -72,7 +72,7 @@ class Tagging:
         return run_model(apply, batch)
 
     def loss(
-        self, output: jax.Array, targets: jax.Array, documents_BL: jax.Array
+        self, output: jax.Array, targets: jax.Array, document_ids_BL: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Return the cross-entropy of logits_BLC and targets_BL."""
         weights_BL = jnp.float32(targets != IGNORED)

@@ -81,14 +81,14 @@ class Task(Protocol[Example, Prediction]):
         """Return the output for a batch of "tokens", "segments", "documents" and "targets"."""
 
     def loss(
-        self, output: Any, targets: jax.Array, documents_BL: jax.Array
+        self, output: Any, targets: jax.Array, document_ids_BL: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Return the sum of the losses and their number; empty rows have no loss.
 
         Args:
           output: The output of `forward`.
           targets: The stacked targets of the rows.
-          documents_BL: 1 for tokens, 0 for padding.
+          document_ids_BL: 1 for tokens, 0 for padding.
         """
 
     def predict(

@@ -21,7 +21,7 @@ from zoo.contracts import EncoderDecoder
 from zoo.inference import translate
 from zoo.inference.batching import Row
 from zoo.inference.prompts import encode_source
-from zoo.layers.embedding import Scores
+from zoo.layers.embedding import UnprojectedLogits
 from zoo.tokenizers import AnyTokenizer, sides
 
 
@@ -61,14 +61,14 @@ class TextToText:
 
     def forward(
         self, model: EncoderDecoder, apply: Apply, batch: Mapping[str, jax.Array]
-    ) -> Scores:
+    ) -> UnprojectedLogits:
         """Return the prediction of every target token, with teacher forcing."""
         previous_BT = jnp.maximum(batch["targets"], 0)[:, :-1]
         inputs_BT = jnp.pad(previous_BT, ((0, 0), (1, 0)), constant_values=model.start_token)
-        return apply(batch["tokens"], inputs_BT, batch["documents"], method="scores")
+        return apply(batch["tokens"], inputs_BT, batch["documents"], method="unprojected")
 
     def loss(
-        self, output: Scores, targets: jax.Array, documents_BL: jax.Array
+        self, output: UnprojectedLogits, targets: jax.Array, document_ids_BL: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Return the cross-entropy of targets_BT."""
         weights_BT = jnp.float32(targets != IGNORED)
