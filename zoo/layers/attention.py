@@ -101,6 +101,23 @@ def positions(document_ids_BL: jax.Array) -> jax.Array:
     return positions_among_keys(Mask.causal(document_ids_BL), L, L)
 
 
+def learned_positions(
+    tokens_BL: jax.Array, document_ids_BL: jax.Array | None, max_length: int
+) -> jax.Array:
+    """Return the position of each token, for a table of `max_length` rows: int32 [B, L] or [1, L].
+
+    Raises:
+      ValueError: If the row is longer than the table.
+    """
+    L = tokens_BL.shape[1]
+    if max_length < L:
+        raise ValueError(
+            f"a row of {L} tokens is longer than the {max_length} positions of the model: truncate "
+            "or split the text"
+        )
+    return jnp.arange(L)[None] if document_ids_BL is None else positions(document_ids_BL)
+
+
 def positions_among_keys(mask: Mask, num_queries: int, num_keys: int) -> jax.Array:
     """Return the position of each query among the keys it attends to, from 0: int32 [B, L].
 

@@ -12,7 +12,8 @@ from zoo.layers.linear import product
 class Embedding(nn.Module):
     """An embedding table: ids_BL -> x_BLD in float32.
 
-    An id outside the table gives NaN, never the vector of another id.
+    An id outside the table is an error outside jit, where ids have values. In a compiled program it
+    gives NaN, never the vector of another id.
     """
 
     num_embeddings: int
@@ -25,13 +26,24 @@ class Embedding(nn.Module):
         )
 
     def __call__(self, ids_BL: jax.Array) -> jax.Array:
+        if not isinstance(ids_BL, jax.core.Tracer):
+            _check_ids(ids_BL, self.num_embeddings)
         return lookup(self.embedding, ids_BL)
+
+
+def _check_ids(ids: jax.Array, size: int) -> None:
+    invalid = ids[(ids < 0) | (ids >= size)]
+    if len(invalid):
+        raise ValueError(
+            f"id {invalid[0]} is outside the embedding table of {size} rows: use the tokenizer of "
+            "this model"
+        )
 
 
 @jax.custom_vjp
 def lookup(table_VD: jax.Array, ids: jax.Array) -> jax.Array:
     """Return rows of a table in float32; the gradient accumulates in float32 for any dtype."""
-    return jnp.take(table_VD, ids, axis=0, mode="fill").astype(jnp.float32)
+    return table_VD.at[ids].get(mode="fill", wrap_negative_indices=False).astype(jnp.float32)
 
 
 def _lookup_forward(table_VD, ids):

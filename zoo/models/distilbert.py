@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.layers import heads, sharding
-from zoo.layers.attention import Mask, positions
+from zoo.layers.attention import Mask, learned_positions
 from zoo.layers.blocks import PostNormBlock, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, UnprojectedLogits
@@ -111,9 +111,7 @@ class DistilBert(nn.Module):
     def __call__(
         self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
     ) -> jax.Array:
-        positions_BL = jnp.arange(tokens_BL.shape[1])[None]
-        if document_ids_BL is not None:
-            positions_BL = positions(document_ids_BL)
+        positions_BL = learned_positions(tokens_BL, document_ids_BL, self.config.max_length)
         x_BLD = self.token_embedding(tokens_BL)
         x_BLD = self.embedding_norm(x_BLD + self.position_embedding(positions_BL))
         x_BLD = self.embedding_dropout(x_BLD, train=train)

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.layers import heads, sharding
-from zoo.layers.attention import Mask, positions
+from zoo.layers.attention import Mask, learned_positions
 from zoo.layers.blocks import PostNormBlock, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, UnprojectedLogits
@@ -141,9 +141,7 @@ class Embeddings(nn.Module):
         *,
         train: bool = False,
     ) -> jax.Array:
-        positions_BL = jnp.arange(tokens_BL.shape[1])[None]
-        if document_ids_BL is not None:
-            positions_BL = positions(document_ids_BL)
+        positions_BL = learned_positions(tokens_BL, document_ids_BL, self.config.max_length)
         if segments_BL is None:
             segments_BL = jnp.zeros_like(tokens_BL)
         x_BLE = self.token_embedding(tokens_BL) + self.segment_embedding(segments_BL)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.layers import heads, sharding
-from zoo.layers.attention import KeysValues, Mask, positions, positions_among_keys
+from zoo.layers.attention import KeysValues, Mask, learned_positions, positions_among_keys
 from zoo.layers.blocks import PreNormBlock, extend_blocks, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, UnprojectedLogits
@@ -121,9 +121,7 @@ class GPT2(nn.Module):
     def __call__(
         self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
     ) -> jax.Array:
-        positions_BL = jnp.arange(tokens_BL.shape[1])[None]
-        if document_ids_BL is not None:
-            positions_BL = positions(document_ids_BL)
+        positions_BL = learned_positions(tokens_BL, document_ids_BL, self.config.max_length)
         x_BLD = self.embed(tokens_BL, positions_BL, train=train)
         mask = Mask.causal(document_ids_BL)
         return self.norm(run_blocks(self, self.blocks, x_BLD, mask, train=train)[-1])

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.layers import heads, sharding
-from zoo.layers.attention import Mask, positions
+from zoo.layers.attention import Mask, learned_positions
 from zoo.layers.blocks import PostNormBlock, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, UnprojectedLogits
@@ -113,9 +113,9 @@ class Roberta(nn.Module):
     def __call__(
         self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
     ) -> jax.Array:
-        positions_BL = PADDING + 1 + jnp.arange(tokens_BL.shape[1])[None]
+        length = self.config.max_length
+        positions_BL = PADDING + 1 + learned_positions(tokens_BL, document_ids_BL, length)
         if document_ids_BL is not None:
-            positions_BL = PADDING + 1 + positions(document_ids_BL)
             positions_BL = jnp.where(document_ids_BL > 0, positions_BL, PADDING)
         x_BLD = self.token_embedding(tokens_BL) + self.segment_embedding.embedding
         x_BLD = self.embedding_norm(x_BLD + self.position_embedding(positions_BL))
