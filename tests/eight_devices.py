@@ -18,7 +18,7 @@ from train.devices.mesh import MeshPlacement
 from train.devices.parallelism import PARALLELISM
 from train.pretraining import corpus
 from train.pretraining.run import make_training
-from train.step import State, add_up, make_evaluate, make_init, make_step
+from train.step import State, add_up, make_begin, make_evaluate, make_step
 
 MESHES = {"8x1x1": (8, 1, 1), "1x8x1": (1, 8, 1), "2x2x2": (2, 2, 2)}
 STEPS = 5
@@ -65,7 +65,8 @@ def parts(recipe):
 def alone(recipe):
     """The losses of the first steps on one device without any placement, and the held-out loss."""
     t, batches, held_out = parts(recipe)
-    init = make_init(t.model, t.objective, t.optimizer, recipe.batch, recipe.seed)
+    begin = make_begin(t.model, t.objective, t.optimizer, recipe.batch)
+    init = lambda: begin(t.init(), 0)
     step = jax.jit(
         make_step(
             t.model,
@@ -94,7 +95,7 @@ def placed(recipe, parallelism, mesh=(-1, 1, 1), *, save=None, restore=None, sta
         state = run.init()
     else:
         wanted = run.abstract
-        found = Checkpoints(restore).restore(wanted.params, wanted._replace(params=()))
+        found = Checkpoints(restore).restore(lambda _: (wanted.params, wanted._replace(params=())))
         state = run.from_saved(found.state._replace(params=found.params))
     losses = []
     with Compilations() as compilations:

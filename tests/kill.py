@@ -25,13 +25,13 @@ PROGRAM = """
 import sys
 from dataclasses import replace
 from train.data.sources import builtin
-from train.pretraining import loop
+from train.pretraining import pretrain
 from train.recipes import recipe
 name, out, *numbers = sys.argv[1:]
 steps, batch, length, save_every = map(int, numbers)
 run = replace(recipe(name), steps=steps, batch=batch, length=length, save_every=save_every,
               evaluate_every=steps, report_every=1)
-loop.pretrain(run, builtin.read(), out, resume=True)
+pretrain.pretrain(run, builtin.read(), out, resume=True)
 """
 
 

@@ -109,7 +109,7 @@ def _restore(folder):
     for name in ("data", "data x fsdp"):
         for sharding in (on_one_device, on_mesh(count, 1), on_mesh(1, count)):
             target = abstract(wanted, sharding)
-            restored = Checkpoints(f"{folder}/{name}").restore(*target)
+            restored = Checkpoints(f"{folder}/{name}").restore(lambda _, target=target: target)
             assert restored.meta == {"layout": name}
             assert_same((restored.params, restored.state), wanted)
             placed = jax.tree.leaves((restored.params, restored.state))
@@ -120,7 +120,7 @@ def _restore(folder):
 def _forever(folder):
     checkpoints = Checkpoints(folder)
     wanted = sample(0, width=8192)
-    restored = checkpoints.restore(*abstract(wanted))
+    restored = checkpoints.restore(lambda _: abstract(wanted))
     step = 0
     if restored is not None:
         step = restored.step

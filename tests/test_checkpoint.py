@@ -58,7 +58,7 @@ def test_a_step_at_which_a_run_was_stopped_goes_with_the_next_and_is_in_no_mean(
 
 
 def restored(folder):
-    return Checkpoints(folder).restore(*abstract(sample(0)))
+    return Checkpoints(folder).restore(lambda _: abstract(sample(0)))
 
 
 def program(action, folder, devices=1):
@@ -133,7 +133,7 @@ def test_a_killed_run_loses_at_most_one_interval(tmp_path):
         # A step is printed when its save has begun, so that of the one before has ended.
         last = max([last, *map(int, printed.split())])
         checkpoints = Checkpoints(tmp_path)
-        found = checkpoints.restore(*abstract(sample(0, width=8192)))
+        found = checkpoints.restore(lambda _: abstract(sample(0, width=8192)))
         assert found.step >= last - 1
         assert found.skipped == []
         assert_same((found.params, found.state), sample(found.step, width=8192))
@@ -185,26 +185,26 @@ def test_another_structure_is_an_error_that_lists_the_differences(tmp_path):
     params, state = abstract(sample(0))
 
     with pytest.raises(ValueError, match="another model or optimizer") as error:
-        checkpoints.restore(params, state._replace(optimizer=state.optimizer[1][0].mu))
+        checkpoints.restore(lambda _: (params, state._replace(optimizer=state.optimizer[1][0].mu)))
     assert "state/optimizer/1/0/nu/embed/table is saved but not expected" in str(error.value)
     assert "state/optimizer/embed/table is expected but not saved" in str(error.value)
     assert "state/step" not in str(error.value)
 
     with pytest.raises(ValueError, match="step is saved but not expected") as error:
-        checkpoints.restore(params, state._replace(step=None))
+        checkpoints.restore(lambda _: (params, state._replace(step=None)))
     assert str(error.value).count(" is saved") == 1  # nothing else differs
 
     wider = {**params, "embed": {"table": jax.ShapeDtypeStruct((64, 17), jnp.float32)}}
     with pytest.raises(
         ValueError, match=r"table is saved as float32\[64, 16\], not float32\[64, 17\]"
     ):
-        checkpoints.restore(wider, state)
+        checkpoints.restore(lambda _: (wider, state))
 
     other = jax.eval_shape(lambda: jax.random.key(0, impl="rbg"))
     with pytest.raises(
         ValueError, match=r"state/key is saved as key<threefry2x32>\[\], not key<rbg>\[\]"
     ):
-        checkpoints.restore(params, state._replace(key=other))
+        checkpoints.restore(lambda _: (params, state._replace(key=other)))
 
 
 def test_the_latest_and_the_best_are_kept(tmp_path):
@@ -233,7 +233,7 @@ def test_the_same_step_may_be_saved_again(tmp_path):
     checkpoints.save(2, *sample(2), {}, {})
     checkpoints.close()
     later = Checkpoints(tmp_path)
-    assert later.restore(*abstract(sample(0))).step == 2
+    assert later.restore(lambda _: abstract(sample(0))).step == 2
     later.save(2, *sample(2), {}, {})
     later.close()
     assert (tmp_path / "checkpoints" / "2").stat().st_mtime_ns == written
@@ -244,7 +244,7 @@ def test_a_run_that_went_back_saves_over_what_it_gave_up(tmp_path):
     for step in (3, 4):
         flip(data_file(tmp_path / "checkpoints" / str(step) / "params"))
     checkpoints = Checkpoints(tmp_path, keep=2)
-    assert checkpoints.restore(*abstract(sample(0))).step == 2
+    assert checkpoints.restore(lambda _: abstract(sample(0))).step == 2
     checkpoints.save(3, *sample(33), {"seed": 33}, {})
     checkpoints.close()
     assert checkpoints.latest() == [2, 3]
@@ -257,7 +257,7 @@ def test_a_step_passed_over_does_not_take_the_place_of_a_good_one(tmp_path):
     saved(tmp_path, 1, 2, 3)
     flip(data_file(tmp_path / "checkpoints" / "3" / "params"))
     checkpoints = Checkpoints(tmp_path, keep=2)
-    assert checkpoints.restore(*abstract(sample(0))).step == 2
+    assert checkpoints.restore(lambda _: abstract(sample(0))).step == 2
     checkpoints.save(5, *sample(5), {}, {})
     checkpoints.close()
     assert checkpoints.latest() == [2, 5]
@@ -318,10 +318,10 @@ def test_a_step_that_donates_its_state_does_not_change_what_is_saved(tmp_path):
     checkpoints.close()
 
     target = abstract(({"w": sample(0)[0]}, tree))
-    found = checkpoints.restore(*target)
+    found = checkpoints.restore(lambda _: target)
     assert (np.asarray(found.state["moments"]) == 2 * 4**2).all()
     donating(found.state)["moments"].block_until_ready()
-    again = checkpoints.restore(*target)
+    again = checkpoints.restore(lambda _: target)
     assert (np.asarray(again.state["moments"]) == 2 * 4**2).all()
 
 

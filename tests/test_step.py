@@ -17,9 +17,10 @@ from train.step import (
     add_up,
     corrupt,
     join_rows,
+    make_begin,
     make_evaluate,
-    make_init,
     make_step,
+    random_params,
     split_rows,
 )
 from zoo.models import gpt2
@@ -101,7 +102,7 @@ def test_loss_and_accuracy_are_means_over_all_predictions_of_the_batch(whole):
     np.testing.assert_allclose(metrics["token_accuracy"], np.mean(right), rtol=1e-6)
     norm = np.sqrt(sum(np.square(np.float64(g)).sum() for g in jax.tree.leaves(gradient)))
     np.testing.assert_allclose(metrics["gradient_norm"], norm, rtol=1e-5)
-    assert metrics["rate"] == 1
+    assert metrics["learning_rate"] == 1
 
 
 def test_bfloat16_gives_nearly_the_gradient_of_float32_in_float32(whole):
@@ -173,7 +174,7 @@ class Pair:
 @pytest.mark.parametrize("accumulate", [1, 4])
 def test_every_term_is_a_mean_over_its_own_weights_and_memory_stays_with_its_row(accumulate):
     parts = Pair(), Weighted(), PLAIN
-    state = make_init(*parts, 8, 0)()
+    state = make_begin(*parts, 8)(random_params(parts[0], 0), 0)
     step = make_step(
         *parts, optax.constant_schedule(1.0), seed=0, dtype="float32", accumulate=accumulate
     )

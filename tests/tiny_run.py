@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from train.data.sources import text
 from train.optimization.optimizers import adamw
 from train.optimization.weight_decay import BIASES_AND_NORMS
-from train.pretraining import loop
+from train.pretraining import pretrain
 from train.recipes.gpt2 import END, GPT2Recipe
 from zoo.models import gpt2
 
@@ -89,4 +89,4 @@ def recipe(dropout=0.1, family=WordRecipe, **fields) -> GPT2Recipe:
 
 if __name__ == "__main__":
     slow = recipe(steps=120, evaluate_every=60, save_every=7, report_every=1)
-    loop.pretrain(slow, source(), sys.argv[1], resume="--resume" in sys.argv)
+    pretrain.pretrain(slow, source(), sys.argv[1], resume="--resume" in sys.argv)

@@ -1,5 +1,7 @@
 """Tasks that a tiny model learns in seconds: one word of a text decides its class."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -8,8 +10,7 @@ import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from train.data.examples.tables import TextExample
-from train.finetuning import loop, seeds, transfer
-from train.finetuning.seeds import Replicas
+from train.finetuning import finetune, transfer, tuning
 from train.finetuning.settings import Settings
 from train.finetuning.tasks.registry import TASKS
 from train.finetuning.tasks.task import encode
@@ -76,25 +77,26 @@ SETTINGS = Settings(learning_rate="1e-2", epochs=8.0, batch=16, length=32)
 def tune(tmp_path, settings=SETTINGS, task=CLASSIFICATION, data=None, start=None):
     """Metrics and notes of fine-tuning into the folder `out`."""
     start = start or folder(tmp_path)
-    return loop.finetune(start, task, data or DATA, tmp_path / "out", settings)
+    out = tmp_path / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    return finetune.finetune(start, task, data or DATA, out, settings)
 
 
-def trained(tmp_path, settings, data=DATA) -> tuple[dict, Replicas]:
-    """The flat parameters before training, and the replicas after it."""
-    start = transfer.load_for_task(
+def trained(tmp_path, settings, data=DATA) -> tuple[dict, list[dict]]:
+    """The flat parameters before training, and those of every run after it."""
+    loaded, new_paths = transfer.load_for_task(
         folder(tmp_path), "classification", ("bad", "good"), key=jax.random.key(0)
     )
-    loaded, new_paths = start
-    rows = encode(CLASSIFICATION, loaded, data["train"], 32)
-    runs = range(settings.seed, settings.seed + settings.seeds)
-    replicas = seeds.replicate(loaded, new_paths, runs)
-    replicas = loop.train(loaded.model, replicas, CLASSIFICATION, rows, tmp_path / "run", settings)
-    return flatten(loaded.params), replicas
+    rows = {name: encode(CLASSIFICATION, loaded, data[name], 32) for name in data}
+    settings = replace(settings, keep="last")  # the best may be from an earlier stage
+    out = tmp_path / "run"
+    shutil.rmtree(out, ignore_errors=True)
+    runs = tuning.prepare(loaded, new_paths, CLASSIFICATION, data["dev"], rows, out, settings)
+    return flatten(loaded.params), [flatten(params) for params in tuning.train_runs(runs)]
 
 
-def changed(before: dict, replicas: Replicas) -> set[str]:
+def changed(before: dict, after: dict) -> set[str]:
     """The paths of the parameters that training changed."""
-    after = flatten(replicas.params(0))
     return {path for path in before if not np.array_equal(before[path], after[path])}
 
 

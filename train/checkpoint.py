@@ -10,9 +10,11 @@ since the last checkpoint. A step that turns out to be damaged is skipped with a
 
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import chex
 import jax
 
 from zoo.checkpoints.arrays import Damaged, Saving, describe, dtype_name, load, read_record, save
@@ -96,12 +98,14 @@ class Checkpoints:
         """Wait for the background save; raise OSError if it failed."""
         self._settle()
 
-    def restore(self, params, state) -> Restored | None:
+    def restore(
+        self, targets: Callable[[int], tuple[chex.ArrayTree, chex.ArrayTree]]
+    ) -> Restored | None:
         """Return the newest intact step, or None if no step was saved.
 
         Args:
-          params: A pytree of jax.ShapeDtypeStruct with shardings; the result has its structure.
-          state: Likewise.
+          targets: Returns params and state that are expected at a step: pytrees of
+            jax.ShapeDtypeStruct with shardings, whose structure the result has.
 
         Raises:
           ValueError: If the step has another structure; the message lists the differences.
@@ -110,16 +114,17 @@ class Checkpoints:
         self._settle()
         if jax.process_index() == 0:
             self._clear()
-        targets = {"params": flatten(params), "state": flatten(state)}
         skipped: dict[int, str] = {}
         for step in reversed(self.latest()):
             folder = self._folder / str(step)
+            params, state = targets(step)
+            expected = {"params": flatten(params), "state": flatten(state)}
             try:
                 record = read_record(folder)
-                _check_structure(folder, record, targets)
+                _check_structure(folder, record, expected)
                 arrays = {
                     name: load(folder / name, record[name], target)
-                    for name, target in targets.items()
+                    for name, target in expected.items()
                 }
             except Damaged as error:
                 skipped[step] = f"step {step} is damaged and skipped: {error}"
@@ -140,7 +145,7 @@ class Checkpoints:
         """Return the mean of the parameters of the newest `count` saved steps, or of all if fewer.
 
         Args:
-          params: As in `restore`.
+          params: A pytree of jax.ShapeDtypeStruct with shardings.
           count: The number of steps.
 
         Raises:

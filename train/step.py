@@ -4,7 +4,7 @@ Both are pure functions of their arguments. `across` sums over replicas when the
 them with pmap; on a mesh the arrays are global, so it is the identity.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol, TypeVar
 
 import chex
@@ -55,21 +55,24 @@ class Evaluate(Protocol):
         ...
 
 
-def make_init(
+def make_begin(
     model: nn.Module,
     objective: Objective,
     optimizer: optax.GradientTransformation,
     batch_size: int,
-    seed: int,
-) -> Callable[[], State]:
-    """Return a function that creates the state before the first step."""
+) -> Callable[[chex.ArrayTree, int | jax.Array], State]:
+    """Return a function that creates the state before a step, from parameters and the step."""
 
-    def init():
-        params = model.init(jax.random.key(seed), jnp.zeros((1, 8), jnp.int32))["params"]
+    def begin(params, step):
         carry = objective.initial_carry(model, batch_size)
-        return State(jnp.int32(0), params, optimizer.init(params), carry)
+        return State(jnp.int32(step), params, optimizer.init(params), carry)
 
-    return init
+    return begin
+
+
+def random_params(model: nn.Module, seed: int) -> chex.ArrayTree:
+    """Return the initial parameters of a model."""
+    return model.init(jax.random.key(seed), jnp.zeros((1, 8), jnp.int32))["params"]
 
 
 def make_step(
@@ -78,7 +81,7 @@ def make_step(
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     *,
-    seed: int,
+    seed: int | jax.Array,
     dtype: str,
     accumulate: int = 1,
     across: Across = lambda x: x,
@@ -130,7 +133,7 @@ def make_step(
         metrics = {
             "loss": total(objective, terms, weights),
             "gradient_norm": optax.tree.norm(gradient),
-            "rate": schedule(state.step),
+            "learning_rate": schedule(state.step),
             **means(objective, terms, weights),
         }
         return State(state.step + 1, params, opt_state, carry), metrics
@@ -202,10 +205,20 @@ def add_up(
     params: chex.ArrayTree,
     batches: Batches,
     carry: chex.ArrayTree,
+    numbers: Iterable[int] | None = None,
 ) -> dict[str, float]:
-    """Return loss and accuracies over all batches, with every example counted once."""
+    """Return loss and accuracies over the batches, with every example counted once.
+
+    Args:
+      objective: The training objective.
+      evaluate: Evaluates one batch.
+      params: The parameters of the network.
+      batches: The batches.
+      carry: The carry before the first batch.
+      numbers: The numbers of the batches to read. None: all.
+    """
     sums = None
-    for number in range(len(batches)):
+    for number in range(len(batches)) if numbers is None else numbers:
         batch_sums, carry = evaluate(params, batches(number), carry, number)
         sums = batch_sums if sums is None else jax.tree.map(jnp.add, sums, batch_sums)
     terms, weights = jax.device_get(sums)

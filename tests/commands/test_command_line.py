@@ -245,7 +245,7 @@ def test_wrong_arguments_are_one_line(monkeypatch, capsys):
 def test_a_separator_may_be_written_with_escapes(monkeypatch):
     given = []
     keep = lambda recipe, source, out, **choices: given.extend(source.documents())
-    monkeypatch.setattr("train.pretraining.loop.pretrain", keep)
+    monkeypatch.setattr("train.pretraining.pretrain.pretrain", keep)
     Path("text.txt").write_text("one\n\ntwo")
     run(monkeypatch, "pretrain", "gpt2-tiny", "--text", "text.txt", "--separator", r"\n\n")
     assert given == ["one", "two"]
@@ -326,7 +326,7 @@ def test_every_form_of_pairs_is_the_same_to_a_run(monkeypatch):
     lines("d.jsonl", (json.dumps({"text": a, "id": 1, "summary": b}) for a, b in pairs(20)))
     given = []
     keep = lambda recipe, source, out, *, dev, **choices: given.append((source, dev))
-    monkeypatch.setattr("train.pretraining.loop.pretrain", keep)
+    monkeypatch.setattr("train.pretraining.pretrain.pretrain", keep)
     table = ["--source", "d.jsonl", "--dev", "d.jsonl", "--fields", "text", "summary"]
     run(monkeypatch, "pretrain", "seq2seq-tiny", *table)
     run(monkeypatch, "pretrain", "seq2seq-tiny", "--source", "c.tsv", "--dev", "c.tsv")

@@ -87,7 +87,7 @@ def test_the_state_is_created_where_it_is_to_lie(found):
 
 
 def place(parallelism="mesh", batch=8, accumulate=1, mesh=(-1, 1, 1)):
-    parts = dict.fromkeys(("model", "objective", "optimizer", "schedule", "axes", "dtype"))
+    parts = dict.fromkeys(("model", "init", "objective", "optimizer", "schedule", "axes", "dtype"))
     training = Training(**parts, batch_size=batch, seed=0, accumulate=accumulate)
     return PARALLELISM[parallelism](training, mesh)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests import tiny_run
-from train.pretraining import loop
+from train.pretraining import pretrain
 from train.reporting.progress import read_log
 from zoo.checkpoints import model_folder
 from zoo.params import flatten
@@ -20,11 +20,12 @@ PROGRAM = """
 import sys
 from tests import tiny_run
 from train.devices import placement
-from train.pretraining import loop
+from train.pretraining import pretrain
 from tests.devices.test_processes import RECIPE
 address, process, parallelism, fsdp, folder = sys.argv[1:]
 placement.join_processes(address, 2, int(process))
-loop.pretrain(RECIPE, tiny_run.source(), folder, parallelism=parallelism, mesh=(-1, int(fsdp), 1))
+mesh = -1, int(fsdp), 1
+pretrain.pretrain(RECIPE, tiny_run.source(), folder, parallelism=parallelism, mesh=mesh)
 """
 # Under pmap every replica draws a dropout of its own.
 RECIPE = tiny_run.recipe(dropout=0.0, steps=4, batch=16, save_every=2, report_every=1)
@@ -65,7 +66,7 @@ def one(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZOO_CACHE", str(folder / "cache"))
-        loop.pretrain(RECIPE, tiny_run.source(), folder / "one")
+        pretrain.pretrain(RECIPE, tiny_run.source(), folder / "one")
     return folder / "one"
 
 

@@ -10,7 +10,7 @@ import pytest
 import zoo
 from tests.tiny_task import CLASSIFICATION, SETTINGS, folder, saved, trained, tune
 from train.devices import placement
-from train.finetuning import evaluate, loop, seeds, transfer
+from train.finetuning import evaluate, finetune, transfer, tuning
 from zoo.params import flatten
 
 
@@ -18,10 +18,9 @@ def test_runs_at_once_equal_runs_one_after_another(tmp_path):
     slow = replace(SETTINGS, learning_rate="1e-3", epochs=1.0)  # Adam makes much of rounding
     _, together = trained(tmp_path, replace(slow, seeds=3))
     for run in range(3):
-        _, alone = trained(tmp_path, replace(slow, seed=run))
-        one, other = flatten(together.params(run)), flatten(alone.params(0))
-        for path in one:
-            np.testing.assert_allclose(one[path], other[path], rtol=1e-3, atol=1e-5, err_msg=path)
+        _, (alone,) = trained(tmp_path, replace(slow, seed=run))
+        for path, array in together[run].items():
+            np.testing.assert_allclose(array, alone[path], rtol=1e-3, atol=1e-5, err_msg=path)
 
 
 def test_runs_differ_and_the_best_is_kept(tmp_path):
@@ -35,28 +34,27 @@ def test_runs_differ_and_the_best_is_kept(tmp_path):
 
 def test_runs_in_parts_are_the_same_runs(tmp_path, monkeypatch):
     settings = replace(SETTINGS, seeds=3, epochs=1.0)
-    whole, _ = tune(tmp_path, settings)
-    log = (tmp_path / "out" / "log.jsonl").read_text().splitlines()
+    expected, _ = tune(tmp_path, settings)
     for parts in (replace(settings, parallel_runs=2), settings):
         metrics, notes = tune(tmp_path, parts)
-        for one, other in zip(metrics["dev"], whole["dev"], strict=True):
+        for one, other in zip(metrics["dev"], expected["dev"], strict=True):
             assert one == pytest.approx(other, abs=1e-3)
         assert notes == ["the runs were trained in 2 parts"]
-        again = (tmp_path / "out" / "log.jsonl").read_text().splitlines()
-        assert len(again) == 2 * len(log)
-        monkeypatch.setattr(seeds, "max_runs", lambda *_: 2)  # for those that follow
+        logs = [(tmp_path / "out" / part / "log.jsonl") for part in ("seed_0", "seed_2")]
+        assert all(log.exists() for log in logs)
+        monkeypatch.setattr(finetune, "max_runs", lambda *_: 2)  # for the next settings
 
 
 def test_a_device_has_memory_for_what_a_run_takes(tmp_path, monkeypatch):
     (model, params, _), _ = transfer.load_for_task(
         folder(tmp_path), "classification", ("bad", "good"), key=jax.random.key(0)
     )
-    weights = 4 * 4 * sum(x.size for x in jax.tree.leaves(params))
+    weights = 5 * 4 * sum(x.size for x in jax.tree.leaves(params))
     layers = 2 * 16 * 32 * 2 * (34 * 16 + 5 * 2 * 32)  # rows of 32 tokens, two layers
     monkeypatch.setattr(placement, "memory", lambda: 3.5 * (weights + layers))
-    assert seeds.max_runs(model, params, 16, 32) == 3
+    assert finetune.max_runs(model, params, 16, 32) == 3
     monkeypatch.setattr(placement, "memory", lambda: 1)
-    assert seeds.max_runs(model, params, 16, 32) == 1
+    assert finetune.max_runs(model, params, 16, 32) == 1
 
 
 def test_devices_share_the_runs_and_then_the_rows():
@@ -70,13 +68,17 @@ def test_devices_share_the_runs_and_then_the_rows():
 
 def test_from_scratch_every_run_initializes_all_its_weights(tmp_path, monkeypatch):
     initial = {}
-    keep = lambda model, replicas, *_: initial.update(replicas=replicas) or []
-    monkeypatch.setattr(loop, "updates", keep)
+
+    def keep(runs, *, resume):
+        initial.update(runs.trained(0))
+        return [runs.run_params(initial, run) for run in range(2)]
+
+    monkeypatch.setattr(tuning, "train_runs", keep)
     tune(tmp_path, replace(SETTINGS, scratch=True, seeds=2))
     pretrained = flatten(zoo.load(folder(tmp_path))[1])
-    one, other = (flatten(initial["replicas"].params(run)) for run in range(2))
-    for path in one.keys() - {path for path in one if path.endswith(("bias", "scale"))}:
-        assert not np.array_equal(one[path], other[path]), path
-        assert path not in pretrained or not np.array_equal(one[path], pretrained[path]), path
+    for path in initial.keys() - {path for path in initial if path.endswith(("bias", "scale"))}:
+        one, other = initial[path]
+        assert not np.array_equal(one, other), path
+        assert path not in pretrained or not np.array_equal(one, pretrained[path]), path
     with pytest.raises(ValueError, match="--scratch needs --unfreeze all, not head"):
         tune(tmp_path, replace(SETTINGS, scratch=True, unfreeze="head"))

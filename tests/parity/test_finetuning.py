@@ -9,8 +9,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 import zoo
 from tests.wide import relative, widen
 from train.data.examples.tables import TextExample
-from train.finetuning import seeds, transfer, unfreezing
-from train.finetuning.loop import finetune
+from train.devices.mesh import MeshPlacement
+from train.devices.placement import Training
+from train.finetuning import transfer, unfreezing
+from train.finetuning.finetune import finetune
+from train.finetuning.objective import TaskObjective
 from train.finetuning.settings import Settings
 from train.finetuning.tasks.registry import TASKS
 from train.finetuning.tasks.task import IGNORED
@@ -135,13 +138,22 @@ def test_twenty_updates_have_the_losses_of_transformers(task, tmp_path):
         tmp_path, chosen.head, LABELS.get(task), key=jax.random.key(0)
     )
     assert not new
-    paths = list(flatten(loaded.params))
-    replicas = seeds.unfreeze(seeds.replicate(loaded, new, (0,)), paths, 1)
+    params = flatten(loaded.params)
     schedule = unfreezing.SCHEDULES["linear"](STEPS)
-    optimizer = unfreezing.optimizer(schedule, dict.fromkeys(paths, RATE), 0.01)
-    step = seeds.make_step(loaded.model, chosen, optimizer)
-    trained, shared = replicas
-    opt_state = jax.vmap(optimizer.init)(trained)
+    training = Training(
+        model=loaded.model,
+        init=lambda: params,
+        objective=TaskObjective(chosen, 0.0, {}),
+        optimizer=unfreezing.optimizer(schedule, dict.fromkeys(params, RATE), 0.01),
+        schedule=schedule,
+        axes=bert.AXES,
+        batch_size=ROWS,
+        seed=0,
+        dtype="float32",
+        accumulate=1,
+    )
+    placement = MeshPlacement(training)
+    state = placement.begin(params)
 
     decayed = lambda name: not (name.endswith("bias") or "LayerNorm" in name)
     groups = [
@@ -154,10 +166,9 @@ def test_twenty_updates_have_the_losses_of_transformers(task, tmp_path):
         torch_optimizer, STEPS // 10, STEPS
     )
     ours, others = [], []
-    for number, batch in enumerate(batches(task)):
-        rows = {name: x[None] for name, x in batch.items()}
-        trained, opt_state, loss_S = step(trained, opt_state, rows, np.array([0]), shared, number)
-        ours.append(float(loss_S[0]))
+    for batch in batches(task):
+        state, metrics = placement.step(state, placement.put(batch))
+        ours.append(float(metrics["loss"]))
         loss = their_loss(task, theirs, batch)
         torch_optimizer.zero_grad()
         loss.backward()

@@ -7,7 +7,8 @@ import pytest
 
 import zoo
 from tests import tiny_run
-from train.pretraining import distill, loop
+from train.checkpoint import Checkpoints
+from train.pretraining import distill, pretrain
 from train.pretraining.run import prepare
 from train.recipes import recipe
 from zoo.models import bert, distilbert
@@ -35,18 +36,18 @@ STUDENT = tiny("distilbert-tiny", distilbert.Config(**SIZES | {"num_layers": 1})
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     folder = tmp_path_factory.mktemp("teacher")
-    loop.pretrain(tiny("bert-tiny", bert.Config(**SIZES)), tiny_run.source(), folder)
+    pretrain.pretrain(tiny("bert-tiny", bert.Config(**SIZES)), tiny_run.source(), folder)
     return folder
 
 
 def test_a_student_begins_with_its_teacher_learns_and_is_compared(teacher, tmp_path):
     chosen = distill.distilled(STUDENT, teacher)
     run = prepare(chosen, tiny_run.source(), tmp_path / "run")
-    state, _, _ = loop.initial_state(run, loop.Checkpoints(run.out))
+    progress, _ = pretrain.begin_or_resume(run, pretrain.make_stage(run), Checkpoints(run.out))
     theirs = flatten(zoo.load(teacher)[1])
-    for path, array in flatten(state.params).items():
+    for path, array in flatten(progress.state.params).items():
         assert np.array_equal(array, theirs[path]), path
-    found = loop.pretrain(chosen, tiny_run.source(), tmp_path / "student")
+    found = pretrain.pretrain(chosen, tiny_run.source(), tmp_path / "student")
     assert {"soft_loss", "masked_loss", "states_loss"} <= set(found)
     assert 0 <= found["soft_accuracy"] <= 1
     lines = distill.compare(tmp_path / "student", teacher, chosen, tiny_run.source())
@@ -57,10 +58,10 @@ def test_a_student_begins_with_its_teacher_learns_and_is_compared(teacher, tmp_p
 
 def test_a_run_goes_on_with_its_own_teacher_alone(teacher, tmp_path):
     chosen = distill.distilled(STUDENT, teacher)
-    loop.pretrain(chosen, tiny_run.source(), tmp_path / "student")
+    pretrain.pretrain(chosen, tiny_run.source(), tmp_path / "student")
     with pytest.raises(ValueError, match=r"belongs to another run: teacher was \{"):
-        loop.pretrain(STUDENT, tiny_run.source(), tmp_path / "student", resume=True)
-    assert loop.pretrain(chosen, tiny_run.source(), tmp_path / "student", resume=True)
+        pretrain.pretrain(STUDENT, tiny_run.source(), tmp_path / "student", resume=True)
+    assert pretrain.pretrain(chosen, tiny_run.source(), tmp_path / "student", resume=True)
 
 
 def test_a_student_of_another_width_has_no_states_to_compare(teacher, tmp_path):
@@ -76,7 +77,7 @@ def test_a_student_of_another_width_has_no_states_to_compare(teacher, tmp_path):
             head_width=12,
         ),
     )
-    found = loop.pretrain(
+    found = pretrain.pretrain(
         distill.distilled(narrow, teacher), tiny_run.source(), tmp_path / "narrow"
     )
     assert "states_loss" not in found

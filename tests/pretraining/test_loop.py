@@ -15,7 +15,8 @@ import pytest
 import zoo
 from tests import tiny_run
 from tests.eight_devices import Compilations
-from train.pretraining import loop
+from train.loop import NotFinite
+from train.pretraining import pretrain as pretraining
 from train.recipes.rnn import RNNRecipe
 from train.reporting.progress import TIMES, Report, read_log
 from zoo.checkpoints import model_folder
@@ -109,7 +110,7 @@ def test_a_run_asked_to_stop_saves_first_and_goes_on_from_there(uninterrupted, t
 
 
 def pretrain(folder, *, resume=False, seed=0, parallelism="mesh", **fields):
-    return loop.pretrain(
+    return pretraining.pretrain(
         tiny_run.recipe(**fields),
         tiny_run.source(seed),
         folder,
@@ -169,7 +170,7 @@ def test_another_run_is_not_continued(change, named, short):
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_good_step(tmp_path):
     explodes = lambda steps: lambda step: np.float32(1e-2) + np.float32(1e30) * (step == 12)
-    with pytest.raises(loop.NotFinite, match=r"^step 14 has loss nan .* the last saved step is 10"):
+    with pytest.raises(NotFinite, match=r"^step 14 has loss nan .* the last saved step is 10"):
         pretrain(tmp_path, schedule=explodes)
     assert model_folder.steps(tmp_path) == [5, 10]
     assert all(np.isfinite(x).all() for x in flatten(model_folder.read(tmp_path)).values())
@@ -193,9 +194,9 @@ def test_under_pmap_nothing_more_is_compiled(tmp_path):
 
 def stopped_and_resumed(folder, monkeypatch, at, **fields):
     """A run that is asked to stop at a step, and goes on."""
-    ask = lambda report, step, metrics: signal.raise_signal(signal.SIGTERM) if step == at else None
+    stop = lambda report, steps: signal.raise_signal(signal.SIGTERM) if steps[-1][0] == at else None
     with monkeypatch.context() as patch:
-        patch.setattr(Report, "step", ask)
+        patch.setattr(Report, "steps", stop)
         assert pretrain(folder, report_every=at, **fields) == {}
     assert model_folder.steps(folder)[-1] == at
     return pretrain(folder, resume=True, **fields)

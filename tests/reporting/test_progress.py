@@ -30,7 +30,7 @@ def _run(folder, first=0, last=40, total=40):
             this.evaluation(0, {"loss": 9.0, "perplexity": math.exp(9.0)})
         for step in range(first + 1, last + 1):
             if step % 2 == 0:
-                this.step(step, {"loss": 9 / step, "rate": 1e-3 * step, "norm": 1.0})
+                this.step(step, {"loss": 9 / step, "learning_rate": 1e-3 * step, "norm": 1.0})
             if step % 10 == 0:
                 this.evaluation(step, {"loss": 10 / step, "perplexity": math.exp(10 / step)})
 
@@ -47,14 +47,22 @@ def test_the_log_has_one_json_object_an_event(tmp_path):
     events = _timeless(tmp_path)
     assert len(events) == 1 + 20 + 4
     assert events[0] == {"kind": "held_out", "step": 0, "loss": 9.0, "perplexity": math.exp(9.0)}
-    assert events[1] == {"kind": "train", "step": 2, "loss": 4.5, "rate": 0.002, "norm": 1.0}
+    assert events[1] == {
+        "kind": "train",
+        "step": 2,
+        "loss": 4.5,
+        "learning_rate": 0.002,
+        "norm": 1.0,
+    }
     assert [e["step"] for e in events if e["kind"] == "held_out"] == [0, 10, 20, 30, 40]
 
 
 def test_the_log_is_on_disk_while_the_run_goes_on(tmp_path):
     with Report(tmp_path, 10, 128) as this:
-        this.step(1, {"loss": 5.0, "rate": 1e-3})
-        assert _timeless(tmp_path) == [{"kind": "train", "step": 1, "loss": 5.0, "rate": 1e-3}]
+        this.step(1, {"loss": 5.0, "learning_rate": 1e-3})
+        assert _timeless(tmp_path) == [
+            {"kind": "train", "step": 1, "loss": 5.0, "learning_rate": 1e-3}
+        ]
 
 
 @pytest.mark.parametrize("resumed_from", [20, 25])
@@ -75,8 +83,8 @@ def test_a_run_that_starts_again_at_step_0_starts_a_new_log(tmp_path):
 
 def test_what_is_not_finite_is_null_and_still_drawn(tmp_path):
     with Report(tmp_path, 2, 128) as this:
-        this.step(1, {"loss": math.nan, "rate": 1e-3})
-        this.step(2, {"loss": math.inf, "rate": 1e-3})
+        this.step(1, {"loss": math.nan, "learning_rate": 1e-3})
+        this.step(2, {"loss": math.inf, "learning_rate": 1e-3})
     assert [event["loss"] for event in read_log(tmp_path)] == [None, None]
     assert (tmp_path / "curves.png").exists()
 
@@ -152,7 +160,7 @@ def _drawn(events, **options):
 
 def test_curves_show_the_loss_that_the_baselines_are_values_of():
     events = [
-        {"kind": kind, "step": step, "loss": 9.0, "masked_loss": 7.0, "rate": 1e-3}
+        {"kind": kind, "step": step, "loss": 9.0, "masked_loss": 7.0, "learning_rate": 1e-3}
         for step in (1, 2)
         for kind in ("train", "held_out")
     ]
@@ -164,7 +172,7 @@ def test_curves_show_the_loss_that_the_baselines_are_values_of():
 
 
 def test_a_single_point_has_a_marker():
-    figure = _drawn([{"kind": "train", "step": 2, "loss": 9.0, "rate": 1e-3}], unit="")
+    figure = _drawn([{"kind": "train", "step": 2, "loss": 9.0, "learning_rate": 1e-3}], unit="")
     loss, rate = (axes.lines[0] for axes in figure.axes)
     assert loss.get_marker() == rate.get_marker() == "o"
     assert figure.axes[0].get_ylabel() == "loss"
@@ -186,7 +194,7 @@ def test_without_a_terminal_progress_is_plain_lines_now_and_then(tmp_path, capsy
     with Report(tmp_path, 1000, 128) as this:
         this.line(long)
         for step in range(1, 1001):
-            this.step(step, {"loss": 3.25, "rate": 1e-3})
+            this.step(step, {"loss": 3.25, "learning_rate": 1e-3})
         this.evaluation(1000, {"loss": 3.5, "bits_per_byte": 1.25})
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == long
@@ -205,7 +213,7 @@ def test_a_terminal_has_one_bar_with_the_status_beside_it(tmp_path, monkeypatch)
     with Report(tmp_path, 4, 1000, flops_per_step=1e9) as this:
         for step in range(1, 4):
             time.sleep(0.02)
-            this.step(step, {"loss": 3.25, "rate": 1e-3})
+            this.step(step, {"loss": 3.25, "learning_rate": 1e-3})
     last = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", screen.getvalue()).split("\r")[-1]
     assert re.search(r"3/4 .*loss 3\.250  rate 1\.0e-03  [\d,]+ tokens/s  \d+% of peak", last)
     assert last.rstrip().endswith("left")
@@ -224,11 +232,11 @@ def test_speeds_leave_out_compilation_and_evaluation(tmp_path, monkeypatch):
     with Report(tmp_path, 100, 1000, flops_per_step=1e11, first_step=40) as this:
         for step, seconds in ((42, 60), (44, 61), (46, 62)):
             now.seconds = seconds
-            this.step(step, {"loss": 1.0, "rate": 1.0})
+            this.step(step, {"loss": 1.0, "learning_rate": 1.0})
         now.seconds = 90
         this.evaluation(46, {"loss": 1.0})
         now.seconds = 92
-        this.step(48, {"loss": 1.0, "rate": 1.0})
+        this.step(48, {"loss": 1.0, "learning_rate": 1.0})
     train = [event for event in read_log(tmp_path) if event["kind"] == "train"]
     assert [event.get("tokens_per_second") for event in train] == [None, 2000, 2000, 1000]
     assert [event.get("share_of_peak") for event in train] == [None, 0.2, 0.2, 0.1]
@@ -238,14 +246,14 @@ def test_speeds_leave_out_compilation_and_evaluation(tmp_path, monkeypatch):
     ("seconds", "shown"), [(7, "00:07 left"), (754.6, "12:35 left"), (93784, "26:03:04 left")]
 )
 def test_time_left_is_a_clock(seconds, shown):
-    assert progress._status({"loss": 1.0, "rate": 1.0}, seconds).endswith(f"  {shown}")
+    assert progress._status({"loss": 1.0, "learning_rate": 1.0}, seconds).endswith(f"  {shown}")
 
 
 def test_ten_thousand_steps_cost_little(tmp_path):
     with Report(tmp_path, 10_000, 128) as this:
         start = time.process_time()
         for step in range(1, 10_001):
-            this.step(step, {"loss": 3.0, "rate": 1e-3, "norm": 1.0})
+            this.step(step, {"loss": 3.0, "learning_rate": 1e-3, "norm": 1.0})
         spent = time.process_time() - start
     assert spent < 10, "a report should cost well under a millisecond"
 
@@ -253,7 +261,7 @@ def test_ten_thousand_steps_cost_little(tmp_path):
 def test_the_curves_are_drawn_when_a_run_is_stopped(tmp_path):
     def stopped():
         with Report(tmp_path, 10, 128) as this:
-            this.step(1, {"loss": 3.0, "rate": 1e-3})
+            this.step(1, {"loss": 3.0, "learning_rate": 1e-3})
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -267,7 +275,7 @@ def test_silence_takes_every_call_of_a_report(capsys):
     assert calls <= set(vars(Silence))
     with Silence() as this:
         this.line("x")
-        this.step(1, {"loss": 3.0, "rate": 1e-3})
+        this.step(1, {"loss": 3.0, "learning_rate": 1e-3})
         this.evaluation(1, {"loss": 3.0})
     assert capsys.readouterr().out == ""
 

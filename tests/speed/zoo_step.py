@@ -77,6 +77,7 @@ def stepped(work: Work, model, params, goal, data: list[dict]) -> Run:
     schedule = schedules.constant(shared.LEARNING_RATE)
     training = Training(
         model=model,
+        init=lambda: params,
         objective=goal,
         optimizer=optimizers.adamw(
             schedule, *shared.BETAS, shared.EPSILON, shared.WEIGHT_DECAY, clip=None
@@ -89,8 +90,7 @@ def stepped(work: Work, model, params, goal, data: list[dict]) -> Run:
         accumulate=1,
     )
     place = MeshPlacement(training)
-    lies = jax.tree.map(lambda leaf: leaf.sharding, place.abstract.params)
-    state = place.init()._replace(params=jax.device_put(params, lies))
+    state = place.begin(params)
     feed = itertools.cycle([place.put(batch) for batch in data])
 
     def run(steps: int) -> None:

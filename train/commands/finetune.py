@@ -25,14 +25,17 @@ class Finetune:
     """How to train."""
     out: Path | None = None
     """The folder to write. Default: runs/FOLDER-TASK."""
+    resume: bool = False
+    """Continue the runs in that folder from their last checkpoint."""
 
     def run(self) -> None:
         """Print the metrics of every run, and where the best model is."""
         import jax
 
         from train.devices import malloc
-        from train.finetuning import data, evaluate, loop
+        from train.finetuning import data, evaluate, finetune
         from train.finetuning.tasks.registry import TASKS
+        from train.finetuning.tuning import Stopped
 
         malloc.keep_freed_memory()
         task, training = TASKS[self.data.task], self.training
@@ -48,7 +51,14 @@ class Finetune:
             f"output   {out.absolute()}",
             flush=True,
         )
-        metrics, more = loop.finetune(self.folder, task, examples, out, training, self.data.labels)
+        labels, resume = self.data.labels, self.resume
+        try:
+            metrics, more = finetune.finetune(
+                self.folder, task, examples, out, training, labels, resume=resume
+            )
+        except Stopped as stopped:
+            print(stopped)
+            return
         for line in (*notes, *more, *evaluate.summary(task, metrics)):
             print(line)
         print(f"model folder: {out}")

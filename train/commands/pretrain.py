@@ -1,5 +1,6 @@
 """`zoo pretrain`."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -62,6 +63,9 @@ class Pretrain:
     """Run as one of many processes: on a TPU pod, or under Slurm, Kubernetes or Open MPI."""
     out: Path | None = None
     """The folder to write. Default: runs/RECIPE."""
+    evaluate_tokens: Annotated[str | None, tyro.conf.arg(metavar="INT|all")] = None
+    """Held-out tokens to read per evaluation; the last one reads all. Default: 5 % of the tokens
+    trained on since the one before."""
     resume: bool = False
     """Continue the run in that folder from its last checkpoint."""
     verbose: bool = False
@@ -73,7 +77,7 @@ class Pretrain:
 
         from train.devices import malloc
         from train.devices.placement import join_processes
-        from train.pretraining import distill, loop
+        from train.pretraining import distill, pretrain
         from train.recipes import recipe
         from train.recipes.recipe import with_config, with_fields
         from zoo import registry
@@ -91,7 +95,7 @@ class Pretrain:
             chosen = distill.distilled(chosen, self.teacher)
         source, dev = self._sources(chosen)
         out = self.out or Path("runs") / self.recipe
-        metrics = loop.pretrain(
+        metrics = pretrain.pretrain(
             chosen,
             source,
             out,
@@ -100,6 +104,7 @@ class Pretrain:
             tokenizer=self.tokenizer,
             parallelism=self.parallel,
             mesh=self.mesh,
+            evaluate_tokens=_count(self.evaluate_tokens),
             verbose=self.verbose,
         )
         if not metrics or jax.process_index() > 0:
@@ -137,3 +142,14 @@ class Pretrain:
         else:
             source = chosen.builtin_source()
         return source, files(self.dev) if self.dev else None
+
+
+def _count(tokens: str | None) -> int | None:
+    """Return the number of tokens that --evaluate-tokens names."""
+    if tokens is None:
+        return None
+    if tokens == "all":
+        return sys.maxsize
+    if not tokens.isdecimal() or int(tokens) < 1:
+        raise ValueError(f"--evaluate-tokens must be a positive number or all, not {tokens!r}")
+    return int(tokens)

@@ -8,7 +8,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from train.devices.placement import Axes, Batch, Training, make_mesh
-from train.step import State, make_evaluate, make_init, make_step
+from train.step import State, make_begin, make_evaluate, make_step
 
 ROWS = P(("data", "fsdp"))  # the rows of a batch are split over both
 
@@ -25,7 +25,8 @@ class MeshPlacement:
         t.check_rows(self._mesh.shape["data"] * self._mesh.shape["fsdp"])
         self._rows = NamedSharding(self._mesh, ROWS)
         whole = NamedSharding(self._mesh, P())
-        init = make_init(t.model, t.objective, t.optimizer, t.batch_size, t.seed)
+        begin = make_begin(t.model, t.objective, t.optimizer, t.batch_size)
+        init = lambda: begin(t.init(), 0)
         self._shapes = jax.eval_shape(init)
         self._shardings = State(
             step=whole,  # type: ignore[arg-type]  # shardings, in the tree of a state
@@ -53,6 +54,7 @@ class MeshPlacement:
             return make_evaluate(t.model, objective, dtype=t.dtype)(*inputs)
 
         self._init = jax.jit(init, out_shardings=self._shardings)
+        self._begin = jax.jit(begin, out_shardings=self._shardings)
         self._step = jax.jit(step, donate_argnums=1, out_shardings=(self._shardings, whole))
         self._evaluate = jax.jit(evaluate, out_shardings=(whole, self._rows))
 
@@ -66,6 +68,11 @@ class MeshPlacement:
 
     def init(self) -> State:
         return self._init()
+
+    def begin(self, params: chex.ArrayTree, step: int = 0) -> State:
+        # A copy: the step donates its state, and jit passes on arrays that it does not change.
+        copy = jax.device_put(params, self._shardings.params, may_alias=False)
+        return self._begin(copy, step)
 
     def step(self, state: State, batch: chex.ArrayTree) -> tuple[State, dict[str, jax.Array]]:
         return self._step(self._objective, state, batch)

@@ -5,7 +5,7 @@
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,17 +31,19 @@ class Training:
 
     Attributes:
       model: The network.
+      init: Returns the initial parameters; it is traced.
       objective: The training objective.
       optimizer: The optimizer.
       schedule: The learning rates, for reports.
       axes: The sharding rules of the model.
       batch_size: Rows per batch, over all devices.
-      seed: Seed of initialization, masks and dropout.
+      seed: Seed of masks and dropout.
       dtype: The type of matrix products.
       accumulate: Number of micro-batches per batch.
     """
 
     model: nn.Module
+    init: Callable[[], chex.ArrayTree]
     objective: Objective
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
@@ -60,7 +62,7 @@ class Training:
             )
 
 
-class Placement(Protocol):
+class StepPlacement(Protocol):
     """A training state and its step on devices."""
 
     @property
@@ -68,26 +70,16 @@ class Placement(Protocol):
         """The shapes, types and shardings of the saved state."""
         ...
 
-    def init(self) -> State:
-        """Return the state before the first step, created directly on its devices."""
+    def begin(self, params: chex.ArrayTree, step: int = 0) -> State:
+        """Return the state before a step, with a copy of the given parameters."""
         ...
 
     def step(self, state: State, batch: chex.ArrayTree) -> tuple[State, dict[str, jax.Array]]:
         """Return the state after one step, and the metrics; the old state is donated."""
         ...
 
-    def evaluate(
-        self, params: chex.ArrayTree, batch: chex.ArrayTree, carry: chex.ArrayTree, number: int
-    ) -> tuple[chex.ArrayTree, chex.ArrayTree]:
-        """Return the sums of an evaluation batch (terms, weights), and the carry."""
-        ...
-
     def put(self, batch: Batch) -> chex.ArrayTree:
         """Return a batch on the devices, from the rows of this process in host memory."""
-        ...
-
-    def initial_carry(self) -> chex.ArrayTree:
-        """Return the carry before the first batch of an evaluation."""
         ...
 
     def to_saved(self, state: State) -> State:
@@ -96,6 +88,24 @@ class Placement(Protocol):
 
     def from_saved(self, saved: State) -> State:
         """Return a state from the form of checkpoints."""
+        ...
+
+
+class Placement(StepPlacement, Protocol):
+    """A placement that also initializes and evaluates on the devices."""
+
+    def init(self) -> State:
+        """Return the state before the first step, created directly on its devices."""
+        ...
+
+    def evaluate(
+        self, params: chex.ArrayTree, batch: chex.ArrayTree, carry: chex.ArrayTree, number: int
+    ) -> tuple[chex.ArrayTree, chex.ArrayTree]:
+        """Return the sums of an evaluation batch (terms, weights), and the carry."""
+        ...
+
+    def initial_carry(self) -> chex.ArrayTree:
+        """Return the carry before the first batch of an evaluation."""
         ...
 
 

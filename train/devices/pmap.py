@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from train.devices.placement import Batch, Training, make_mesh
-from train.step import State, make_evaluate, make_init, make_step
+from train.step import State, make_begin, make_evaluate, make_step
 
 # A saved state spans the processes: every replica holds the whole state and its rows of the carry.
 SPECS = State(
@@ -66,14 +66,17 @@ class PmapPlacement:
     @property
     def abstract(self) -> State:
         t = self._training
-        shapes = jax.eval_shape(make_init(t.model, t.objective, t.optimizer, t.batch_size, t.seed))
+        begin = make_begin(t.model, t.objective, t.optimizer, t.batch_size)
+        shapes = jax.eval_shape(lambda: begin(t.init(), 0))
         parts = zip(SPECS, shapes, strict=True)
         return State(*(self._abstract_part(spec, part) for spec, part in parts))
 
     def init(self) -> State:
-        t = self._training
-        init = make_init(t.model, t.objective, t.optimizer, self._rows, t.seed)
-        return self._replicate(jax.jit(init)())
+        begin = make_begin(*self._parts())
+        return self._replicate(jax.jit(lambda: begin(self._training.init(), 0))())
+
+    def begin(self, params: chex.ArrayTree, step: int = 0) -> State:
+        return self._replicate(jax.jit(make_begin(*self._parts()))(params, step))
 
     def step(self, state: State, batch: chex.ArrayTree) -> tuple[State, dict[str, jax.Array]]:
         state, metrics = self._step(self._training.objective, state, batch)
@@ -101,6 +104,10 @@ class PmapPlacement:
     def from_saved(self, saved: State) -> State:
         local = multihost_utils.global_array_to_host_local_array(saved, self._mesh, SPECS)
         return self._replicate(local)
+
+    def _parts(self):
+        t = self._training
+        return t.model, t.objective, t.optimizer, self._rows
 
     def _replicate(self, state: State) -> State:
         """Return the state with a copy on every replica, which has its own rows of the carry."""

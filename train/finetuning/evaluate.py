@@ -15,6 +15,7 @@ from zoo import registry
 from zoo.checkpoints.load import Loaded, load
 
 Metrics = dict[str, float]
+COLLAPSED = 1000.0  # more than any metric: taken from one that predicts one class for everything
 
 
 class Evaluation(NamedTuple):
@@ -96,10 +97,14 @@ def run_metric(task: Task, metrics: Metrics) -> float:
     return metrics.get(task.metric, metrics.get("accuracy", 0.0))
 
 
+def quality(task: Task, metrics: Metrics) -> float:
+    """Return the metric by which models are compared; a collapsed one is worse than all others."""
+    return run_metric(task, metrics) - COLLAPSED * metrics.get("collapsed", 0.0)
+
+
 def best_run(task: Task, runs: Sequence[Metrics]) -> int:
-    """Return the index of the best run; runs that collapsed come last."""
-    quality = lambda run: ("collapsed" not in runs[run], run_metric(task, runs[run]))
-    return max(range(len(runs)), key=quality)
+    """Return the index of the best run, the first of equals."""
+    return max(range(len(runs)), key=lambda run: quality(task, runs[run]))
 
 
 def summary(task: Task, metrics: Mapping[str, Sequence[Metrics]]) -> list[str]:

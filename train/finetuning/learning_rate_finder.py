@@ -8,11 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from train.finetuning import loop, seeds, unfreezing
+from train.devices.parallelism import PARALLELISM
+from train.devices.placement import Training
+from train.finetuning import unfreezing
+from train.finetuning.batches import labelled_batches
+from train.finetuning.finetune import load
+from train.finetuning.objective import TaskObjective
 from train.finetuning.settings import Settings
 from train.finetuning.tasks.task import Task, encode
+from train.finetuning.tuning import initial_params
 from train.reporting import plots
 from train.reporting.curves import BASELINE, TRAIN
+from zoo import registry
 
 SMOOTHING = 0.9  # of the moving mean, with bias correction as in Adam
 CLEAR_FALL = 6  # fewer than one in a hundred tests on pure noise falls this far
@@ -33,20 +40,31 @@ def range_test(
 
     As in fast.ai, the test stops when the loss reaches four times its minimum.
     """
-    loaded, new_paths = loop.load(folder, task, task.labels(examples, labels), settings)
+    loaded, new_paths = load(folder, task, task.labels(examples, labels), settings)
     length = min(settings.length, loaded.model.config.max_length)
     rows = [row for example in encode(task, loaded, examples, length) for row in example]
-    inputs = loop.prepare(loaded.model, rows, settings)
-    replicas = seeds.replicate(loaded, new_paths, inputs.order.seeds)
-    paths = [*replicas.trained, *replicas.shared]
-    replicas = seeds.unfreeze(replicas, paths, settings.seeds)
+    longest = loaded.model.config.max_length
+    batches = labelled_batches(rows, longest, settings.batch, (settings.seed,))
+    params = initial_params(loaded, new_paths, (settings.seed,))
     schedule = lambda step: low * (high / low) ** (step / (steps - 1))
-    optimizer = unfreezing.optimizer(schedule, dict.fromkeys(paths, 1.0), settings.weight_decay)
-    losses = []
-    for _, _, losses_S in loop.updates(
-        loaded.model, replicas, task, optimizer, inputs, range(steps)
-    ):
-        losses.append(float(losses_S[0]))
+    peaks = dict.fromkeys(params, 1.0)
+    training = Training(
+        model=loaded.model,
+        init=lambda: params,
+        objective=TaskObjective(task, settings.auxiliary, {}),
+        optimizer=unfreezing.optimizer(schedule, peaks, settings.weight_decay),
+        schedule=schedule,
+        axes=registry.of(loaded.model).AXES,
+        batch_size=settings.batch,
+        seed=settings.seed,
+        dtype=settings.dtype,
+        accumulate=settings.accumulate,
+    )
+    placement = PARALLELISM[settings.parallel](training, settings.mesh)
+    state, losses = placement.begin(params), []
+    for number in range(steps):
+        state, metrics = placement.step(state, placement.put(batches(number)))
+        losses.append(float(metrics["loss"]))
         if not losses[-1] < 4 * min(losses):
             break
     return [float(schedule(step)) for step in range(len(losses))], losses

@@ -3,6 +3,7 @@
 The commands embed both classes, so their docstrings are the help of `zoo finetune`.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -35,6 +36,25 @@ class DataSettings:
     """Train on this many examples, spread evenly over the file. Default: all."""
 
 
+# The lowest value of each setting, and whether that value itself is valid.
+RANGES = {
+    "layer_decay": (0, False),
+    "weight_decay": (0, True),
+    "dropout": (0, True),
+    "auxiliary": (0, True),
+    "epochs": (0, False),
+    "batch": (1, True),
+    "accumulate": (1, True),
+    "length": (1, True),
+    "seed": (0, True),
+    "seeds": (1, True),
+    "parallel_runs": (1, True),
+    "patience": (1, True),
+    "evaluate_every": (1, True),
+    "save_every": (1, True),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """How to fine-tune."""
@@ -58,7 +78,9 @@ class Settings:
     epochs: float = 3.0
     """Number of passes over the training examples."""
     batch: int = 32
-    """Examples per batch."""
+    """Examples per batch, over all devices."""
+    accumulate: int = 1
+    """Micro-batches per step: more of them need less memory."""
     length: int = 128
     """Maximum tokens per example. Longer texts are truncated; contexts and sentences are split."""
     seed: int = 0
@@ -67,3 +89,35 @@ class Settings:
     """Number of runs, with seeds from --seed on; the best is kept."""
     parallel_runs: int | None = None
     """Number of runs to train at once. Default: as many as fit in memory."""
+    keep: Literal["best", "last"] = "best"
+    """Keep the model of the best evaluation on the development data, or the last one."""
+    patience: int | None = None
+    """Stop after this many evaluations without a better one. Default: never."""
+    evaluate_every: int | None = None
+    """Steps between evaluations on the development data. Default: an epoch."""
+    save_every: int | None = None
+    """Steps between checkpoints. Default: an epoch."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type to compute in; parameters stay float32."""
+    parallel: Literal["mesh", "pmap"] = "mesh"
+    """How devices share the work of a single run: as a mesh, or as replicas (pmap)."""
+    mesh: Annotated[tuple[int, int, int], tyro.conf.arg(metavar="DATA FSDP TENSOR")] = (-1, 1, 1)
+    """Number of devices along each axis of the mesh; -1: all that remain."""
+
+    def check(self) -> None:
+        """Raise ValueError with the first setting that is out of range, by its flag."""
+        for name, (low, least) in RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not (low <= value < math.inf and (least or value > low)):
+                bound = "at least" if least else "more than"
+                raise ValueError(
+                    f"--{name.replace('_', '-')} must be {bound} {low:g} and finite, not {value}"
+                )
+        if self.dropout is not None and self.dropout >= 1:
+            raise ValueError(f"--dropout must be less than 1, not {self.dropout}")
+        if self.patience and self.keep == "last":
+            raise ValueError("--patience looks for the best model: use it with --keep best")
+        if self.seeds > 1 and (self.parallel != "mesh" or self.mesh != (-1, 1, 1)):
+            raise ValueError(
+                "--seeds shares the devices among runs: leave out --parallel and --mesh"
+            )

@@ -14,13 +14,14 @@ from train.data.corpus.corpus import Corpus
 from train.data.sources.source import Source
 from train.devices.parallelism import PARALLELISM
 from train.devices.placement import Placement, Training
+from train.loop import check_new
 from train.metrics import language_model
 from train.objectives.objective import Objective
 from train.optimization import weight_decay
 from train.pretraining import corpus
 from train.recipes.recipe import Recipe
+from train.step import random_params
 from zoo import registry, tokenizers
-from zoo.checkpoints import model_folder
 from zoo.tokenizers import AnyTokenizer
 
 
@@ -70,14 +71,10 @@ def prepare(
 ) -> Run:
     """Create and check everything that a run needs: text, batches, model, devices.
 
-    The arguments and errors are those of `train.pretraining.loop.pretrain`.
+    The arguments and errors are those of `train.pretraining.pretrain.pretrain`.
     """
     out = Path(out).absolute()
-    saved = model_folder.steps(out)
-    if saved and not resume:
-        raise ValueError(
-            f"{out} holds a run at step {saved[-1]}: use --resume to continue it, or another --out"
-        )
+    check_new(out, resume)
     text_tokenizer = corpus.tokenizer(recipe, source, out if resume else None, tokenizer)
     train_text, held_out_text, notes = _texts(recipe, source, dev, text_tokenizer)
     texts = train_text, held_out_text
@@ -111,8 +108,10 @@ def make_training(recipe: Recipe, objective: Objective) -> Training:
     architecture = registry.named(recipe.architecture)
     schedule = recipe.schedule(recipe.steps)
     mask = weight_decay.undecayed(recipe.undecayed)
+    model = architecture.Model(recipe.config)
     return Training(
-        model=architecture.Model(recipe.config),
+        model=model,
+        init=lambda: random_params(model, recipe.seed),
         objective=objective,
         optimizer=recipe.optimizer(schedule, decay_mask=mask),
         schedule=schedule,

@@ -15,7 +15,8 @@ def draw(
     name: str = "",
     loss: str = "loss",
     unit: str = "nats per token",
-):
+    metric: str = "",
+) -> None:
     """Draw the events of a log, with baselines as dashed lines, into a PNG of 960 by 720 pixels.
 
     Args:
@@ -25,6 +26,7 @@ def draw(
       name: The name of the run, for the title.
       loss: Which loss to draw, such as "masked_loss": the one that the baselines are values of.
       unit: The unit of the losses.
+      metric: A held-out metric to draw on axes of its own, such as "accuracy"; "": none.
     """
     # Here, not above: it takes a second, which every start of a program would pay.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -33,14 +35,17 @@ def draw(
 
     figure = Figure(figsize=(8, 6), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    loss_axes, rate_axes = figure.subplots(2, sharex=True, height_ratios=(4, 1))
-    for axes in (loss_axes, rate_axes):
+    heights = (3, 2, 1) if metric else (4, 1)
+    loss_axes, *metric_axes, rate_axes = figure.subplots(
+        len(heights), sharex=True, height_ratios=heights
+    )
+    for axes in (loss_axes, *metric_axes, rate_axes):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#e8e8e8")
         axes.set_axisbelow(True)
 
     shown = loss.replace("_", " ")
-    step, train, rate = _columns(events, "train", loss, "rate")
+    step, train, rate = _columns(events, "train", loss, "learning_rate")
     if len(step) > 100:
         loss_axes.plot(step, train, color=TRAIN, alpha=0.25, linewidth=0.8)
         train = _smooth(train, len(step) // 50)
@@ -49,7 +54,7 @@ def draw(
         _line(rate_axes, step, rate, RATE)
 
     step, held_out = _columns(events, "held_out", loss)
-    if len(step):
+    if np.isfinite(held_out).any():
         last = f"held out, {held_out[-1]:.2f} at the end"
         loss_axes.plot(
             step, held_out, color=HELD_OUT, linewidth=1.5, marker="o", markersize=4, label=last
@@ -58,7 +63,16 @@ def draw(
     loss_axes.set_ylabel(f"{shown} ({unit})" if unit else shown)
     if loss_axes.get_legend_handles_labels()[0]:
         loss_axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
-    what = f"{shown} in training and on held-out text" if len(step) else f"{shown} in training"
+    what = f"{shown} in training"
+    if np.isfinite(held_out).any():
+        what += " and on held-out text"
+    for axes in metric_axes:
+        what += f", {metric.replace('_', ' ')} on dev data"
+        axes.set_ylabel(metric.replace("_", " "))
+        for run in sorted({event.get("run", 0) for event in events if metric in event}):
+            own = [event for event in events if event.get("run", 0) == run]
+            step, value = _columns(own, "held_out", metric)
+            axes.plot(step, value, color=HELD_OUT, linewidth=1.2, marker="o", markersize=4)
     figure.suptitle(f"{name}: {what}" if name else what, fontsize=11, parse_math=False)
     rate_axes.set_ylabel("learning rate")
     rate_axes.set_ylim(bottom=0)

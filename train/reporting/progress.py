@@ -10,8 +10,9 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 from rich.console import Console
@@ -21,6 +22,7 @@ from tensorboardX import SummaryWriter
 from train.devices import accelerators
 from train.reporting import curves
 
+T = TypeVar("T")
 TIMES = ("time", "tokens_per_second", "share_of_peak")
 PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal to draw a bar in
 
@@ -40,6 +42,7 @@ class Report:
       baselines: losses to compare with, by name, such as {"uniform, ln V": 9.01, "unigram": 6.2}.
       loss: The metric that the curves show, which is the one that the baselines are values of.
       unit: The unit of the losses.
+      metric: The held-out metric that the curves show too, such as "accuracy"; "": none.
     """
 
     def __init__(
@@ -52,13 +55,14 @@ class Report:
         baselines: Mapping[str, float] | None = None,
         loss: str = "loss",
         unit: str = "nats per token",
+        metric: str = "",
     ):
         self.folder = Path(folder)
         self.total_steps = total_steps
         self.tokens_per_step = tokens_per_step
         self.first_step = first_step
         self.baselines = dict(baselines or {})
-        self.loss, self.unit = loss, unit
+        self.loss, self.unit, self.metric = loss, unit, metric
         self.folder.mkdir(parents=True, exist_ok=True)
         peak = accelerators.peak(jax.devices())
         self._share_per_step = flops_per_step / peak if flops_per_step and peak else None
@@ -96,34 +100,68 @@ class Report:
         self._log.close()
         events, name = read_log(self.folder), self.folder.resolve().name
         picture = self.folder / "curves.png"
-        curves.draw(events, self.baselines, picture, name, self.loss, self.unit)
+        curves.draw(events, self.baselines, picture, name, self.loss, self.unit, self.metric)
 
     def line(self, text: str):
         """Print a line, above the bar if there is one."""
         self._console.print(text, markup=False, emoji=False, soft_wrap=True)
 
-    def step(self, step: int, metrics: Mapping[str, float]):
-        """Report training at `step`: "loss" in nats per token, "rate", and any other metrics."""
-        speeds = self._speeds(step)
-        self._record("train", step, {**metrics, **speeds})
-        status = _status({**metrics, **speeds}, self._seconds_left(step))
-        self._progress.update(self._task, completed=step, status=status)
-        now = time.monotonic()
-        is_due = now - self._plain_at >= PLAIN_SECONDS or step == self.total_steps
-        if is_due and self._progress.disable:
-            self._plain_at = now
-            self.line(f"step {step:,} of {self.total_steps:,}  {status}")
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Report one training step; see `steps`."""
+        self.steps([(step, metrics)])
 
-    def evaluation(self, step: int, metrics: Mapping[str, float]):
-        """Report the held-out metrics at `step`; the time they took counts in no speed."""
+    def steps(self, steps: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """Report training steps: "loss", "learning_rate" and any other metrics of each.
+
+        The metrics of several steps may arrive at once; all of them get the speed since the report
+        before.
+        """
+        if not steps:
+            return
+        step, latest = steps[-1]
+        speeds = self._speeds(step)
+        for number, metrics in steps:
+            self._record("train", number, {**metrics, **speeds})
+        status = _status({**latest, **speeds}, self._seconds_left(step))
+        self._progress.update(self._task, completed=step, status=status)
+        if self._is_due() or step == self.total_steps:
+            self._plain_line(f"step {step:,} of {self.total_steps:,}  {status}")
+
+    def evaluating(self, batches: Sequence[T]) -> Iterator[T]:
+        """Yield the batches of an evaluation, and show how many of them are done."""
+        self._plain_at = time.monotonic()
+        for done, batch in enumerate(batches):
+            status = f"evaluating: {done:,} of {len(batches):,} batches"
+            self._progress.update(self._task, status=status)
+            if self._is_due():
+                self._plain_line(status)
+            yield batch
+
+    def evaluation(self, step: int, metrics: Mapping[str, float], what: str = "") -> None:
+        """Report the held-out metrics at a step; the time of the evaluation counts in no speed.
+
+        Args:
+          step: The step.
+          metrics: The metrics.
+          what: What was evaluated, such as "on 3,200 of 90,000 tokens".
+        """
         self._record("held_out", step, metrics)
         os.fsync(self._log.fileno())  # the step may be saved now, and then the log must have it
         shown = "  ".join(
             f"{name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items()
         )
-        self.line(f"step {step:,} held out:  {shown}")
+        self.line(f"step {step:,} held out:  {shown}" + (f"  ({what})" if what else ""))
         if self._last is not None:
             self._last = step, time.monotonic()
+
+    def _is_due(self):
+        return time.monotonic() - self._plain_at >= PLAIN_SECONDS
+
+    def _plain_line(self, text):
+        """Print a line where there is no terminal to draw a bar in."""
+        if self._progress.disable:
+            self._plain_at = time.monotonic()
+            self.line(text)
 
     def _speeds(self, step):
         """Return tokens per second and share of the peak, unless XLA has compiled since."""
@@ -155,7 +193,7 @@ class Report:
 
 
 class Silence:
-    """What every process of a run but the first has in place of a Report: it does nothing."""
+    """Takes the place of a Report in all processes of a run except the first; it does nothing."""
 
     def __enter__(self):
         return self
@@ -163,13 +201,19 @@ class Silence:
     def __exit__(self, *error):
         pass
 
-    def line(self, text: str):
+    def line(self, text: str) -> None:
         pass
 
-    def step(self, step: int, metrics: Mapping[str, float]):
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
         pass
 
-    def evaluation(self, step: int, metrics: Mapping[str, float]):
+    def steps(self, steps: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        pass
+
+    def evaluating(self, batches: Sequence[T]) -> Iterator[T]:
+        return iter(batches)
+
+    def evaluation(self, step: int, metrics: Mapping[str, float], what: str = "") -> None:
         pass
 
 
@@ -195,7 +239,7 @@ def _begin_log(folder, first_step):
 
 
 def _status(metrics, seconds_left):
-    parts = [f"loss {metrics['loss']:.3f}", f"rate {metrics['rate']:.1e}"]
+    parts = [f"loss {metrics['loss']:.3f}", f"learning rate {metrics['learning_rate']:.1e}"]
     if "tokens_per_second" in metrics:
         parts.append(f"{metrics['tokens_per_second']:,.0f} tokens/s")
     if "share_of_peak" in metrics:

@@ -14,9 +14,18 @@ from flax import linen as nn
 
 from train.data.examples import tables, tfds
 from train.data.examples.tables import Examples, TextExample
-from train.finetuning.tasks.task import Apply, LabelledRow, Labels, labels_of, outputs, run_model
+from train.finetuning.tasks.task import (
+    Apply,
+    LabelledRow,
+    Labels,
+    is_real,
+    labels_of,
+    outputs,
+    run_model,
+)
 from train.metrics import tasks
 from train.objectives.cross_entropy import classify
+from train.objectives.objective import Term
 from zoo.checkpoints.load import Loaded
 from zoo.inference.classify import encode
 from zoo.tokenizers import AnyTokenizer, sides
@@ -69,12 +78,12 @@ class Classification:
     def forward(self, model: nn.Module, apply: Apply, batch: Mapping[str, jax.Array]) -> jax.Array:
         return run_model(apply, batch)
 
-    def loss(
-        self, output: jax.Array, targets: jax.Array, document_ids_BL: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+    def weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
+        return is_real(row)
+
+    def loss(self, output: jax.Array, batch: Mapping[str, jax.Array], weights: jax.Array) -> Term:
         """Return the cross-entropy of logits_BC and targets_B."""
-        weights_B = jnp.float32(document_ids_BL.any(-1))
-        return classify(output, targets, weights_B).loss, weights_B.sum()
+        return classify(output, batch["targets"], weights)
 
     def predict(
         self,
@@ -139,12 +148,12 @@ class Regression:
     def forward(self, model: nn.Module, apply: Apply, batch: Mapping[str, jax.Array]) -> jax.Array:
         return run_model(apply, batch)
 
-    def loss(
-        self, output: jax.Array, targets: jax.Array, document_ids_BL: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+    def weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
+        return is_real(row)
+
+    def loss(self, output: jax.Array, batch: Mapping[str, jax.Array], weights: jax.Array) -> Term:
         """Return the squared error between the outputs, [B, 1], and targets_B."""
-        weights_B = jnp.float32(document_ids_BL.any(-1))
-        return (weights_B * jnp.square(output[:, 0] - targets)).sum(), weights_B.sum()
+        return Term((weights * jnp.square(output[:, 0] - batch["targets"])).sum(), None)
 
     def predict(
         self,

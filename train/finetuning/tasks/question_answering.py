@@ -14,8 +14,9 @@ from flax import linen as nn
 from train.data.examples import squad, tfds
 from train.data.examples.squad import Question
 from train.data.examples.tables import Examples
-from train.finetuning.tasks.task import Apply, LabelledRow, Labels, outputs, run_model
+from train.finetuning.tasks.task import Apply, LabelledRow, Labels, is_real, outputs, run_model
 from train.metrics import tasks
+from train.objectives.objective import Term
 from zoo.checkpoints.load import Loaded
 from zoo.inference.answer import best_answer, target, windows
 from zoo.tokenizers import AnyTokenizer, sides
@@ -56,15 +57,16 @@ class QuestionAnswering:
     def forward(self, model: nn.Module, apply: Apply, batch: Mapping[str, jax.Array]) -> jax.Array:
         return run_model(apply, batch)
 
-    def loss(
-        self, output: jax.Array, targets: jax.Array, document_ids_BL: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+    def weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
+        return is_real(row)
+
+    def loss(self, output: jax.Array, batch: Mapping[str, jax.Array], weights: jax.Array) -> Term:
         """Return the cross-entropy of logits_BL2 and targets_B2, averaged over start and end."""
-        weights_B = jnp.float32(document_ids_BL.any(-1))
-        logits_BL2 = jnp.where(document_ids_BL[..., None] > 0, output, -1e30)
+        logits_BL2 = jnp.where(batch["documents"][..., None] > 0, output, -1e30)
         logs_BL2 = jax.nn.log_softmax(logits_BL2, axis=1)
-        logs_B2 = jnp.take_along_axis(logs_BL2, targets[:, None], 1)[:, 0]
-        return -(weights_B * logs_B2.mean(-1)).sum(), weights_B.sum()
+        logs_B2 = jnp.take_along_axis(logs_BL2, batch["targets"][:, None], 1)[:, 0]
+        right_B = (logits_BL2.argmax(1) == batch["targets"]).all(-1)
+        return Term(-(weights * logs_B2.mean(-1)).sum(), (weights * right_B).sum())
 
     def predict(
         self,

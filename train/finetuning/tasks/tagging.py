@@ -24,6 +24,7 @@ from train.finetuning.tasks.task import (
     run_model,
 )
 from train.metrics import tasks
+from train.objectives.objective import Term
 from zoo.checkpoints.load import Loaded
 from zoo.inference.tag import Tag, best_tags, pieces
 from zoo.tokenizers import AnyTokenizer, sides
@@ -71,14 +72,16 @@ class Tagging:
     def forward(self, model: nn.Module, apply: Apply, batch: Mapping[str, jax.Array]) -> jax.Array:
         return run_model(apply, batch)
 
-    def loss(
-        self, output: jax.Array, targets: jax.Array, document_ids_BL: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+    def weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
+        return jnp.float32(row["targets"] != IGNORED)
+
+    def loss(self, output: jax.Array, batch: Mapping[str, jax.Array], weights: jax.Array) -> Term:
         """Return the cross-entropy of logits_BLC and targets_BL."""
-        weights_BL = jnp.float32(targets != IGNORED)
-        targets_BL1 = jnp.maximum(targets, 0)[..., None]
-        logs_BL = jnp.take_along_axis(jax.nn.log_softmax(output), targets_BL1, -1)[..., 0]
-        return -(weights_BL * logs_BL).sum(), weights_BL.sum()
+        targets_BL = jnp.maximum(batch["targets"], 0)
+        logs_BLC = jax.nn.log_softmax(output)
+        logs_BL = jnp.take_along_axis(logs_BLC, targets_BL[..., None], -1)[..., 0]
+        right_BL = output.argmax(-1) == targets_BL
+        return Term(-(weights * logs_BL).sum(), (weights * right_BL).sum())
 
     def predict(
         self,

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
 from train.data.examples.tables import Examples
+from train.objectives.objective import Term
 from zoo.checkpoints.load import Loaded
 from zoo.inference import batching
 from zoo.inference.batching import Row
@@ -80,15 +82,21 @@ class Task(Protocol[Example, Prediction]):
     def forward(self, model: nn.Module, apply: Apply, batch: Mapping[str, jax.Array]) -> Any:
         """Return the output for a batch of "tokens", "segments", "documents" and "targets"."""
 
-    def loss(
-        self, output: Any, targets: jax.Array, document_ids_BL: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """Return the sum of the losses and their number; empty rows have no loss.
+    def weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
+        """Return the weight of every prediction of a row: a number, or one for each token.
+
+        Args:
+          row: "tokens", "segments", "documents" and "targets"; an empty row has no documents, and
+            its weights are 0.
+        """
+
+    def loss(self, output: Any, batch: Mapping[str, jax.Array], weights: jax.Array) -> Term:
+        """Return the weighted sum of the losses, and of the correct predictions.
 
         Args:
           output: The output of `forward`.
-          targets: The stacked targets of the rows.
-          document_ids_BL: 1 for tokens, 0 for padding.
+          batch: The stacked rows.
+          weights: The stacked weights of the rows.
         """
 
     def predict(
@@ -112,6 +120,11 @@ class Task(Protocol[Example, Prediction]):
 def run_model(apply: Apply, batch: Mapping[str, jax.Array]) -> jax.Array:
     """Return the output of a model with a head for a batch; used as `forward` by most tasks."""
     return apply(batch["tokens"], batch["segments"], batch["documents"])
+
+
+def is_real(row: Mapping[str, jax.Array]) -> jax.Array:
+    """Return 1 for a row with an example, 0 for an empty one; used as `weights` by most tasks."""
+    return jnp.float32((row["documents"] > 0).any())
 
 
 def labels_of(model: nn.Module) -> Labels:

@@ -16,6 +16,7 @@ from train.data.sources import parallel_text
 from train.finetuning.tasks.task import IGNORED, Apply, LabelledRow, Labels
 from train.metrics import translation
 from train.objectives.cross_entropy import cross_entropy
+from train.objectives.objective import Term
 from zoo.checkpoints.load import Loaded
 from zoo.contracts import EncoderDecoder
 from zoo.inference import translate
@@ -67,12 +68,14 @@ class TextToText:
         inputs_BT = jnp.pad(previous_BT, ((0, 0), (1, 0)), constant_values=model.start_token)
         return apply(batch["tokens"], inputs_BT, batch["documents"], method="unprojected")
 
+    def weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
+        return jnp.float32(row["targets"] != IGNORED)
+
     def loss(
-        self, output: UnprojectedLogits, targets: jax.Array, document_ids_BL: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+        self, output: UnprojectedLogits, batch: Mapping[str, jax.Array], weights: jax.Array
+    ) -> Term:
         """Return the cross-entropy of targets_BT."""
-        weights_BT = jnp.float32(targets != IGNORED)
-        return cross_entropy(output, jnp.maximum(targets, 0), weights_BT).loss, weights_BT.sum()
+        return cross_entropy(output, jnp.maximum(batch["targets"], 0), weights)
 
     def predict(
         self,

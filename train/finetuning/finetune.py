@@ -1,0 +1,132 @@
+"""Fine-tuning of a pretrained model on a task, in one or more runs; the best run is kept."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import chex
+import jax
+import numpy as np
+from flax import linen as nn
+
+from train.devices import placement
+from train.finetuning import transfer, tuning
+from train.finetuning.evaluate import Metrics, best_run, evaluate
+from train.finetuning.settings import Settings
+from train.finetuning.tasks.task import Task, encode
+from zoo.checkpoints.load import Loaded, save
+from zoo.contracts import ClassifierWithLanguageModel
+from zoo.params import flatten
+
+
+def finetune(
+    folder: str | Path,
+    task: Task,
+    data: Mapping[str, Sequence],
+    out: str | Path,
+    settings: Settings,
+    labels: Sequence[str] = (),
+    *,
+    resume: bool = False,
+) -> tuple[dict[str, list[Metrics]], list[str]]:
+    """Fine-tune the model of a folder and write the model of the best run.
+
+    Args:
+      folder: The pretrained model.
+      task: The task.
+      data: The examples of "train" and "dev", and of other sets to evaluate on, such as "test".
+      out: The folder to write, with results.json.
+      settings: The training settings.
+      labels: The names of the classes; if empty, those of the data.
+      resume: Whether to resume the runs in `out` from their newest intact steps, with the same
+        results as uninterrupted runs.
+
+    Returns:
+      The metrics of every run by name of the data, and notes for the user.
+
+    Raises:
+      ValueError: If the data, the folder and the settings do not fit together, or if a loss or a
+        trained parameter is not finite.
+      Stopped: If a signal stopped the training, after a checkpoint was saved.
+    """
+    settings.check()
+    out = Path(out).absolute()
+    loaded, new_paths = load(folder, task, task.labels(data["train"], labels), settings)
+    length = min(settings.length, loaded.model.config.max_length)
+    rows = {name: encode(task, loaded, examples, length) for name, examples in data.items()}
+    parts = split_runs(loaded, settings, length)
+    params: list[chex.ArrayTree] = []
+    for part in parts:
+        part_out = out if len(parts) == 1 else out / f"seed_{part.seed}"
+        runs = tuning.prepare(loaded, new_paths, task, data["dev"], rows, part_out, part)
+        params += tuning.train_runs(runs, resume=resume)
+    metrics = {
+        name: [
+            evaluate(task, loaded._replace(params=run_params), data[name], rows[name]).metrics
+            for run_params in params
+        ]
+        for name in data
+        if name != "train"
+    }
+    best = best_run(task, metrics["dev"])
+    save(loaded._replace(params=params[best]), out)
+    results = {"settings": asdict(settings), "best": best, "metrics": metrics}
+    Path(out, "results.json").write_text(json.dumps(results, indent=2))
+    return metrics, _notes(rows, length, len(parts))
+
+
+def load(
+    folder: str | Path, task: Task, labels: Sequence[str] | None, settings: Settings
+) -> tuple[Loaded, list[str]]:
+    """Return the model to fine-tune, and the paths of its new parameters."""
+    key = jax.random.key(settings.seed)
+    loaded, new_paths = transfer.load_for_task(folder, task.head, labels, key=key)
+    if loaded.tokenizer is None:
+        raise ValueError(f"{folder} has no tokenizer, which fine-tuning needs")
+    if settings.auxiliary and not isinstance(loaded.model, ClassifierWithLanguageModel):
+        raise ValueError(
+            f"a {type(loaded.model).__name__} predicts no next token: leave out --auxiliary"
+        )
+    special = any(loaded.tokenizer.encode("a").special_tokens_mask)
+    if task.head == "classification" and not special:
+        loaded = transfer.add_marks(loaded, jax.random.key(0))
+    if settings.scratch:
+        if settings.unfreeze != "all":
+            raise ValueError(f"--scratch needs --unfreeze all, not {settings.unfreeze}")
+        new_paths = list(flatten(loaded.params))
+    if settings.dropout is not None:
+        config = replace(loaded.model.config, dropout=settings.dropout)
+        loaded = loaded._replace(model=type(loaded.model)(config))
+    return loaded, new_paths
+
+
+def split_runs(loaded: Loaded, settings: Settings, length: int) -> list[Settings]:
+    """Return the runs in as few parts as memory allows; parts are trained in sequence."""
+    at_once = settings.parallel_runs or jax.device_count() * max_runs(
+        loaded.model, loaded.params, settings.batch, length
+    )
+    runs = range(settings.seed, settings.seed + settings.seeds)
+    parts = np.array_split(runs, -(-settings.seeds // at_once))
+    return [replace(settings, seed=int(part[0]), seeds=len(part)) for part in parts]
+
+
+def max_runs(model: nn.Module, params: chex.ArrayTree, rows: int, length: int) -> int:
+    """Return how many runs fit into the memory of a device, at least 1.
+
+    A run stores its parameters, the best of them so far, their gradient and two moments, all in
+    float32. The activations for the backward pass take 2 (34 D + 5 H L) bytes per layer and token
+    (Korthikanti et al. 2022, equation 1, https://arxiv.org/abs/2205.05198).
+    """
+    c = model.config
+    per_token = c.num_layers * 2 * (34 * c.width + 5 * getattr(c, "num_heads", 0) * length)
+    run = 20 * sum(x.size for x in jax.tree.leaves(params)) + rows * length * per_token
+    return max(1, int(placement.memory() // run))
+
+
+def _notes(rows: Mapping[str, Sequence], length: int, parts: int) -> list[str]:
+    flat = (labelled for data in rows.values() for example in data for labelled in example)
+    truncated = sum(labelled.row.truncated > 0 for labelled in flat)
+    notes = [f"{truncated} texts are longer than {length} tokens and are truncated"]
+    notes = notes if truncated else []
+    return [*notes, *([f"the runs were trained in {parts} parts"] if parts > 1 else [])]

@@ -1,0 +1,85 @@
+"""A fine-tuning task as a training objective, so that the one step trains it.
+
+B batch  L length
+"""
+
+from collections.abc import Mapping
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from train.finetuning.tasks.task import Task
+from train.objectives.cross_entropy import cross_entropy
+from train.objectives.objective import Example, Objective, Term, arrays, dropout_rngs, objective
+from zoo.layers.embedding import UnprojectedLogits
+from zoo.params import unflatten
+
+
+@objective
+class TaskObjective(Objective):
+    """The loss of a task, for the trained parameters of a model whose others are frozen.
+
+    The loss is not differentiated with respect to frozen parameters, so they need no backward pass
+    and no optimizer state, and stay bit-identical.
+
+    Attributes:
+      task: The task.
+      next_token: Factor of the loss of the next token (Radford et al. 2018, section 3.2); 0: none.
+      frozen: The frozen parameters by path, in the compute type of the step.
+    """
+
+    task: Task
+    next_token: float
+    frozen: Mapping[str, jax.Array] = arrays()
+    reported_term = "task"
+
+    @property
+    def factors(self) -> Mapping[str, float]:
+        """The factor of each term."""
+        return {"task": 1.0} | ({"next_token": self.next_token} if self.next_token else {})
+
+    def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
+        """Return the row with the weights of its predictions; an empty row has none."""
+        weights = {"task": self.task.weights(example)}
+        if self.next_token:
+            weights["next_token"] = jnp.float32(example["documents"][1:] > 0)
+        return example | {"weights": weights}
+
+    def loss(
+        self,
+        model: nn.Module,
+        params: chex.ArrayTree,
+        batch: Example,
+        carry: chex.ArrayTree,
+        key: chex.PRNGKey,
+        *,
+        train: bool,
+    ) -> tuple[dict[str, Term], chex.ArrayTree]:
+        """Return {"task": Term}, and "next_token" if it has a factor.
+
+        If the batch has "features", which a frozen trunk computed before, only the head is run.
+        """
+        variables = {"params": unflatten({**self.frozen, **params})}
+        apply = partial(model.apply, variables, train=train, rngs=dropout_rngs(key))
+        weights = batch["weights"]
+        if "features" in batch:
+            output = apply(batch["features"], method="head")
+            return {"task": self.task.loss(output, batch, weights["task"])}, carry
+        if not self.next_token:
+            output = self.task.forward(model, apply, batch)
+            return {"task": self.task.loss(output, batch, weights["task"])}, carry
+        output, words = self.task.forward(model, partial(apply, method="with_words"), batch)
+        return {
+            "task": self.task.loss(output, batch, weights["task"]),
+            "next_token": _next_token(words, batch["tokens"], weights["next_token"]),
+        }, carry
+
+
+def _next_token(
+    unprojected: UnprojectedLogits, tokens_BL: jax.Array, weights_BM: jax.Array
+) -> Term:
+    unprojected = unprojected._replace(x_BLD=unprojected.x_BLD[:, :-1])
+    return cross_entropy(unprojected, tokens_BL[:, 1:], weights_BM)

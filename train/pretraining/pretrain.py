@@ -1,0 +1,257 @@
+"""Pretraining: from text to a model folder."""
+
+import contextlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import jax
+import numpy as np
+
+from train.checkpoint import Checkpoints
+from train.data.sources.source import Source
+from train.loop import Metrics, Progress, Signals, Stage, check_finite, check_same_run, restore
+from train.loop import train as train_stage
+from train.metrics import language_model
+from train.optimization import weight_decay
+from train.pretraining.run import Run, prepare
+from train.recipes.recipe import Recipe, flops_per_step
+from train.reporting.manifest import write_manifest
+from train.reporting.progress import Report, Silence
+from train.step import State, add_up
+from zoo.checkpoints import model_folder
+from zoo.params import flatten, unflatten
+
+EVALUATED_SHARE = 0.05  # of the tokens trained on between two evaluations
+
+
+def pretrain(
+    recipe: Recipe,
+    source: Source,
+    out: str | Path,
+    *,
+    dev: Source | None = None,
+    resume: bool = False,
+    tokenizer: str | Path | None = None,
+    parallelism: Literal["mesh", "pmap"] = "mesh",
+    mesh: tuple[int, int, int] = (-1, 1, 1),
+    evaluate_tokens: int | None = None,
+    verbose: bool = False,
+) -> Metrics:
+    """Train a recipe on a text, write a model folder, and return the held-out metrics.
+
+    Ctrl-C and SIGTERM save a checkpoint and stop the run; then the result is empty.
+
+    Args:
+      recipe: The recipe.
+      source: The text.
+      out: The folder to write.
+      dev: The text to evaluate on. None: the last part of the text.
+      resume: Whether to resume the run in `out` from its newest intact step, with the same results
+        as an uninterrupted run. If there is no run, a new one starts.
+      tokenizer: A folder with a tokenizer. None: one is trained on the text.
+      parallelism: How devices share the work.
+      mesh: Devices along data, fsdp and tensor; -1: all that are left.
+      evaluate_tokens: Maximum number of held-out tokens per evaluation, except for the last one,
+        which reads all. None: 5 % of the tokens trained on between two evaluations.
+      verbose: Whether to report which parameters have weight decay, and the baselines.
+
+    Raises:
+      ValueError: If the folder holds another run, if text, tokenizer and model do not fit, or if
+        the loss is not finite.
+    """
+    run = prepare(
+        recipe,
+        source,
+        out,
+        dev=dev,
+        resume=resume,
+        tokenizer=tokenizer,
+        parallelism=parallelism,
+        mesh=mesh,
+    )
+    checkpoints = Checkpoints(run.out, max(2, recipe.average), recipe.save_every)
+    stage = make_stage(run, evaluate_tokens)
+    progress, messages = begin_or_resume(run, stage, checkpoints)
+    with _report(run, progress.step) as report, Signals() as signals:
+        for line in [*_introduction(run), *(_details(run) if verbose else ()), *messages]:
+            report.line(line)
+        if progress.step == 0:
+            report.line(_before(run, *stage.evaluate(progress.state, 0, report)))
+        with contextlib.closing(checkpoints):
+            progress = train_stage(stage, progress, checkpoints, report, signals)
+        if progress.step < recipe.steps:
+            report.line(f"stopped and saved at step {progress.step}; continue with --resume")
+            return {}
+        return _finish(run, progress, checkpoints, report)
+
+
+def make_stage(run: Run, evaluate_tokens: int | None = None) -> Stage:
+    """Return the single stage of pretraining."""
+    recipe = run.recipe
+
+    def evaluate_part(state: State, step: int, report: Report | Silence) -> Sequence[Metrics]:
+        between = min(recipe.evaluate_every, recipe.steps) * recipe.batch * recipe.length
+        most = evaluate_tokens or int(EVALUATED_SHARE * between)
+        return [evaluate(run, state, step, report, None if step == recipe.steps else most)]
+
+    return Stage(
+        out=run.out,
+        placement=run.placement,
+        batches=run.train_batches,
+        last=recipe.steps,
+        steps=recipe.steps,
+        report_every=recipe.report_every,
+        fetch_every=recipe.report_every,
+        evaluate_every=recipe.evaluate_every,
+        save_every=recipe.save_every,
+        identity=run.identity,
+        evaluate=evaluate_part,
+    )
+
+
+def begin_or_resume(run: Run, stage: Stage, checkpoints: Checkpoints) -> tuple[Progress, list[str]]:
+    """Return the initial or restored progress of a run, and messages about it."""
+    check_same_run(run.out, checkpoints.meta(), run.identity)
+    restored = restore(checkpoints, lambda step: stage)
+    if restored is not None:
+        progress, skipped = restored
+        return progress, [*skipped, f"resuming from step {progress.step}"]
+    recipe = run.recipe
+    model_folder.write(run.out, recipe.architecture, recipe.config, tokenizer=run.tokenizer)
+    if jax.process_index() == 0:
+        write_manifest(run.out, recipe=recipe.name, **run.identity)
+    return Progress(_with_initial_params(run, run.placement.init()), None, 0), []
+
+
+def evaluate(
+    run: Run, state: State, step: int, report: Report | Silence, most_tokens: int | None = None
+) -> Metrics:
+    """Compute, report and return the held-out metrics at a step.
+
+    Args:
+      run: The run.
+      state: Its state.
+      step: The step.
+      report: Where the metrics go.
+      most_tokens: How many tokens may be read; always the same part of the text. None: all.
+    """
+
+    def evaluate(params, batch, *rest):
+        return run.placement.evaluate(params, run.placement.put(batch), *rest)
+
+    carry = run.placement.initial_carry()
+    numbers = _part(run, most_tokens, is_stateful=bool(jax.tree.leaves(carry)))
+    metrics = add_up(
+        run.objective,
+        evaluate,
+        state.params,
+        run.held_out_batches,
+        carry,
+        report.evaluating(numbers),
+    )
+    metrics = language_model.add_derived(metrics, run.objective, run.tokens_per_byte)
+    read = min(len(numbers) * run.recipe.batch * run.recipe.length, run.num_tokens[1])
+    report.evaluation(step, metrics, f"on {read:,} of {run.num_tokens[1]:,} tokens")
+    return metrics
+
+
+def _part(run: Run, most_tokens: int | None, *, is_stateful: bool) -> Sequence[int]:
+    """Return the numbers of the held-out batches to evaluate on, a seeded sample of all.
+
+    A stateful model must read consecutive batches, from the first on.
+    """
+    count = len(run.held_out_batches)
+    tokens = run.recipe.batch * run.recipe.length
+    if most_tokens is None or most_tokens >= count * tokens:
+        return range(count)
+    some = max(1, most_tokens // tokens)
+    if is_stateful:
+        return range(some)
+    return np.sort(np.random.default_rng(0).choice(count, some, replace=False)).tolist()
+
+
+def _finish(
+    run: Run, progress: Progress, checkpoints: Checkpoints, report: Report | Silence
+) -> Metrics:
+    """Write the model folder, and report and return its held-out metrics."""
+    recipe, placement, state = run.recipe, run.placement, progress.state
+    metrics = next(iter(progress.metrics), None)
+    if recipe.average > 1:
+        mean = checkpoints.average(placement.abstract.params, recipe.average)
+        state = placement.from_saved(placement.to_saved(state)._replace(params=mean))
+        metrics = None
+    metrics = metrics or evaluate(run, state, recipe.steps, report)
+    params = placement.to_saved(state).params
+    check_finite(params, checkpoints)
+    model_folder.write(run.out, recipe.architecture, recipe.config, params, run.tokenizer)
+    unigram = {language_model.reported_loss(run.objective): run.baselines["unigram"]}
+    unigram = language_model.add_derived(unigram, run.objective, run.tokens_per_byte)
+    report.line(f"held out: {_line(metrics)}")
+    report.line(f"a unigram model: {_line(unigram)}")
+    return metrics
+
+
+def _with_initial_params(run: Run, state: State) -> State:
+    """Return the state with the parameters that the recipe provides."""
+    initial = run.recipe.initial_params(flatten(run.placement.abstract.params))
+    if not initial:
+        return state
+    params = flatten(run.placement.to_saved(state).params)
+    return run.placement.begin(unflatten({**params, **initial}))
+
+
+def _report(run: Run, first_step: int) -> Report | Silence:
+    if jax.process_index() > 0:
+        return Silence()
+    recipe = run.recipe
+    return Report(
+        run.out,
+        recipe.steps,
+        recipe.batch * recipe.length,
+        flops_per_step(run.placement.abstract.params, recipe),
+        first_step,
+        run.baselines,
+        language_model.reported_loss(run.objective),
+    )
+
+
+def _introduction(run: Run) -> list[str]:
+    """Return the opening lines: the model, the data, the number of steps, the devices."""
+    recipe, devices = run.recipe, jax.devices()
+    count = sum(math.prod(x.shape) for x in jax.tree.leaves(run.placement.abstract.params))
+    epochs = recipe.steps * recipe.batch * recipe.length / run.num_tokens[0]
+    processes = jax.process_count()
+    on_each = f" ({recipe.batch // processes} per process)" if processes > 1 else ""
+    return [
+        f"model    {recipe.name}: {count:,} parameters",
+        f"data     {run.num_tokens[0]:,} tokens to train on, {run.num_tokens[1]:,} held out",
+        f"steps    {recipe.steps:,} of {recipe.batch}{on_each} x {recipe.length} tokens: "
+        f"{epochs:.2g} epochs",
+        f"devices  {len(devices)} {devices[0].device_kind}, {recipe.dtype}",
+        f"output   {run.out}",
+        *run.notes,
+    ]
+
+
+def _details(run: Run) -> list[str]:
+    """Return the details of `--verbose`: weight decay by parameter, and the baseline losses."""
+    return [
+        *weight_decay.table(run.placement.abstract.params, run.recipe.undecayed),
+        *(f"loss of a {name} model: {value:.3f}" for name, value in run.baselines.items()),
+    ]
+
+
+def _before(run: Run, metrics: Metrics) -> str:
+    """Return a line that compares the untrained model with the baselines of the same loss."""
+    name = language_model.reported_loss(run.objective)
+    baselines = "; ".join(f"{key}: {value:.3f}" for key, value in run.baselines.items())
+    return (
+        f"before the first step the held-out {name.replace('_', ' ')} is {metrics[name]:.3f}; "
+        f"{baselines}"
+    )
+
+
+def _line(metrics: Metrics) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items())
