@@ -1,11 +1,13 @@
-"""Kills recipes at random moments, and compares them bit for bit with runs that were left alone.
+"""Kill runs at random moments, and compare them bit for bit with runs that were left alone.
 
 python -m tests.kill gpt2-tiny bert-tiny --times 20
+python -m tests.kill classification tagging question-answering --folder runs/bert-tiny --times 5
 
 A command, not a test: with twenty kills a recipe takes minutes.
 """
 
 import argparse
+import gzip
 import json
 import os
 import random
@@ -21,7 +23,7 @@ from zoo.checkpoints import model_folder
 from zoo.checkpoints.arrays import read_record
 from zoo.params import flatten
 
-PROGRAM = """
+PRETRAIN = """
 import sys
 from dataclasses import replace
 from train.data.sources import builtin
@@ -33,11 +35,59 @@ run = replace(recipe(name), steps=steps, batch=batch, length=length, save_every=
               evaluate_every=steps, report_every=1)
 pretrain.pretrain(run, builtin.read(), out, resume=True)
 """
+# Fine-tuning of each kind: with data in ZOO_DATA, and options that have a state of their own.
+FINETUNE = {
+    "classification": ("cls_sst2/train.tsv", "cls_sst2/dev.tsv", "--seeds", "3"),
+    "tagging": (
+        "tag_ud_ewt/en_ewt-ud-train.conllu.gz",
+        "tag_ud_ewt/en_ewt-ud-dev.conllu.gz",
+        "--unfreeze",
+        "gradual",
+    ),
+    "question-answering": (
+        "qa_squad_v11/train-v1.1-html.part1.json.gz",
+        None,
+        "--accumulate",
+        "2",
+        "--patience",
+        "9",
+    ),
+}
 
 
-def started(name, folder, numbers):
+def command(name, folder, numbers, pretrained) -> list[str]:
+    """Return the command of a run."""
+    if name not in FINETUNE:
+        return ["-c", PRETRAIN, name, str(folder), *map(str, numbers)]
+    train, dev, *options = FINETUNE[name]
+    steps, batch, length, save_every = numbers
+    data = Path(os.environ["ZOO_DATA"])
+    files = ["--train", str(few(data / train, folder.parent / Path(train).name))]
+    files += ["--dev", str(few(data / dev, folder.parent / Path(dev).name))] if dev else []
+    limit = ["--limit", str(steps * batch // 3), "--epochs", "3"]
+    sizes = ["--batch", str(batch), "--length", str(length), "--save-every", str(save_every)]
+    run = ["finetune", str(pretrained), "--task", name, "--out", str(folder), "--resume"]
+    return ["-m", "train", *run, *files, *limit, *sizes, *options]
+
+
+def few(path, out) -> Path:
+    """Write the beginning of a data file, since predicting for all of it would take minutes."""
+    content = path.read_bytes()
+    text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
+    if ".json" in path.suffixes:
+        squad = json.loads(text)
+        text = json.dumps(squad | {"data": squad["data"][:2]})
+    else:
+        text = text[: text.index("\n\n" if ".conllu" in path.suffixes else "\n", 60_000) + 1]
+    out = out.with_suffix("") if out.suffix == ".gz" else out
+    out.write_text(text)
+    return out
+
+
+def started(name, folder, numbers, pretrained):
+    """Start a run, which resumes from what its folder holds."""
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, name, str(folder), *map(str, numbers)],
+        [sys.executable, *command(name, folder, numbers, pretrained)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env=os.environ,
@@ -50,17 +100,18 @@ def finish(process):
         sys.exit(errors.decode())
 
 
-def compare(name, times, numbers, folder) -> str:
-    """Runs a recipe both ways: the line that says how it went."""
+def compare(name, times, numbers, folder, pretrained) -> str:
+    """Run both ways, and return a line with the result."""
     alone, killed = folder / f"{name}-alone", folder / f"{name}-killed"
-    finish(started(name, folder / f"{name}-first", numbers))  # prepares tokenizer and corpus
+    run = numbers, pretrained
+    finish(started(name, folder / f"{name}-first", *run))  # prepares tokenizer and corpus
     begin = time.time()
-    finish(started(name, alone, numbers))
+    finish(started(name, alone, *run))
     moments = trained(alone)
     startup, training = moments[0] - begin, moments[-1] - moments[0]
     for number in range(times):
         begin = time.time()
-        process = started(name, killed, numbers)
+        process = started(name, killed, *run)
         # Every other kill falls while the run starts or restores, the others while it trains: never
         # so much of it that fewer kills than `times` would see the end.
         if number % 2:
@@ -73,39 +124,42 @@ def compare(name, times, numbers, folder) -> str:
             sys.exit(f"{name} ended by itself, before kill {number + 1}: give it more --steps")
         process.kill()
         process.communicate()
-    finish(started(name, killed, numbers))
-    ours, theirs = flatten(model_folder.read(killed)), flatten(model_folder.read(alone))
-    same = ours.keys() == theirs.keys() and all(
-        np.array_equal(ours[path], theirs[path]) for path in ours
+    finish(started(name, killed, *run))
+    params, expected = flatten(model_folder.read(killed)), flatten(model_folder.read(alone))
+    same = params.keys() == expected.keys() and all(
+        np.array_equal(params[path], expected[path]) for path in params
     )
     # The rest of the state too, such as what a recurrent model carries: by its fingerprints.
-    last = [read_record(run / "checkpoints" / str(numbers[0])) for run in (killed, alone)]
-    same &= last[0] == last[1]
+    last = model_folder.steps(alone)[-1]
+    records = [read_record(run / "checkpoints" / str(last)) for run in (killed, alone)]
+    same &= records[0] == records[1]
     return f"{name}: {times} kills, {'bit for bit the same' if same else 'DIFFERENT'}"
 
 
 def trained(folder) -> list[float]:
-    """When the steps in a run's log were reported."""
+    """Return when the steps in a run's log were reported."""
     log = folder / "log.jsonl"
-    written = log.read_text() if log.exists() else ""
-    whole = [line for line in written.splitlines(keepends=True) if line.endswith("\n")]
-    return [line["time"] for line in map(json.loads, whole) if line["kind"] == "train"]
+    text = log.read_text() if log.exists() else ""
+    lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return [line["time"] for line in map(json.loads, lines) if line["kind"] == "train"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("recipes", nargs="+")
+    parser.add_argument("runs", nargs="+", help="recipes, or tasks to fine-tune on")
+    parser.add_argument("--folder", type=Path, help="the pretrained model to fine-tune")
     flags = {"times": 20, "steps": 300, "batch": 4, "length": 32, "save-every": 3}
     for flag, value in flags.items():
         parser.add_argument(f"--{flag}", type=int, default=value)
-    asked = parser.parse_args()
-    numbers = (asked.steps, asked.batch, asked.length, asked.save_every)
+    arguments = parser.parse_args()
+    numbers = (arguments.steps, arguments.batch, arguments.length, arguments.save_every)
     with tempfile.TemporaryDirectory() as folder:
-        found = []
-        for name in asked.recipes:
-            found.append(compare(name, asked.times, numbers, Path(folder)))
-            print(found[-1], flush=True)
-    sys.exit("DIFFERENT" in "".join(found))
+        results = []
+        for name in arguments.runs:
+            line = compare(name, arguments.times, numbers, Path(folder), arguments.folder)
+            results.append(line)
+            print(line, flush=True)
+    sys.exit("DIFFERENT" in "".join(results))
 
 
 if __name__ == "__main__":

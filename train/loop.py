@@ -84,7 +84,13 @@ class Stage:
 
 
 class Best(NamedTuple):
-    """The best parameters of each parallel run so far, their quality, and their step."""
+    """The best parameters of each parallel run so far, the later ones of equals.
+
+    Attributes:
+      params: The parameters.
+      quality: Their quality.
+      step: The step at which the quality last improved.
+    """
 
     params: chex.ArrayTree
     quality: jax.Array
@@ -237,7 +243,7 @@ def _save(stage: Stage, progress: Progress, checkpoints: Checkpoints) -> None:
 def _better(
     stage: Stage, best: Best | None, state: State, metrics: Sequence[Metrics], step: int
 ) -> Best | None:
-    """Return the best parameters of each run after an evaluation; the earlier ones win a tie."""
+    """Return the best parameters of each run after an evaluation."""
     if best is None or stage.quality is None:
         return None
     saved = stage.placement.to_saved(state)
@@ -250,13 +256,17 @@ def _better(
 
 @jax.jit
 def _choose(best: Best, new: Best) -> Best:
-    is_better = new.quality > best.quality
+    is_as_good = new.quality >= best.quality
 
     def choose(old, new):
-        shape = is_better.shape + (1,) * (new.ndim - is_better.ndim)
-        return jnp.where(is_better.reshape(shape), new, old)
+        shape = is_as_good.shape + (1,) * (new.ndim - is_as_good.ndim)
+        return jnp.where(is_as_good.reshape(shape), new, old)
 
-    return jax.tree.map(choose, best, new)
+    return Best(
+        jax.tree.map(choose, best.params, new.params),
+        jnp.maximum(new.quality, best.quality),
+        jnp.where(new.quality > best.quality, new.step, best.step),
+    )
 
 
 def _fetch(

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from train.finetuning.settings import DataSettings, Settings
+from train.finetuning.settings import DataSettings, Distillation, Settings
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Finetune:
     """The task and its examples."""
     training: Annotated[Settings, tyro.conf.OmitArgPrefixes]
     """How to train."""
+    distillation: Annotated[Distillation, tyro.conf.OmitArgPrefixes]
+    """How to learn from a fine-tuned teacher."""
     out: Path | None = None
     """The folder to write. Default: runs/FOLDER-TASK."""
     resume: bool = False
@@ -54,7 +56,14 @@ class Finetune:
         labels, resume = self.data.labels, self.resume
         try:
             metrics, more = finetune.finetune(
-                self.folder, task, examples, out, training, labels, resume=resume
+                self.folder,
+                task,
+                examples,
+                out,
+                training,
+                labels,
+                distillation=self.distillation,
+                resume=resume,
             )
         except Stopped as stopped:
             print(stopped)

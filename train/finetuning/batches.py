@@ -17,6 +17,8 @@ from train.devices.placement import Batch
 from train.finetuning.tasks.task import IGNORED, LabelledRow
 from zoo.inference.batching import batches, pad
 
+OUTPUTS = "features", "teacher"  # of a model, not inputs of one
+
 
 @dataclass(frozen=True, eq=False)
 class LabelledBatches:
@@ -31,11 +33,12 @@ class LabelledBatches:
     def __call__(self, step: int) -> Batch:
         """Return the batch of a step; arrays per token are truncated to its length bucket.
 
-        Features of whole texts are [N, D] and never truncated, even if D equals the longest length.
+        Outputs of whole texts are [N, D] and never truncated, even if D equals the longest length.
         """
         length, indices_SB = self.order(step)
         longest = self.arrays["tokens"].shape[1]
-        per_token = lambda name, x: x.ndim > 1 + (name == "features") and x.shape[1] == longest
+        per_text = lambda name, x: x.ndim == 2 and name in OUTPUTS
+        per_token = lambda name, x: x.ndim > 1 and x.shape[1] == longest and not per_text(name, x)
         rows = {
             name: (x[:, :length] if per_token(name, x) else x)[indices_SB]
             for name, x in self.arrays.items()
@@ -48,9 +51,9 @@ class LabelledBatches:
             yield self(step)
             step += 1
 
-    def with_features(self, features: np.ndarray) -> "LabelledBatches":
-        """Return batches that also have the features of the rows."""
-        return replace(self, arrays={**self.arrays, "features": features})
+    def with_outputs(self, name: str, outputs: np.ndarray) -> "LabelledBatches":
+        """Return batches that also have outputs of a model, [N + 1, D] or [N + 1, L, D]."""
+        return replace(self, arrays={**self.arrays, name: outputs})
 
 
 def labelled_batches(

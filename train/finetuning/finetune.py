@@ -11,10 +11,11 @@ import numpy as np
 from flax import linen as nn
 
 from train.devices import placement
+from train.finetuning import distillation as distill
 from train.finetuning import transfer, tuning
 from train.finetuning.evaluate import Metrics, best_run, evaluate
-from train.finetuning.settings import Settings
-from train.finetuning.tasks.task import Task, encode
+from train.finetuning.settings import Distillation, Settings
+from train.finetuning.tasks.task import Distillable, Task, encode
 from zoo.checkpoints.load import Loaded, save
 from zoo.contracts import ClassifierWithLanguageModel
 from zoo.params import flatten
@@ -28,6 +29,7 @@ def finetune(
     settings: Settings,
     labels: Sequence[str] = (),
     *,
+    distillation: Distillation | None = None,
     resume: bool = False,
 ) -> tuple[dict[str, list[Metrics]], list[str]]:
     """Fine-tune the model of a folder and write the model of the best run.
@@ -39,6 +41,7 @@ def finetune(
       out: The folder to write, with results.json.
       settings: The training settings.
       labels: The names of the classes; if empty, those of the data.
+      distillation: How to learn from a teacher, if it names one.
       resume: Whether to resume the runs in `out` from their newest intact steps, with the same
         results as uninterrupted runs.
 
@@ -54,12 +57,30 @@ def finetune(
     out = Path(out).absolute()
     loaded, new_paths = load(folder, task, task.labels(data["train"], labels), settings)
     length = min(settings.length, loaded.model.config.max_length)
+    teacher = None
+    if distillation is not None and distillation.teacher is not None:
+        distillation.check()
+        teacher = distill.load_teacher(distillation.teacher, task)
+        data = {**data, "train": distill.examples(task, teacher, data["train"], distillation)}
     rows = {name: encode(task, loaded, examples, length) for name, examples in data.items()}
+    outputs: list[np.ndarray] = []
+    if teacher is not None and isinstance(task, Distillable):
+        outputs = distill.teacher_outputs(task, teacher, loaded, data["train"], rows["train"])
     parts = split_runs(loaded, settings, length)
     params: list[chex.ArrayTree] = []
     for part in parts:
         part_out = out if len(parts) == 1 else out / f"seed_{part.seed}"
-        runs = tuning.prepare(loaded, new_paths, task, data["dev"], rows, part_out, part)
+        runs = tuning.prepare(
+            loaded,
+            new_paths,
+            task,
+            data["dev"],
+            rows,
+            part_out,
+            part,
+            distillation if outputs else None,
+            outputs,
+        )
         params += tuning.train_runs(runs, resume=resume)
     metrics = {
         name: [

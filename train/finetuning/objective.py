@@ -5,6 +5,7 @@ B batch  L length
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import chex
 import jax
@@ -67,15 +68,17 @@ class TaskObjective(Objective):
         weights = batch["weights"]
         if "features" in batch:
             output = apply(batch["features"], method="head")
-            return {"task": self.task.loss(output, batch, weights["task"])}, carry
+            return self.terms(output, batch), carry
         if not self.next_token:
             output = self.task.forward(model, apply, batch)
-            return {"task": self.task.loss(output, batch, weights["task"])}, carry
+            return self.terms(output, batch), carry
         output, words = self.task.forward(model, partial(apply, method="with_words"), batch)
-        return {
-            "task": self.task.loss(output, batch, weights["task"]),
-            "next_token": _next_token(words, batch["tokens"], weights["next_token"]),
-        }, carry
+        next_token = _next_token(words, batch["tokens"], weights["next_token"])
+        return self.terms(output, batch) | {"next_token": next_token}, carry
+
+    def terms(self, output: Any, batch: Example) -> dict[str, Term]:
+        """Return the terms that depend on the output of the task: {"task": Term}."""
+        return {"task": self.task.loss(output, batch, batch["weights"]["task"])}
 
 
 def _next_token(

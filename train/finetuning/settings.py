@@ -36,6 +36,31 @@ class DataSettings:
     """Train on this many examples, spread evenly over the file. Default: all."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Distillation:
+    """How to learn from a fine-tuned teacher."""
+
+    teacher: Path | None = None
+    """The model folder of a teacher, fine-tuned for the task. Default: learn from labels alone."""
+    teacher_weight: float = 0.5
+    """Weight of the teacher's loss; the labels have the rest. 1: the labels are not used."""
+    distillation_loss: Literal["cross-entropy", "squared-error"] = "cross-entropy"
+    """Compare distributions, or logits."""
+    temperature: float = 2.0
+    """Temperature of both distributions."""
+    unlabelled: Path | None = None
+    """Further texts for the teacher: one per line, pairs with a tab in between."""
+
+    def check(self) -> None:
+        """Raise ValueError with the first setting that is wrong, by its flag."""
+        if not 0 <= self.teacher_weight <= 1:
+            raise ValueError(f"--teacher-weight must be from 0 to 1, not {self.teacher_weight}")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"--temperature must be positive and finite, not {self.temperature}")
+        if self.unlabelled and not self.teacher:
+            raise ValueError("--unlabelled needs --teacher, which labels the texts")
+
+
 # The lowest value of each setting, and whether that value itself is valid.
 RANGES = {
     "layer_decay": (0, False),

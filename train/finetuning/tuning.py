@@ -27,9 +27,10 @@ from train.devices.placement import StepPlacement, Training
 from train.devices.runs import RunsPlacement
 from train.finetuning import unfreezing
 from train.finetuning.batches import LabelledBatches, frozen_features, labelled_batches
+from train.finetuning.distillation import DistilledTask, stack
 from train.finetuning.evaluate import evaluate, quality
 from train.finetuning.objective import TaskObjective
-from train.finetuning.settings import Settings
+from train.finetuning.settings import Distillation, Settings
 from train.finetuning.tasks.task import LabelledRow, Task
 from train.loop import (
     Metrics,
@@ -77,6 +78,7 @@ class Tuning:
       groups: The paths of the parameter groups, from input to output.
       peaks: The peak learning rate of every group.
       stages: First step, last step and first trained group of every stage.
+      distillation: How the runs learn from a teacher, whose outputs the batches have; or None.
     """
 
     loaded: Loaded
@@ -91,6 +93,7 @@ class Tuning:
     groups: Sequence[Sequence[str]]
     peaks: np.ndarray
     stages: Sequence[tuple[int, int, int]]
+    distillation: Distillation | None = None
 
     @property
     def is_parallel(self) -> bool:
@@ -125,7 +128,7 @@ class Tuning:
         training = Training(
             model=model,
             init=lambda: trained,
-            objective=TaskObjective(task, s.auxiliary, cast(frozen, s.dtype)),
+            objective=self._objective(cast(frozen, s.dtype)),
             optimizer=unfreezing.optimizer(schedule, by_path, s.weight_decay),
             schedule=lambda step: self.peaks[-1] * schedule(step - first),
             axes=registry.of(model).AXES,
@@ -140,7 +143,9 @@ class Tuning:
             rows = [row for example in self.rows["train"] for row in example]
             longest = batches.arrays["tokens"].shape[1]
             params = self.run_params(trained, 0)
-            batches = batches.with_features(frozen_features(model, params, rows, longest))
+            batches = batches.with_outputs(
+                "features", frozen_features(model, params, rows, longest)
+            )
         place, each_epoch = self._place(training), batches.order.steps
         return Stage(
             out=self.out,
@@ -177,8 +182,14 @@ class Tuning:
             "tokenizer": tokenizers.fingerprint(self.loaded.tokenizer),
             "rows": rows.hexdigest(),
             "settings": asdict(self.settings),
+            "distillation": self.distillation and asdict(self.distillation),
         }
-        return json.loads(json.dumps(identity))
+        return json.loads(json.dumps(identity, default=str))
+
+    def _objective(self, frozen: Mapping[str, jax.Array]) -> TaskObjective:
+        if self.distillation is None:
+            return TaskObjective(self.task, self.settings.auxiliary, frozen)
+        return DistilledTask(self.task, self.settings.auxiliary, frozen, self.distillation)
 
     def _place(self, training: Training) -> StepPlacement:
         s = self.settings
@@ -207,6 +218,8 @@ def prepare(
     rows: Mapping[str, Sequence[Sequence[LabelledRow]]],
     out: Path,
     settings: Settings,
+    distillation: Distillation | None = None,
+    teacher_outputs: Sequence[np.ndarray] = (),
 ) -> Tuning:
     """Create and check everything that the runs with the seeds of the settings need.
 
@@ -218,11 +231,16 @@ def prepare(
       rows: The rows of every example, of "train" and "dev".
       out: The folder of checkpoints, log and curves.
       settings: The settings of these runs.
+      distillation: How the runs learn from a teacher, or None.
+      teacher_outputs: The output of the teacher for every training row.
     """
     model = loaded.model
     seeds = range(settings.seed, settings.seed + settings.seeds)
     flat = [row for example in rows["train"] for row in example]
     batches = labelled_batches(flat, model.config.max_length, settings.batch, seeds)
+    if teacher_outputs:
+        longest = batches.arrays["tokens"].shape[1]
+        batches = batches.with_outputs("teacher", stack(teacher_outputs, longest))
     initial = initial_params(loaded, new_paths, seeds)
     groups = unfreezing.groups(list(initial), registry.of(model).GROUPS)
     text = settings.learning_rate or default_learning_rate(model)
@@ -243,6 +261,7 @@ def prepare(
         groups=groups,
         peaks=unfreezing.learning_rates(text, len(groups), settings.layer_decay),
         stages=[(first, last, group) for first, last, group in stages if first < last],
+        distillation=distillation,
     )
 
 

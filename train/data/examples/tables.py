@@ -39,11 +39,11 @@ class Examples(NamedTuple):
 
 
 class TextExample(NamedTuple):
-    """A text or a pair of texts, and its label as written in the file."""
+    """A text or a pair of texts, and its label as written in the file; None: unlabelled."""
 
     text: str
     pair: str | None
-    label: str
+    label: str | None
 
 
 def read_texts(path: str | Path, columns: Mapping[str, str] | None = None) -> Examples:

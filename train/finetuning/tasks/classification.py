@@ -3,6 +3,7 @@
 B batch  L length  C classes
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from flax import linen as nn
 from train.data.examples import tables, tfds
 from train.data.examples.tables import Examples, TextExample
 from train.finetuning.tasks.task import (
+    IGNORED,
     Apply,
     LabelledRow,
     Labels,
@@ -68,22 +70,29 @@ class Classification:
     def rows(
         self, tokenizer: AnyTokenizer, example: TextExample, labels: Labels, max_length: int
     ) -> list[LabelledRow]:
-        if example.label not in labels:
+        if example.label not in (None, *labels):
             raise ValueError(
                 f"the label {example.label!r} is not a label of the model: {', '.join(labels)}"
             )
         row = encode(sides(tokenizer).source, example.text, example.pair, max_length=max_length)
-        return [LabelledRow(row, labels.index(example.label))]
+        target = IGNORED if example.label is None else labels.index(example.label)
+        return [LabelledRow(row, target)]
 
     def forward(self, model: nn.Module, apply: Apply, batch: Mapping[str, jax.Array]) -> jax.Array:
         return run_model(apply, batch)
 
     def weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
-        return is_real(row)
+        return is_real(row) * (row["targets"] != IGNORED)
 
     def loss(self, output: jax.Array, batch: Mapping[str, jax.Array], weights: jax.Array) -> Term:
         """Return the cross-entropy of logits_BC and targets_B."""
-        return classify(output, batch["targets"], weights)
+        return classify(output, jnp.maximum(batch["targets"], 0), weights)
+
+    def distributions(self, output: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
+        return output[:, None]
+
+    def distribution_weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
+        return is_real(row)[None]
 
     def predict(
         self,
@@ -137,7 +146,7 @@ class Regression:
         self, tokenizer: AnyTokenizer, example: TextExample, labels: Labels, max_length: int
     ) -> list[LabelledRow]:
         try:
-            target = float(example.label)
+            target = math.nan if example.label is None else float(example.label)
         except ValueError:
             raise ValueError(
                 f"the label {example.label!r} is not a number: --task regression needs numbers"
@@ -149,11 +158,18 @@ class Regression:
         return run_model(apply, batch)
 
     def weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
-        return is_real(row)
+        return is_real(row) * jnp.isfinite(row["targets"])
 
     def loss(self, output: jax.Array, batch: Mapping[str, jax.Array], weights: jax.Array) -> Term:
         """Return the squared error between the outputs, [B, 1], and targets_B."""
-        return Term((weights * jnp.square(output[:, 0] - batch["targets"])).sum(), None)
+        errors_B = jnp.where(weights > 0, output[:, 0] - batch["targets"], 0)
+        return Term((weights * jnp.square(errors_B)).sum(), None)
+
+    def distributions(self, output: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
+        return output[:, None]
+
+    def distribution_weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
+        return is_real(row)[None]
 
     def predict(
         self,
@@ -167,7 +183,7 @@ class Regression:
     def score(
         self, examples: Sequence[TextExample], predictions: Sequence[float], labels: Labels
     ) -> dict[str, float]:
-        return tasks.regression([float(example.label) for example in examples], predictions)
+        return tasks.regression([float(example.label or "nan") for example in examples], predictions)
 
     def to_json(self, example: TextExample, prediction: float) -> dict:
         return _to_json(example) | {"prediction": prediction}

@@ -68,6 +68,13 @@ class QuestionAnswering:
         right_B = (logits_BL2.argmax(1) == batch["targets"]).all(-1)
         return Term(-(weights * logs_B2.mean(-1)).sum(), (weights * right_B).sum())
 
+    def distributions(self, output: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
+        """Return the logits of both ends over the tokens, [B, 2, L]."""
+        return jnp.where(batch["documents"][..., None] > 0, output, -1e30).swapaxes(1, 2)
+
+    def distribution_weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
+        return jnp.broadcast_to(is_real(row), 2)
+
     def predict(
         self,
         loaded: Loaded,

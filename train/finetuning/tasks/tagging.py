@@ -83,6 +83,12 @@ class Tagging:
         right_BL = output.argmax(-1) == targets_BL
         return Term(-(weights * logs_BL).sum(), (weights * right_BL).sum())
 
+    def distributions(self, output: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
+        return output
+
+    def distribution_weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
+        return jnp.float32(row["documents"] > 0)
+
     def predict(
         self,
         loaded: Loaded,

@@ -5,7 +5,7 @@ B batch  L length
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -115,6 +115,21 @@ class Task(Protocol[Example, Prediction]):
 
     def to_json(self, example: Example, prediction: Prediction) -> dict[str, Any]:
         """Return an example and its prediction as a JSON object."""
+
+
+@runtime_checkable
+class Distillable(Protocol):
+    """A task whose outputs are distributions that a student can learn from a teacher.
+
+    N is the number of distributions of a row: 1 for a text, its length for tags, 2 for the ends of
+    a span. What has no probability has a logit of at most -1e30.
+    """
+
+    def distributions(self, output: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
+        """Return the logits of all distributions, [B, N, C]; a number is a logit by itself."""
+
+    def distribution_weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
+        """Return the weight of every distribution of a row, [N]; those of an empty row are 0."""
 
 
 def run_model(apply: Apply, batch: Mapping[str, jax.Array]) -> jax.Array:

@@ -55,7 +55,7 @@ class TextToText:
         """Return one row: the text with its end token, and the target; both may be truncated."""
         both, end = sides(tokenizer), translate.end_id(tokenizer)
         source = encode_source(both.source, example.text, end)
-        target = encode_source(both.target, example.label, end)
+        target = encode_source(both.target, example.label or "", end)
         tokens = [*source[: max_length - 1], end]
         truncated = sum(max(0, len(side) - max_length) for side in (source, target))
         return [LabelledRow(Row(tokens, [0] * len(tokens), truncated), target[:max_length])]
@@ -91,7 +91,7 @@ class TextToText:
     def score(
         self, examples: Sequence[TextExample], predictions: Sequence[str], labels: Labels
     ) -> dict[str, float]:
-        return translation.score(predictions, [example.label for example in examples])
+        return translation.score(predictions, [example.label or "" for example in examples])
 
     def to_json(self, example: TextExample, prediction: str) -> dict:
         return {"text": example.text, "target": example.label, "prediction": prediction}
