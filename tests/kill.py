@@ -1,8 +1,8 @@
-"""Kills recipes at random moments, and compares them bit for bit with runs that were left alone.
+"""Kill recipes at random moments, and compare them bit for bit with uninterrupted runs.
 
 python -m tests.kill gpt2-tiny bert-tiny --times 20
 
-A command, not a test: with twenty kills a recipe takes minutes.
+A command, not a test: with twenty kills per recipe it takes minutes.
 """
 
 import argparse
@@ -51,9 +51,11 @@ def finish(process):
 
 
 def compare(name, times, numbers, folder) -> str:
-    """Runs a recipe both ways: the line that says how it went."""
+    """Run a recipe with and without kills, and return a line with the result."""
     alone, killed = folder / f"{name}-alone", folder / f"{name}-killed"
-    finish(started(name, folder / f"{name}-first", numbers))  # prepares tokenizer and corpus
+    finish(
+        started(name, folder / f"{name}-first", numbers)
+    )  # prepares the tokenizer and the corpus
     begin = time.time()
     finish(started(name, alone, numbers))
     moments = trained(alone)
@@ -61,8 +63,8 @@ def compare(name, times, numbers, folder) -> str:
     for number in range(times):
         begin = time.time()
         process = started(name, killed, numbers)
-        # Every other kill falls while the run starts or restores, the others while it trains: never
-        # so much of it that fewer kills than `times` would see the end.
+        # Half of the kills come while the run starts or restores, the others while it trains, early
+        # enough that the run does not end before the last kill.
         if number % 2:
             time.sleep(random.uniform(0, 0.8 * startup))
         else:
@@ -78,18 +80,18 @@ def compare(name, times, numbers, folder) -> str:
     same = ours.keys() == theirs.keys() and all(
         np.array_equal(ours[path], theirs[path]) for path in ours
     )
-    # The rest of the state too, such as what a recurrent model carries: by its fingerprints.
+    # The rest of the state too, such as the carry of a recurrent model, by its fingerprints.
     last = [read_record(run / "checkpoints" / str(numbers[0])) for run in (killed, alone)]
     same &= last[0] == last[1]
     return f"{name}: {times} kills, {'bit for bit the same' if same else 'DIFFERENT'}"
 
 
 def trained(folder) -> list[float]:
-    """When the steps in a run's log were reported."""
+    """Return the times at which the steps in a run's log were reported."""
     log = folder / "log.jsonl"
     written = log.read_text() if log.exists() else ""
-    whole = [line for line in written.splitlines(keepends=True) if line.endswith("\n")]
-    return [line["time"] for line in map(json.loads, whole) if line["kind"] == "train"]
+    complete = [line for line in written.splitlines(keepends=True) if line.endswith("\n")]
+    return [line["time"] for line in map(json.loads, complete) if line["kind"] == "train"]
 
 
 def main() -> None:
@@ -98,14 +100,14 @@ def main() -> None:
     flags = {"times": 20, "steps": 300, "batch": 4, "length": 32, "save-every": 3}
     for flag, value in flags.items():
         parser.add_argument(f"--{flag}", type=int, default=value)
-    asked = parser.parse_args()
-    numbers = (asked.steps, asked.batch, asked.length, asked.save_every)
+    arguments = parser.parse_args()
+    numbers = (arguments.steps, arguments.batch, arguments.length, arguments.save_every)
     with tempfile.TemporaryDirectory() as folder:
-        found = []
-        for name in asked.recipes:
-            found.append(compare(name, asked.times, numbers, Path(folder)))
-            print(found[-1], flush=True)
-    sys.exit("DIFFERENT" in "".join(found))
+        results = []
+        for name in arguments.recipes:
+            results.append(compare(name, arguments.times, numbers, Path(folder)))
+            print(results[-1], flush=True)
+    sys.exit("DIFFERENT" in "".join(results))
 
 
 if __name__ == "__main__":
