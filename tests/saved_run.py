@@ -2,7 +2,7 @@
 
 python saved_run.py save FOLDER       saves step 1 under two layouts of the devices, then restores
 python saved_run.py restore FOLDER    restores both under three layouts and compares every bit
-python saved_run.py forever FOLDER    resumes from the newest step and saves every step until it is killed
+python saved_run.py forever FOLDER    resumes from the newest step, saving each, until killed
 """
 
 import dataclasses

@@ -332,7 +332,7 @@ def loss_like(model, params, row: Tiny, **options):
 
 
 def _parts(out):
-    """Return UnprojectedLogits and the arrays of the other heads, but not the hidden states for a memory."""
+    """Return UnprojectedLogits and the arrays of other heads, but no states for a memory."""
     if hasattr(out, "logits"):
         return [out]
     return [x for x in out if hasattr(x, "logits") or hasattr(x, "shape")]

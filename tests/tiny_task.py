@@ -32,7 +32,7 @@ SIZES = {
 
 
 def tokenizer(specials=("[PAD]", "[CLS]", "[SEP]")) -> Tokenizer:
-    """Return a tokenizer with one token per word; three special tokens frame a text as BERT's do."""
+    """Return a tokenizer of one token per word; three special tokens frame a text as BERT's do."""
     names = [*specials, *WORDS, "?"]
     word_level = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, "?"))
     word_level.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

@@ -1,4 +1,4 @@
-"""Every run sees every row once per epoch, in few shapes."""
+"""Every run sees every row once per epoch, in few shapes of batches."""
 
 import numpy as np
 
@@ -34,6 +34,6 @@ def test_a_bucket_with_few_rows_is_merged_into_the_next():
 
 
 def test_few_rows_share_one_bucket_that_holds_the_longest():
-    few = epochs([3, 9, 21], 1 << 30, 16, (0,))  # as a recurrent model supports
-    assert list(few.buckets) == [24]
+    order = epochs([3, 9, 21], 1 << 30, 16, (0,))  # a recurrent model has no maximum length
+    assert list(order.buckets) == [24]
     assert list(epochs([3, 29], 30, 16, (0,)).buckets) == [30]
