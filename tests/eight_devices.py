@@ -63,7 +63,7 @@ def training_and_batches(recipe):
 
 
 def run_unplaced(recipe):
-    """Return the losses of the first steps on one device without a placement, and held-out metrics."""
+    """Return losses of the first steps and held-out metrics, on one device without a placement."""
     training, batches, held_out = training_and_batches(recipe)
     init = make_init(
         training.model, training.objective, training.optimizer, recipe.batch, recipe.seed

@@ -1,4 +1,4 @@
-"""Trained tokenizers have the requested size, their papers' special tokens, and are deterministic."""
+"""Trained tokenizers are deterministic, of the requested size, with their papers' special tokens."""
 
 import os
 import subprocess

@@ -8,18 +8,18 @@ from train.devices import malloc
 class Library:
     """A C library that records its settings."""
 
-    def __init__(self, answer: int):
-        self.settings, self.answer = [], answer
+    def __init__(self, status: int):
+        self.settings, self.status = [], status
 
     def mallopt(self, *setting) -> int:
         self.settings.append(setting)
-        return self.answer
+        return self.status
 
 
 @pytest.fixture
 def library(monkeypatch):
     """Provide glibc, no accelerator, and no variables of malloc in the environment."""
-    c_library = Library(answer=1)
+    c_library = Library(status=1)
     monkeypatch.setattr(malloc.ctypes, "CDLL", lambda name: c_library)
     monkeypatch.setattr(malloc.platform, "libc_ver", lambda: ("glibc", "2.36"))
     monkeypatch.setattr(malloc, "find_spec", lambda name: None)
@@ -34,7 +34,7 @@ def test_freed_memory_is_kept_in_one_heap(library):
 
 
 def test_a_refusal_of_the_library_is_returned(library):
-    library.answer = 0
+    library.status = 0
     assert not malloc.keep_freed_memory()
 
 

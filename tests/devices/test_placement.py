@@ -44,14 +44,16 @@ def assert_same(actual, expected, start=0):
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_five_steps_have_the_losses_of_one_device(placement, results):
-    assert_same(results[placement], results["alone"])
-    assert results["alone"]["losses"][-1] < results["alone"]["losses"][0] - 0.1
+    assert_same(results[placement], results["one device"])
+    assert results["one device"]["losses"][-1] < results["one device"]["losses"][0] - 0.1
 
 
 @pytest.mark.parametrize("placement", ["8x1x1", "2x2x2"])
 def test_dropout_on_a_mesh_is_that_of_one_device(placement, results):
     assert_same(results[f"{placement}, dropout"], results["one device, dropout"])
-    assert abs(results["one device, dropout"]["losses"][0] - results["alone"]["losses"][0]) > 1e-4
+    assert (
+        abs(results["one device, dropout"]["losses"][0] - results["one device"]["losses"][0]) > 1e-4
+    )
 
 
 @pytest.mark.parametrize("placement", ["2x2x2", "pmap"])
@@ -64,7 +66,7 @@ def test_a_run_saved_under_one_placement_resumes_under_another(number, results):
     before, after = PLACEMENTS[number], (PLACEMENTS * 2)[number + 1]
     resumed = results["restored"][f"{before} to {after}"]
     assert len(resumed["losses"]) == 2
-    assert_same(resumed, results["alone"], start=3)
+    assert_same(resumed, results["one device"], start=3)
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)

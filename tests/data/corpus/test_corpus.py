@@ -1,4 +1,4 @@
-"""A prepared corpus is the text, token for token, and preparing it can be interrupted at any time."""
+"""A prepared corpus is the text, token for token; preparing it may be interrupted at any time."""
 
 import errno
 import itertools

@@ -1,4 +1,4 @@
-"""Text files are read as documents, in bounded pieces; bad files are named in an error of one line."""
+"""Text files are read as documents, in bounded pieces; bad files are errors of one line."""
 
 import gzip
 
