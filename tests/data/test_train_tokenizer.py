@@ -1,4 +1,4 @@
-"""Trained tokenizers are deterministic, of the requested size, with their papers' special tokens."""
+"""Trained tokenizers are deterministic and have the requested size and special tokens."""
 
 import os
 import subprocess

@@ -24,7 +24,7 @@ single_sequence_models = pytest.mark.parametrize(
 
 
 def run(name, tokens_BL, params=None, *, train=False, rngs=None, model=None, **inputs):
-    """Return the logits of the model of a row, or of another `model`, by a shared jitted program."""
+    """Return the logits of a row's model, or of another `model`, by a shared jitted program."""
     row = tiny.TABLE[name]
     inputs = {k: v for k, v in row.more.items() if k != "segments_BL"} | inputs
     params = tiny.wide(row.model) if params is None else params

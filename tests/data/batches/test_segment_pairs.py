@@ -44,7 +44,7 @@ def document_at(corpus, position: int) -> int:
 
 
 def slow_chunks(corpus, targets) -> list[tuple[int, int]]:
-    """Return the chunks as the original code builds them, sentence by sentence, as token positions."""
+    """Return the chunks, as token positions, by the loop over sentences of the original code."""
     chunks = []
     for number, (start, stop) in enumerate(itertools.pairwise(corpus.documents.tolist())):
         ends = [s for s in corpus.sentences.tolist() if start < s <= stop]
