@@ -94,10 +94,10 @@ def test_loss_and_accuracy_are_means_over_all_predictions_of_the_batch(full_batc
     logs_BLV = np.float64(jax.nn.log_softmax(logits_BLV))
     losses, right = [], []
     for row, mask_L in enumerate(batch()["mask"]):
-        for place in range(mask_L.sum() - 1):
-            target = batch()["tokens"][row, place + 1]
-            losses.append(-logs_BLV[row, place, target])
-            right.append(logs_BLV[row, place].argmax() == target)
+        for position in range(mask_L.sum() - 1):
+            target = batch()["tokens"][row, position + 1]
+            losses.append(-logs_BLV[row, position, target])
+            right.append(logs_BLV[row, position].argmax() == target)
     gradient, metrics = full_batch_step
     np.testing.assert_allclose(metrics["loss"], np.mean(losses), rtol=1e-5)
     np.testing.assert_allclose(metrics["token_accuracy"], np.mean(right), rtol=1e-6)

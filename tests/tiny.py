@@ -32,7 +32,7 @@ class Tiny(NamedTuple):
     """A model small enough for every test, and its inputs.
 
     `sees` is what a position attends to: "all" tokens, the "past", or those of another sequence,
-    the "source". `more` are the inputs of every call besides the tokens; `scores` those of
+    the "source". `more` are the inputs of every call besides the tokens; `inputs` those of
     `method`, the method that training calls.
     """
 
@@ -40,7 +40,7 @@ class Tiny(NamedTuple):
     config: Any
     sees: str
     more: dict
-    scores: tuple
+    inputs: tuple
     method: Any = "unprojected"
 
     @property
@@ -326,7 +326,7 @@ def logits(output):
 
 def loss_like(model, params, row: Tiny, **options):
     """Return a number that depends on everything that the method for training returns."""
-    out = model.apply({"params": params}, *row.scores, method=row.method, **options)
+    out = model.apply({"params": params}, *row.inputs, method=row.method, **options)
     arrays = [getattr(x, "logits", lambda x=x: x)() for x in _parts(out)]
     return sum(jnp.sin(x).mean() for x in arrays)
 

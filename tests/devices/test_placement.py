@@ -88,7 +88,7 @@ def test_the_state_is_created_in_its_final_layout(results):
     assert initial["bytes_out"] < 0.3 * initial["bytes_total"]
 
 
-def place(parallelism="mesh", batch=8, accumulate=1, mesh=(-1, 1, 1)):
+def make_placement(parallelism="mesh", batch=8, accumulate=1, mesh=(-1, 1, 1)):
     parts = dict.fromkeys(("model", "objective", "optimizer", "schedule", "axes", "dtype"))
     training = Training(**parts, batch_size=batch, seed=0, accumulate=accumulate)
     return PARALLELISM[parallelism](training, mesh)
@@ -97,7 +97,7 @@ def place(parallelism="mesh", batch=8, accumulate=1, mesh=(-1, 1, 1)):
 @pytest.mark.parametrize("placement", ["mesh", "pmap"])
 def test_a_batch_that_does_not_divide_is_refused(placement):
     with pytest.raises(ValueError, match=r"^a batch of 7 cannot be split into 2 parts over \d dev"):
-        place(placement, batch=7, accumulate=2)
+        make_placement(placement, batch=7, accumulate=2)
 
 
 def test_a_mesh_of_more_devices_than_there_are_is_refused():
@@ -105,9 +105,9 @@ def test_a_mesh_of_more_devices_than_there_are_is_refused():
     with pytest.raises(
         ValueError, match=r"^a mesh of 99 x 1 x 1 does not fit \d+ devices: the product"
     ):
-        place(mesh=(99, 1, 1))
+        make_placement(mesh=(99, 1, 1))
 
 
 def test_pmap_does_not_split_parameters():
     with pytest.raises(ValueError, match=r"^--parallel pmap keeps all parameters on every device"):
-        place("pmap", mesh=(1, 2, 1))
+        make_placement("pmap", mesh=(1, 2, 1))

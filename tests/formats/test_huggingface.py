@@ -94,8 +94,10 @@ def test_new_parameters_are_initialized_and_ignored_tensors_dropped(tmp_path):
     assert "missing cls.seq_relationship.weight" in refused(folder, ignore=("classifier",))
     assert "need a key" in refused(folder, **options)
     _, params = read(folder, **options, key=jax.random.key(0))
-    drawn = bert.Model(tiny.TABLE["bert"].config).init(jax.random.key(0), tiny.TOKENS)["params"]
-    assert np.array_equal(params["next_head"]["kernel"], drawn["next_head"]["kernel"])
+    initial_params = bert.Model(tiny.TABLE["bert"].config).init(jax.random.key(0), tiny.TOKENS)[
+        "params"
+    ]
+    assert np.array_equal(params["next_head"]["kernel"], initial_params["next_head"]["kernel"])
     assert np.abs(params["next_head"]["kernel"]).max() > 0
     del params["next_head"]
     kept = flatten(tiny.wide(tiny.TABLE["bert"].model))

@@ -83,7 +83,7 @@ def test_attention_weights_of_every_query_sum_to_one(name, tmp_path):
 def test_words_are_drawn_literally_and_the_picture_has_a_maximum_size(tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "MAX_DOTS", 200)
     words = ["$a$", "$\\frac$", "_^{", "$"]  # which are not mathematics
-    maps = [translate.Attention("look", np.ones((2, 4, 4)) / 4, words, words)]
+    maps = [translate.Attention("attention", np.ones((2, 4, 4)) / 4, words, words)]
     (file,) = plots.attention(maps, tmp_path / "out")
     assert file == tmp_path / "out.png"
     height, width, _ = matplotlib.image.imread(file).shape
@@ -94,10 +94,10 @@ def test_attention_between_words_sums_that_of_their_tokens():
     weights = np.array([[[0.1, 0.2, 0.7], [0.3, 0.5, 0.2], [0.0, 0.4, 0.6]]])
     words = [translate.Word("ab", 2), translate.Word("c", 1)]
     tokens = ["a", "b", "c"]
-    by_word = translate.Attention("look", weights, tokens, tokens, words, words).by_word()
+    by_word = translate.Attention("attention", weights, tokens, tokens, words, words).by_word()
     assert by_word.rows == by_word.columns == ["ab", "c"]
     np.testing.assert_allclose(by_word.weights, [[[0.55, 0.45], [0.4, 0.6]]], rtol=1e-6)
-    plain = translate.Attention("look", weights, tokens, tokens)
+    plain = translate.Attention("attention", weights, tokens, tokens)
     assert plain.by_word() is plain
 
 

@@ -224,7 +224,7 @@ def test_every_parameter_gets_a_gradient(name):
     for path, array in flatten(gradient).items():
         assert jnp.isfinite(array).all(), path
         largest = jnp.abs(array).max()
-        if path.endswith("key/bias"):  # exactly zero: a shift of all scores of a query
+        if path.endswith("key/bias"):  # exactly zero: it shifts all logits of a query
             assert largest < 1e-6
         else:
             assert largest > 1e-6, path

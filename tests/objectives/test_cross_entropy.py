@@ -22,13 +22,13 @@ def inputs(dtype="float32", seed=0):
     return (x_BLD, table_VD, bias_V), targets_BL, weights_BL
 
 
-def ours(scores, targets_BL, weights_BL):
-    term = cross_entropy(UnprojectedLogits(*scores), targets_BL, weights_BL)
+def ours(unprojected, targets_BL, weights_BL):
+    term = cross_entropy(UnprojectedLogits(*unprojected), targets_BL, weights_BL)
     return term.loss, term.right
 
 
-def plain(scores, targets_BL, weights_BL):
-    x_BLD, table_VD, bias_V = scores
+def plain(unprojected, targets_BL, weights_BL):
+    x_BLD, table_VD, bias_V = unprojected
     logits_BLV = jnp.einsum("bld,vd->blv", x_BLD, table_VD.astype("float32")) + bias_V
     logs_BLV = jax.nn.log_softmax(logits_BLV)
     losses_BL = -(jax.nn.one_hot(targets_BL, V) * logs_BLV).sum(-1)
@@ -36,9 +36,12 @@ def plain(scores, targets_BL, weights_BL):
     return (weights_BL * losses_BL).sum(), (weights_BL * right_BL).sum()
 
 
-def loss_and_gradients(function, scores, *rest, scale=1.0):
-    scaled = lambda scores: (scale * function(scores, *rest)[0], function(scores, *rest)[1])
-    return jax.value_and_grad(scaled, has_aux=True)(scores)
+def loss_and_gradients(function, unprojected, *rest, scale=1.0):
+    scaled = lambda unprojected: (
+        scale * function(unprojected, *rest)[0],
+        function(unprojected, *rest)[1],
+    )
+    return jax.value_and_grad(scaled, has_aux=True)(unprojected)
 
 
 @pytest.mark.parametrize("tokens_per_chunk", [1, 3, 7, 12, 256])
@@ -80,12 +83,14 @@ def test_a_prime_length_is_split_into_single_positions(monkeypatch):
 
 
 def test_positions_without_weight_change_nothing_and_get_no_gradient():
-    scores, targets_BL, weights_BL = inputs()
+    unprojected, targets_BL, weights_BL = inputs()
     unweighted_BL = weights_BL == 0
     assert unweighted_BL.any()
     other_targets_BL = jnp.where(unweighted_BL, (targets_BL + 1) % V, targets_BL)
-    assert ours(scores, targets_BL, weights_BL) == ours(scores, other_targets_BL, weights_BL)
-    _, (x_gradient_BLD, _, _) = loss_and_gradients(ours, scores, targets_BL, weights_BL)
+    assert ours(unprojected, targets_BL, weights_BL) == ours(
+        unprojected, other_targets_BL, weights_BL
+    )
+    _, (x_gradient_BLD, _, _) = loss_and_gradients(ours, unprojected, targets_BL, weights_BL)
     assert not x_gradient_BLD[unweighted_BL].any()
     assert (jnp.abs(x_gradient_BLD[~unweighted_BL]).max(-1) > 0).all()
 
@@ -97,10 +102,10 @@ def test_no_bias_equals_a_bias_of_zero():
 
 
 def test_a_bfloat16_table_gives_the_loss_and_gradients_of_its_rounded_values():
-    scores, *rest = inputs("bfloat16")
+    unprojected, *rest = inputs("bfloat16")
     # The products round x as well; the reference must use the same values.
-    rounded = (scores[0].astype("bfloat16").astype("float32"), *scores[1:])
-    (loss, right), gradients = loss_and_gradients(ours, scores, *rest)
+    rounded = (unprojected[0].astype("bfloat16").astype("float32"), *unprojected[1:])
+    (loss, right), gradients = loss_and_gradients(ours, unprojected, *rest)
     (expected, expected_right), expected_gradients = loss_and_gradients(plain, rounded, *rest)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     np.testing.assert_allclose(right, expected_right, rtol=1e-6)
@@ -121,7 +126,9 @@ def test_logits_of_any_size_stay_finite():
 def test_it_works_under_jit_and_inside_a_sum_with_other_losses():
     arguments = inputs()
     gradient_of = lambda f: jax.jit(
-        jax.grad(lambda scores: f(scores, *arguments[1:])[0] ** 2 + (scores[0] ** 2).sum())
+        jax.grad(
+            lambda unprojected: f(unprojected, *arguments[1:])[0] ** 2 + (unprojected[0] ** 2).sum()
+        )
     )
     for actual, expected in zip(
         gradient_of(ours)(arguments[0]), gradient_of(plain)(arguments[0]), strict=True

@@ -183,8 +183,8 @@ def test_only_masked_positions_change_and_targets_are_the_original_tokens(object
         corrupted_batch = corrupt_batch(objective, batch, seed)
         for i in range(len(tokens)):
             positions = masked_positions(corrupted_batch, i)
-            others = np.setdiff1d(np.arange(L), positions)
-            assert (corrupted_batch["tokens"][i][others] == tokens[i][others]).all()
+            unmasked = np.setdiff1d(np.arange(L), positions)
+            assert (corrupted_batch["tokens"][i][unmasked] == tokens[i][unmasked]).all()
             assert (corrupted_batch["targets"][i][: len(positions)] == tokens[i][positions]).all()
             assert real[i][positions].all()
             assert not np.isin(tokens[i][positions], (CLS, SEP)).any()

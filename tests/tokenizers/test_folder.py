@@ -335,8 +335,8 @@ def test_a_saved_tokenizer_is_loaded_unchanged(tokenizer, texts, tmp_path):
 
 
 def test_the_fingerprint_distinguishes_tokenizers(tokenizer, texts):
-    other = trained.byte_level_bpe(texts, 701)
-    assert tokenizers.fingerprint(other) != tokenizers.fingerprint(tokenizer)
+    other_tokenizer = trained.byte_level_bpe(texts, 701)
+    assert tokenizers.fingerprint(other_tokenizer) != tokenizers.fingerprint(tokenizer)
 
 
 def test_truncation_and_padding_of_a_published_file_are_removed(tokenizer, tmp_path):

@@ -17,9 +17,9 @@ def test_every_row_is_seen_once_per_epoch_by_every_run_in_its_own_order():
             assert (lengths[indices[indices >= 0]] <= length).all()
     first, second = (np.stack([order(s)[1][run] for s in range(order.steps)]) for run in range(2))
     assert (first != second).any()
-    again = epochs(lengths, 64, 16, (3, 4))(order.steps + 2)
-    assert again[0] == order(order.steps + 2)[0]
-    assert (again[1] == order(order.steps + 2)[1]).all()
+    batch = epochs(lengths, 64, 16, (3, 4))(order.steps + 2)
+    assert batch[0] == order(order.steps + 2)[0]
+    assert (batch[1] == order(order.steps + 2)[1]).all()
 
 
 def test_a_bucket_with_few_rows_is_merged_into_the_next():

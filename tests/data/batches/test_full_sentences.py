@@ -60,7 +60,7 @@ def test_no_row_has_space_for_one_more_sentence():
         assert next_stop - start + boundaries > L - 2
 
 
-def test_training_has_every_row_once_per_epoch_in_another_order():
+def test_training_has_every_row_once_per_epoch_and_starts_at_any_step():
     corpus = numbered()
     batches = full_sentences.FullSentences(length=L, cls=CLS, sep=SEP).train(corpus, B, 3)
     in_order = full_sentences.FullSentences(length=L, cls=CLS, sep=SEP).evaluate(corpus, 1)

@@ -96,14 +96,14 @@ def test_a_and_b_are_those_of_a_slow_loop(corpus, train):
             choices = [s for s in ends if start < s < start + CAPACITY]
             last = next(s for s in ends if s >= start + CAPACITY)
             follows = [slow_segments(corpus, start, s, None) for s in choices]
-            drawn = [
+            not_following = [
                 slow_segments(corpus, start, s, b_start)
                 for s in choices or [last]
                 # The start of b, or any position within its first sentence, may have been drawn.
                 for b_start in range(b[0], next(s for s in ends if s > b[0]))
                 if b_start + max(1, CAPACITY - (s - start)) <= ends[-1]
             ]
-            assert (a, b) in follows + drawn
+            assert (a, b) in follows + not_following
             continued += (a, b) in follows
             possible += bool(follows)
     assert 0.4 < continued / possible < 0.6
@@ -146,10 +146,10 @@ def test_every_epoch_has_another_start_and_other_random_numbers(train):
     starts = {int(train(epoch * steps)["tokens"][0, 0]) - 10 for epoch in range(40)}
     assert len(starts) > REUSE // 2
     assert max(starts) < REUSE
-    again = next(
+    later_epoch = next(
         e for e in range(1, 99) if train(e * steps)["tokens"][0, 0] == train(0)["tokens"][0, 0]
     )
-    assert not equal(train(again * steps), train(0))
+    assert not equal(train(later_epoch * steps), train(0))
 
 
 def test_a_batch_is_a_function_of_seed_and_step_for_any_number_of_processes(corpus, train):

@@ -26,7 +26,7 @@ def data():
 
 @pytest.fixture
 def write(tmp_path):
-    def written(name: str, content) -> Path:
+    def write_file(name: str, content) -> Path:
         content = content if isinstance(content, str) else json.dumps(content)
         path = tmp_path / name
         path.write_bytes(
@@ -34,7 +34,7 @@ def write(tmp_path):
         )
         return path
 
-    return written
+    return write_file
 
 
 def error_line(make, *arguments) -> str:

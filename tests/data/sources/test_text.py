@@ -84,13 +84,13 @@ def test_an_empty_text_is_named(tmp_path, content):
         text.files([write(tmp_path / "a.txt", content)])
 
 
-@pytest.mark.parametrize("place", [0, 3, 49, 50, 51, 120])
+@pytest.mark.parametrize("offset", [0, 3, 49, 50, 51, 120])
 @pytest.mark.parametrize("bad", [b"\xff", b"\xe2\x82x", b"\xc3"])
-def test_bytes_that_are_not_utf8_are_named_with_their_offset(tmp_path, small_blocks, place, bad):
+def test_bytes_that_are_not_utf8_are_named_with_their_offset(tmp_path, small_blocks, offset, bad):
     # Two-byte characters, so that some fall across the end of a block.
-    head = ("é" * 100).encode()[: place // 2 * 2] + b"a" * (place % 2)
+    head = ("é" * 100).encode()[: offset // 2 * 2] + b"a" * (offset % 2)
     for name in ("a.txt", "a.txt.gz"):
-        with pytest.raises(ValueError, match=rf"{name} is not UTF-8 at byte {place} ") as error:
+        with pytest.raises(ValueError, match=rf"{name} is not UTF-8 at byte {offset} ") as error:
             text.files([write(tmp_path / name, head + bad)])
         assert "\n" not in str(error.value)
 
