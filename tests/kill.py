@@ -52,13 +52,13 @@ def finish(process):
 
 def compare(name, times, numbers, folder) -> str:
     """Run a recipe with and without kills, and return a line with the result."""
-    alone, killed = folder / f"{name}-alone", folder / f"{name}-killed"
+    uninterrupted, killed = folder / f"{name}-alone", folder / f"{name}-killed"
     finish(
         started(name, folder / f"{name}-first", numbers)
     )  # prepares the tokenizer and the corpus
     begin = time.time()
-    finish(started(name, alone, numbers))
-    moments = trained(alone)
+    finish(started(name, uninterrupted, numbers))
+    moments = trained(uninterrupted)
     startup, training = moments[0] - begin, moments[-1] - moments[0]
     for number in range(times):
         begin = time.time()
@@ -76,14 +76,14 @@ def compare(name, times, numbers, folder) -> str:
         process.kill()
         process.communicate()
     finish(started(name, killed, numbers))
-    ours, theirs = flatten(model_folder.read(killed)), flatten(model_folder.read(alone))
-    same = ours.keys() == theirs.keys() and all(
+    ours, theirs = flatten(model_folder.read(killed)), flatten(model_folder.read(uninterrupted))
+    equal = ours.keys() == theirs.keys() and all(
         np.array_equal(ours[path], theirs[path]) for path in ours
     )
     # The rest of the state too, such as the carry of a recurrent model, by its fingerprints.
-    last = [read_record(run / "checkpoints" / str(numbers[0])) for run in (killed, alone)]
-    same &= last[0] == last[1]
-    return f"{name}: {times} kills, {'bit for bit the same' if same else 'DIFFERENT'}"
+    last = [read_record(run / "checkpoints" / str(numbers[0])) for run in (killed, uninterrupted)]
+    equal &= last[0] == last[1]
+    return f"{name}: {times} kills, {'bit for bit the same' if equal else 'DIFFERENT'}"
 
 
 def trained(folder) -> list[float]:

@@ -78,7 +78,9 @@ def text(draw, count):
 
 def random_rows(draw, lengths):
     tokens = [draw.integers(5, CONFIG.vocab_size, length).tolist() for length in lengths]
-    return [Row(ids, [int(2 * at > len(ids)) for at in range(len(ids))]) for ids in tokens]
+    return [
+        Row(ids, [int(2 * position > len(ids)) for position in range(len(ids))]) for ids in tokens
+    ]
 
 
 def test_rows_of_many_lengths_compile_a_handful_of_times():
@@ -96,11 +98,11 @@ def test_outputs_are_those_of_each_row_alone_in_the_order_of_the_rows(task):
     (net, params), lengths = model(task), [7, 30, 1, 48, 7, 30, 1]
     rows = random_rows(np.random.default_rng(2), lengths)
     apply = jax.jit(lambda *inputs: net.apply({"params": params}, *inputs)[0])
-    alone = [apply(np.array([row.tokens]), np.array([row.segments])) for row in rows]
+    single_outputs = [apply(np.array([row.tokens]), np.array([row.segments])) for row in rows]
     for batch_size in (1, 4, 32):
         with shapes.checked():
             outputs = batching.outputs(net, params, rows, batch_size)
-        for predicted, expected in zip(outputs, alone, strict=True):
+        for predicted, expected in zip(outputs, single_outputs, strict=True):
             np.testing.assert_allclose(predicted, expected, atol=1e-5)
 
 
@@ -145,8 +147,8 @@ def test_a_text_has_its_labels_the_most_probable_first(wordpiece):
         assert set(probabilities) == set(CONFIG.labels)
         assert list(probabilities.values()) == sorted(probabilities.values(), reverse=True)
         assert sum(probabilities.values()) == pytest.approx(1)
-        (alone,) = classify.classify(Loaded(net, params, wordpiece), [a], [b])
-        assert alone == pytest.approx(probabilities, abs=1e-5)
+        (single_prediction,) = classify.classify(Loaded(net, params, wordpiece), [a], [b])
+        assert single_prediction == pytest.approx(probabilities, abs=1e-5)
     assert classify.classify(Loaded(net, params, wordpiece), []) == []
 
 

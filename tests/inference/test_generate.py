@@ -52,9 +52,9 @@ def test_greedy_is_the_argmax_of_a_forward_pass_over_the_whole_text(next_token_l
 
 
 def test_rows_are_independent():
-    together = run(PROMPTS, temperature=0.0)
-    assert [run([prompt], temperature=0.0)[0] for prompt in PROMPTS] == together
-    assert run(PROMPTS[::-1], temperature=0.0) == together[::-1]
+    in_one_batch = run(PROMPTS, temperature=0.0)
+    assert [run([prompt], temperature=0.0)[0] for prompt in PROMPTS] == in_one_batch
+    assert run(PROMPTS[::-1], temperature=0.0) == in_one_batch[::-1]
 
 
 def test_top_1_is_greedy():
@@ -216,8 +216,8 @@ def test_a_beam_of_one_that_stops_early_is_greedy():
 def test_rows_of_a_beam_search_are_independent():
     end = run(PROMPTS, temperature=0.0)[0][4]
     for early in (False, True):
-        together = beams(PROMPTS, end=end, early=early)
-        for prompt, row in zip(PROMPTS, together, strict=True):
+        in_one_batch = beams(PROMPTS, end=end, early=early)
+        for prompt, row in zip(PROMPTS, in_one_batch, strict=True):
             ((text, score),) = beams([prompt], end=end, early=early)[0]
             assert text == row[0][0]
             assert abs(score / row[0][1] - 1) < 1e-5

@@ -42,9 +42,11 @@ def model(name):
 @pytest.mark.parametrize("beams", [1, 3])
 def test_texts_keep_their_order_with_every_batch_size(name, beams):
     parts_of_model = model(name)
-    together = translate.translate(Loaded(*parts_of_model), TEXTS, beams=beams, batch_size=2)
-    alone = [translate.translate(Loaded(*parts_of_model), [text], beams=beams)[0] for text in TEXTS]
-    assert together == alone
+    in_batches = translate.translate(Loaded(*parts_of_model), TEXTS, beams=beams, batch_size=2)
+    one_by_one = [
+        translate.translate(Loaded(*parts_of_model), [text], beams=beams)[0] for text in TEXTS
+    ]
+    assert in_batches == one_by_one
 
 
 def test_a_model_that_cannot_translate_and_an_empty_text_are_refused():

@@ -130,7 +130,7 @@ def test_a_name_with_a_wrong_shape_is_detected():
 def test_padding_changes_nothing(name, before, after):
     tokens_BL = tiny.TOKENS[:, :7]
     segments_BL = tiny.SEGMENTS[:, :7]
-    alone = run(name, tokens_BL, **segments(name, segments_BL))
+    unpadded = run(name, tokens_BL, **segments(name, segments_BL))
     pad = ((0, 0), (before, after))
     random_tokens = np.random.default_rng(1).integers(0, V, (B, before + 7 + after))
     document_ids_BL = np.pad(np.ones((B, 7), np.int32), pad)
@@ -143,7 +143,7 @@ def test_padding_changes_nothing(name, before, after):
         **segments(name, np.pad(segments_BL, pad)),
     )
     assert np.isfinite(padded).all()
-    assert relative(padded[:, before : before + 7], alone) < TOLERANCE
+    assert relative(padded[:, before : before + 7], unpadded) < TOLERANCE
 
 
 @single_sequence_models
@@ -156,8 +156,8 @@ def test_documents_in_one_row_do_not_see_each_other(name):
         name, rows_BL, document_ids_BL=document_ids_BL, **segments(name, np.zeros_like(rows_BL))
     )
     for document_BL, of_document in ((a_BL, packed[:, :7]), (b_BL, packed[:, 8:])):
-        alone = run(name, document_BL, **segments(name, np.zeros_like(document_BL)))
-        assert relative(of_document, alone) < TOLERANCE
+        unpacked = run(name, document_BL, **segments(name, np.zeros_like(document_BL)))
+        assert relative(of_document, unpacked) < TOLERANCE
 
 
 @single_sequence_models

@@ -85,8 +85,8 @@ def test_positions_start_anew_in_every_document():
     weights = wide_params()
     example = corrupt(OBJECTIVE, jax.random.key(0), batch([1, 2, 3, E, 4, 5, 6, 7]))
     packed = MODEL.apply({"params": weights}, example["tokens"], example["documents"])
-    alone = MODEL.apply({"params": weights}, jnp.array([[E, 4, 5, 6]]))
-    np.testing.assert_allclose(packed[0, 3:7], alone[0], rtol=1e-5, atol=1e-5)
+    single_document = MODEL.apply({"params": weights}, jnp.array([[E, 4, 5, 6]]))
+    np.testing.assert_allclose(packed[0, 3:7], single_document[0], rtol=1e-5, atol=1e-5)
 
 
 def test_the_end_of_document_starts_the_next_document_and_is_predicted_by_the_last():
@@ -100,10 +100,10 @@ def test_padding_is_neither_input_nor_predicted():
     example = corrupt(OBJECTIVE, jax.random.key(0), batch(*ROWS))
     assert example["documents"][2].tolist() == [1, 1, 2, 3, 3, 3, 0, 0, 0, 0]
     assert example["weights"]["token"][2].tolist() == [1] * 5 + [0] * 5
-    alone, _ = loss(wide_params(), batch(ROWS[2]))
+    unpadded, _ = loss(wide_params(), batch(ROWS[2]))
     rows = [ROWS[2], [1] * 11]
     padded_batch = batch(*rows)
     padded_batch["mask"][1] = False
     padded, weight = loss(wide_params(), padded_batch)
     assert weight == 5
-    np.testing.assert_allclose(padded.loss, alone.loss, rtol=1e-6)
+    np.testing.assert_allclose(padded.loss, unpadded.loss, rtol=1e-6)

@@ -124,12 +124,12 @@ def test_words_are_masked_while_they_fit():
 def test_80_10_10_and_random_ids_from_the_whole_vocabulary():
     count, target = 300_000, 7
     replaced = masked.replacements(jax.random.key(0), jnp.full(count, target), V, MASK)
-    share = np.bincount(np.asarray(replaced), minlength=V) / count
+    frequency = np.bincount(np.asarray(replaced), minlength=V) / count
     expected = np.full(V, 0.1 / V)
     expected[MASK] += 0.8
     expected[target] += 0.1
-    assert len(share) == V
-    assert (np.abs(share - expected) < 4.5 * np.sqrt(expected / count)).all()
+    assert len(frequency) == V
+    assert (np.abs(frequency - expected) < 4.5 * np.sqrt(expected / count)).all()
 
 
 @pytest.mark.parametrize("rate", [0.15, 0.4])
@@ -233,9 +233,9 @@ def test_whole_words_are_masked_together(kind, tmp_path):
     batch = segment_pairs.NextSegmentPairs(length=64, cls=cls, sep=sep).train(
         prepared(tmp_path, kind), 32, seed=0
     )(0)
-    split = dict.fromkeys((NextSentence, WholeWordNextSentence), 0)
-    together = 0
-    for objective_class in split:
+    num_split = dict.fromkeys((NextSentence, WholeWordNextSentence), 0)
+    both_masked = 0
+    for objective_class in num_split:
         objective = objective_class(size, mask, (cls, sep), num_predictions=20, rate=0.3)
         corrupted_batch = corrupt_batch(objective, jax.tree.map(jnp.asarray, batch))
         assert corrupted_batch["weights"]["masked"].sum() > 200
@@ -248,14 +248,16 @@ def test_whole_words_are_masked_together(kind, tmp_path):
                     word_tokenizer.id_to_token, tokens[position - 1 : position + 1].tolist()
                 )
                 if continues(kind, piece, before):
-                    split[objective_class] += (position in positions) != (position - 1 in positions)
-                    together += (
+                    num_split[objective_class] += (position in positions) != (
+                        position - 1 in positions
+                    )
+                    both_masked += (
                         objective_class is WholeWordNextSentence
                         and {position, position - 1} <= positions
                     )
-    assert split[WholeWordNextSentence] == 0
-    assert together > 20
-    assert split[NextSentence] > 20  # the test can fail
+    assert num_split[WholeWordNextSentence] == 0
+    assert both_masked > 20
+    assert num_split[NextSentence] > 20  # the test can fail
 
 
 # With the network

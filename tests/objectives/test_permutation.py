@@ -138,9 +138,9 @@ def test_lengths_of_spans_have_probabilities_proportional_to_one_over_n():
     picked = np.asarray(spans(keys))
     begin = picked.argmax(1)
     lengths = [int(np.argmin(row[b:])) for row, b in zip(picked, begin, strict=True)]
-    share = np.bincount(lengths, minlength=6)[1:] / len(lengths)
+    frequency = np.bincount(lengths, minlength=6)[1:] / len(lengths)
     expected = 1 / np.arange(1, 6)
-    np.testing.assert_allclose(share, expected / expected.sum(), atol=0.03)
+    np.testing.assert_allclose(frequency, expected / expected.sum(), atol=0.03)
 
 
 @pytest.mark.parametrize(("length", "perm_size"), [(31, 8), (24, 8), (7, 16)])

@@ -155,46 +155,46 @@ def _case(name: str, folder) -> Case:
 
 
 @pytest.fixture(scope="module")
-def case(tmp_path_factory):
+def case_of(tmp_path_factory):
     root = tmp_path_factory.mktemp("published")
     return lambda name: _case(name, root / name)
 
 
 @rows
-def test_outputs_equal_on_padded_rows(name, case):
-    this = case(name)
-    assert type(this.model).__name__.endswith(this.row.ours)
-    for ours, theirs in zip(this.outputs, this.expected[0], strict=True):
-        real = this.real(ours)
+def test_outputs_equal_on_padded_rows(name, case_of):
+    case = case_of(name)
+    assert type(case.model).__name__.endswith(case.row.ours)
+    for ours, theirs in zip(case.outputs, case.expected[0], strict=True):
+        real = case.real(ours)
         assert relative(ours[real], theirs[real]) < TOLERANCE
-    if this.loss is not None:
-        logs_BTV = jax.nn.log_softmax(this.outputs[0])
-        logs_BT = np.take_along_axis(logs_BTV, this.batch["targets"][..., None], 2)[..., 0]
-        loss = -logs_BT[this.batch["written"] > 0].mean()
-        assert abs(loss / this.loss - 1) < TOLERANCE
-    if "id2label" in this.row.config:
-        assert this.model.config.labels == table.LABELS
+    if case.loss is not None:
+        logs_BTV = jax.nn.log_softmax(case.outputs[0])
+        logs_BT = np.take_along_axis(logs_BTV, case.batch["targets"][..., None], 2)[..., 0]
+        loss = -logs_BT[case.batch["written"] > 0].mean()
+        assert abs(loss / case.loss - 1) < TOLERANCE
+    if "id2label" in case.row.config:
+        assert case.model.config.labels == table.LABELS
 
 
 @pytest.mark.parametrize("name", [row.name for row in MODELS if "targets" not in row.inputs])
-def test_tokens_alone_are_one_full_segment(name, case):
-    this = case(name)
+def test_tokens_alone_are_one_full_segment(name, case_of):
+    case = case_of(name)
     tokens_BL = np.random.default_rng(1).integers(2, table.V, (2, table.L))
     with torch.no_grad():
-        their_output = this.theirs(torch.from_numpy(tokens_BL))
-    output = jax.jit(lambda params: this.model.apply({"params": params}, tokens_BL))(this.params)
+        their_output = case.theirs(torch.from_numpy(tokens_BL))
+    output = jax.jit(lambda params: case.model.apply({"params": params}, tokens_BL))(case.params)
     outputs = output if isinstance(output, tuple) else (output,)
-    for ours, theirs in zip(outputs, this.row.outputs, strict=True):
+    for ours, theirs in zip(outputs, case.row.outputs, strict=True):
         assert relative(ours, their_output[theirs].numpy()) < TOLERANCE
 
 
 @pytest.mark.parametrize("name", [row.name for row in MODELS if row.hidden])
-def test_every_layer_equals(name, case):
-    this = case(name)
-    for side, names in this.row.hidden.items():
-        ours = [x[0] if isinstance(x, tuple) else x for n in names for x in this.hidden[n]]
-        theirs = this.expected[1][side][1:]  # without the embeddings, which the first block tests
-        real = this.batch["written" if side.startswith("decoder") else "documents"] > 0
+def test_every_layer_equals(name, case_of):
+    case = case_of(name)
+    for side, names in case.row.hidden.items():
+        ours = [x[0] if isinstance(x, tuple) else x for n in names for x in case.hidden[n]]
+        theirs = case.expected[1][side][1:]  # without the embeddings, which the first block tests
+        real = case.batch["written" if side.startswith("decoder") else "documents"] > 0
         for x, expected in zip(ours, theirs, strict=True):
             if expected.shape[:2] != real.shape:  # XLNet has the length first
                 expected = expected.swapaxes(0, 1)
@@ -202,20 +202,20 @@ def test_every_layer_equals(name, case):
 
 
 @rows
-def test_every_gradient_equals(name, case, tmp_path):
-    this = case(name)
-    ours = as_published(this.model, this.gradient, tmp_path)
-    assert ours.keys() & this.gradients.keys()
-    missing = this.gradients.keys() - ours.keys()
+def test_every_gradient_equals(name, case_of, tmp_path):
+    case = case_of(name)
+    ours = as_published(case.model, case.gradient, tmp_path)
+    assert ours.keys() & case.gradients.keys()
+    missing = case.gradients.keys() - ours.keys()
     assert all("embed_positions" in name for name in missing), missing  # Marian's are constants
-    for name in this.gradients.keys() - missing:
-        actual, expected = ours[name], this.gradients[name]
+    for name in case.gradients.keys() - missing:
+        actual, expected = ours[name], case.gradients[name]
         if expected is None:  # of XLNet's query stream, which classifiers do not run
             assert not actual.any(), name
             continue
         if re.search(r"word_embeddings.weight|shared.weight", name):
             # torch gives the embedding of a padding id no gradient
-            keep = np.arange(len(actual)) != this.row.padding
+            keep = np.arange(len(actual)) != case.row.padding
             actual, expected = actual[keep], expected[keep]
         if (
             not np.abs(expected).max() > 1e-9
@@ -226,45 +226,47 @@ def test_every_gradient_equals(name, case, tmp_path):
 
 
 @rows
-def test_a_folder_is_converted_to_ours_and_back_to_transformers_bit_for_bit(name, case, tmp_path):
-    this = case(name)
-    cls = type(this.model)
-    model_fields = registry.name_of(this.model), this.model.config, this.params
+def test_a_folder_is_converted_to_ours_and_back_to_transformers_bit_for_bit(
+    name, case_of, tmp_path
+):
+    case = case_of(name)
+    cls = type(case.model)
+    model_fields = registry.name_of(case.model), case.model.config, case.params
     model_folder.write(tmp_path / "ours", *model_fields, cls=cls.__name__)
     model, params, _ = zoo.load(tmp_path / "ours")
-    assert model == this.model
-    assert jax.tree.all(jax.tree.map(np.array_equal, params, this.params))
+    assert model == case.model
+    assert jax.tree.all(jax.tree.map(np.array_equal, params, case.params))
     zoo.export(zoo.load(tmp_path / "ours"), tmp_path / "theirs")
-    reloaded, report = type(this.theirs).from_pretrained(
+    reloaded, report = type(case.theirs).from_pretrained(
         tmp_path / "theirs", attn_implementation="eager", output_loading_info=True
     )
     assert not any(report.values()), report
-    assert reloaded.config.architectures == [this.row.published]
-    before, after = dict(this.theirs.named_parameters()), dict(reloaded.named_parameters())
+    assert reloaded.config.architectures == [case.row.published]
+    before, after = dict(case.theirs.named_parameters()), dict(reloaded.named_parameters())
     assert before.keys() == after.keys()
     for path, parameter in before.items():
         assert torch.equal(parameter, after[path]), path
-    if "id2label" in this.row.config:
+    if "id2label" in case.row.config:
         assert tuple(reloaded.config.id2label.values()) == table.LABELS
-    reloaded.config.pad_token_id = this.theirs.config.pad_token_id
+    reloaded.config.pad_token_id = case.theirs.config.pad_token_id
     with torch.no_grad():
-        actual = call(this.row, reloaded.eval(), this.batch)[this.row.outputs[0]].numpy()
-        expected = call(this.row, this.theirs, this.batch)[this.row.outputs[0]].numpy()
-    real = this.real(actual)
+        actual = call(case.row, reloaded.eval(), case.batch)[case.row.outputs[0]].numpy()
+        expected = call(case.row, case.theirs, case.batch)[case.row.outputs[0]].numpy()
+    real = case.real(actual)
     assert np.array_equal(actual[real], expected[real])
 
 
 @pytest.mark.parametrize("name", [row.name for row in table.TASKS if "Sequence" in row.name])
-def test_one_label_is_regression(name, case, tmp_path):
-    this = case(name)
-    params = jax.tree.map(lambda x: x, this.params)
-    config = type(this.model.config)(**(vars(this.model.config) | {"labels": ("score",)}))
-    model = type(this.model)(config)
+def test_one_label_is_regression(name, case_of, tmp_path):
+    case = case_of(name)
+    params = jax.tree.map(lambda x: x, case.params)
+    config = type(case.model.config)(**(vars(case.model.config) | {"labels": ("score",)}))
+    model = type(case.model)(config)
     params = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), abstract(model))
     format_ = huggingface.find_class(type(model))
     huggingface.write(tmp_path / "one", format_, model, params)
     assert huggingface.read_config(tmp_path / "one")["problem_type"] == "regression"
-    cls = getattr(transformers, this.row.published)
+    cls = getattr(transformers, case.row.published)
     theirs = cls.from_pretrained(tmp_path / "one")
     assert theirs.config.num_labels == 1
     theirs.save_pretrained(tmp_path / "again")

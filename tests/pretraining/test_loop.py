@@ -84,11 +84,11 @@ def uninterrupted(tmp_path_factory):
 
 
 def test_a_run_killed_at_random_moments_ends_like_an_uninterrupted_one(uninterrupted, tmp_path):
-    folder, chance, killed = tmp_path / "run", random.Random(), 0
+    folder, moments, killed = tmp_path / "run", random.Random(), 0
     for _ in range(2):
         process = start(folder, "--resume")
-        wait_for_steps(process, folder, chance.randrange(1, 20))
-        time.sleep(chance.random() / 20)
+        wait_for_steps(process, folder, moments.randrange(1, 20))
+        time.sleep(moments.random() / 20)
         process.kill()
         process.communicate()
         killed += process.returncode == -signal.SIGKILL

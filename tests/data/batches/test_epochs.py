@@ -11,8 +11,8 @@ def test_every_row_is_seen_once_per_epoch_by_every_run_in_its_own_order():
     for epoch in range(2):
         steps = [order(epoch * order.steps + step) for step in range(order.steps)]
         for run in range(2):
-            seen = np.concatenate([indices[run] for _, indices in steps])
-            assert sorted(seen[seen >= 0]) == list(range(500))
+            epoch_rows = np.concatenate([indices[run] for _, indices in steps])
+            assert sorted(epoch_rows[epoch_rows >= 0]) == list(range(500))
         for length, indices in steps:
             assert (lengths[indices[indices >= 0]] <= length).all()
     first, second = (np.stack([order(s)[1][run] for s in range(order.steps)]) for run in range(2))

@@ -65,9 +65,9 @@ def test_training_has_every_row_once_per_epoch_and_starts_at_any_step():
     batches = full_sentences.FullSentences(length=L, cls=CLS, sep=SEP).train(corpus, B, 3)
     in_order = full_sentences.FullSentences(length=L, cls=CLS, sep=SEP).evaluate(corpus, 1)
     steps = batches.num_examples // B
-    seen = {tuple(row["tokens"]) for row in rows(batches, range(steps))}
-    assert seen <= {tuple(row["tokens"]) for row in rows(in_order, range(len(in_order)))}
-    assert len(seen) == steps * B
+    epoch_rows = {tuple(row["tokens"]) for row in rows(batches, range(steps))}
+    assert epoch_rows <= {tuple(row["tokens"]) for row in rows(in_order, range(len(in_order)))}
+    assert len(epoch_rows) == steps * B
     batch_again = full_sentences.FullSentences(length=L, cls=CLS, sep=SEP).train(corpus, B, 3)(7)
     assert (batch_again["tokens"] == batches(7)["tokens"]).all()
 
