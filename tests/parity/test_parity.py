@@ -217,9 +217,8 @@ def test_every_gradient_equals(name, case_of, tmp_path):
             # torch gives the embedding of a padding id no gradient
             keep = np.arange(len(actual)) != case.row.padding
             actual, expected = actual[keep], expected[keep]
-        if (
-            not np.abs(expected).max() > 1e-9
-        ):  # the bias of keys: exactly zero, as it shifts all logits
+        if not np.abs(expected).max() > 1e-9:
+            # The bias of keys: exactly zero, as it shifts all logits of a query.
             assert np.abs(actual).max() < 1e-5, name
         else:
             assert relative(actual, expected) < GRADIENT, name
