@@ -1,6 +1,6 @@
-"""The tiny run under every way of using devices; as a program, all of them in one process.
+"""The tiny run under every placement on devices; as a program, all of them in one process.
 
-python -m tests.eight_devices FOLDER    saves a run's steps there, and writes FOLDER/found.json
+python -m tests.eight_devices FOLDER    saves a run's steps there, and writes FOLDER/results.json
 """
 
 import itertools
@@ -22,12 +22,12 @@ from train.step import State, add_up, make_begin, make_evaluate, make_step
 
 MESHES = {"8x1x1": (8, 1, 1), "1x8x1": (1, 8, 1), "2x2x2": (2, 2, 2)}
 STEPS = 5
-# What the compiler calls the step; under pmap it has no name of its own.
+# The name of the step in the compiler's log; under pmap it has no name of its own.
 NAMES = {"mesh": "step", "pmap": "_fun"}
 
 
 class Compilations(logging.Handler):
-    """Counts how often a function of some name is compiled."""
+    """A log handler that counts how often a function is compiled, by name."""
 
     def __init__(self):
         super().__init__()
@@ -52,27 +52,27 @@ class Compilations(logging.Handler):
         self._log.__exit__(*error)
 
 
-def parts(recipe):
-    """What is trained, the batches to train on, and the batches held out."""
-    source, words = tiny_run.source(), tiny_run.tokenizer()
-    text, held_out = corpus.corpus(recipe, source, words).split()
-    training = make_training(recipe, recipe.objective(words))
-    batches = recipe.batches(words)
+def training_and_batches(recipe):
+    """Return what is trained, the batches to train on, and the held-out batches."""
+    source, tokenizer = tiny_run.source(), tiny_run.tokenizer()
+    text, held_out = corpus.corpus(recipe, source, tokenizer).split()
+    training = make_training(recipe, recipe.objective(tokenizer))
+    batches = recipe.batches(tokenizer)
     train = batches.train(text, recipe.batch, recipe.seed)
     return training, train, batches.evaluate(held_out, recipe.batch)
 
 
-def alone(recipe):
-    """The losses of the first steps on one device without any placement, and the held-out loss."""
-    t, batches, held_out = parts(recipe)
-    begin = make_begin(t.model, t.objective, t.optimizer, recipe.batch)
-    init = lambda: begin(t.init(), 0)
+def run_unplaced(recipe):
+    """Return losses of the first steps and held-out metrics, on one device without a placement."""
+    training, batches, held_out = training_and_batches(recipe)
+    begin = make_begin(training.model, training.objective, training.optimizer, recipe.batch)
+    init = lambda: begin(training.init(), 0)
     step = jax.jit(
         make_step(
-            t.model,
-            t.objective,
-            t.optimizer,
-            t.schedule,
+            training.model,
+            training.objective,
+            training.optimizer,
+            training.schedule,
             seed=recipe.seed,
             dtype=recipe.dtype,
             accumulate=recipe.accumulate,
@@ -82,27 +82,29 @@ def alone(recipe):
     for number in range(STEPS):
         state, metrics = step(state, batches(number))
         losses.append(float(metrics["loss"]))
-    evaluate = jax.jit(make_evaluate(t.model, t.objective, dtype=recipe.dtype))
-    metrics = add_up(t.objective, evaluate, state.params, held_out, ())
+    evaluate = jax.jit(make_evaluate(training.model, training.objective, dtype=recipe.dtype))
+    metrics = add_up(training.objective, evaluate, state.params, held_out, ())
     return {"losses": losses, "held_out": metrics}
 
 
-def placed(recipe, parallelism, mesh=(-1, 1, 1), *, save=None, restore=None, start=0):
-    """The same on devices; saved into a folder after three steps, or begun from such a folder."""
-    training, batches, held_out = parts(recipe)
+def run_placed(recipe, parallelism, mesh=(-1, 1, 1), *, save=None, restore=None, start=0):
+    """Do the same with a placement; save after three steps, or resume from such a folder."""
+    training, batches, held_out = training_and_batches(recipe)
     run = PARALLELISM[parallelism](training, mesh)
     if restore is None:
         state = run.init()
     else:
-        wanted = run.abstract
-        found = Checkpoints(restore).restore(lambda _: (wanted.params, wanted._replace(params=())))
-        state = run.from_saved(found.state._replace(params=found.params))
+        abstract_state = run.abstract
+        checkpoint = Checkpoints(restore).restore(
+            lambda _: (abstract_state.params, abstract_state._replace(params=()))
+        )
+        state = run.from_saved(checkpoint.state._replace(params=checkpoint.params))
     losses = []
     with Compilations() as compilations:
         for number in range(start, STEPS):
             if save is not None and number == 3:
-                whole, checkpoints = run.to_saved(state), Checkpoints(save)
-                checkpoints.save(3, whole.params, whole._replace(params=()), {}, {})
+                full_state, checkpoints = run.to_saved(state), Checkpoints(save)
+                checkpoints.save(3, full_state.params, full_state._replace(params=()), {}, {})
                 checkpoints.close()
             state, metrics = run.step(state, run.put(batches(number)))
             losses.append(float(metrics["loss"]))
@@ -114,7 +116,7 @@ def placed(recipe, parallelism, mesh=(-1, 1, 1), *, save=None, restore=None, sta
 
 
 def layout(state: State) -> dict:
-    """path -> (its shape, the shape that lies on one device)."""
+    """Return path -> (its shape, the shape of its part on one device)."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): (
             list(leaf.shape),
@@ -124,41 +126,45 @@ def layout(state: State) -> dict:
     }
 
 
-def created(recipe, mesh) -> dict:
-    """How the first state lies, and whether its program ever holds a whole table on a device."""
-    training, _, _ = parts(recipe)
+def initial_state(recipe, mesh) -> dict:
+    """Return the layout of the initial state, and how many bytes its program returns per device."""
+    training, _, _ = training_and_batches(recipe)
     run = MeshPlacement(training, mesh)
-    found = layout(run.init())
+    leaf_shapes = layout(run.init())
     memory = run._init.lower().compile().memory_analysis()
-    whole = sum(int(np.prod(shape)) for shape, _ in found.values()) * 4
-    return {"layout": found, "bytes_out": memory.output_size_in_bytes, "bytes_whole": whole}
+    total_bytes = sum(int(np.prod(shape)) for shape, _ in leaf_shapes.values()) * 4
+    return {
+        "layout": leaf_shapes,
+        "bytes_out": memory.output_size_in_bytes,
+        "bytes_total": total_bytes,
+    }
 
 
 def main(folder: Path) -> None:
     placements = {name: ("mesh", mesh) for name, mesh in MESHES.items()} | {
         "pmap": ("pmap", (-1, 1, 1))
     }
-    still, noisy = tiny_run.recipe(dropout=0.0), tiny_run.recipe(dropout=0.1)
-    parted = tiny_run.recipe(dropout=0.0, accumulate=2, batch=16)
-    found = {
-        "alone": alone(still),
-        "alone, dropout": alone(noisy),
-        "alone, parts": alone(parted),
-        "created": created(still, (2, 2, 2)),
+    without_dropout, with_dropout = tiny_run.recipe(dropout=0.0), tiny_run.recipe(dropout=0.1)
+    accumulated = tiny_run.recipe(dropout=0.0, accumulate=2, batch=16)
+    results = {
+        "one device": run_unplaced(without_dropout),
+        "one device, dropout": run_unplaced(with_dropout),
+        "one device, accumulated": run_unplaced(accumulated),
+        "created": initial_state(without_dropout, (2, 2, 2)),
         "restored": {},
     }
     for name, placement in placements.items():
-        found[name] = placed(still, *placement, save=folder / name)
-    found["2x2x2, dropout"] = placed(noisy, *placements["2x2x2"])
-    found["8x1x1, dropout"] = placed(noisy, *placements["8x1x1"])
-    found["2x2x2, parts"] = placed(parted, *placements["2x2x2"])
-    found["pmap, parts"] = placed(parted, *placements["pmap"])
+        results[name] = run_placed(without_dropout, *placement, save=folder / name)
+    results["2x2x2, dropout"] = run_placed(with_dropout, *placements["2x2x2"])
+    results["8x1x1, dropout"] = run_placed(with_dropout, *placements["8x1x1"])
+    results["2x2x2, accumulated"] = run_placed(accumulated, *placements["2x2x2"])
+    results["pmap, accumulated"] = run_placed(accumulated, *placements["pmap"])
     for (before, _), (after, placement) in itertools.pairwise(
         [*placements.items(), *list(placements.items())[:1]]
     ):
-        again = placed(still, *placement, restore=folder / before, start=3)
-        found["restored"][f"{before} to {after}"] = again
-    (folder / "found.json").write_text(json.dumps(found))
+        result = run_placed(without_dropout, *placement, restore=folder / before, start=3)
+        results["restored"][f"{before} to {after}"] = result
+    (folder / "results.json").write_text(json.dumps(results))
 
 
 if __name__ == "__main__":

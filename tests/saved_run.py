@@ -1,8 +1,8 @@
-"""A small run to save and restore; as a program, on as many devices as JAX_NUM_CPU_DEVICES says.
+"""A small run to save and restore; as a program, on JAX_NUM_CPU_DEVICES devices.
 
 python saved_run.py save FOLDER       saves step 1 under two layouts of the devices, then restores
 python saved_run.py restore FOLDER    restores both under three layouts and compares every bit
-python saved_run.py forever FOLDER    goes on from the newest step, saving each, until it is killed
+python saved_run.py forever FOLDER    resumes from the newest step, saving each, until killed
 """
 
 import dataclasses
@@ -23,13 +23,13 @@ OPTIMIZER = optax.chain(
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The model's."""
+    """The config of the model."""
 
     width: int = 16
 
 
 class State(NamedTuple):
-    """What a trainer keeps beside the parameters."""
+    """What a trainer keeps besides the parameters."""
 
     optimizer: Any
     key: jax.Array
@@ -38,7 +38,7 @@ class State(NamedTuple):
 
 
 def sample(step: int, width: int = 16):
-    """The parameters and the state of a run at a step: other numbers for every step."""
+    """Return the parameters and the state of a run at a step; every step has other values."""
     random = np.random.default_rng(step)
     shapes = {
         "blocks_0": {"attention": {"kernel": (width, 4, 8)}, "norm": {"scale": (width,)}},
@@ -59,12 +59,12 @@ def sample(step: int, width: int = 16):
 
 
 def on_one_device(leaf):
-    """Everything on the first device."""
+    """Place everything on the first device."""
     return SingleDeviceSharding(jax.devices()[0])
 
 
 def on_mesh(data: int, fsdp: int):
-    """The first axis that divides split over `fsdp`, all else whole, on data x fsdp devices."""
+    """Split the first divisible axis over `fsdp` and replicate the rest, on data x fsdp devices."""
     mesh = jax.make_mesh((data, fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
 
     def sharding(leaf):
@@ -75,16 +75,16 @@ def on_mesh(data: int, fsdp: int):
 
 
 def abstract(tree, sharding=on_one_device):
-    """The tree as jax.ShapeDtypeStruct, placed as `sharding(leaf)` says."""
+    """Return the tree as jax.ShapeDtypeStruct, each leaf with the sharding `sharding(leaf)`."""
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding(leaf)), tree
     )
 
 
-def assert_same(found, wanted):
-    """Raises AssertionError unless structures, types and bits are equal."""
-    assert jax.tree.structure(found) == jax.tree.structure(wanted)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+def assert_same(actual, expected):
+    """Raise AssertionError unless structures, types and bits are equal."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert a.dtype == b.dtype
         if jax.numpy.issubdtype(b.dtype, jax.dtypes.prng_key):
             a, b = jax.random.key_data(a), jax.random.key_data(b)
@@ -105,13 +105,13 @@ def _save(folder):
 
 def _restore(folder):
     count = jax.device_count()
-    wanted = sample(1)
+    expected = sample(1)
     for name in ("data", "data x fsdp"):
         for sharding in (on_one_device, on_mesh(count, 1), on_mesh(1, count)):
-            target = abstract(wanted, sharding)
+            target = abstract(expected, sharding)
             restored = Checkpoints(f"{folder}/{name}").restore(lambda _, target=target: target)
             assert restored.meta == {"layout": name}
-            assert_same((restored.params, restored.state), wanted)
+            assert_same((restored.params, restored.state), expected)
             placed = jax.tree.leaves((restored.params, restored.state))
             for leaf, aim in zip(placed, jax.tree.leaves(target), strict=True):
                 assert leaf.sharding.is_equivalent_to(aim.sharding, leaf.ndim)
@@ -119,8 +119,8 @@ def _restore(folder):
 
 def _forever(folder):
     checkpoints = Checkpoints(folder)
-    wanted = sample(0, width=8192)
-    restored = checkpoints.restore(lambda _: abstract(wanted))
+    expected = sample(0, width=8192)
+    restored = checkpoints.restore(lambda _: abstract(expected))
     step = 0
     if restored is not None:
         step = restored.step

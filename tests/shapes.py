@@ -1,5 +1,5 @@
-"""Checks that names tell shapes: every local `name_ABC` has as many axes as letters, and within a
-call a letter has one size."""
+"""Check the shapes that names state: every local `name_ABC` has as many axes as letters, and within
+a call a letter has one size."""
 
 import contextlib
 import re
@@ -7,31 +7,31 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-HELD = (ROOT / "zoo", ROOT / "train" / "objectives")
+WATCHED_FOLDERS = (ROOT / "zoo", ROOT / "train" / "objectives")
 # `l` is a chunk of L; a suffix has at least one capital or is one digit long.
 SUFFIX = re.compile(r"_([A-Z0-9][A-Zl0-9]*)$")
 
 
 @contextlib.contextmanager
 def checked(*folders):
-    """Watches the functions of these folders (None: those of design.md).
+    """Watch the functions of these folders (default: those of WATCHED_FOLDERS).
 
     Yields the set of the places checked, "file:function:name"; raises AssertionError on leaving if
     a name is wrong.
     """
-    held = tuple(f"{folder}/" for folder in folders or HELD)
-    seen, wrong = set(), []
+    watched_folders = tuple(f"{folder}/" for folder in folders or WATCHED_FOLDERS)
+    checked_places, wrong = set(), []
 
     def watch(frame, event, _):
         code = frame.f_code
-        if event == "return" and code.co_filename.startswith(held):
+        if event == "return" and code.co_filename.startswith(watched_folders):
             place = f"{Path(code.co_filename).name}:{code.co_qualname}"
-            _check(place, dict(frame.f_locals), seen, wrong)
+            _check(place, dict(frame.f_locals), checked_places, wrong)
 
     before = sys.getprofile()
     sys.setprofile(watch)
     try:
-        yield seen
+        yield checked_places
     finally:
         sys.setprofile(before)
     assert not wrong, "\n".join(wrong)

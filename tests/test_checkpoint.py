@@ -1,3 +1,5 @@
+"""Checkpoints of a run survive kills, damage and other numbers of devices, bit for bit."""
+
 import os
 import random
 import resource
@@ -23,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def saved(folder, *steps, keep=9):
-    """The run's steps, saved one after the other, with loss 1/step."""
+    """Save these steps of a run in order, with loss 1/step."""
     checkpoints = Checkpoints(folder, keep)
     for step in steps:
         checkpoints.save(step, *sample(step), {"seed": step}, {"loss": 1 / step})
@@ -31,27 +33,27 @@ def saved(folder, *steps, keep=9):
     return checkpoints
 
 
-def test_the_mean_is_that_of_the_newest_steps(tmp_path):
+def test_the_average_is_over_the_newest_steps(tmp_path):
     checkpoints = saved(tmp_path, 1, 2, 3)
     params, _ = abstract(sample(0))
     floats = lambda tree: flatten(jax.tree.map(lambda x: np.asarray(x, np.float32), tree))
-    found, two, three = map(
+    average, two, three = map(
         floats, (checkpoints.average(params, 2), *(sample(n)[0] for n in (2, 3)))
     )
-    for path in found:
-        np.testing.assert_allclose(found[path], (two[path] + three[path]) / 2, rtol=1e-2)
+    for path in average:
+        np.testing.assert_allclose(average[path], (two[path] + three[path]) / 2, rtol=1e-2)
 
 
-def test_a_step_at_which_a_run_was_stopped_goes_with_the_next_and_is_in_no_mean(tmp_path):
+def test_a_step_saved_on_interruption_is_dropped_with_the_next_save_and_not_averaged(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2, every=5)
     for step, loss in ((5, 4), (10, 3), (12, 1), (15, 3), (19, 2)):
         checkpoints.save(step, *sample(step), {}, {"loss": loss})
     checkpoints.close()
     assert checkpoints.latest() == [12, 15, 19]  # 12 is the best, 19 the last
     params, _ = abstract(sample(0))
-    wanted = [np.asarray(sample(step)[0]["temperature"]) for step in (15, 19)]
-    found = checkpoints.average(params, 3)["temperature"]
-    np.testing.assert_allclose(found, np.mean(wanted), rtol=1e-6)
+    expected = [np.asarray(sample(step)[0]["temperature"]) for step in (15, 19)]
+    average = checkpoints.average(params, 3)["temperature"]
+    np.testing.assert_allclose(average, np.mean(expected), rtol=1e-6)
     checkpoints.save(20, *sample(20), {}, {"loss": 0})
     checkpoints.close()
     assert checkpoints.latest() == [15, 20]
@@ -88,27 +90,27 @@ def flip(file, where=0.5):
     file.write_bytes(content)
 
 
-def test_a_run_goes_on_from_its_newest_step(tmp_path, monkeypatch):
+def test_a_run_resumes_from_its_newest_step(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert restored("a run") is None
     assert Checkpoints("a run").meta() is None
     saved("a run", 1, 2)
-    found = restored("a run")
-    assert found.step == 2
-    assert found.meta == {"seed": 2}
-    assert found.skipped == []
-    assert_same((found.params, found.state), sample(2))
-    assert isinstance(found.state.optimizer[1][0], optax.ScaleByAdamState)
+    checkpoint = restored("a run")
+    assert checkpoint.step == 2
+    assert checkpoint.meta == {"seed": 2}
+    assert checkpoint.skipped == []
+    assert_same((checkpoint.params, checkpoint.state), sample(2))
+    assert isinstance(checkpoint.state.optimizer[1][0], optax.ScaleByAdamState)
     assert Checkpoints("a run").latest() == [1, 2]
     assert Checkpoints("a run").meta() == {"seed": 2}
 
 
-def test_what_eight_devices_saved_is_restored_on_any_number(tmp_path):
+def test_a_checkpoint_saved_on_eight_devices_is_restored_on_any_number(tmp_path):
     finish(program("save", tmp_path, devices=8))
     programs = [program("restore", tmp_path, devices) for devices in (2, 4)]
     for layout in ("data", "data x fsdp"):
-        found = restored(tmp_path / layout)
-        assert_same((found.params, found.state), sample(1))
+        checkpoint = restored(tmp_path / layout)
+        assert_same((checkpoint.params, checkpoint.state), sample(1))
         model_folder.write(tmp_path / layout, "gpt2", saved_run.Config())
         params = model_folder.read(tmp_path / layout)
         assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(params))
@@ -118,7 +120,7 @@ def test_what_eight_devices_saved_is_restored_on_any_number(tmp_path):
 
 
 def test_a_killed_run_loses_at_most_one_interval(tmp_path):
-    """Kills a program that does nothing but save, at random moments, and lets it go on."""
+    """Kill a program that does nothing but save, at random moments, and let it resume."""
     moments = random.Random(0)
     for _ in range(3):
         process = program("forever", tmp_path)
@@ -130,48 +132,48 @@ def test_a_killed_run_loses_at_most_one_interval(tmp_path):
         process.send_signal(signal.SIGKILL)
         printed, errors = process.communicate()
         assert process.returncode == -signal.SIGKILL, errors
-        # A step is printed when its save has begun, so that of the one before has ended.
+        # A step is printed when its save has begun, so the save of the step before has ended.
         last = max([last, *map(int, printed.split())])
         checkpoints = Checkpoints(tmp_path)
-        found = checkpoints.restore(lambda _: abstract(sample(0, width=8192)))
-        assert found.step >= last - 1
-        assert found.skipped == []
-        assert_same((found.params, found.state), sample(found.step, width=8192))
+        checkpoint = checkpoints.restore(lambda _: abstract(sample(0, width=8192)))
+        assert checkpoint.step >= last - 1
+        assert checkpoint.skipped == []
+        assert_same((checkpoint.params, checkpoint.state), sample(checkpoint.step, width=8192))
         assert all(p.name.isdecimal() for p in (tmp_path / "checkpoints").iterdir())
         model_folder.write(tmp_path, "gpt2", saved_run.Config())
-        assert_same(model_folder.read(tmp_path), found.params)
+        assert_same(model_folder.read(tmp_path), checkpoint.params)
 
 
 @pytest.mark.parametrize("name", ["params", "state"])
-def test_a_flipped_bit_is_found_and_the_step_before_is_used(tmp_path, name):
+def test_a_flipped_bit_is_detected_and_the_previous_step_is_used(tmp_path, name):
     saved(tmp_path, 1, 2, 3)
     flip(data_file(tmp_path / "checkpoints" / "3" / name))
-    found = restored(tmp_path)
-    assert found.step == 2
-    assert found.meta == {"seed": 2}
-    assert_same((found.params, found.state), sample(2))
-    (skipped,) = found.skipped
+    checkpoint = restored(tmp_path)
+    assert checkpoint.step == 2
+    assert checkpoint.meta == {"seed": 2}
+    assert_same((checkpoint.params, checkpoint.state), sample(2))
+    (skipped,) = checkpoint.skipped
     assert skipped.startswith("step 3 is damaged and skipped: ")
     paths = flatten(sample(3)[0 if name == "params" else 1])
     assert any(path in skipped for path in paths)
     assert f"checkpoints/3/{name}" in skipped
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone"])
+@pytest.mark.parametrize("damage", ["truncated", "missing"])
 @pytest.mark.parametrize("name", ["params", "state", "meta"])
-def test_a_file_cut_short_or_gone_is_passed_over(tmp_path, name, damage):
+def test_a_step_with_a_truncated_or_missing_file_is_skipped(tmp_path, name, damage):
     saved(tmp_path, 1, 2)
     folder = tmp_path / "checkpoints" / "2" / name
     file = folder / "data.json" if name == "meta" else data_file(folder)
     content = file.read_bytes()
-    file.unlink() if damage == "gone" else file.write_bytes(content[: len(content) // 2])
-    found = restored(tmp_path)
-    assert found.step == 1
-    assert "cannot be read: " in found.skipped[0]
-    assert len(found.skipped[0].splitlines()) == 1
+    file.unlink() if damage == "missing" else file.write_bytes(content[: len(content) // 2])
+    checkpoint = restored(tmp_path)
+    assert checkpoint.step == 1
+    assert "cannot be read: " in checkpoint.skipped[0]
+    assert len(checkpoint.skipped[0].splitlines()) == 1
 
 
-def test_where_no_step_is_good_all_are_named(tmp_path):
+def test_if_every_step_is_damaged_the_error_names_all(tmp_path):
     saved(tmp_path, 1, 2)
     for step in (1, 2):
         flip(data_file(tmp_path / "checkpoints" / str(step) / "state"))
@@ -200,11 +202,11 @@ def test_another_structure_is_an_error_that_lists_the_differences(tmp_path):
     ):
         checkpoints.restore(lambda _: (wider, state))
 
-    other = jax.eval_shape(lambda: jax.random.key(0, impl="rbg"))
+    other_key = jax.eval_shape(lambda: jax.random.key(0, impl="rbg"))
     with pytest.raises(
         ValueError, match=r"state/key is saved as key<threefry2x32>\[\], not key<rbg>\[\]"
     ):
-        checkpoints.restore(lambda _: (params, state._replace(key=other)))
+        checkpoints.restore(lambda _: (params, state._replace(key=other_key)))
 
 
 def test_the_latest_and_the_best_are_kept(tmp_path):
@@ -239,7 +241,7 @@ def test_the_same_step_may_be_saved_again(tmp_path):
     assert (tmp_path / "checkpoints" / "2").stat().st_mtime_ns == written
 
 
-def test_a_run_that_went_back_saves_over_what_it_gave_up(tmp_path):
+def test_a_run_that_skipped_damaged_steps_overwrites_them(tmp_path):
     saved(tmp_path, 1, 2, 3, 4)
     for step in (3, 4):
         flip(data_file(tmp_path / "checkpoints" / str(step) / "params"))
@@ -248,12 +250,12 @@ def test_a_run_that_went_back_saves_over_what_it_gave_up(tmp_path):
     checkpoints.save(3, *sample(33), {"seed": 33}, {})
     checkpoints.close()
     assert checkpoints.latest() == [2, 3]
-    found = restored(tmp_path)
-    assert found.meta == {"seed": 33}
-    assert_same((found.params, found.state), sample(33))
+    checkpoint = restored(tmp_path)
+    assert checkpoint.meta == {"seed": 33}
+    assert_same((checkpoint.params, checkpoint.state), sample(33))
 
 
-def test_a_step_passed_over_does_not_take_the_place_of_a_good_one(tmp_path):
+def test_a_skipped_step_does_not_count_towards_those_kept(tmp_path):
     saved(tmp_path, 1, 2, 3)
     flip(data_file(tmp_path / "checkpoints" / "3" / "params"))
     checkpoints = Checkpoints(tmp_path, keep=2)
@@ -264,8 +266,8 @@ def test_a_step_passed_over_does_not_take_the_place_of_a_good_one(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["save", "check", "close"])
-def test_a_save_that_failed_is_said_and_costs_no_older_step(tmp_path, how):
-    """The disk is full: no file may grow beyond a limit that the arrays do not fit in."""
+def test_a_failed_save_is_reported_and_removes_no_older_step(tmp_path, how):
+    """The disk is full: no file may grow beyond a limit that is too small for the arrays."""
     checkpoints = saved(tmp_path, 1, keep=1)
     large = sample(2, width=8192)
 
@@ -318,11 +320,11 @@ def test_a_step_that_donates_its_state_does_not_change_what_is_saved(tmp_path):
     checkpoints.close()
 
     target = abstract(({"w": sample(0)[0]}, tree))
-    found = checkpoints.restore(lambda _: target)
-    assert (np.asarray(found.state["moments"]) == 2 * 4**2).all()
-    donating(found.state)["moments"].block_until_ready()
-    again = checkpoints.restore(lambda _: target)
-    assert (np.asarray(again.state["moments"]) == 2 * 4**2).all()
+    checkpoint = checkpoints.restore(lambda _: target)
+    assert (np.asarray(checkpoint.state["moments"]) == 2 * 4**2).all()
+    donating(checkpoint.state)["moments"].block_until_ready()
+    restored_again = checkpoints.restore(lambda _: target)
+    assert (np.asarray(restored_again.state["moments"]) == 2 * 4**2).all()
 
 
 def test_at_least_one_step_is_kept(tmp_path):

@@ -1,4 +1,4 @@
-"""The rules of the house that a test can check."""
+"""Rules for the source code that a test can check."""
 
 import ast
 import dataclasses
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 ZOO = sorted((ROOT / "zoo").rglob("*.py"))
 SOURCES = ZOO + sorted((ROOT / "train").rglob("*.py"))
 TREES = {path: ast.parse(path.read_text()) for path in SOURCES}
-named = lambda path: str(path.relative_to(ROOT))
+relative_name = lambda path: str(path.relative_to(ROOT))
 
 
 def imports(tree):
@@ -27,12 +27,12 @@ def imports(tree):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def at_the_top(tree):
-    """What runs on import: all but the bodies of functions."""
+def top_level_nodes(tree):
+    """Yield the nodes that run on import: all but the bodies of functions."""
     for node in ast.iter_child_nodes(tree):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             yield node
-            yield from at_the_top(node)
+            yield from top_level_nodes(node)
 
 
 def starts_with(name, *packages):
@@ -40,16 +40,16 @@ def starts_with(name, *packages):
 
 
 def offenders(check, paths=SOURCES) -> list[str]:
-    """`file: what is wrong` for all that `check(path)` yields."""
-    return [f"{named(path)}: {wrong}" for path in paths for wrong in check(path)]
+    """Return `file: violation` for every violation that `check(path)` yields."""
+    return [f"{relative_name(path)}: {wrong}" for path in paths for wrong in check(path)]
 
 
-def test_there_are_sources():
+def test_source_files_are_found():
     assert len(ZOO) > 8
     assert len(SOURCES) > 30
 
 
-def test_zoo_imports_nothing_of_train_and_no_trainers_library():
+def test_zoo_imports_neither_train_nor_libraries_for_training():
     heavy = ("torch", "tensorflow", "transformers", "optax", "grain", "tensorflow_datasets")
     wrong = lambda path: [
         name for name in imports(TREES[path]) if starts_with(name, "train", "tests", *heavy)
@@ -57,11 +57,11 @@ def test_zoo_imports_nothing_of_train_and_no_trainers_library():
     assert not offenders(wrong, ZOO)
 
 
-def test_no_framework_is_imported_at_the_top():
+def test_no_framework_is_imported_at_module_level():
     frameworks = "torch", "tensorflow", "transformers"
     wrong = lambda path: [
         name
-        for node in at_the_top(TREES[path])
+        for node in top_level_nodes(TREES[path])
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in imports(ast.Module([node], []))
         if starts_with(name, *frameworks)
@@ -69,8 +69,8 @@ def test_no_framework_is_imported_at_the_top():
     assert not offenders(wrong)
 
 
-# What a room may import: the rooms to its right, and of its own row only itself.
-ZOO_ROOMS = (
+# What a package may import: those of the rows below, and of its own row only itself.
+ZOO_LAYERS = (
     ("inference",),
     ("checkpoints",),
     ("formats",),
@@ -79,7 +79,7 @@ ZOO_ROOMS = (
     ("layers",),
     ("params", "tokenizers", "version", "contracts"),
 )
-TRAIN_ROOMS = (
+TRAIN_LAYERS = (
     ("__main__",),
     ("commands",),
     ("pretraining", "finetuning"),
@@ -88,14 +88,14 @@ TRAIN_ROOMS = (
 )
 
 
-def room(module: str) -> tuple[str, str] | None:
-    """("zoo", "models") of zoo.models.bert; None of what is no room, such as zoo itself."""
+def package_of(module: str) -> tuple[str, str] | None:
+    """Return ("zoo", "models") for zoo.models.bert, and None for zoo itself."""
     package, *rest = module.split(".")
     return (package, rest[0]) if package in ("zoo", "train") and rest else None
 
 
 def own_imports(tree):
-    """The modules of ours that a file imports, each as deep as it is one."""
+    """Yield the modules of this project that a file imports, without the names in them."""
     for name in imports(tree):
         parts = name.split(".")
         if parts[0] in ("zoo", "train"):
@@ -109,10 +109,10 @@ def is_module(parts) -> bool:
     return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
 
 
-def test_rooms_import_those_below_alone():
+def test_packages_import_only_those_below():
     level = {
         (package, name): number
-        for package, rows in (("zoo", ZOO_ROOMS), ("train", TRAIN_ROOMS))
+        for package, rows in (("zoo", ZOO_LAYERS), ("train", TRAIN_LAYERS))
         for number, row in enumerate(rows)
         for name in row
     }
@@ -121,7 +121,7 @@ def test_rooms_import_those_below_alone():
         for package in ("zoo", "train")
         for path in (ROOT / package).glob("*.py")
         if path.stem != "__init__"
-    }, "a module beside the rooms needs a place in the order"
+    }, "a new module or package needs a place in the order"
 
     def wrong(path):
         package, *rest = path.relative_to(ROOT).with_suffix("").parts
@@ -129,7 +129,7 @@ def test_rooms_import_those_below_alone():
         if rest == ["__init__"]:  # the public names of the package
             return
         for module in own_imports(TREES[path]):
-            there = room(module)
+            there = package_of(module)
             if there is None:
                 if module == package:
                     yield f"imports {package} itself"
@@ -143,24 +143,24 @@ def test_rooms_import_those_below_alone():
     assert not offenders(wrong)
 
 
-def test_neither_rooms_nor_modules_import_each_other_in_a_circle():
-    modules, rooms = {}, {}
+def test_neither_packages_nor_modules_import_each_other_in_a_cycle():
+    modules, packages = {}, {}
     for path, tree in TREES.items():
         parts = path.relative_to(ROOT).with_suffix("").parts
         name = ".".join(parts).removesuffix(".__init__")
-        found = set(own_imports(tree)) - {name}
-        if parts[-1] == "__init__":  # a package is made of its parts
-            found = set()
-        modules[name] = found
-        if room(name):
-            near = {room(other) for other in found} - {None, room(name)}
-            rooms.setdefault(room(name), set()).update(near)
-    assert not circle(rooms)
-    assert not circle(modules)
+        imported = set(own_imports(tree)) - {name}
+        if parts[-1] == "__init__":  # a package may import its own modules
+            imported = set()
+        modules[name] = imported
+        if package_of(name):
+            imported_packages = {package_of(other) for other in imported} - {None, package_of(name)}
+            packages.setdefault(package_of(name), set()).update(imported_packages)
+    assert not find_cycle(packages)
+    assert not find_cycle(modules)
 
 
-def circle(graph: dict) -> list:
-    """The nodes of one circle of imports, or none."""
+def find_cycle(graph: dict) -> list:
+    """Return the nodes of one import cycle, or an empty list."""
     done, path = set(), []
 
     def visit(node):
@@ -169,17 +169,17 @@ def circle(graph: dict) -> list:
         if node in done:
             return []
         path.append(node)
-        found = next((c for n in sorted(graph.get(node, ())) if (c := visit(n))), [])
+        cycle = next((c for n in sorted(graph.get(node, ())) if (c := visit(n))), [])
         path.pop()
         done.add(node)
-        return found
+        return cycle
 
     return next((c for node in sorted(graph) if (c := visit(node))), [])
 
 
 def test_no_function_of_zoo_imports_another_file_of_zoo():
     def wrong(path):
-        top = {id(node) for node in at_the_top(TREES[path])}
+        top = {id(node) for node in top_level_nodes(TREES[path])}
         for node in ast.walk(TREES[path]):
             if isinstance(node, ast.Import | ast.ImportFrom) and id(node) not in top:
                 yield from own_imports(ast.Module([node], []))
@@ -187,12 +187,12 @@ def test_no_function_of_zoo_imports_another_file_of_zoo():
     assert not offenders(wrong, ZOO)
 
 
-def test_file_names_say_something():
+def test_file_names_are_specific():
     vague = ("utils", "common", "helpers", "helper", "misc", "base", "core")
-    assert not [named(path) for path in SOURCES if path.stem in vague]
+    assert not [relative_name(path) for path in SOURCES if path.stem in vague]
 
 
-def test_nothing_of_the_past_is_used():
+def test_no_deprecated_api_is_used():
     past = r"jax_utils|FrozenDict|device_put_replicated|device_put_sharded|jax\._src|deterministic="
     pmap = r"\bjax\.pmap\b|import pmap"
     devices = ROOT / "train" / "devices"
@@ -203,11 +203,11 @@ def test_nothing_of_the_past_is_used():
 
 
 def is_overload(node) -> bool:
-    """Whether a definition only tells a type checker of one way to call a function."""
+    """Return whether a definition is only an overload, for type checkers."""
     return any(ast.unparse(decorator) == "overload" for decorator in node.decorator_list)
 
 
-def test_all_that_is_public_has_a_docstring():
+def test_everything_public_has_a_docstring():
     def wrong(path):
         tree = TREES[path]
         if not ast.get_docstring(tree):
@@ -223,7 +223,7 @@ def test_all_that_is_public_has_a_docstring():
 
 def classes():
     for path in ZOO:
-        name = named(path).removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+        name = relative_name(path).removesuffix(".py").replace("/", ".").removesuffix(".__init__")
         module = importlib.import_module(name)
         for cls in vars(module).values():
             if inspect.isclass(cls) and cls.__module__ == name:
@@ -231,14 +231,16 @@ def classes():
 
 
 def test_nothing_in_zoo_has_a_boolean_field():
-    switches, seen = [], 0
+    boolean_fields, count = [], 0
     for cls in classes():
         if dataclasses.is_dataclass(cls):
-            seen += 1
+            count += 1
             own = inspect.get_annotations(cls)
-            switches += [f"{cls.__name__}.{name}" for name, kind in own.items() if kind is bool]
-    assert seen > 15
-    assert not switches
+            boolean_fields += [
+                f"{cls.__name__}.{name}" for name, kind in own.items() if kind is bool
+            ]
+    assert count > 15
+    assert not boolean_fields
 
 
 def test_zoo_dataclasses_that_are_values_are_frozen():
@@ -268,8 +270,8 @@ def test_model_files_have_one_order(name):
         f for f in FIELDS if f not in ("num_heads", "mlp_width", "head_width") or not recurrent
     ]
     assert [n for n in names if n in ORDER] == list(ORDER)
-    whole = names.index(module.Model.__name__)
-    assert whole == names.index("Model") - 1  # the model with its head comes last of the classes
+    position = names.index(module.Model.__name__)
+    assert position == names.index("Model") - 1  # the model with its head is the last class
     assert "https://" in module.__doc__
     assert re.search(r"\(\w+ et al\. \d{4}\)", module.__doc__)
     assert [field.name for field in dataclasses.fields(module.Config)][: len(fields)] == fields
@@ -277,7 +279,7 @@ def test_model_files_have_one_order(name):
 
 @pytest.mark.parametrize("name", tiny.TABLE)
 def test_train_is_the_only_flag_and_is_keyword_only(name):
-    module, seen = tiny.TABLE[name].architecture, 0
+    module, count = tiny.TABLE[name].architecture, 0
     for node in ast.walk(TREES[Path(module.__file__)]):
         if isinstance(node, ast.FunctionDef):
             arguments = node.args
@@ -287,9 +289,9 @@ def test_train_is_the_only_flag_and_is_keyword_only(name):
                 for a in arguments.args + arguments.kwonlyargs
                 if a.annotation is not None and ast.unparse(a.annotation) == "bool"
             ]
-            seen += booleans == ["train"]
+            count += booleans == ["train"]
             assert set(booleans) <= {"train"}, node.name
-    assert seen >= 3
+    assert count >= 3
 
 
 def test_the_commands_of_the_readme_exist():

@@ -1,4 +1,4 @@
-"""Notebooks run from top to bottom, and each .ipynb is what jupytext makes of its source."""
+"""Notebooks run from top to bottom, and every .ipynb is what jupytext makes of its source."""
 
 import json
 import os
@@ -13,7 +13,7 @@ SOURCES = sorted((ROOT / "notebooks").glob("*.py"))
 notebooks = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 
 
-# Fewer epochs do: a test asks whether a notebook runs, not what it finds.
+# Fewer epochs are enough: a test checks that a notebook runs, not its results.
 SHORTER = {
     "resnet_transfer": {
         '"all", "1e-3", 6)': '"all", "1e-3", 1)',
@@ -29,10 +29,10 @@ def test_a_notebook_runs_on_a_small_model(source):
     for long, short in SHORTER.get(source.stem, {}).items():
         assert text.count(long) == 1, long
         text = text.replace(long, short)
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-"], env=os.environ | settings, input=text, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
 
 
 @notebooks

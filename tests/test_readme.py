@@ -1,7 +1,7 @@
 """The README can be followed: its commands run in order, its Python runs, its links exist.
 
-Everything is scaled down: few steps on short rows, and instead of the built-in corpus and of the
-files that the README names, small ones of real text.
+Everything is scaled down: few steps on short rows, and small files of real text in place of the
+built-in corpus and the files that the README names.
 """
 
 import glob
@@ -47,8 +47,8 @@ TAGGED = (("Ann", "PROPN"), ("lives", "VERB"), ("in", "ADP"), ("Paris", "PROPN")
 
 def blocks(markdown: str, language: str = "") -> list[str]:
     """Return the code blocks of a language."""
-    found = re.findall(r"(?ms)^```(\w*)\n(.*?)^```$", markdown)
-    return [block for name, block in found if name == language]
+    code_blocks = re.findall(r"(?ms)^```(\w*)\n(.*?)^```$", markdown)
+    return [block for name, block in code_blocks if name == language]
 
 
 def commands(markdown: str) -> list[list[str]]:
@@ -148,7 +148,7 @@ def test_every_command_parses_and_every_link_exists(file):
         assert (ROOT / file).parent.joinpath(link).exists(), link
 
 
-def test_no_two_commands_of_the_readme_fill_one_folder():
+def test_no_two_commands_of_the_readme_write_to_the_same_folder():
     filled = []
     for arguments in commands(README):
         if arguments[0] == "pretrain" and "--resume" not in arguments:

@@ -1,4 +1,4 @@
-"""One table: a tiny config and inputs for every model of the zoo."""
+"""A table with a tiny config and inputs for every model."""
 
 import functools
 from types import ModuleType
@@ -29,18 +29,18 @@ V, B, L = 61, 3, 12
 
 
 class Tiny(NamedTuple):
-    """A model small enough for every test, and what it is called with.
+    """A model small enough for every test, and its inputs.
 
-    `sees` says which tokens a position sees: "all", the "past", or those of another sequence, the
-    "source". `more` is given to every call beside the tokens; `scores` to the method that training
-    calls, `method`.
+    `sees` is what a position attends to: "all" tokens, the "past", or those of another sequence,
+    the "source". `more` are the inputs of every call besides the tokens; `inputs` those of
+    `method`, the method that training calls.
     """
 
     architecture: ModuleType
     config: Any
     sees: str
     more: dict
-    scores: tuple
+    inputs: tuple
     method: Any = "unprojected"
 
     @property
@@ -59,13 +59,13 @@ def _draw():
 
 
 def _guess_and_detect(model, tokens_BL, segments_BL, document_ids_BL, predictions_BP, **options):
-    """Both networks of an ELECTRA, as its training calls them."""
+    """Run both networks of ELECTRA, as training does."""
     inputs = tokens_BL, segments_BL, document_ids_BL
     return model.guess(*inputs, predictions_BP, **options), model.detect(*inputs, **options)
 
 
 TOKENS, SEGMENTS, DOCUMENTS, PREDICTIONS, BLOCKED = _draw()
-TARGETS = np.pad(TOKENS[:, 2:9], ((0, 0), (1, 0)))  # what a decoder reads: 0, then its own words
+TARGETS = np.pad(TOKENS[:, 2:9], ((0, 0), (1, 0)))  # the input of a decoder: 0, then its own tokens
 TABLE = {
     "rnn": Tiny(
         rnn,
@@ -178,7 +178,7 @@ TABLE = {
             mlp_width=40,
             head_width=8,
             dropout=0.1,
-        ),  # the published form has no length
+        ),  # published sizes have no maximum length
         "all",
         {"segments_BL": SEGMENTS},
         (TOKENS, SEGMENTS, DOCUMENTS, BLOCKED, PREDICTIONS),
@@ -295,23 +295,23 @@ TABLE = {
 
 @functools.cache
 def wide(model, seed: int = 0) -> dict:
-    """Parameters wide enough that a small error shows: std 0.2, norms about 1.
+    """Return parameters large enough for a small error to show: std 0.2, norm scales about 1.
 
-    Drawn once for all tests, so copy before you write into them.
+    Drawn once for all tests: copy them before you write into them.
     """
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 8), jnp.int32))["params"]
     draw = np.random.default_rng(seed)
 
-    def leaf(path, like):
-        one = path[-1].key == "scale"
-        return jnp.asarray(one + draw.normal(0, 0.2, like.shape), jnp.float32)
+    def leaf(path, abstract_leaf):
+        mean = path[-1].key == "scale"
+        return jnp.asarray(mean + draw.normal(0, 0.2, abstract_leaf.shape), jnp.float32)
 
     return jax.tree_util.tree_map_with_path(leaf, shapes)
 
 
 @functools.cache
 def compiled(model, train: bool = False):
-    """The logits as one program: (params, tokens_BL, the other inputs, rngs), shared by all."""
+    """Return a jitted function of (params, tokens_BL, other inputs, rngs), shared by all tests."""
 
     def apply(params, tokens_BL, inputs, rngs):
         return logits(model.apply({"params": params}, tokens_BL, **inputs, rngs=rngs, train=train))
@@ -320,19 +320,19 @@ def compiled(model, train: bool = False):
 
 
 def logits(output):
-    """The scores of the vocabulary, whatever else a model returns."""
+    """Return the logits, whatever else a model returns."""
     return output[0] if isinstance(output, tuple) else output
 
 
 def loss_like(model, params, row: Tiny, **options):
-    """A number that depends on everything the method for training returns."""
-    out = model.apply({"params": params}, *row.scores, method=row.method, **options)
+    """Return a number that depends on everything that the method for training returns."""
+    out = model.apply({"params": params}, *row.inputs, method=row.method, **options)
     arrays = [getattr(x, "logits", lambda x=x: x)() for x in _parts(out)]
     return sum(jnp.sin(x).mean() for x in arrays)
 
 
 def _parts(out):
-    """UnprojectedLogits, and the other heads' arrays; not what was read for a memory."""
+    """Return UnprojectedLogits and the arrays of other heads, but no states for a memory."""
     if hasattr(out, "logits"):
         return [out]
     return [x for x in out if hasattr(x, "logits") or hasattr(x, "shape")]

@@ -1,6 +1,6 @@
-"""A run that is done in seconds: 64 words, two layers of width 32, sentences drawn from a grammar.
+"""A run that takes seconds: 64 words, two layers of width 32, sentences drawn from a grammar.
 
-python -m tests.tiny_run FOLDER [--resume]    trains it, slowly enough to be killed on the way
+python -m tests.tiny_run FOLDER [--resume]    trains it, slowly enough to be killed midway
 """
 
 import sys
@@ -26,23 +26,23 @@ WORDS = [f"w{number}" for number in range(62)]
 
 
 def tokenizer() -> Tokenizer:
-    """A word is a token."""
-    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate([*WORDS, "?"])}, "?"))
-    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    made.add_special_tokens([END])
-    return made
+    """Return a tokenizer with one token per word."""
+    word_level = Tokenizer(models.WordLevel({word: i for i, word in enumerate([*WORDS, "?"])}, "?"))
+    word_level.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    word_level.add_special_tokens([END])
+    return word_level
 
 
 def documents(seed=0, count=60) -> list[str]:
-    """Each word is the one before it times three, more or less."""
+    """Return documents in which each word is about three times the one before it."""
     random = np.random.default_rng(seed)
-    found = []
+    texts = []
     for _ in range(count):
         numbers = [int(random.integers(62))]
         for _ in range(int(random.integers(20, 90))):
             numbers.append((3 * numbers[-1] + int(random.integers(4))) % 62)
-        found.append(" ".join(WORDS[number] for number in numbers))
-    return found
+        texts.append(" ".join(WORDS[number] for number in numbers))
+    return texts
 
 
 def source(seed=0, count=60) -> text.Source:
@@ -50,7 +50,7 @@ def source(seed=0, count=60) -> text.Source:
 
 
 def wide_params(seed=0):
-    """Weights of the model that are large enough for an error to show."""
+    """Return parameters of the model that are large enough for an error to show."""
     random = np.random.default_rng(seed)
     shapes = jax.eval_shape(
         gpt2.Model(CONFIG).init, jax.random.key(0), jax.ShapeDtypeStruct((1, 8), jnp.int32)
@@ -61,14 +61,14 @@ def wide_params(seed=0):
 
 
 class WordRecipe(GPT2Recipe):
-    """GPT-2 on words."""
+    """GPT-2 on whole words."""
 
     def train_tokenizer(self, texts):
         return tokenizer()
 
 
 def recipe(dropout=0.1, family=WordRecipe, **fields) -> GPT2Recipe:
-    """The run; `fields` take the place of its own."""
+    """Return the recipe, with some of its fields replaced."""
     run = family(
         name="tiny",
         architecture="gpt2",

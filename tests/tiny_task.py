@@ -1,4 +1,4 @@
-"""Tasks that a tiny model learns in seconds: one word of a text decides its class."""
+"""Tasks that a tiny model learns in seconds: one word of a text determines its class."""
 
 import shutil
 from dataclasses import replace
@@ -33,22 +33,22 @@ SIZES = {
 
 
 def tokenizer(specials=("[PAD]", "[CLS]", "[SEP]")) -> Tokenizer:
-    """One token per word; three special tokens frame a text as BERT's do."""
+    """Return a tokenizer of one token per word; three special tokens frame a text as BERT's do."""
     names = [*specials, *WORDS, "?"]
-    made = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, "?"))
-    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    word_level = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, "?"))
+    word_level.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     if len(specials) == 3:
-        made.add_special_tokens(list(specials))
-        made.post_processor = processors.TemplateProcessing(
+        word_level.add_special_tokens(list(specials))
+        word_level.post_processor = processors.TemplateProcessing(
             single="[CLS] $A [SEP]",
             pair="[CLS] $A [SEP] $B:1 [SEP]:1",
             special_tokens=[("[CLS]", 1), ("[SEP]", 2)],
         )
-    return made
+    return word_level
 
 
 def texts(count, seed=0) -> tuple[TextExample, ...]:
-    """Texts that are good or bad by a single word."""
+    """Return texts that a single word makes good or bad."""
     random = np.random.default_rng(seed)
     examples = []
     for number in range(count):
@@ -59,7 +59,7 @@ def texts(count, seed=0) -> tuple[TextExample, ...]:
 
 
 def folder(tmp_path: Path, architecture=bert, config=None, words=None) -> Path:
-    """A model folder as pretraining leaves it, with random weights."""
+    """Write a model folder as pretraining does, with random weights."""
     words = words or tokenizer()
     config = config or bert.Config(vocab_size=words.get_vocab_size(), **SIZES)
     model = architecture.Model(config)
@@ -75,7 +75,7 @@ SETTINGS = Settings(learning_rate="1e-2", epochs=8.0, batch=16, length=32)
 
 
 def tune(tmp_path, settings=SETTINGS, task=CLASSIFICATION, data=None, start=None):
-    """Metrics and notes of fine-tuning into the folder `out`."""
+    """Fine-tune into the folder `out` and return metrics and notes."""
     start = start or folder(tmp_path)
     out = tmp_path / "out"
     shutil.rmtree(out, ignore_errors=True)
@@ -83,7 +83,7 @@ def tune(tmp_path, settings=SETTINGS, task=CLASSIFICATION, data=None, start=None
 
 
 def trained(tmp_path, settings, data=DATA) -> tuple[dict, list[dict]]:
-    """The flat parameters before training, and those of every run after it."""
+    """Return the flat parameters before training, and those of every run after it."""
     loaded, new_paths = transfer.load_for_task(
         folder(tmp_path), "classification", ("bad", "good"), key=jax.random.key(0)
     )
@@ -96,12 +96,12 @@ def trained(tmp_path, settings, data=DATA) -> tuple[dict, list[dict]]:
 
 
 def changed(before: dict, after: dict) -> set[str]:
-    """The paths of the parameters that training changed."""
+    """Return the paths of the parameters that training changed."""
     return {path for path in before if not np.array_equal(before[path], after[path])}
 
 
 def saved(tmp_path) -> tuple[Path, Path]:
-    """The folder that `tune` writes, and a file with the examples of "dev"."""
+    """Return the folder that `tune` writes, and a file with the examples of "dev"."""
     file = tmp_path / "dev.tsv"
     rows = [f"{text.text}\t{text.label}" for text in DATA["dev"]]
     file.write_text("\n".join(["text\tlabel", *rows]) + "\n")

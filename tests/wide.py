@@ -1,11 +1,11 @@
-"""Values drawn wide, so that an error that std 0.02 would hide shows."""
+"""Large random values, which reveal errors that a standard deviation of 0.02 would hide."""
 
 import jax.numpy as jnp
 import numpy as np
 
 
 def widen(torch_model, seed: int = 0) -> None:
-    """Fills every parameter of a torch model, in place, with std 0.2."""
+    """Fill every parameter of a torch model, in place, with standard deviation 0.2."""
     import torch
 
     random = np.random.default_rng(seed)
@@ -16,12 +16,12 @@ def widen(torch_model, seed: int = 0) -> None:
 
 
 def draw(*shape, seed: int = 0):
-    """Normal values as a float32 array."""
+    """Return normally distributed values as a float32 array."""
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
 def relative(ours, theirs) -> float:
-    """The largest difference, over the largest value."""
+    """Return the largest difference divided by the largest value."""
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     assert ours.shape == theirs.shape
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())

@@ -1,3 +1,5 @@
+"""Arrays are saved with fingerprints and read back bit for bit, and damage is detected."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,15 +49,15 @@ def flip(path, offset, bit):
 
 
 def data_file(folder):
-    """The file that has the numbers."""
+    """Return the file with the values."""
     return max(folder.rglob("d/*"), key=lambda path: path.stat().st_size)
 
 
 def test_the_fingerprint_is_a_sum_over_elements_with_odd_weights():
     tree = sample()
-    found = arrays.fingerprint(tree)
-    assert found == {path: slow_checksum(x) for path, x in arrays.flatten(tree).items()}
-    assert "blocks_0/q.k/kernel" in found
+    fingerprints = arrays.fingerprint(tree)
+    assert fingerprints == {path: slow_checksum(x) for path, x in arrays.flatten(tree).items()}
+    assert "blocks_0/q.k/kernel" in fingerprints
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "uint8"])
@@ -69,7 +71,7 @@ def test_every_single_bit_changes_the_fingerprint(dtype):
         assert arrays.fingerprint([changed])["0"] != before
 
 
-def test_exchanged_elements_change_the_fingerprint():
+def test_swapped_elements_change_the_fingerprint():
     array = jnp.arange(12.0).reshape(3, 4)
     assert arrays.fingerprint([array]) != arrays.fingerprint([array[::-1]])
     assert arrays.fingerprint([array]) != arrays.fingerprint([array.T.reshape(3, 4)])
@@ -80,20 +82,20 @@ def test_an_array_may_have_more_than_2_to_the_32_elements():
     assert jax.eval_shape(arrays._checksum, shape).dtype == jnp.uint32
 
 
-def test_what_is_saved_is_loaded_bit_for_bit(tmp_path):
+def test_arrays_are_loaded_bit_for_bit_as_saved(tmp_path):
     tree = sample()
     about = saved(tmp_path / "a", tree)
-    found = arrays.load(tmp_path / "a" / "tree", about)
-    wanted = arrays.flatten(tree)
-    assert found.keys() == wanted.keys()
-    for path, array in found.items():
-        assert array.dtype == wanted[path].dtype
-        assert array.shape == wanted[path].shape
-        assert slow_checksum(array) == slow_checksum(wanted[path])
-    assert isinstance(found["half"], np.ndarray)
+    loaded = arrays.load(tmp_path / "a" / "tree", about)
+    expected = arrays.flatten(tree)
+    assert loaded.keys() == expected.keys()
+    for path, array in loaded.items():
+        assert array.dtype == expected[path].dtype
+        assert array.shape == expected[path].shape
+        assert slow_checksum(array) == slow_checksum(expected[path])
+    assert isinstance(loaded["half"], np.ndarray)
 
 
-def test_orbax_itself_reads_the_same(tmp_path):
+def test_orbax_itself_loads_the_same_values(tmp_path):
     tree = arrays.flatten({name: x for name, x in sample().items() if name not in ("key", "keys")})
     del tree["empty"]
     about = saved(tmp_path / "a", tree)
@@ -103,7 +105,7 @@ def test_orbax_itself_reads_the_same(tmp_path):
     assert {p: x.tobytes() for p, x in ours.items()} == {p: x.tobytes() for p, x in theirs.items()}
 
 
-def test_a_flipped_bit_is_never_a_number(tmp_path):
+def test_a_flipped_bit_is_never_read_as_a_value(tmp_path):
     tree = {"a": jnp.asarray(np.random.default_rng(1).normal(size=4096), "float32")}
     about = saved(tmp_path / "a", tree)
     file = data_file(tmp_path / "a" / "tree")
@@ -111,12 +113,12 @@ def test_a_flipped_bit_is_never_a_number(tmp_path):
     for offset in np.linspace(0, file.stat().st_size - 1, 24).astype(int):
         flip(file, offset, offset % 8)
         try:
-            found = arrays.load(tmp_path / "a" / "tree", about)
-            assert found["a"].tobytes() == tree["a"].tobytes()  # the bit was in an unused byte
+            loaded = arrays.load(tmp_path / "a" / "tree", about)
+            assert loaded["a"].tobytes() == tree["a"].tobytes()  # the bit was in an unused byte
         except arrays.Damaged as error:
             messages.append(str(error).partition("tree: ")[2])
         flip(file, offset, offset % 8)
-    # Without fingerprints, the first kind would have been read as numbers.
+    # Without fingerprints, the first kind would have been read as values.
     changed = messages.count("wrong checksum of a")
     unreadable = sum(line.startswith("a cannot be read: ") for line in messages)
     assert changed > 0
@@ -124,19 +126,19 @@ def test_a_flipped_bit_is_never_a_number(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["d/*", "ocdbt.process_0/d/*", "manifest.ocdbt"])
-@pytest.mark.parametrize("damage", ["cut", "gone"])
-def test_a_file_cut_short_or_gone_is_one_clear_line(tmp_path, name, damage):
+@pytest.mark.parametrize("damage", ["truncated", "missing"])
+def test_a_truncated_or_missing_file_is_an_error_of_one_line(tmp_path, name, damage):
     about = saved(tmp_path / "a", {"kernel": jnp.arange(999.0)})
     for file in (tmp_path / "a" / "tree").glob(name):
         content = file.read_bytes()
-        file.unlink() if damage == "gone" else file.write_bytes(content[: len(content) // 2])
+        file.unlink() if damage == "missing" else file.write_bytes(content[: len(content) // 2])
     with pytest.raises(arrays.Damaged, match="kernel cannot be read: ") as error:
         arrays.load(tmp_path / "a" / "tree", about)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 600
 
 
-def test_a_record_comes_back_and_its_damage_is_seen(tmp_path):
+def test_a_record_is_read_back_and_its_damage_is_detected(tmp_path):
     record = {"seed": 1, "rate": 0.1, "names": ["ä", None], "loss": float("inf")}
     arrays.save(tmp_path / "a", {"tree": {"x": jnp.ones(2)}}, record).finish()
     assert arrays.read_record(tmp_path / "a") == record
@@ -161,5 +163,5 @@ def test_donated_arrays_are_saved_as_they_were(tmp_path):
         tree = step(tree)
     jax.block_until_ready(tree)
     saving.finish()
-    found = arrays.load(tmp_path / "a" / "tree", about)
-    assert all((found[str(i)] == i).all() for i in range(8))
+    loaded = arrays.load(tmp_path / "a" / "tree", about)
+    assert all((loaded[str(i)] == i).all() for i in range(8))

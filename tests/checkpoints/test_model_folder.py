@@ -1,3 +1,5 @@
+"""Model folders are written atomically and read back exactly, and damage is named."""
+
 import dataclasses
 import json
 import pickle
@@ -41,7 +43,7 @@ def bits(params):
 
 
 def contents(folder):
-    """All that a model folder says: its config, its parameters, its tokenizer."""
+    """Return the contents of a model folder: its config, its parameters, its tokenizer."""
     model = model_folder.manifest(folder)
     tokenizer = None
     if model["tokenizer"] is not None:
@@ -53,7 +55,7 @@ def contents(folder):
 
 
 def begin_run(folder, *seeds):
-    """A run that has saved steps 0, 1, ... and no model yet."""
+    """Write a run that has saved steps 0, 1, ... and no model yet."""
     model_folder.write(folder, "gpt2", Config())
     checkpoints = Checkpoints(folder, keep=9)
     for step, seed in enumerate(seeds):
@@ -69,13 +71,13 @@ def damage(folder):
 
 
 @pytest.mark.parametrize("name", ["model", "a run/with spaces", "deep/er"])
-def test_a_folder_gives_back_what_was_written(tmp_path, monkeypatch, name):
+def test_a_folder_returns_what_was_written(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     params, tokenizer = parameters(1), words("a", "b")
     model_folder.write(name, "gpt2", Config(width=8), params, tokenizer)
-    found = model_folder.read(name)
-    assert bits(found) == bits(params)
-    assert found["norm"]["scale"].dtype == jnp.bfloat16
+    loaded = model_folder.read(name)
+    assert bits(loaded) == bits(params)
+    assert loaded["norm"]["scale"].dtype == jnp.bfloat16
     model = model_folder.manifest(Path(name))
     assert model["architecture"] == "gpt2"
     assert Config(**model["config"]) == Config(width=8)
@@ -98,7 +100,7 @@ def test_a_folder_can_be_moved_and_orbax_reads_its_parameters(tmp_path):
     assert bits(theirs) == bits(params)
 
 
-def test_writing_again_replaces_the_model_and_nothing_else(tmp_path):
+def test_writing_again_replaces_only_the_model(tmp_path):
     model_folder.write(tmp_path, "gpt2", Config(), parameters(1), words("a"))
     (tmp_path / "curves.png").write_text("curves")
     model_folder.write(tmp_path, "gpt2", Config(width=8), parameters(2))
@@ -111,7 +113,7 @@ class Stopped(BaseException):
 
 
 def test_an_interrupted_write_leaves_the_old_folder_or_the_new_one(tmp_path, monkeypatch):
-    """Stops a write before each thing that it does to the disk, and halfway through removals."""
+    """Stop a write before each of its disk operations, and halfway through removals."""
     old = lambda folder: model_folder.write(folder, "gpt2", Config(), parameters(1), words("a"))
     new = lambda folder: model_folder.write(
         folder, "gpt2", Config(8), parameters(2), words("a", "b")
@@ -121,19 +123,19 @@ def test_an_interrupted_write_leaves_the_old_folder_or_the_new_one(tmp_path, mon
     before, after = contents(tmp_path / "old"), contents(tmp_path / "new")
     countdown = [0]
 
-    def stopping(action, half=None):
+    def stopping(action, half_done=None):
         def run(*arguments, **keywords):
             countdown[0] -= 1
             if countdown[0] == 0:
-                if half is not None:
-                    half(arguments[0])
+                if half_done is not None:
+                    half_done(arguments[0])
                 raise Stopped
             return action(*arguments, **keywords)
 
         return run
 
     half_removed = lambda path: next(p for p in Path(path).rglob("*") if p.is_file()).unlink()
-    seen = []
+    states = []
     for stop_at in range(1, 99):
         folder = tmp_path / str(stop_at)
         shutil.copytree(tmp_path / "old", folder)
@@ -149,17 +151,17 @@ def test_an_interrupted_write_leaves_the_old_folder_or_the_new_one(tmp_path, mon
                 pass
             else:
                 break
-        seen.append(contents(folder))
-        assert seen[-1] in (before, after), f"neither old nor new after {stop_at}"
+        states.append(contents(folder))
+        assert states[-1] in (before, after), f"neither old nor new after {stop_at}"
         new(folder)
         assert contents(folder) == after
         assert not list(folder.glob(".*"))
-    assert seen[0] == before
-    assert seen[-1] == after
-    assert len(seen) >= 8
+    assert states[0] == before
+    assert states[-1] == after
+    assert len(states) >= 8
 
 
-def test_a_run_without_a_model_gives_its_newest_step(tmp_path):
+def test_a_run_without_a_model_returns_its_newest_step(tmp_path):
     begin_run(tmp_path, 1, 2)
     assert bits(model_folder.read(tmp_path)) == bits(parameters(2))
     assert model_folder.manifest(tmp_path)["parameters"] is None
@@ -179,7 +181,7 @@ def test_parameters_are_read_without_the_optimizer(tmp_path):
     assert bits(model_folder.read(tmp_path)) == bits(parameters(1))
 
 
-def test_a_damaged_step_is_passed_over_with_a_warning(tmp_path):
+def test_a_damaged_step_is_skipped_with_a_warning(tmp_path):
     begin_run(tmp_path, 1, 2, 3)
     damage(tmp_path / "checkpoints" / "2" / "params")
     (tmp_path / "checkpoints" / "1" / "meta" / "data.json").write_text("{}")
@@ -193,7 +195,7 @@ def test_a_damaged_step_is_passed_over_with_a_warning(tmp_path):
         model_folder.read(tmp_path)
 
 
-def test_a_damaged_model_names_the_parameter(tmp_path):
+def test_the_error_for_a_damaged_model_names_the_parameter(tmp_path):
     model_folder.write(tmp_path, "gpt2", Config(), parameters(1))
     damage(tmp_path / "params")
     with pytest.raises(model_folder.Damaged, match="blocks_0/kernel") as error:
@@ -201,7 +203,7 @@ def test_a_damaged_model_names_the_parameter(tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_what_is_no_model_folder_is_said_in_one_line(tmp_path):
+def test_a_folder_without_a_model_is_an_error_of_one_line(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"^no such folder: .*nowhere$"):
         model_folder.manifest(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"it has no model\.json$"):
@@ -225,7 +227,7 @@ def test_a_run_that_saved_nothing_has_no_parameters(tmp_path):
         model_folder.read(tmp_path)
 
 
-def test_a_pickle_is_never_opened(tmp_path):
+def test_a_pickle_is_never_loaded(tmp_path):
     class Trap:
         def __reduce__(self):
             return Path.touch, (tmp_path / "sprung",)

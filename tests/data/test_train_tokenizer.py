@@ -1,4 +1,4 @@
-"""Trained tokenizers have the size asked for, the special tokens of their papers, and no chance."""
+"""Trained tokenizers are deterministic and have the requested size and special tokens."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ def texts():
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("vocab_size", [600, 1500])
-def test_the_vocabulary_has_exactly_the_size_asked_for(texts, kind, vocab_size):
+def test_the_vocabulary_has_exactly_the_requested_size(texts, kind, vocab_size):
     tokenizer = getattr(train_tokenizer, kind)(texts, vocab_size)
     assert tokenizer.get_vocab_size() == vocab_size
     assert sorted(tokenizer.get_vocab().values()) == list(range(vocab_size))
@@ -55,14 +55,14 @@ def test_xlnets_special_tokens_come_first_and_close_the_text(texts):
     assert encoding.type_ids[-2:] == [1, 2]
 
 
-def test_robertas_special_tokens_stand_at_both_ends_and_the_mask_takes_its_space(texts):
+def test_robertas_special_tokens_frame_the_text_and_the_mask_includes_its_space(texts):
     tokenizer = train_tokenizer.roberta(texts, 600)
     assert [tokenizer.id_to_token(i) for i in (0, 1, 2, 3, 599)] == list(published.ROBERTA_SPECIALS)
     one, two = (tokenizer.encode(t, add_special_tokens=False).ids for t in ("one", " two"))
     assert tokenizer.encode("one <mask> two").ids == [0, *one, 599, *two, 2]
 
 
-def test_alberts_special_tokens_come_first_and_letters_are_small(texts):
+def test_alberts_special_tokens_come_first_and_text_is_lowercased(texts):
     tokenizer = train_tokenizer.albert(texts, 600)
     assert [tokenizer.id_to_token(i) for i in range(5)] == list(published.ALBERT_SPECIALS)
     assert tokenizer.encode("One").ids == tokenizer.encode("one").ids
@@ -79,7 +79,7 @@ def test_t5s_sentinels_count_down_from_the_last_id(texts):
     assert tokenizer.encode("one").ids[-1] == 1
 
 
-def test_what_hides_a_word_is_found_by_name(texts):
+def test_special_ids_are_looked_up_by_name(texts):
     assert train_tokenizer.special_ids(train_tokenizer.wordpiece(texts, 600)) == (2, 3, 4)
     assert train_tokenizer.special_ids(train_tokenizer.roberta(texts, 600)) == (0, 2, 599)
     with pytest.raises(ValueError, match="has no mask token"):
@@ -87,13 +87,13 @@ def test_what_hides_a_word_is_found_by_name(texts):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_decoding_gives_the_text_back(texts, kind):
+def test_decoding_restores_the_text(texts, kind):
     tokenizer = getattr(train_tokenizer, kind)(texts, 1500)
     text = "the value of the name is a string"
     assert tokenizer.decode(tokenizer.encode(text).ids) == text
 
 
-def test_byte_level_bpe_gives_every_text_back(texts):
+def test_byte_level_bpe_restores_every_text(texts):
     tokenizer = train_tokenizer.byte_level_bpe(texts, 600)
     for text in (*texts, "  日本 \x00 é\u0301\r\n\n 🙂\ufeff"):
         assert tokenizer.decode(tokenizer.encode(text).ids) == text

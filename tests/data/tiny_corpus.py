@@ -1,4 +1,4 @@
-"""Small corpora of real text for the tests of everything that reads one."""
+"""Small corpora for tests."""
 
 import functools
 
@@ -28,9 +28,9 @@ def prepared(folder, kind: str = "byte_level_bpe", end_of_document=None, texts=N
 
 
 def numbered(num_documents=60, longest=40, sentence=12, seed=0, cls=Corpus) -> Corpus:
-    """A corpus whose token at place i is i + 10, so that a token says where it comes from.
+    """Return a corpus whose token at position i is i + 10, so that a token encodes its position.
 
-    Documents have 1 to `longest` sentences, sentences 1 to `sentence` tokens, words a few.
+    Documents have 1 to `longest` sentences, sentences 1 to `sentence` tokens, words a few tokens.
     """
     random = np.random.default_rng(seed)
     counts = random.integers(1, longest + 1, num_documents)

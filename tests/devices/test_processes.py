@@ -1,4 +1,4 @@
-"""Two processes of four devices train as one process does."""
+"""Two processes of four devices train like one process."""
 
 import os
 import socket
@@ -27,12 +27,12 @@ placement.join_processes(address, 2, int(process))
 mesh = -1, int(fsdp), 1
 pretrain.pretrain(RECIPE, tiny_run.source(), folder, parallelism=parallelism, mesh=mesh)
 """
-# Under pmap every replica draws a dropout of its own.
+# Under pmap every replica has its own dropout.
 RECIPE = tiny_run.recipe(dropout=0.0, steps=4, batch=16, save_every=2, report_every=1)
 
 
-def together(parallelism, fsdp, folder):
-    """Both processes, to their end."""
+def run_two_processes(parallelism, fsdp, folder):
+    """Run both processes to their end."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -61,8 +61,8 @@ def together(parallelism, fsdp, folder):
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory):
-    """The folder of the run of one process on one device."""
+def one_process_run(tmp_path_factory):
+    """Return the folder of a run of one process on one device."""
     folder = tmp_path_factory.mktemp("processes")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZOO_CACHE", str(folder / "cache"))
@@ -72,12 +72,17 @@ def one(tmp_path_factory):
 
 @pytest.mark.parametrize(("parallelism", "fsdp"), [("mesh", 2), ("pmap", 1)])
 def test_two_processes_have_the_losses_and_the_model_of_one(
-    parallelism, fsdp, one, tmp_path, monkeypatch
+    parallelism, fsdp, one_process_run, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
-    together(parallelism, fsdp, str(tmp_path / "two"))
-    losses = [[e["loss"] for e in read_log(folder)] for folder in (one, tmp_path / "two")]
+    run_two_processes(parallelism, fsdp, str(tmp_path / "two"))
+    losses = [
+        [e["loss"] for e in read_log(folder)] for folder in (one_process_run, tmp_path / "two")
+    ]
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
-    expected, found = flatten(model_folder.read(one)), flatten(model_folder.read(tmp_path / "two"))
+    expected, actual = (
+        flatten(model_folder.read(one_process_run)),
+        flatten(model_folder.read(tmp_path / "two")),
+    )
     for path, value in expected.items():
-        np.testing.assert_allclose(found[path], value, atol=1e-5, err_msg=path)
+        np.testing.assert_allclose(actual[path], value, atol=1e-5, err_msg=path)

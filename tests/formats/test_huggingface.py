@@ -1,4 +1,4 @@
-"""Folders of Hugging Face: everything must fit, or the error is one line."""
+"""Hugging Face folders: every tensor and config field must match, or the error is one line."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def folder_of(path, name="bert"):
 
 
 def change(folder, edit, **fields):
-    """Rewrites the tensors of a folder, and fields of its config."""
+    """Rewrite the tensors of a folder, and fields of its config."""
     tensors = dict(load_file(folder / "model.safetensors"))
     tensors = edit(tensors) or tensors
     save_file(tensors, folder / "model.safetensors")
@@ -59,13 +59,13 @@ def assert_reads(folder, name="bert", **options):
     row = tiny.TABLE[name]
     config, params = read(folder, name, **options)
     assert config == row.config
-    found = flatten(params)
+    loaded = flatten(params)
     for path, array in flatten(tiny.wide(row.model)).items():
-        assert found[path].dtype == np.float32
-        assert np.array_equal(found[path], array), path
+        assert loaded[path].dtype == np.float32
+        assert np.array_equal(loaded[path], array), path
 
 
-def test_all_that_is_wrong_is_said_at_once(tmp_path):
+def test_all_mismatches_are_reported_at_once(tmp_path):
     def edit(tensors):
         del tensors["bert.pooler.dense.bias"]
         tensors["bert.pooler.dense.more"] = np.zeros(3, np.float32)
@@ -80,7 +80,7 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path):
     assert message.count(";") == 2
 
 
-def test_new_parameters_are_drawn_and_ignored_tensors_left_out(tmp_path):
+def test_new_parameters_are_initialized_and_ignored_tensors_dropped(tmp_path):
     def edit(tensors):
         tensors["classifier.weight"] = np.zeros(3, np.float32)
         return {name: x for name, x in tensors.items() if not name.startswith("cls.seq")}
@@ -94,8 +94,10 @@ def test_new_parameters_are_drawn_and_ignored_tensors_left_out(tmp_path):
     assert "missing cls.seq_relationship.weight" in refused(folder, ignore=("classifier",))
     assert "need a key" in refused(folder, **options)
     _, params = read(folder, **options, key=jax.random.key(0))
-    drawn = bert.Model(tiny.TABLE["bert"].config).init(jax.random.key(0), tiny.TOKENS)["params"]
-    assert np.array_equal(params["next_head"]["kernel"], drawn["next_head"]["kernel"])
+    initial_params = bert.Model(tiny.TABLE["bert"].config).init(jax.random.key(0), tiny.TOKENS)[
+        "params"
+    ]
+    assert np.array_equal(params["next_head"]["kernel"], initial_params["next_head"]["kernel"])
     assert np.abs(params["next_head"]["kernel"]).max() > 0
     del params["next_head"]
     kept = flatten(tiny.wide(tiny.TABLE["bert"].model))
@@ -117,7 +119,7 @@ def test_shards_equal_one_file(tmp_path):
     assert "model-00002-of-00003.safetensors" in refused(folder, FileNotFoundError)
 
 
-def test_a_bare_trunk_lacks_its_prefix(tmp_path):
+def test_a_bare_trunk_is_read_without_its_prefix(tmp_path):
     folder = folder_of(tmp_path, "gpt2")
     change(folder, lambda tensors: {n.removeprefix("transformer."): x for n, x in tensors.items()})
     assert "wte.weight" in load_file(folder / "model.safetensors")
@@ -132,22 +134,27 @@ def test_norms_may_have_their_old_names(tmp_path):
     assert_reads(folder)
 
 
-def test_buffers_of_old_versions_are_no_weights(tmp_path):
+def test_buffers_of_old_versions_are_ignored(tmp_path):
     buffers = {
         "bert": ("bert.embeddings.position_ids",),
         "gpt2": ("transformer.h.0.attn.bias", "transformer.h.1.attn.masked_bias"),
     }
-    for name, more in buffers.items():
+    for name, buffer_names in buffers.items():
         folder = folder_of(tmp_path / name, name)
-        change(folder, lambda tensors, more=more: tensors | dict.fromkeys(more, np.ones((1, 8))))
+        change(
+            folder,
+            lambda tensors, buffer_names=buffer_names: (
+                tensors | dict.fromkeys(buffer_names, np.ones((1, 8)))
+            ),
+        )
         assert_reads(folder, name)
 
 
-def test_bfloat16_reads_as_float32(tmp_path):
+def test_bfloat16_is_read_as_float32(tmp_path):
     folder = folder_of(tmp_path)
     tensors = load_file(folder / "model.safetensors")
-    small = {name: jnp.asarray(x, jnp.bfloat16) for name, x in tensors.items()}
-    save_flax(small, folder / "model.safetensors")
+    bfloat16_tensors = {name: jnp.asarray(x, jnp.bfloat16) for name, x in tensors.items()}
+    save_flax(bfloat16_tensors, folder / "model.safetensors")
     _, params = read(folder)
     expected = flatten(tiny.wide(tiny.TABLE["bert"].model))
     for path, array in flatten(params).items():
@@ -155,7 +162,7 @@ def test_bfloat16_reads_as_float32(tmp_path):
         assert np.array_equal(array, expected[path].astype(jnp.bfloat16).astype(np.float32)), path
 
 
-def test_a_tied_copy_must_be_one(tmp_path):
+def test_a_tied_copy_must_be_equal(tmp_path):
     folder = folder_of(tmp_path)
     copy = "cls.predictions.decoder.weight"
     change(folder, lambda tensors: tensors | {copy: tensors[WORDS].copy()})
@@ -168,7 +175,7 @@ def test_a_tied_copy_must_be_one(tmp_path):
     ("field", "value"),
     [("is_decoder", True), ("position_embedding_type", "relative_key")],
 )
-def test_other_mathematics_are_refused(tmp_path, field, value):
+def test_an_unsupported_computation_is_refused(tmp_path, field, value):
     folder = folder_of(tmp_path)
     change(folder, lambda tensors: None, **{field: value})
     assert f"{field} = {value!r}" in refused(folder)
@@ -192,7 +199,7 @@ def test_a_config_that_a_folder_cannot_express_is_not_exported(tmp_path):
         huggingface.write(tmp_path, huggingface.find_class(type(model)), model, {})
 
 
-def test_a_recurrent_model_has_no_published_form(tmp_path):
+def test_a_recurrent_model_has_no_hugging_face_format(tmp_path):
     model = tiny.TABLE["seq2seq"].model
     model_folder.write(tmp_path / "ours", "seq2seq", model.config, tiny.wide(model))
     with pytest.raises(ValueError, match="transformers has no Seq2SeqLM"):
@@ -204,7 +211,7 @@ def test_a_recurrent_model_has_no_published_form(tmp_path):
 
 
 def published():
-    """Every published class of every architecture of the table."""
+    """Yield every class of the table that has a Hugging Face format."""
     for row in tiny.TABLE.values():
         for cls in registry.classes(row.architecture):
             if huggingface.find_class(cls):
@@ -214,26 +221,26 @@ def published():
 def test_a_weight_table_names_every_parameter_once():
     paths = {}
     for cls, config in published():
-        known = huggingface.find_class(cls)
-        found = flatten(abstract(cls(config)))
-        names = [table._row(known.weights, path)[0] for path in found]
+        format_ = huggingface.find_class(cls)
+        parameters = flatten(abstract(cls(config)))
+        names = [table._row(format_.weights, path)[0] for path in parameters]
         assert len(set(names)) == len(names), cls
-        rows = {re.sub(r"_\d+/", "_{}/", path) for path in found}
-        paths.setdefault(id(known), (known, set()))[1].update(rows)
-    for known, rows in paths.values():
-        assert rows == set(known.weights), known.model_type
+        rows = {re.sub(r"_\d+/", "_{}/", path) for path in parameters}
+        paths.setdefault(id(format_), (format_, set()))[1].update(rows)
+    for format_, rows in paths.values():
+        assert rows == set(format_.weights), format_.model_type
 
 
 def test_export_then_import_is_bit_exact(tmp_path):
     for cls, config in published():
         params = tiny.wide(cls(config))
         huggingface.write(tmp_path, huggingface.find_class(cls), cls(config), params)
-        model, again, _ = zoo.load(tmp_path)
+        model, params_again, _ = zoo.load(tmp_path)
         assert model == cls(config)
-        assert jax.tree.structure(again) == jax.tree.structure(params)
-        found = flatten(again)
+        assert jax.tree.structure(params_again) == jax.tree.structure(params)
+        reloaded = flatten(params_again)
         for path, array in flatten(params).items():
-            assert np.array_equal(array, found[path]), (cls, path)
+            assert np.array_equal(array, reloaded[path]), (cls, path)
 
 
 def test_a_pickle_is_refused(tmp_path):
@@ -244,7 +251,7 @@ def test_a_pickle_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("length", [0, 4, 100, -1])
-def test_a_truncated_file_is_damaged(tmp_path, length):
+def test_a_truncated_file_is_reported_as_damaged(tmp_path, length):
     folder = folder_of(tmp_path)
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:length])
@@ -260,14 +267,14 @@ def test_a_bad_config_is_named(tmp_path):
         zoo.load(tmp_path)
 
 
-def test_zoo_loads_and_exports_what_it_loaded(tmp_path):
+def test_zoo_exports_what_it_loaded(tmp_path):
     folder = folder_of(tmp_path / "theirs", "gpt2")
     model, params, tokenizer = zoo.load(folder)
     assert tokenizer is None
     model_folder.write(tmp_path / "ours", "gpt2", model.config, params)
-    again, same, _ = zoo.load(tmp_path / "ours")
-    assert again == model
-    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), params, same))
+    model_again, params_again, _ = zoo.load(tmp_path / "ours")
+    assert model_again == model
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), params, params_again))
     zoo.export(zoo.load(tmp_path / "ours"), tmp_path / "back")
     before = (folder / "model.safetensors").read_bytes()
     assert (tmp_path / "back" / "model.safetensors").read_bytes() == before
@@ -283,13 +290,13 @@ before = used()
 import zoo, zoo.inference.generate, zoo.inference.fill_mask
 seconds = used() - before
 zoo.load(sys.argv[1])
-found = [name for name in {HEAVY} if name in sys.modules]
-assert not found, found
+imported = [name for name in {HEAVY} if name in sys.modules]
+assert not imported, imported
 assert seconds < 2, seconds
 """
 
 
-def test_zoo_needs_neither_torch_nor_tensorflow_nor_long(tmp_path):
+def test_zoo_imports_without_torch_and_tensorflow_in_less_than_two_seconds(tmp_path):
     program = [sys.executable, "-c", PROGRAM, str(folder_of(tmp_path, "gpt2"))]
-    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr

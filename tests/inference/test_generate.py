@@ -1,4 +1,4 @@
-"""Generation against the plainest loop there is: the whole text read again for every token."""
+"""Generation against a simple loop that runs the model on the whole text for every token."""
 
 import itertools
 
@@ -22,22 +22,22 @@ PROMPTS = [[5, 9, 2], [7], [3, 3, 8, 1, 60, 4]]
 
 
 @pytest.fixture(scope="module")
-def whole():
-    """Logits of the next token after a text; one length, so that it is compiled once."""
-    read = jax.jit(lambda tokens_BL: MODEL.apply({"params": PARAMS}, tokens_BL))
+def next_token_logits():
+    """Return a function for the logits of the next token; with one length, it is compiled once."""
+    forward = jax.jit(lambda tokens_BL: MODEL.apply({"params": PARAMS}, tokens_BL))
 
-    def after(tokens):
-        padded = np.zeros((1, 32), np.int32)  # on the right, where a causal model does not look
+    def next_logits(tokens):
+        padded = np.zeros((1, 32), np.int32)  # on the right, where a causal model does not attend
         padded[0, : len(tokens)] = tokens
-        return np.asarray(read(padded))[0, len(tokens) - 1]
+        return np.asarray(forward(padded))[0, len(tokens) - 1]
 
-    return after
+    return next_logits
 
 
-def greedily(whole, prompt, length):
+def greedy(next_token_logits, prompt, length):
     tokens = list(prompt)
     for _ in range(length):
-        tokens.append(int(whole(tokens).argmax()))
+        tokens.append(int(next_token_logits(tokens).argmax()))
     return tokens[len(prompt) :]
 
 
@@ -45,23 +45,23 @@ def run(prompts, length=9, **settings):
     return generate.generate_ids(MODEL, PARAMS, prompts, max_new_tokens=length, **settings)
 
 
-def test_greedy_is_the_likeliest_token_of_the_whole_text_read_again(whole):
-    found = run(PROMPTS, temperature=0.0)
-    assert found == [greedily(whole, prompt, 9) for prompt in PROMPTS]
-    assert len({token for row in found for token in row}) > 5
+def test_greedy_is_the_argmax_of_a_forward_pass_over_the_whole_text(next_token_logits):
+    continuations = run(PROMPTS, temperature=0.0)
+    assert continuations == [greedy(next_token_logits, prompt, 9) for prompt in PROMPTS]
+    assert len({token for row in continuations for token in row}) > 5
 
 
-def test_rows_do_not_depend_on_each_other():
-    together = run(PROMPTS, temperature=0.0)
-    assert [run([prompt], temperature=0.0)[0] for prompt in PROMPTS] == together
-    assert run(PROMPTS[::-1], temperature=0.0) == together[::-1]
+def test_rows_are_independent():
+    in_one_batch = run(PROMPTS, temperature=0.0)
+    assert [run([prompt], temperature=0.0)[0] for prompt in PROMPTS] == in_one_batch
+    assert run(PROMPTS[::-1], temperature=0.0) == in_one_batch[::-1]
 
 
 def test_top_1_is_greedy():
     assert run(PROMPTS, top_k=1, seed=3) == run(PROMPTS, temperature=0.0)
 
 
-def test_a_seed_decides():
+def test_the_seed_determines_the_samples():
     assert run(PROMPTS, seed=1) == run(PROMPTS, seed=1)
     assert run(PROMPTS, seed=1) != run(PROMPTS, seed=2)
 
@@ -73,11 +73,11 @@ def test_a_continuation_ends_before_the_end_token():
         assert ended == (row[: row.index(end)] if end in row else row)
 
 
-def test_every_length_up_to_the_room_is_kept():
+def test_every_length_up_to_the_size_of_the_bucket_is_generated():
     longest = run(PROMPTS, length=20, temperature=0.0)
     for length in (1, 15, 16, 17):
-        found = run(PROMPTS, length=length, temperature=0.0)
-        assert found == [row[:length] for row in longest]
+        continuations = run(PROMPTS, length=length, temperature=0.0)
+        assert continuations == [row[:length] for row in longest]
 
 
 def test_a_length_bucket_is_compiled_once():
@@ -96,12 +96,12 @@ def test_a_length_bucket_is_compiled_once():
 
 
 LOGITS = np.log([0.4, 0.25, 0.2, 0.1, 0.05]).astype(np.float32)
-ORDER = np.array([3, 0, 4, 1, 2])  # so that the likeliest are not the first
+ORDER = np.array([3, 0, 4, 1, 2])  # so that the most probable tokens do not come first
 COUNT = 20_000
 
 
-def shares(temperature=1.0, top_k=5, top_p=1.0):
-    """How often each token is drawn, from the likeliest on."""
+def sample_frequencies(temperature=1.0, top_k=5, top_p=1.0):
+    """Return the frequency of every token in samples, from the most probable token on."""
     logits_BV = jnp.broadcast_to(jnp.asarray(LOGITS[np.argsort(ORDER)]), (COUNT, 5))
     settings = (jnp.float32(temperature), jnp.int32(top_k), jnp.float32(top_p))
     keys_B = jax.random.split(jax.random.key(0), COUNT)
@@ -123,12 +123,14 @@ def shares(temperature=1.0, top_k=5, top_p=1.0):
         ({"temperature": 0.5, "top_p": 0.7}, 2, 0.5),  # sharpened, the first two have 0.79
     ],
 )
-def test_draws_follow_temperature_top_k_and_top_p(settings, kept, temperature):
-    chance = np.where(np.arange(5) < kept, np.exp(LOGITS) ** (1 / temperature), 0)
-    chance /= chance.sum()
-    found = shares(**settings)
-    assert (found[kept:] == 0).all()
-    assert (np.abs(found - chance) <= 4.5 * np.sqrt(chance * (1 - chance) / COUNT)).all()
+def test_samples_follow_temperature_top_k_and_top_p(settings, kept, temperature):
+    expected = np.where(np.arange(5) < kept, np.exp(LOGITS) ** (1 / temperature), 0)
+    expected /= expected.sum()
+    frequencies = sample_frequencies(**settings)
+    assert (frequencies[kept:] == 0).all()
+    assert (
+        np.abs(frequencies - expected) <= 4.5 * np.sqrt(expected * (1 - expected) / COUNT)
+    ).all()
 
 
 @pytest.mark.parametrize(
@@ -143,13 +145,13 @@ def test_draws_follow_temperature_top_k_and_top_p(settings, kept, temperature):
         ([[1]], {"top_p": 0.0}, r"top_p in \(0, 1\]"),
     ],
 )
-def test_what_cannot_be_continued_is_refused_in_one_line(prompts, settings, message):
+def test_an_impossible_request_is_an_error_of_one_line(prompts, settings, message):
     with pytest.raises(ValueError, match=message) as error:
         run(prompts, **settings)
     assert "\n" not in str(error.value)
 
 
-def test_a_prompt_and_its_continuation_may_fill_the_model():
+def test_a_prompt_and_its_continuation_may_reach_the_maximum_length():
     assert len(run([[1] * 30], length=2, temperature=0.0)[0]) == 2
 
 
@@ -180,7 +182,7 @@ def test_a_wide_beam_finds_the_best_of_all_texts(penalty):
         for text in itertools.product(range(V), repeat=n)
         if end not in text[:-1] and (n == length or text[-1] == end)
     ]
-    found = beam_search.beam_search_ids(
+    beams_of_rows = beam_search.beam_search_ids(
         model,
         params,
         prompts,
@@ -190,12 +192,13 @@ def test_a_wide_beam_finds_the_best_of_all_texts(penalty):
         length_penalty=penalty,
         best=10,
     )
-    for prompt, row in zip(prompts, found, strict=True):
-        whole = [prompt + list(text) + [0] * (length - len(text)) for text in texts]
-        logs = jax.nn.log_softmax(model.apply({"params": params}, np.array(whole)))
-        logs = np.asarray(logs)[:, len(prompt) - 1 :]
+    for prompt, row in zip(prompts, beams_of_rows, strict=True):
+        inputs = [prompt + list(text) + [0] * (length - len(text)) for text in texts]
+        log_probabilities = jax.nn.log_softmax(model.apply({"params": params}, np.array(inputs)))
+        log_probabilities = np.asarray(log_probabilities)[:, len(prompt) - 1 :]
         scores = [
-            sum(logs[i, at, word] for at, word in enumerate(text)) / len(text) ** penalty
+            sum(log_probabilities[i, position, token] for position, token in enumerate(text))
+            / len(text) ** penalty
             for i, text in enumerate(texts)
         ]
         ranked = sorted(zip(scores, texts, strict=True), reverse=True)[:10]
@@ -206,15 +209,15 @@ def test_a_wide_beam_finds_the_best_of_all_texts(penalty):
 
 def test_a_beam_of_one_that_stops_early_is_greedy():
     end = run(PROMPTS, temperature=0.0)[0][4]
-    found = beams(PROMPTS, end=end, beams=1, early=True)
-    assert [row[0][0] for row in found] == run(PROMPTS, temperature=0.0, end=end)
+    results = beams(PROMPTS, end=end, beams=1, early=True)
+    assert [row[0][0] for row in results] == run(PROMPTS, temperature=0.0, end=end)
 
 
-def test_rows_of_a_beam_do_not_depend_on_each_other():
+def test_rows_of_a_beam_search_are_independent():
     end = run(PROMPTS, temperature=0.0)[0][4]
     for early in (False, True):
-        together = beams(PROMPTS, end=end, early=early)
-        for prompt, row in zip(PROMPTS, together, strict=True):
+        in_one_batch = beams(PROMPTS, end=end, early=early)
+        for prompt, row in zip(PROMPTS, in_one_batch, strict=True):
             ((text, score),) = beams([prompt], end=end, early=early)[0]
             assert text == row[0][0]
             assert abs(score / row[0][1] - 1) < 1e-5
@@ -229,17 +232,17 @@ def test_a_length_bucket_of_beams_is_compiled_once():
     assert beam_search.search._cache_size() == 2
 
 
-def test_a_beam_has_no_more_best_than_its_width():
+def test_a_beam_returns_no_more_texts_than_its_width():
     with pytest.raises(ValueError, match="best must be between 1 and the beam width"):
         beams(PROMPTS, best=5)
 
 
-def test_a_source_may_be_of_any_length_and_is_not_repeated():
+def test_a_source_may_have_any_length_and_is_not_repeated():
     row = tiny.TABLE["t5"]
     params = tiny.wide(row.model)
     prompts = [[5] * 40, [7, 9]]
-    found = generate.generate_ids(row.model, params, prompts, max_new_tokens=3, temperature=0.0)
-    for prompt, text in zip(prompts, found, strict=True):
+    outputs = generate.generate_ids(row.model, params, prompts, max_new_tokens=3, temperature=0.0)
+    for prompt, text in zip(prompts, outputs, strict=True):
         inputs = np.array([prompt]), np.array([[0, *text[:-1]]])
         logits = row.model.apply({"params": params}, *inputs)
         assert logits[0].argmax(-1).tolist() == text
@@ -259,7 +262,7 @@ def test_a_source_of_text_ends_as_in_training_and_may_have_sentinels():
     )
     (ids,) = generate.generate_ids(row.model, params, [[5, 60, 9, 1]], end=1, **settings)
     assert generated == "".join(names[i] for i in ids)
-    for prompt in ("", "w7 w8"):  # another model goes on with it
+    for prompt in ("", "w7 w8"):  # a causal model continues the prompt
         generated = generate.generate(Loaded(MODEL, PARAMS, tokenizer), prompt, **settings)
         ids = [names.index(word) for word in prompt.split()] or [1]
         (ids,) = generate.generate_ids(MODEL, PARAMS, [ids], end=1, **settings)
@@ -267,29 +270,29 @@ def test_a_source_of_text_ends_as_in_training_and_may_have_sentinels():
 
 
 @pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"seed": 5, "top_k": 3}])
-def test_rows_that_end_leave_the_batch_and_change_nothing(settings, monkeypatch):
+def test_finished_rows_leave_the_batch_and_change_nothing(settings, monkeypatch):
     prompts = [[1 + row, 2 * row] for row in range(12)]
     settings |= {"length": 25, "end": run(prompts, **settings)[0][2]}
-    sizes, only = [], decoding._only
-    monkeypatch.setattr(decoding, "_only", lambda *a: sizes.append(len(a[1])) or only(*a))
-    found = run(prompts, **settings)
+    sizes, select_rows = [], decoding._only
+    monkeypatch.setattr(decoding, "_only", lambda *a: sizes.append(len(a[1])) or select_rows(*a))
+    continuations = run(prompts, **settings)
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] == decoding.FEW
     generate.decode.clear_cache()
     generate.resume.clear_cache()
-    monkeypatch.setattr(decoding, "FEW", 12)  # none leaves
-    assert found == run(prompts, **settings)
+    monkeypatch.setattr(decoding, "FEW", 12)  # no row leaves
+    assert continuations == run(prompts, **settings)
     assert len(sizes) < 3
 
 
-def test_the_verbs_take_one_text_or_many_and_nothing_else():
+def test_functions_accept_one_text_or_a_list_and_nothing_else():
     names = ["<pad>", "</s>", *(f"w{i}" for i in range(2, tiny.V))]
     tokenizer = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, "w2"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     loaded = Loaded(MODEL, PARAMS, tokenizer)
     settings = {"max_new_tokens": 9, "temperature": 0.0}
-    one, other = (zoo.generate(loaded, text, **settings) for text in ("w5 w6", "w7"))
-    assert zoo.generate(loaded, ["w5 w6", "w7"], **settings) == [one, other]
+    first, second = (zoo.generate(loaded, text, **settings) for text in ("w5 w6", "w7"))
+    assert zoo.generate(loaded, ["w5 w6", "w7"], **settings) == [first, second]
     with pytest.raises(TypeError, match="a text must be a string, not int: 5"):
         zoo.generate(loaded, [5])
     bert = tiny.TABLE["bert"]
@@ -297,6 +300,6 @@ def test_the_verbs_take_one_text_or_many_and_nothing_else():
         zoo.generate(Loaded(bert.model, {}, tokenizer), "w5")
 
 
-def test_the_package_shows_its_verbs_and_nothing_else():
+def test_the_package_lists_only_its_public_names():
     assert dir(zoo) == sorted(zoo.__all__)
     assert {"load", "save", "export", "generate", "classify", "architectures"} <= set(dir(zoo))

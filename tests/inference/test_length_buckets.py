@@ -1,11 +1,11 @@
-"""Length buckets are few, hold what is put into them, and waste little."""
+"""Length buckets are few, hold every sequence, and need little padding."""
 
 import pytest
 
 from zoo.inference.length_buckets import bucket, bucket_boundaries
 
 
-def test_boundaries_grow_by_half_and_by_a_third_in_turn():
+def test_boundaries_grow_alternately_by_a_half_and_a_third():
     assert bucket_boundaries(128) == [8, 12, 16, 24, 32, 48, 64, 96, 128]
     assert bucket_boundaries(100) == [8, 12, 16, 24, 32, 48, 64, 96, 100]
     assert bucket_boundaries(8) == [8]

@@ -1,4 +1,4 @@
-"""Translating texts, what was looked at, and how translations are measured."""
+"""Translation of texts, its attention weights, and its metrics."""
 
 import jax
 import matplotlib.image
@@ -26,9 +26,9 @@ TEXTS = ["w1 w2 w3 w4 w5 w6 w7", "w9", "w4 w4 w2", "w30 w31 w32 w33 w1 w2"]
 
 
 def tokenizer() -> Tokenizer:
-    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, "<unk>"))
-    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return made
+    word_level = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, "<unk>"))
+    word_level.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return word_level
 
 
 def model(name):
@@ -40,11 +40,13 @@ def model(name):
 
 @pytest.mark.parametrize("name", ["seq2seq", "luong", "bahdanau", "transformer", "t5"])
 @pytest.mark.parametrize("beams", [1, 3])
-def test_texts_keep_their_order_whatever_they_are_translated_with(name, beams):
-    whole = model(name)
-    together = translate.translate(Loaded(*whole), TEXTS, beams=beams, batch_size=2)
-    alone = [translate.translate(Loaded(*whole), [text], beams=beams)[0] for text in TEXTS]
-    assert together == alone
+def test_texts_keep_their_order_with_every_batch_size(name, beams):
+    parts_of_model = model(name)
+    in_batches = translate.translate(Loaded(*parts_of_model), TEXTS, beams=beams, batch_size=2)
+    one_by_one = [
+        translate.translate(Loaded(*parts_of_model), [text], beams=beams)[0] for text in TEXTS
+    ]
+    assert in_batches == one_by_one
 
 
 def test_a_model_that_cannot_translate_and_an_empty_text_are_refused():
@@ -62,16 +64,16 @@ def test_a_beam_wider_than_the_vocabulary_is_refused():
 
 
 @pytest.mark.parametrize("name", ["luong", "bahdanau", "transformer", "t5"])
-def test_attention_is_a_share_for_every_word_that_was_looked_at(name, tmp_path):
-    found = translate.attention(Loaded(*model(name)), "w1 w2 w3", "w4 w5")
-    for one in found:
-        assert one.weights.shape[1:] == (len(one.rows), len(one.columns))
-        np.testing.assert_allclose(one.weights.sum(-1), 1, rtol=1e-5)
-    source = [one for one in found if one.rows[-1] == "</s>" and one.columns[0] == "w1"]
-    crossing = [one for one in source if one.rows == ["w4", "w5", "</s>"]]
-    assert crossing
-    assert all(one.columns == ["w1", "w2", "w3", "</s>"] for one in crossing)
-    files = plots.attention(found, tmp_path / "out.png")
+def test_attention_weights_of_every_query_sum_to_one(name, tmp_path):
+    maps = translate.attention(Loaded(*model(name)), "w1 w2 w3", "w4 w5")
+    for map_ in maps:
+        assert map_.weights.shape[1:] == (len(map_.rows), len(map_.columns))
+        np.testing.assert_allclose(map_.weights.sum(-1), 1, rtol=1e-5)
+    over_source = [map_ for map_ in maps if map_.rows[-1] == "</s>" and map_.columns[0] == "w1"]
+    cross_attention = [map_ for map_ in over_source if map_.rows == ["w4", "w5", "</s>"]]
+    assert cross_attention
+    assert all(map_.columns == ["w1", "w2", "w3", "</s>"] for map_ in cross_attention)
+    files = plots.attention(maps, tmp_path / "out.png")
     assert [file.name for file in files] == (
         ["out.png"]
         if name in ("luong", "bahdanau")
@@ -80,24 +82,24 @@ def test_attention_is_a_share_for_every_word_that_was_looked_at(name, tmp_path):
     assert all(file.stat().st_size > 1000 for file in files)
 
 
-def test_words_are_drawn_as_they_are_and_a_picture_has_a_limit(tmp_path, monkeypatch):
+def test_words_are_drawn_literally_and_the_picture_has_a_maximum_size(tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "MAX_DOTS", 200)
-    words = ["$a$", "$\\frac$", "_^{", "$"]  # which are no mathematics
-    found = [translate.Attention("look", np.ones((2, 4, 4)) / 4, words, words)]
-    (file,) = plots.attention(found, tmp_path / "out")
+    words = ["$a$", "$\\frac$", "_^{", "$"]  # which are not mathematics
+    maps = [translate.Attention("attention", np.ones((2, 4, 4)) / 4, words, words)]
+    (file,) = plots.attention(maps, tmp_path / "out")
     assert file == tmp_path / "out.png"
     height, width, _ = matplotlib.image.imread(file).shape
     assert height < width < 220
 
 
-def test_attention_between_words_adds_up_their_tokens():
+def test_attention_between_words_sums_that_of_their_tokens():
     weights = np.array([[[0.1, 0.2, 0.7], [0.3, 0.5, 0.2], [0.0, 0.4, 0.6]]])
     words = [translate.Word("ab", 2), translate.Word("c", 1)]
     tokens = ["a", "b", "c"]
-    by_word = translate.Attention("look", weights, tokens, tokens, words, words).by_word()
+    by_word = translate.Attention("attention", weights, tokens, tokens, words, words).by_word()
     assert by_word.rows == by_word.columns == ["ab", "c"]
     np.testing.assert_allclose(by_word.weights, [[[0.55, 0.45], [0.4, 0.6]]], rtol=1e-6)
-    plain = translate.Attention("look", weights, tokens, tokens)
+    plain = translate.Attention("attention", weights, tokens, tokens)
     assert plain.by_word() is plain
 
 
@@ -109,33 +111,35 @@ def test_words_are_joined_from_pieces_and_end_at_punctuation():
     assert [word.num_tokens for word in words][:3] == [2, 1, 2]
 
 
-def test_the_future_of_the_target_is_not_looked_at():
+def test_target_tokens_do_not_attend_to_later_ones():
     texts = "w1 w2", "w4 w5 w6"
-    found = {one.name: one for one in translate.attention(Loaded(*model("transformer")), *texts)}
-    own = found["decoder_0/attention"]
-    assert own.columns == ["<pad>", "w4", "w5", "w6"]
-    assert own.rows == ["w4", "w5", "w6", "</s>"]
-    assert (np.triu(own.weights[0], 1) == 0).all()
+    maps = {map_.name: map_ for map_ in translate.attention(Loaded(*model("transformer")), *texts)}
+    self_attention = maps["decoder_0/attention"]
+    assert self_attention.columns == ["<pad>", "w4", "w5", "w6"]
+    assert self_attention.rows == ["w4", "w5", "w6", "</s>"]
+    assert (np.triu(self_attention.weights[0], 1) == 0).all()
 
 
-def test_one_state_has_no_attention():
+def test_a_model_that_encodes_into_one_state_has_no_attention():
     with pytest.raises(ValueError, match="no attention to draw"):
         translate.attention(Loaded(*model("seq2seq")), "w1 w2", "w3")
 
 
-def test_a_dot_wants_equal_widths():
-    look = seq2seq_attention.SourceAttention("dot", 8, 16)
+def test_dot_product_attention_needs_equal_widths():
+    layer = seq2seq_attention.SourceAttention("dot", 8, 16)
     with pytest.raises(ValueError, match="use --config score=general or score=additive"):
-        look.init(jax.random.key(0), np.zeros((1, 3, 16)), method="project_keys_values")
+        layer.init(jax.random.key(0), np.zeros((1, 3, 16)), method="project_keys_values")
 
 
-def test_scores_are_perfect_for_what_is_equal_and_nothing_for_what_shares_no_word():
+def test_metrics_are_perfect_for_equal_texts_and_zero_without_common_words():
     texts = ["one two three four five", "six seven eight nine ten"]
-    same = translation.score(texts, texts)
-    assert all(value == pytest.approx(100, abs=0.01) for value in same.values())
-    other = translation.score(["a b c d e", "f g h i j"], texts)
-    assert other["exact_match"] == other["rouge1"] == other["rougeL"] == 0
-    assert other["bleu"] < 10
+    of_equal_texts = translation.score(texts, texts)
+    assert all(value == pytest.approx(100, abs=0.01) for value in of_equal_texts.values())
+    of_other_texts = translation.score(["a b c d e", "f g h i j"], texts)
+    assert (
+        of_other_texts["exact_match"] == of_other_texts["rouge1"] == of_other_texts["rougeL"] == 0
+    )
+    assert of_other_texts["bleu"] < 10
     with pytest.raises(ValueError, match="1 texts cannot be scored against 2"):
         translation.score(texts[:1], texts)
 
@@ -153,42 +157,42 @@ def test_groups_by_length_have_every_text_once():
 
 
 @pytest.fixture(scope="module")
-def both():
-    """A vocabulary for dates in words, and one for dates in digits."""
+def two_vocabularies():
+    """Return a vocabulary for dates in words, and one for dates in digits."""
     return train_tokenizer.separate(dates.read(400).documents(), 100)
 
 
-def test_two_vocabularies_are_saved_and_read_as_one_file(both, tmp_path):
-    tokenizers.save(both, tmp_path)
-    again = tokenizers.load(tmp_path)
-    assert isinstance(again, tokenizers.Sides)
-    assert tokenizers.fingerprint(again) == tokenizers.fingerprint(both)
-    assert again.encode("17 July 1920").ids == both.source.encode("17 July 1920").ids
-    ids = both.target.encode("1920-07-17").ids
-    assert ids != both.source.encode("1920-07-17").ids
-    assert again.decode(ids, skip_special_tokens=False) == "1920-07-17"
-    turned = tokenizers.Sides(both.target, both.source)
-    assert tokenizers.fingerprint(both) != tokenizers.fingerprint(turned)
+def test_two_vocabularies_are_saved_and_loaded_as_one_file(two_vocabularies, tmp_path):
+    tokenizers.save(two_vocabularies, tmp_path)
+    loaded = tokenizers.load(tmp_path)
+    assert isinstance(loaded, tokenizers.Sides)
+    assert tokenizers.fingerprint(loaded) == tokenizers.fingerprint(two_vocabularies)
+    assert loaded.encode("17 July 1920").ids == two_vocabularies.source.encode("17 July 1920").ids
+    ids = two_vocabularies.target.encode("1920-07-17").ids
+    assert ids != two_vocabularies.source.encode("1920-07-17").ids
+    assert loaded.decode(ids, skip_special_tokens=False) == "1920-07-17"
+    swapped = tokenizers.Sides(two_vocabularies.target, two_vocabularies.source)
+    assert tokenizers.fingerprint(two_vocabularies) != tokenizers.fingerprint(swapped)
 
 
-def test_a_model_with_two_vocabularies_is_saved_and_read_again(both, tmp_path):
+def test_a_model_with_two_vocabularies_is_saved_and_loaded(two_vocabularies, tmp_path):
     network = seq2seq.Model(
         seq2seq.Config(
             vocab_size=100, max_length=1 << 30, num_layers=1, width=8, dropout=0.0, embed_width=8
         )
     )
     params = tiny.wide(network)
-    model_folder.write(tmp_path, "seq2seq", network.config, params, both)
+    model_folder.write(tmp_path, "seq2seq", network.config, params, two_vocabularies)
     loaded = zoo.load(tmp_path)
-    assert tokenizers.fingerprint(loaded.tokenizer) == tokenizers.fingerprint(both)
-    before = translate.translate(Loaded(network, params, both), ["17 July 1920"])
+    assert tokenizers.fingerprint(loaded.tokenizer) == tokenizers.fingerprint(two_vocabularies)
+    before = translate.translate(Loaded(network, params, two_vocabularies), ["17 July 1920"])
     assert translate.translate(loaded, ["17 July 1920"]) == before
 
 
-def test_each_side_of_a_pair_is_read_with_its_own_vocabulary(both, tmp_path):
+def test_each_side_of_a_pair_is_tokenized_with_its_own_vocabulary(two_vocabularies, tmp_path):
     source = dates.read(60)
-    found = prepare.prepare(source, both, tmp_path, None)
+    corpus = prepare.prepare(source, two_vocabularies, tmp_path, None)
     for number, text in enumerate(source.documents()):
-        side = both.target if number % 2 else both.source
-        start, stop = found.documents[number : number + 2]
-        assert found.tokens[start:stop].tolist() == side.encode(text).ids
+        side = two_vocabularies.target if number % 2 else two_vocabularies.source
+        start, stop = corpus.documents[number : number + 2]
+        assert corpus.tokens[start:stop].tolist() == side.encode(text).ids

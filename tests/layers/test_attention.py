@@ -1,4 +1,4 @@
-"""Masks, the weighted sum and attention against slow and obvious references."""
+"""Masks, the weighted sum and attention against slow and simple references."""
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,11 @@ EXACT = 1e-6
 
 def test_positions_count_within_a_document():
     document_ids_BL = jnp.array([[0, 0, 1, 1, 1, 2, 2], [1, 1, 2, 0, 2, 2, 0], [0] * 7])
-    found = np.asarray(attention.positions(document_ids_BL))
-    assert found[0, 2:].tolist() == [0, 1, 2, 0, 1]
-    assert found[1, [0, 1, 2, 4, 5]].tolist() == [0, 1, 0, 1, 2]
-    assert found.min() == 0
-    assert found.dtype == np.int32
+    positions = np.asarray(attention.positions(document_ids_BL))
+    assert positions[0, 2:].tolist() == [0, 1, 2, 0, 1]
+    assert positions[1, [0, 1, 2, 4, 5]].tolist() == [0, 1, 0, 1, 2]
+    assert positions.min() == 0
+    assert positions.dtype == np.int32
 
 
 B, L, M, OFFSET = 4, 5, 9, 3
@@ -37,26 +37,30 @@ MASKS = {
 }
 
 
-def sees(mask: Mask, b: int, query: int, key: int) -> bool:
-    """The rules of a mask, for one query and one key."""
-    at, documents, own = mask.query_offset + query, mask.key_document_ids_BM, True
+def is_visible(mask: Mask, b: int, query: int, key: int) -> bool:
+    """Apply the rules of a mask to one query and one key."""
+    position, key_documents, same_document = (
+        mask.query_offset + query,
+        mask.key_document_ids_BM,
+        True,
+    )
     if mask.query_document_ids_BL is not None:
-        own = mask.query_document_ids_BL[b, query] == documents[b, key]
+        same_document = mask.query_document_ids_BL[b, query] == key_documents[b, key]
     return bool(
-        own
-        and (documents is None or documents[b, key] > 0)
-        and (mask.direction == "bidirectional" or key <= at)
-        and (mask.window is None or key > at - mask.window)
+        same_document
+        and (key_documents is None or key_documents[b, key] > 0)
+        and (mask.direction == "bidirectional" or key <= position)
+        and (mask.window is None or key > position - mask.window)
     )
 
 
 @pytest.mark.parametrize("name", MASKS)
-def test_a_mask_as_an_array_is_what_its_rules_allow(name):
+def test_a_dense_mask_agrees_with_its_rules(name):
     mask = MASKS[name]
     queries = L if mask.query_document_ids_BL is None else M
     expected = np.array(
         [
-            [[sees(mask, b, query, key) for key in range(M)] for query in range(queries)]
+            [[is_visible(mask, b, query, key) for key in range(M)] for query in range(queries)]
             for b in range(B)
         ]
     )
@@ -86,28 +90,28 @@ def test_a_mask_compiles_once_for_all_its_offsets_and_documents():
     assert compiled == ["causal", "bidirectional"]
 
 
-def softmax_of_seen(score_BHLM, v_BHMK, mask):
-    """The softmax of what a row may see, one row at a time."""
+def softmax_over_visible(score_BHLM, v_BHMK, mask):
+    """Return the weighted sum of the values that a query may attend to, one query at a time."""
     out = np.zeros((*score_BHLM.shape[:3], v_BHMK.shape[-1]))
     for b, h, i in np.ndindex(*score_BHLM.shape[:3]):
-        seen = np.flatnonzero(mask[b, 0, i])
-        weight = np.exp(score_BHLM[b, h, i, seen] - score_BHLM[b, h, i, seen].max())
-        out[b, h, i] = (weight / weight.sum()) @ v_BHMK[b, h, seen]
+        visible = np.flatnonzero(mask[b, 0, i])
+        weight = np.exp(score_BHLM[b, h, i, visible] - score_BHLM[b, h, i, visible].max())
+        out[b, h, i] = (weight / weight.sum()) @ v_BHMK[b, h, visible]
     return out
 
 
-def test_weighted_sum_is_a_softmax_over_what_is_seen():
+def test_weighted_sum_is_a_softmax_over_visible_keys():
     score_BHLM, v_BHMK = np.array(draw(2, 3, 5, 6)) * 5, np.array(draw(2, 3, 6, 4, seed=1))
     mask = np.random.default_rng(0).random((2, 1, 5, 6)) < 0.5
     mask[..., 0] = True
-    found, state = WeightedSum(0.0).apply({}, score_BHLM, v_BHMK, mask, mutable="intermediates")
-    assert relative(found, softmax_of_seen(score_BHLM, v_BHMK, mask)) < EXACT
+    output, state = WeightedSum(0.0).apply({}, score_BHLM, v_BHMK, mask, mutable="intermediates")
+    assert relative(output, softmax_over_visible(score_BHLM, v_BHMK, mask)) < EXACT
     (weight_BHLM,) = state["intermediates"]["attention"]
     assert np.allclose(weight_BHLM.sum(-1), 1, atol=1e-6)
     assert (np.asarray(weight_BHLM)[np.broadcast_to(~mask, weight_BHLM.shape)] == 0).all()
 
 
-def test_a_row_that_sees_nothing_is_finite_and_so_is_its_gradient():
+def test_a_fully_masked_row_is_finite_and_so_is_its_gradient():
     score_BHLM, v_BHMK = draw(1, 1, 2, 3), draw(1, 1, 3, 4, seed=1)
     mask = jnp.array([[False] * 3, [True] * 3])[None, None]
     run = lambda s, v: WeightedSum(0.0).apply({}, s, v, mask)
@@ -129,23 +133,23 @@ def test_attention_is_equation_1():
         + np.asarray(params[name]["bias"]).reshape(1, H, 1, K)
     )
     q, k, v = heads("query", x_BLD), heads("key", memory_BMD), heads("value", memory_BMD)
-    seen = np.broadcast_to(mask.dense(5, 6), (2, 1, 5, 6))
-    mixed = softmax_of_seen(np.einsum("bhlk,bhmk->bhlm", q, k) / K**0.5, v, seen)
-    expected = np.einsum("bhlk,hkd->bld", mixed, params["output"]["kernel"])
-    found = module.apply({"params": params}, x_BLD, memory_BMD, mask)
-    assert relative(found, expected + np.asarray(params["output"]["bias"])) < 1e-5
+    visible = np.broadcast_to(mask.dense(5, 6), (2, 1, 5, 6))
+    attended = softmax_over_visible(np.einsum("bhlk,bhmk->bhlm", q, k) / K**0.5, v, visible)
+    expected = np.einsum("bhlk,hkd->bld", attended, params["output"]["kernel"])
+    output = module.apply({"params": params}, x_BLD, memory_BMD, mask)
+    assert relative(output, expected + np.asarray(params["output"]["bias"])) < 1e-5
 
 
-def test_a_bias_is_added_to_the_scores_and_the_scale_multiplies_the_queries():
+def test_a_bias_is_added_to_the_logits_and_the_scale_multiplies_the_queries():
     q, k, v, bias = draw(2, 3, 5, 4), draw(2, 3, 6, 4), draw(2, 3, 6, 4, seed=1), draw(3, 5, 6)
-    found = attention.attend(
+    output = attention.attend(
         WeightedSum(0.0, parent=None).bind({}), q, (k, v), Mask.source(), scale=0.3, bias_HLM=bias
     )
     score = np.einsum("bhlk,bhmk->bhlm", q, k) * 0.3 + np.asarray(bias)
-    assert relative(found, softmax_of_seen(score, v, np.ones((2, 1, 5, 6), bool))) < 1e-5
+    assert relative(output, softmax_over_visible(score, v, np.ones((2, 1, 5, 6), bool))) < 1e-5
 
 
-def test_new_keys_and_values_are_written_behind_those_of_a_cache():
+def test_new_keys_and_values_are_written_after_those_in_a_cache():
     cached, new = (draw(2, 3, 6, 4),) * 2, (draw(2, 3, 2, 4, seed=1), draw(2, 3, 2, 4, seed=2))
     for old, added, both in zip(cached, new, attention.append(cached, new, 3), strict=True):
         assert (both[:, :, 3:5] == added).all()

@@ -1,4 +1,4 @@
-"""The shared parts against slow and obvious references."""
+"""The shared layers against slow and simple references."""
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +21,12 @@ def kept(key, rate=0.1, shape=(512, 512)):
     return np.asarray(keep(key, rate, shape))
 
 
-def raw(first: int, second: int):
+def raw_key(first: int, second: int):
     return jax.random.wrap_key_data(jnp.array([first, second], jnp.uint32))
 
 
 def correlation(a, b) -> float:
-    """Of two masks, in standard deviations of what chance would give."""
+    """Return the correlation of two masks, in standard deviations of independent masks."""
     a, b = (x.ravel().astype(np.float64) for x in (a, b))
     return abs(float(np.corrcoef(a, b)[0, 1])) * len(a) ** 0.5
 
@@ -37,20 +37,28 @@ def test_dropout_keeps_its_rate(rate):
         mask = kept(jax.random.key(seed), rate)
         deviation = (rate * (1 - rate) / DRAWS) ** 0.5
         assert abs((1 - mask.mean()) - rate) < 4.5 * deviation
-        for axis in (0, 1):  # every row and every column too
+        for axis in (0, 1):  # in every row and every column too
             assert abs((1 - mask.mean(axis)) - rate).max() < 6 * (rate * (1 - rate) / 512) ** 0.5
 
 
-def test_dropped_positions_do_not_depend_on_each_other():
+def test_dropped_positions_are_independent():
     mask = kept(jax.random.key(0), 0.5)
     for shift in (1, 2, 3, 4, 7, 8, 16, 64, 128, 256):
         assert correlation(mask[:, shift:], mask[:, :-shift]) < 4.5
         assert correlation(mask[shift:], mask[:-shift]) < 4.5
 
 
-def test_keys_do_not_depend_on_each_other():
+def test_masks_of_different_keys_are_independent():
     folded = [jax.random.fold_in(jax.random.key(0), i) for i in range(6)]
-    neighbours = [raw(0, 0), raw(0, 1), raw(1, 0), raw(1, 1), raw(2, 0), raw(0, 2), raw(1 << 31, 0)]
+    neighbours = [
+        raw_key(0, 0),
+        raw_key(0, 1),
+        raw_key(1, 0),
+        raw_key(1, 1),
+        raw_key(2, 0),
+        raw_key(0, 2),
+        raw_key(1 << 31, 0),
+    ]
     masks = [kept(key, 0.5) for key in folded + neighbours]
     for i, a in enumerate(masks):
         for b in masks[:i]:
@@ -60,11 +68,11 @@ def test_keys_do_not_depend_on_each_other():
 
 
 def test_a_mask_is_a_function_of_its_key():
-    assert (kept(raw(3, 4)) == kept(raw(3, 4))).all()
-    assert (kept(raw(3, 4)) != kept(raw(4, 3))).any()
+    assert (kept(raw_key(3, 4)) == kept(raw_key(3, 4))).all()
+    assert (kept(raw_key(3, 4)) != kept(raw_key(4, 3))).any()
 
 
-def test_dropout_scales_what_it_keeps():
+def test_dropout_scales_the_values_it_keeps():
     x = jnp.ones((64, 64))
     out = Dropout(0.25).apply({}, x, train=True, rngs={"dropout": jax.random.key(0)})
     assert set(np.unique(out)) == {np.float32(0), np.float32(1 / 0.75)}
@@ -82,7 +90,7 @@ EQUATIONS = {
 
 @pytest.mark.parametrize("equation", EQUATIONS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, EXACT), (jnp.bfloat16, 0.03)])
-def test_product_and_its_gradients_are_einsum(equation, dtype, tolerance):
+def test_product_and_its_gradients_are_those_of_einsum(equation, dtype, tolerance):
     x, y = (draw(*shape, seed=i) for i, shape in enumerate(EQUATIONS[equation]))
     y = y.astype(dtype)
     weight = draw(*jnp.einsum(equation, x, y).shape, seed=2)
@@ -91,15 +99,15 @@ def test_product_and_its_gradients_are_einsum(equation, dtype, tolerance):
     out = product(equation, x, y)
     assert out.dtype == jnp.float32
     assert relative(out, jnp.einsum(equation, x, y.astype(jnp.float32))) < tolerance
-    found = jax.grad(ours, (0, 1))(x, y)
-    assert (found[0].dtype, found[1].dtype) == (x.dtype, y.dtype)
-    for a, b in zip(found, jax.grad(expected, (0, 1))(x, y.astype(jnp.float32)), strict=True):
+    gradients = jax.grad(ours, (0, 1))(x, y)
+    assert (gradients[0].dtype, gradients[1].dtype) == (x.dtype, y.dtype)
+    for a, b in zip(gradients, jax.grad(expected, (0, 1))(x, y.astype(jnp.float32)), strict=True):
         assert relative(a.astype(jnp.float32), b) < tolerance
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (2, 5, 4), (2, 3, 5, 4)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, EXACT), (jnp.bfloat16, 0.03)])
-def test_affine_and_its_gradients_are_a_product(shape, dtype, tolerance):
+def test_affine_and_its_gradients_are_those_of_a_matrix_product(shape, dtype, tolerance):
     x, kernel_DF = draw(*shape), draw(4, 7, seed=1).astype(dtype)
     weight = draw(*shape[:-1], 7, seed=2)
     ours = lambda x, y: (affine(x, y) * weight).sum()
@@ -107,9 +115,9 @@ def test_affine_and_its_gradients_are_a_product(shape, dtype, tolerance):
     assert affine(x, kernel_DF).dtype == jnp.float32
     exact = (x, kernel_DF.astype(jnp.float32))
     assert relative(ours(x, kernel_DF), expected(*exact)) < 3 * tolerance
-    found = jax.grad(ours, (0, 1))(x, kernel_DF)
-    assert (found[0].dtype, found[1].dtype) == (x.dtype, kernel_DF.dtype)
-    for a, b in zip(found, jax.grad(expected, (0, 1))(*exact), strict=True):
+    gradients = jax.grad(ours, (0, 1))(x, kernel_DF)
+    assert (gradients[0].dtype, gradients[1].dtype) == (x.dtype, kernel_DF.dtype)
+    for a, b in zip(gradients, jax.grad(expected, (0, 1))(*exact), strict=True):
         assert relative(a.astype(jnp.float32), b) < tolerance
 
 
@@ -120,7 +128,7 @@ def test_lookup_outside_the_table_is_nan():
     assert np.isnan(rows[2:]).all()
 
 
-def test_lookup_adds_up_the_gradients_of_a_row():
+def test_lookup_sums_the_gradients_of_a_row():
     ids_BL, weight_BLD = jnp.array([[0, 2, 2, 4], [2, 0, 0, 1]]), draw(2, 4, 3)
     gradient = jax.grad(lambda t: (lookup(t, ids_BL) * weight_BLD).sum())(draw(5, 3))
     expected = np.zeros((5, 3), np.float32)
@@ -128,7 +136,7 @@ def test_lookup_adds_up_the_gradients_of_a_row():
     assert relative(gradient, expected) < EXACT
 
 
-def test_lookup_of_bfloat16_adds_up_in_float32():
+def test_lookup_of_bfloat16_sums_gradients_in_float32():
     ids = jnp.zeros(1024, jnp.int32)  # in bfloat16, 256 + 1 is 256 again
     gradient = jax.grad(lambda t: lookup(t, ids).sum())(jnp.zeros((2, 3), jnp.bfloat16))
     assert gradient.dtype == jnp.bfloat16

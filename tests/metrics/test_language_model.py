@@ -1,4 +1,4 @@
-"""Metrics against counts made by hand."""
+"""Metrics of language models against values worked out by hand."""
 
 import collections
 import math
@@ -11,18 +11,18 @@ from train.objectives.causal import Causal
 from train.objectives.next_sentence import NextSentence
 
 
-def test_perplexity_of_a_uniform_guess_is_the_number_of_choices():
+def test_perplexity_of_a_uniform_prediction_is_the_number_of_choices():
     assert language_model.perplexity(math.log(8192)) == pytest.approx(8192)
     assert language_model.perplexity(0.0) == 1
     assert language_model.perplexity(1e4) == math.inf
 
 
-def test_a_uniform_guess_of_bytes_takes_eight_bits_per_byte():
+def test_a_uniform_prediction_of_bytes_takes_eight_bits_per_byte():
     assert language_model.bits_per_byte(math.log(256), 1.0) == pytest.approx(8)
     assert language_model.bits_per_byte(math.log(2), 0.25) == pytest.approx(0.25)
 
 
-def test_perplexity_is_that_of_the_reported_term_and_bits_need_every_token():
+def test_perplexity_is_that_of_the_reported_term_and_bits_per_byte_needs_every_token():
     losses = {"loss": 3.0, "masked_loss": 2.0, "next_loss": 1.0}
     pairs = NextSentence(vocab_size=9, mask=1, specials=(), num_predictions=1)
     derived = language_model.add_derived(losses, pairs, 0.25)
@@ -32,13 +32,13 @@ def test_perplexity_is_that_of_the_reported_term_and_bits_need_every_token():
     assert derived["bits_per_byte"] == pytest.approx(3 / math.log(2) / 4)
 
 
-def test_baselines_are_compared_with_the_reported_term_alone():
+def test_baselines_are_compared_only_with_the_reported_term():
     pairs = NextSentence(vocab_size=9, mask=1, specials=(), num_predictions=1)
     assert language_model.reported_loss(pairs) == "masked_loss"
     assert language_model.reported_loss(Causal(0)) == "loss"
 
 
-def test_unigram_entropy_is_the_plain_sum_over_tokens(tmp_path, monkeypatch):
+def test_unigram_entropy_equals_a_plain_sum_over_tokens(tmp_path, monkeypatch):
     monkeypatch.setattr(language_model, "CHUNK", 7)
     rng = np.random.default_rng(0)
     train = rng.zipf(1.5, 500).clip(max=49).astype(np.uint16)
@@ -62,6 +62,6 @@ def test_tokens_outside_of_the_vocabulary_are_named(tokens):
         language_model.unigram_entropy(np.array(tokens), np.arange(4), 64)
 
 
-def test_nothing_held_out_is_an_error():
+def test_no_held_out_tokens_are_an_error():
     with pytest.raises(ValueError, match="held-out tokens"):
         language_model.unigram_entropy(np.arange(4), np.zeros(0, np.uint16), 64)

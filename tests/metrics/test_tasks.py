@@ -1,4 +1,4 @@
-"""UnprojectedLogits agree with figures worked out by hand."""
+"""Metrics of tasks agree with values worked out by hand."""
 
 import json
 import math
@@ -9,51 +9,51 @@ from train.data.examples.squad import Question
 from train.metrics import tasks
 
 
-def test_classes_are_counted():
+def test_classification_metrics_are_those_of_the_counts():
     # Two right and one wrong of the first class, one right and one wrong of the second.
-    found = tasks.classification([0, 0, 0, 1, 1], [0, 0, 1, 1, 0], ("no", "yes"))
-    assert found == pytest.approx(
+    metrics = tasks.classification([0, 0, 0, 1, 1], [0, 0, 1, 1, 0], ("no", "yes"))
+    assert metrics == pytest.approx(
         {"accuracy": 3 / 5, "f1": 1 / 2, "macro_f1": (2 / 3 + 1 / 2) / 2, "matthews": 1 / 6}
     )
-    assert json.dumps(found)
+    assert json.dumps(metrics)
 
 
-def test_of_more_classes_no_single_one_has_an_f1():
-    found = tasks.classification([0, 1, 2, 2], [0, 1, 2, 1], ("a", "b", "c", "never seen"))
-    assert list(found) == ["accuracy", "macro_f1", "matthews"]
-    assert found["macro_f1"] == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
+def test_only_two_classes_have_an_f1_of_one_class():
+    metrics = tasks.classification([0, 1, 2, 2], [0, 1, 2, 1], ("a", "b", "c", "never seen"))
+    assert list(metrics) == ["accuracy", "macro_f1", "matthews"]
+    assert metrics["macro_f1"] == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
 
 
 @pytest.mark.parametrize(
     ("labels", "predictions"), [([0, 1], [0, 0]), ([1, 1], [1, 1]), ([0], [0])]
 )
 def test_a_constant_prediction_has_no_correlation_and_no_warning(labels, predictions):
-    found = tasks.classification(labels, predictions, ("no", "yes"))
-    assert found["matthews"] == 0
+    metrics = tasks.classification(labels, predictions, ("no", "yes"))
+    assert metrics["matthews"] == 0
     assert tasks.regression(labels, [2.5] * len(labels)) == {"pearson": 0, "spearman": 0}
 
 
-def test_regression_is_scored_by_correlation_of_values_and_of_ranks():
-    found = tasks.regression([1, 2, 3, 4], [1, 2, 3, 10])
-    assert found["spearman"] == pytest.approx(1)
-    assert found["pearson"] == pytest.approx(14 / math.sqrt(5 * 50))
-    ties = tasks.regression([1, 1, 2], [1, 2, 3])
-    assert ties["spearman"] == pytest.approx(math.sqrt(3) / 2)
+def test_regression_is_evaluated_by_correlation_of_values_and_of_ranks():
+    metrics = tasks.regression([1, 2, 3, 4], [1, 2, 3, 10])
+    assert metrics["spearman"] == pytest.approx(1)
+    assert metrics["pearson"] == pytest.approx(14 / math.sqrt(5 * 50))
+    with_ties = tasks.regression([1, 1, 2], [1, 2, 3])
+    assert with_ties["spearman"] == pytest.approx(math.sqrt(3) / 2)
     assert tasks.regression([1, 2], [2, 1])["pearson"] == pytest.approx(-1)
 
 
-def test_an_entity_is_right_as_a_whole():
+def test_an_entity_must_be_predicted_completely():
     gold = [["B-a", "I-a", "O", "B-creative-work"], ["O", "B-a"]]
-    found = [["B-a", "I-a", "O", "I-creative-work"], ["B-a", "O"]]
-    assert tasks.tagging(gold, found) == pytest.approx(
+    predictions = [["B-a", "I-a", "O", "I-creative-work"], ["B-a", "O"]]
+    assert tasks.tagging(gold, predictions) == pytest.approx(
         {"accuracy": 3 / 6, "precision": 2 / 3, "recall": 2 / 3, "f1": 2 / 3}
     )
-    cut = tasks.tagging([["B-a", "I-a"]], [["B-a", "O"]])
-    assert (cut["accuracy"], cut["f1"]) == (0.5, 0)
+    truncated = tasks.tagging([["B-a", "I-a"]], [["B-a", "O"]])
+    assert (truncated["accuracy"], truncated["f1"]) == (0.5, 0)
     assert tasks.tagging([["O", "O"]], [["O", "O"]])["f1"] == 0
 
 
-def test_tags_that_are_no_entities_have_an_accuracy_only():
+def test_tags_that_are_not_entities_have_only_an_accuracy():
     assert tasks.tagging([["NOUN", "VERB"]], [["NOUN", "NOUN"]]) == {"accuracy": 0.5}
 
 
@@ -73,19 +73,19 @@ def test_tags_that_are_no_entities_have_an_accuracy_only():
     ],
 )
 def test_answers_follow_the_published_rule(predicted, exact, f1):
-    one = Question("1", "Who?", "", (("Denver Broncos", 0), ("The Carolina Panthers", 0)))
-    found = tasks.question_answering([one], {"1": predicted})
-    assert found == pytest.approx({"exact_match": exact, "f1": f1})
+    question = Question("1", "Who?", "", (("Denver Broncos", 0), ("The Carolina Panthers", 0)))
+    metrics = tasks.question_answering([question], {"1": predicted})
+    assert metrics == pytest.approx({"exact_match": exact, "f1": f1})
 
 
-def test_an_answer_that_is_missing_is_wrong():
+def test_a_missing_answer_is_wrong():
     questions = [
         Question(name, "Who?", "", ((answer, 0),)) for name, answer in (("1", "x"), ("2", "the"))
     ]
     assert tasks.question_answering(questions, {"1": "x"}) == {"exact_match": 0.5, "f1": 0.5}
 
 
-def test_predictions_that_are_all_the_same_have_collapsed():
+def test_identical_predictions_have_collapsed():
     assert tasks.collapsed([1, 1, 1])
     assert tasks.collapsed(["a", "a"])
     assert not tasks.collapsed([1, 0])
@@ -107,6 +107,6 @@ def test_predictions_that_are_all_the_same_have_collapsed():
         ),
     ],
 )
-def test_what_cannot_be_scored_is_one_line(call, line):
+def test_inputs_that_cannot_be_evaluated_are_an_error_of_one_line(call, line):
     with pytest.raises(ValueError, match=line):
         call()

@@ -1,4 +1,4 @@
-"""BERT and its kin: chosen positions, gaps, initial weights, and what two networks share."""
+"""The BERT family: selected positions, masked tokens, initial weights and shared parameters."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ TEXTS = (
     roberta.RobertaLM(CONFIGS["roberta"]),
     distilbert.DistilBertLM(CONFIGS["distilbert"]),
 )
-named = lambda model: type(model).__name__
+model_name = lambda model: type(model).__name__
 
 
 def run(model, *inputs, method=None):
@@ -33,72 +33,79 @@ def run(model, *inputs, method=None):
     return call(tiny.wide(model))
 
 
-def pick(logits_BLV, places_BP):
-    return np.take_along_axis(np.asarray(logits_BLV), places_BP[..., None], 1)
+def pick(logits_BLV, positions_BP):
+    return np.take_along_axis(np.asarray(logits_BLV), positions_BP[..., None], 1)
 
 
 def parts(output):
     return output if isinstance(output, tuple) else (output,)
 
 
-@pytest.mark.parametrize("model", [*PAIRS, *TEXTS], ids=named)
-def test_chosen_positions_score_as_in_the_whole_row(model):
+@pytest.mark.parametrize("model", [*PAIRS, *TEXTS], ids=model_name)
+def test_selected_positions_have_the_logits_of_the_whole_row(model):
     inputs = (TOKENS, SEGMENTS, DOCUMENTS) if model in PAIRS else (TOKENS, DOCUMENTS)
-    scored = lambda model, *x: jax.tree.map(
+    selected_logits = lambda model, *x: jax.tree.map(
         lambda x: x.logits() if hasattr(x, "logits") else x,
         model.unprojected(*x, PREDICTIONS),
         is_leaf=lambda x: hasattr(x, "logits"),
     )
-    whole, chosen = parts(run(model, *inputs)), parts(run(model, *inputs, method=scored))
-    assert relative(chosen[0], pick(whole[0], PREDICTIONS)) < TOLERANCE
-    for one, other in zip(chosen[1:], whole[1:], strict=True):
-        assert relative(one, other) < TOLERANCE
+    full_outputs, selected = (
+        parts(run(model, *inputs)),
+        parts(run(model, *inputs, method=selected_logits)),
+    )
+    assert relative(selected[0], pick(full_outputs[0], PREDICTIONS)) < TOLERANCE
+    for actual, expected in zip(selected[1:], full_outputs[1:], strict=True):
+        assert relative(actual, expected) < TOLERANCE
 
 
-@pytest.mark.parametrize("model", PAIRS, ids=named)
-def test_a_gap_is_filled_with_what_is_predicted_for_it(model):
-    whole = parts(run(model, TOKENS, SEGMENTS))[0]
-    found_BPV = run(model, TOKENS, SEGMENTS, PREDICTIONS, method="fill")
-    assert relative(found_BPV, pick(whole, PREDICTIONS)) < TOLERANCE
+@pytest.mark.parametrize("model", PAIRS, ids=model_name)
+def test_a_masked_token_is_filled_with_its_prediction(model):
+    logits_BLV = parts(run(model, TOKENS, SEGMENTS))[0]
+    filled_BPV = run(model, TOKENS, SEGMENTS, PREDICTIONS, method="fill")
+    assert relative(filled_BPV, pick(logits_BLV, PREDICTIONS)) < TOLERANCE
 
 
-def test_guess_and_detect_are_what_the_whole_returns_and_the_generator_fills_gaps():
+def test_guess_and_detect_are_the_outputs_of_the_model_and_the_generator_fills_masked_tokens():
     model, inputs = electra.ElectraPretraining(CONFIGS["electra"]), (TOKENS, SEGMENTS, DOCUMENTS)
-    whole = run(model, *inputs)
+    outputs = run(model, *inputs)
     guess = lambda model, *x: model.guess(*x, PREDICTIONS).logits()
-    assert relative(run(model, *inputs, method=guess), pick(whole.logits_BLV, PREDICTIONS)) < 1e-5
-    assert relative(run(model, *inputs, method="detect"), whole.replaced_BL) < TOLERANCE
-    gaps = TOKENS, SEGMENTS, PREDICTIONS
-    config, part = type(model).part(electra.ElectraGenerator, model.config, tiny.wide(model))
-    alone = electra.ElectraGenerator(config).apply({"params": part}, *gaps, method="fill")
-    assert relative(run(model, *gaps, method="fill"), alone) < TOLERANCE
+    assert relative(run(model, *inputs, method=guess), pick(outputs.logits_BLV, PREDICTIONS)) < 1e-5
+    assert relative(run(model, *inputs, method="detect"), outputs.replaced_BL) < TOLERANCE
+    masked_inputs = TOKENS, SEGMENTS, PREDICTIONS
+    config, generator_params = type(model).part(
+        electra.ElectraGenerator, model.config, tiny.wide(model)
+    )
+    generator_output = electra.ElectraGenerator(config).apply(
+        {"params": generator_params}, *masked_inputs, method="fill"
+    )
+    assert relative(run(model, *masked_inputs, method="fill"), generator_output) < TOLERANCE
 
 
-def drawn(module) -> dict:
+def initial_params(module) -> dict:
     config = replace(tiny.TABLE[module.__name__.split(".")[-1]].config, vocab_size=8192)
     model = module.Model(config)
     return flatten(jax.jit(model.init)(jax.random.key(0), np.zeros((1, 8), np.int32))["params"])
 
 
 @pytest.mark.parametrize("module", [bert, albert, electra], ids=lambda m: m.__name__[11:])
-def test_weights_are_drawn_within_two_of_0_02_or_evenly(module):
-    evenly = ("project/kernel", "score/kernel") if module is electra else ("nothing",)
-    params = drawn(module)
-    assert sum(path.endswith(evenly) for path in params) == (3 if module is electra else 0)
+def test_weights_are_initialized_truncated_normal_or_uniform(module):
+    uniform = ("project/kernel", "score/kernel") if module is electra else ("nothing",)
+    params = initial_params(module)
+    assert sum(path.endswith(uniform) for path in params) == (3 if module is electra else 0)
     for path, array in params.items():
-        if path.endswith(evenly):  # as Glorot and Bengio 2010, equation 16
+        if path.endswith(uniform):  # Glorot and Bengio 2010, equation 16
             bound = (6 / sum(array.shape)) ** 0.5
             assert 0.8 * bound < np.abs(array).max() <= bound, path
         elif path.endswith(("kernel", "embedding")):
             assert np.abs(array).max() <= 2 * module.STD, path
         else:
             assert (array == float(path.endswith("scale"))).all(), path
-    # A normal cut at two standard deviations keeps 0.8796 of its own.
+    # Truncating a normal at two standard deviations scales its standard deviation by 0.8796.
     table = next(x for path, x in params.items() if path.endswith("token_embedding/embedding"))
     assert abs(float(table.std()) / module.STD - 0.8796) < 0.01
 
 
-def test_each_use_of_a_shared_block_drops_other_values():
+def test_every_use_of_a_shared_block_has_its_own_dropout():
     config = replace(CONFIGS["albert"], num_layers=2, num_groups=1, dropout=0.5)
     trunk = albert.Albert(config)
     params = trunk.init(jax.random.key(0), TOKENS)
@@ -114,11 +121,11 @@ def test_each_use_of_a_shared_block_drops_other_values():
     assert 0.3 < ((np.asarray(first) == 0) == (np.asarray(second) == 0)).mean() < 0.7
 
 
-def test_what_a_student_takes_from_a_bert_has_the_same_paths_and_shapes():
+def test_parameters_that_a_student_inherits_from_a_bert_have_the_same_paths_and_shapes():
     teacher, student = (
         {path: array.shape for path, array in flatten(abstract(model)).items()}
         for model in (bert.Model(CONFIGS["bert"]), distilbert.Model(CONFIGS["distilbert"]))
     )
     assert student.items() <= teacher.items()
-    left = {path.rsplit("/", 1)[0] for path in teacher.keys() - student.keys()}
-    assert left == {"trunk/segment_embedding", "pooler/dense", "next_head"}
+    not_inherited = {path.rsplit("/", 1)[0] for path in teacher.keys() - student.keys()}
+    assert not_inherited == {"trunk/segment_embedding", "pooler/dense", "next_head"}

@@ -1,4 +1,4 @@
-"""Facts that hold of every model of the zoo."""
+"""Properties of every model."""
 
 import inspect
 import re
@@ -18,13 +18,13 @@ from zoo.params import abstract, flatten, num_parameters
 
 TOLERANCE = 1e-5
 models = pytest.mark.parametrize("name", tiny.TABLE)
-readers = pytest.mark.parametrize(
+single_sequence_models = pytest.mark.parametrize(
     "name", [n for n, row in tiny.TABLE.items() if row.sees != "source"]
 )
 
 
 def run(name, tokens_BL, params=None, *, train=False, rngs=None, model=None, **inputs):
-    """The logits of the model of a row, or of another `model`, by a program that tests share."""
+    """Return the logits of a row's model, or of another `model`, by a shared jitted program."""
     row = tiny.TABLE[name]
     inputs = {k: v for k, v in row.more.items() if k != "segments_BL"} | inputs
     params = tiny.wide(row.model) if params is None else params
@@ -37,17 +37,17 @@ def segments(name, segments_BL):
 
 
 def test_the_table_has_every_architecture():
-    pictures = {"resnet"}  # its facts are in tests/parity/test_resnet.py
+    pictures = {"resnet"}  # its tests are in tests/parity/test_resnet.py
     missing = set(registry.ARCHITECTURES) - pictures - set(tiny.TABLE)
     assert not missing, f"add a row to tests/tiny.py for {missing}"
     assert set(tiny.TABLE) <= set(registry.ARCHITECTURES), "add it to zoo/registry.py"
 
 
 @models
-def test_shapes_are_what_names_say(name):
+def test_shapes_agree_with_names(name):
     row = tiny.TABLE[name]
     params = tiny.wide(row.model)
-    with shapes.checked() as seen:
+    with shapes.checked() as places:
         jax.eval_shape(
             lambda p: row.model.apply(
                 {"params": p}, tiny.TOKENS, document_ids_BL=tiny.DOCUMENTS, **row.more
@@ -55,23 +55,23 @@ def test_shapes_are_what_names_say(name):
             params,
         )
         jax.eval_shape(jax.grad(lambda p: tiny.loss_like(row.model, p, row)), params)
-    assert any(place.endswith(":x_BLD") for place in seen)
-    assert len(seen) > 20
+    assert any(place.endswith(":x_BLD") for place in places)
+    assert len(places) > 20
 
 
-def test_shapes_of_decoding_are_what_names_say():
+def test_shapes_of_decoding_agree_with_names():
     row = tiny.TABLE["gpt2"]
     params = {"params": tiny.wide(row.model)}
-    with shapes.checked() as seen:
+    with shapes.checked() as places:
         _, cache = row.model.apply(params, tiny.TOKENS, tiny.DOCUMENTS, 4, method="start")
         row.model.apply(params, np.arange(B), cache, method="step")
-    assert "gpt2.py:GPT2.extend:document_ids_BM" in seen
+    assert "gpt2.py:GPT2.extend:document_ids_BM" in places
 
 
 @pytest.mark.parametrize(
     "name", [n for n, row in tiny.TABLE.items() if isinstance(row.model, LanguageModel)]
 )
-def test_decoding_step_by_step_equals_the_whole(name):
+def test_step_by_step_decoding_equals_one_forward_pass(name):
     row, L = tiny.TABLE[name], 5
     params = {"params": tiny.wide(row.model)}
     lengths_B1 = np.array([[5], [3], [1]])
@@ -80,25 +80,27 @@ def test_decoding_step_by_step_equals_the_whole(name):
     if isinstance(row.model, EncoderDecoder):
         first_B1 = np.full((B, 1), row.model.start_token, np.int32)
         inputs_BT = np.concatenate([first_B1, new_BT], 1)
-        whole = run(name, tokens_BL, document_ids_BL=document_ids_BL, targets_BT=inputs_BT)
+        expected_BTV = run(name, tokens_BL, document_ids_BL=document_ids_BL, targets_BT=inputs_BT)
     else:
         ones_BT = np.ones_like(new_BT)
-        together = np.concatenate([document_ids_BL, ones_BT], 1)
-        whole = run(name, np.concatenate([tokens_BL, new_BT], 1), document_ids_BL=together)
-        whole = whole[:, L - 1 :]
+        all_document_ids = np.concatenate([document_ids_BL, ones_BT], 1)
+        expected_BTV = run(
+            name, np.concatenate([tokens_BL, new_BT], 1), document_ids_BL=all_document_ids
+        )
+        expected_BTV = expected_BTV[:, L - 1 :]
     start = jax.jit(lambda p, t, d: row.model.apply(p, t, d, 3, method="start"))
     step = jax.jit(lambda p, t, c: row.model.apply(p, t, c, method="step"))
     logits_BV, cache = start(params, tokens_BL, document_ids_BL)
-    found = [logits_BV]
-    for place in range(new_BT.shape[1]):
-        logits_BV, cache = step(params, new_BT[:, place], cache)
-        found.append(logits_BV)
-    found_BTV = np.stack(found, 1)
-    likely = found_BTV > -1e29  # the Transformer never generates the start
-    assert relative(np.where(likely, found_BTV, 0), np.where(likely, whole, 0)) < TOLERANCE
+    steps_BV = [logits_BV]
+    for position in range(new_BT.shape[1]):
+        logits_BV, cache = step(params, new_BT[:, position], cache)
+        steps_BV.append(logits_BV)
+    logits_BTV = np.stack(steps_BV, 1)
+    likely = logits_BTV > -1e29  # the Transformer never generates the start token
+    assert relative(np.where(likely, logits_BTV, 0), np.where(likely, expected_BTV, 0)) < TOLERANCE
 
 
-def test_a_wrong_name_is_found():
+def test_a_name_with_a_wrong_shape_is_detected():
     def axes():
         x_BL = np.zeros((2, 3, 4))
         return x_BL
@@ -123,41 +125,43 @@ def test_a_wrong_name_is_found():
             function()
 
 
-@readers
+@single_sequence_models
 @pytest.mark.parametrize(("before", "after"), [(0, 5), (5, 0), (3, 2)])
 def test_padding_changes_nothing(name, before, after):
     tokens_BL = tiny.TOKENS[:, :7]
     segments_BL = tiny.SEGMENTS[:, :7]
-    alone = run(name, tokens_BL, **segments(name, segments_BL))
+    unpadded = run(name, tokens_BL, **segments(name, segments_BL))
     pad = ((0, 0), (before, after))
-    draw = np.random.default_rng(1).integers(0, V, (B, before + 7 + after))
+    random_tokens = np.random.default_rng(1).integers(0, V, (B, before + 7 + after))
     document_ids_BL = np.pad(np.ones((B, 7), np.int32), pad)
     padded = run(
         name,
-        np.where(document_ids_BL > 0, np.pad(tokens_BL, pad), draw),  # padding holds any token
+        np.where(
+            document_ids_BL > 0, np.pad(tokens_BL, pad), random_tokens
+        ),  # padding holds any token
         document_ids_BL=document_ids_BL,
         **segments(name, np.pad(segments_BL, pad)),
     )
     assert np.isfinite(padded).all()
-    assert relative(padded[:, before : before + 7], alone) < TOLERANCE
+    assert relative(padded[:, before : before + 7], unpadded) < TOLERANCE
 
 
-@readers
+@single_sequence_models
 def test_documents_in_one_row_do_not_see_each_other(name):
     a_BL, b_BL = tiny.TOKENS[:, :7], tiny.TOKENS[:, 3:7]
-    gap_BL = np.zeros((B, 1), np.int32)
-    rows_BL = np.concatenate([a_BL, gap_BL, b_BL], 1)
-    document_ids_BL = np.repeat([[1, 0, 2]], [7, 1, 4], 1) + gap_BL
-    whole = run(
+    padding_B1 = np.zeros((B, 1), np.int32)
+    rows_BL = np.concatenate([a_BL, padding_B1, b_BL], 1)
+    document_ids_BL = np.repeat([[1, 0, 2]], [7, 1, 4], 1) + padding_B1
+    packed = run(
         name, rows_BL, document_ids_BL=document_ids_BL, **segments(name, np.zeros_like(rows_BL))
     )
-    for document_BL, part in ((a_BL, whole[:, :7]), (b_BL, whole[:, 8:])):
-        alone = run(name, document_BL, **segments(name, np.zeros_like(document_BL)))
-        assert relative(part, alone) < TOLERANCE
+    for document_BL, of_document in ((a_BL, packed[:, :7]), (b_BL, packed[:, 8:])):
+        unpacked = run(name, document_BL, **segments(name, np.zeros_like(document_BL)))
+        assert relative(of_document, unpacked) < TOLERANCE
 
 
-@readers
-def test_the_future_is_seen_by_those_that_look_both_ways_alone(name):
+@single_sequence_models
+def test_only_bidirectional_models_see_the_future(name):
     changed_BL = tiny.TOKENS.copy()
     changed_BL[:, 8] = (changed_BL[:, 8] + 1) % V
     before, after = run(name, tiny.TOKENS), run(name, changed_BL)
@@ -169,15 +173,15 @@ def test_the_future_is_seen_by_those_that_look_both_ways_alone(name):
         assert (difference_BL[:, :8] > 1e-5).all()
 
 
-def test_xlnet_predicts_a_token_from_those_before_it_in_the_order_alone():
+def test_xlnet_predicts_a_token_only_from_those_before_it_in_the_order():
     row = tiny.TABLE["xlnet"]
     params = tiny.wide(row.model)
     rank = np.random.default_rng(3).permutation(L)
     blocked_BLL = np.broadcast_to(rank[:, None] <= rank[None], (1, L, L))
     predictions_BP = np.arange(L)[None]
 
-    def scores(tokens_BL):
-        found, _ = row.model.apply(
+    def logits_LV(tokens_BL):
+        unprojected, _ = row.model.apply(
             {"params": params},
             tokens_BL,
             None,
@@ -186,31 +190,31 @@ def test_xlnet_predicts_a_token_from_those_before_it_in_the_order_alone():
             predictions_BP,
             method="unprojected",
         )
-        return np.asarray(found.logits())[0]
+        return np.asarray(unprojected.logits())[0]
 
-    before = scores(tiny.TOKENS[:1])
-    for place in (0, 5, L - 1):
+    before = logits_LV(tiny.TOKENS[:1])
+    for position in (0, 5, L - 1):
         changed_BL = tiny.TOKENS[:1].copy()
-        changed_BL[0, place] = (changed_BL[0, place] + 1) % V
-        difference_P = np.abs(scores(changed_BL) - before).max(-1)
-        # The first in the order sees nothing, hence all, evenly: as in the released code.
-        assert (difference_P[(rank <= rank[place]) & (rank > 0)] == 0).all()
-        assert (difference_P[rank > rank[place]] > 1e-5).all()
+        changed_BL[0, position] = (changed_BL[0, position] + 1) % V
+        difference_P = np.abs(logits_LV(changed_BL) - before).max(-1)
+        # The first in the order is fully masked, so it attends uniformly, as in the released code.
+        assert (difference_P[(rank <= rank[position]) & (rank > 0)] == 0).all()
+        assert (difference_P[rank > rank[position]] > 1e-5).all()
 
 
 @models
 def test_dropout_is_off_by_default_and_on_in_training(name):
     row = tiny.TABLE[name]
-    draw = lambda seed, **more: run(
+    run_with_seed = lambda seed, **more: run(
         name, tiny.TOKENS, rngs={"dropout": jax.random.key(seed)}, **more
     )
-    off = run(name, tiny.TOKENS)
-    assert (draw(0) == off).all()
-    assert relative(draw(0, train=True), off) > 1e-2
-    assert (draw(0, train=True) == draw(0, train=True)).all()
-    assert relative(draw(1, train=True), draw(0, train=True)) > 1e-2
-    never = row.architecture.Model(type(row.config)(**{**vars(row.config), "dropout": 0.0}))
-    assert (run(name, tiny.TOKENS, model=never, train=True) == off).all()
+    without_dropout = run(name, tiny.TOKENS)
+    assert (run_with_seed(0) == without_dropout).all()
+    assert relative(run_with_seed(0, train=True), without_dropout) > 1e-2
+    assert (run_with_seed(0, train=True) == run_with_seed(0, train=True)).all()
+    assert relative(run_with_seed(1, train=True), run_with_seed(0, train=True)) > 1e-2
+    rate_0_model = row.architecture.Model(type(row.config)(**{**vars(row.config), "dropout": 0.0}))
+    assert (run(name, tiny.TOKENS, model=rate_0_model, train=True) == without_dropout).all()
 
 
 @models
@@ -220,7 +224,7 @@ def test_every_parameter_gets_a_gradient(name):
     for path, array in flatten(gradient).items():
         assert jnp.isfinite(array).all(), path
         largest = jnp.abs(array).max()
-        if path.endswith("key/bias"):  # exactly zero: a shift of all scores of a query
+        if path.endswith("key/bias"):  # exactly zero: it shifts all logits of a query
             assert largest < 1e-6
         else:
             assert largest > 1e-6, path
@@ -236,23 +240,23 @@ def test_jit_changes_nothing(name):
 
 
 @models
-def test_sizes_count_what_stands_beside_them(name):
+def test_sizes_have_the_number_of_parameters_in_their_comments(name):
     architecture = tiny.TABLE[name].architecture
     source = inspect.getsource(architecture)
     rows = re.findall(
         r'^    "([\w-]+)": (?:Config|Tiny)\(((?:.|\n(?!    "))*?)\),  # ([\d,]+)$', source, re.M
     )
-    written = {name: count for name, _, count in rows}
+    stated = {name: count for name, _, count in rows}
     families = getattr(architecture, "MINIATURES", {})
-    missing = set(architecture.SIZES) - set(families) - set(written)
+    missing = set(architecture.SIZES) - set(families) - set(stated)
     assert not missing, f"write the number of parameters as a comment behind {missing}"
-    for size, count in written.items():
-        found = num_parameters(architecture.Model, architecture.SIZES[size])
-        assert found == int(count.replace(",", "")), size
+    for size, count in stated.items():
+        counted = num_parameters(architecture.Model, architecture.SIZES[size])
+        assert counted == int(count.replace(",", "")), size
 
 
 @models
-def test_every_parameter_fits_an_axes_rule_or_is_whole(name):
+def test_every_parameter_fits_an_axes_rule_or_is_not_split(name):
     row = tiny.TABLE[name]
     paths = flatten(abstract(row.model))
     for pattern, axes in row.architecture.AXES:
@@ -277,13 +281,16 @@ def test_parameters_are_plain_nested_dicts(name):
 
 
 @models
-def test_bfloat16_parameters_give_float32_close_by(name):
+def test_bfloat16_parameters_give_nearly_the_float32_logits(name):
     params = tiny.wide(tiny.TABLE[name].model)
-    small = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
-    back = jax.tree.map(lambda x: x.astype(jnp.float32), small)
-    exact, near = run(name, tiny.TOKENS, back), run(name, tiny.TOKENS, small)
-    assert near.dtype == np.float32
-    assert 0 < relative(near, exact) < 0.03
+    bfloat16_params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
+    rounded_params = jax.tree.map(lambda x: x.astype(jnp.float32), bfloat16_params)
+    exact, bfloat16_logits = (
+        run(name, tiny.TOKENS, rounded_params),
+        run(name, tiny.TOKENS, bfloat16_params),
+    )
+    assert bfloat16_logits.dtype == np.float32
+    assert 0 < relative(bfloat16_logits, exact) < 0.03
 
 
 def test_nnx_wraps_a_model_with_equal_logits():

@@ -1,4 +1,4 @@
-"""What holds of T5 alone: sources, targets, distances and decoding."""
+"""Properties of T5: sources, targets, relative distances and decoding."""
 
 import json
 
@@ -32,9 +32,9 @@ def run(name, tokens_BL, targets_BT=tiny.TARGETS, document_ids_BL=None, **option
 @pytest.mark.parametrize(("before", "after"), [(0, 5), (4, 0), (3, 2)])
 def test_padding_of_the_source_changes_nothing(name, before, after):
     pad = ((0, 0), (before, after))
-    draw = np.random.default_rng(1).integers(0, V, (B, before + L + after))
+    random_tokens = np.random.default_rng(1).integers(0, V, (B, before + L + after))
     document_ids_BL = np.pad(np.ones((B, L), np.int32), pad)
-    tokens_BL = np.where(document_ids_BL > 0, np.pad(tiny.TOKENS, pad), draw)
+    tokens_BL = np.where(document_ids_BL > 0, np.pad(tiny.TOKENS, pad), random_tokens)
     padded = run(name, tokens_BL, document_ids_BL=document_ids_BL)
     assert relative(padded, run(name, tiny.TOKENS)) < TOLERANCE
 
@@ -48,9 +48,9 @@ def test_documents_of_one_source_do_not_see_each_other(name):
     encode = lambda *inputs: np.asarray(
         model.apply({"params": tiny.wide(model)}, *inputs, method="encode")
     )
-    whole = encode(row, document_ids_BL)[0]
-    assert relative(whole[:7], encode(a[None])[0]) < TOLERANCE
-    assert relative(whole[9:], encode(b[None])[0]) < TOLERANCE
+    packed = encode(row, document_ids_BL)[0]
+    assert relative(packed[:7], encode(a[None])[0]) < TOLERANCE
+    assert relative(packed[9:], encode(b[None])[0]) < TOLERANCE
 
 
 @versions
@@ -61,13 +61,13 @@ def test_targets_see_the_whole_source_and_no_later_target(name):
     difference_BT = np.abs(run(name, tiny.TOKENS, targets_BT) - before).max(-1)
     assert (difference_BT[:, :4] == 0).all()
     assert (difference_BT[:, 4:] > 1e-5).all()
-    for place in (0, L - 1):
-        tokens_BL[:, place] = (tokens_BL[:, place] + 1) % V
+    for position in (0, L - 1):
+        tokens_BL[:, position] = (tokens_BL[:, position] + 1) % V
         assert (np.abs(run(name, tokens_BL) - before).max(-1) > 1e-5).all()
 
 
 @versions
-def test_without_targets_there_is_the_first_token_alone(name):
+def test_without_targets_only_the_first_token_is_predicted(name):
     first = run(name, tiny.TOKENS, None)
     assert first.shape == (B, 1, V)
     assert relative(first, run(name, tiny.TOKENS)[:, :1]) < TOLERANCE
@@ -75,51 +75,51 @@ def test_without_targets_there_is_the_first_token_alone(name):
 
 @versions
 @pytest.mark.parametrize("length", [1, 5, L])
-def test_step_by_step_is_the_whole_at_once(name, length):
+def test_step_by_step_decoding_equals_one_forward_pass(name, length):
     model = tiny.TABLE[name].model
     params = {"params": tiny.wide(model)}
     tokens_BL, document_ids_BL = tiny.TOKENS[:, :length], tiny.DOCUMENTS[:, :length]
-    whole_BTV = run(name, tokens_BL, document_ids_BL=document_ids_BL)
+    expected_BTV = run(name, tokens_BL, document_ids_BL=document_ids_BL)
     start = jax.jit(lambda: model.apply(params, tokens_BL, document_ids_BL, T - 1, method="start"))
     step = jax.jit(lambda token_B, cache: model.apply(params, token_B, cache, method="step"))
     logits_BV, cache = start()
     assert all(leaf.shape[0] == B for leaf in jax.tree.leaves(cache) if leaf.ndim)
     for t in range(T):
-        assert relative(logits_BV, whole_BTV[:, t]) < TOLERANCE, t
+        assert relative(logits_BV, expected_BTV[:, t]) < TOLERANCE, t
         if t + 1 < T:
             logits_BV, cache = step(tiny.TARGETS[:, t + 1], cache)
     assert int(cache.length) == T == cache.blocks[0][0].shape[2]
 
 
 @versions
-def test_shapes_of_decoding_are_what_names_say(name):
+def test_shapes_of_decoding_agree_with_names(name):
     model = tiny.TABLE[name].model
     params = {"params": tiny.wide(model)}
-    with shapes.checked() as seen:
+    with shapes.checked() as places:
         _, cache = model.apply(params, tiny.TOKENS, tiny.DOCUMENTS, 4, method="start")
         model.apply(params, np.arange(B), cache, method="step")
-    assert "t5.py:T5.extend:positions_M" in seen
+    assert "t5.py:T5.extend:positions_M" in places
 
 
-# Where each bucket begins: what the formulas of the releases give.
+# The start of every bucket, by the formulas of the released code.
 EITHER_SIDE = [0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 23, 32, 46, 64, 91]
 THE_PAST = [*range(16), 16, 19, 21, 24, 27, 31, 35, 40, 46, 52, 59, 67, 77, 87, 99, 113]
 
 
 def test_distances_have_the_buckets_of_the_paper():
     distance = np.arange(1000)
-    near = np.searchsorted(EITHER_SIDE, distance, "right") - 1
-    find = lambda side, distance: np.asarray(
+    expected = np.searchsorted(EITHER_SIDE, distance, "right") - 1
+    buckets = lambda side, distance: np.asarray(
         jax.jit(side, static_argnums=(1, 2))(distance, 32, 128)
     )
-    assert (find(relative_bias.either_side, -distance) == near).all()
-    assert (find(relative_bias.either_side, distance[1:]) == near[1:] + 16).all()
+    assert (buckets(relative_bias.either_side, -distance) == expected).all()
+    assert (buckets(relative_bias.either_side, distance[1:]) == expected[1:] + 16).all()
     past = np.searchsorted(THE_PAST, distance, "right") - 1
-    assert (find(relative_bias.the_past, -distance) == past).all()
-    assert (find(relative_bias.the_past, distance) == 0).all()
+    assert (buckets(relative_bias.the_past, -distance) == past).all()
+    assert (buckets(relative_bias.the_past, distance) == 0).all()
 
 
-def test_weights_are_drawn_as_the_paper_has_them():
+def test_weights_are_initialized_as_in_the_paper():
     D, H, K, F = 64, 4, 8, 96
     expected = {
         "embedding": 1.0,
@@ -152,7 +152,7 @@ def test_weights_are_drawn_as_the_paper_has_them():
                 assert abs(float(array.std()) / std - 1) < 6 / array.size**0.5, path
 
 
-def test_a_folder_says_which_release_it_is(tmp_path):
+def test_a_folder_identifies_its_release(tmp_path):
     for name in ("t5", "t5_v1_1"):
         model = tiny.TABLE[name].model
         huggingface.write(tmp_path, huggingface.find_class(type(model)), model, tiny.wide(model))

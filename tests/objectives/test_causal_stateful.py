@@ -1,4 +1,4 @@
-"""A state carried from window to window reads as one long window does."""
+"""Windows with a carried state have the loss of one long window."""
 
 import jax
 import jax.numpy as jnp
@@ -22,17 +22,17 @@ def model(cell):
 
 
 def windows(tokens_BL, length, fresh):
-    """The windows of some rows, one batch after the other."""
+    """Yield the windows of some rows, one batch after the other."""
     for start in range(0, tokens_BL.shape[1] - 1, length):
-        cut_BL = tokens_BL[:, start : start + length + 1]
+        window_BL = tokens_BL[:, start : start + length + 1]
         yield {
-            "tokens": cut_BL,
-            "mask": np.ones(cut_BL.shape, bool),
-            "fresh": np.full(len(cut_BL), fresh and start == 0),
+            "tokens": window_BL,
+            "mask": np.ones(window_BL.shape, bool),
+            "fresh": np.full(len(window_BL), fresh and start == 0),
         }
 
 
-def added_up(model, params, tokens_BL, length, carry, fresh=True):
+def total_loss(model, params, tokens_BL, length, carry, fresh=True):
     loss = 0.0
     for batch in windows(tokens_BL, length, fresh):
         example = corrupt(OBJECTIVE, jax.random.key(0), batch)
@@ -41,36 +41,36 @@ def added_up(model, params, tokens_BL, length, carry, fresh=True):
     return loss, carry
 
 
-def drawn():
-    return np.random.default_rng(0).integers(40, END + 1, (3, 25))  # documents end here and there
+def random_tokens():
+    return np.random.default_rng(0).integers(40, END + 1, (3, 25))  # with some ends of documents
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_windows_of_any_length_give_the_loss_of_the_whole(cell):
-    network, tokens_BL = model(cell), drawn()
+def test_windows_of_any_length_give_the_loss_of_one_window(cell):
+    network, tokens_BL = model(cell), random_tokens()
     assert (tokens_BL == END).any()
     params = tiny.wide(network)
     losses = [
-        added_up(network, params, tokens_BL, length, OBJECTIVE.initial_carry(network, 3))[0]
+        total_loss(network, params, tokens_BL, length, OBJECTIVE.initial_carry(network, 3))[0]
         for length in (24, 8, 4)
     ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     assert losses[2] == pytest.approx(losses[0], rel=1e-5)
 
 
-def test_a_row_that_begins_anew_forgets_its_state():
-    network, tokens_BL = model("lstm"), drawn()
-    params, empty = tiny.wide(network), OBJECTIVE.initial_carry(network, 3)
-    _, full = added_up(network, params, tokens_BL, 8, empty)
-    clean, _ = added_up(network, params, tokens_BL, 24, empty)
-    forgotten, _ = added_up(network, params, tokens_BL, 24, full)
-    kept, _ = added_up(network, params, tokens_BL, 24, full, fresh=False)
-    assert forgotten == pytest.approx(clean, rel=1e-6)
-    assert abs(kept - clean) > 1e-3
+def test_a_fresh_row_resets_its_state():
+    network, tokens_BL = model("lstm"), random_tokens()
+    params, initial_carry = tiny.wide(network), OBJECTIVE.initial_carry(network, 3)
+    _, used_carry = total_loss(network, params, tokens_BL, 8, initial_carry)
+    from_initial_carry, _ = total_loss(network, params, tokens_BL, 24, initial_carry)
+    with_reset, _ = total_loss(network, params, tokens_BL, 24, used_carry)
+    without_reset, _ = total_loss(network, params, tokens_BL, 24, used_carry, fresh=False)
+    assert with_reset == pytest.approx(from_initial_carry, rel=1e-6)
+    assert abs(without_reset - from_initial_carry) > 1e-3
 
 
-def test_the_gradient_ends_where_the_window_begins():
-    network, tokens_BL = model("gru"), drawn()
+def test_the_gradient_stops_at_the_start_of_the_window():
+    network, tokens_BL = model("gru"), random_tokens()
     batch = corrupt(OBJECTIVE, jax.random.key(0), next(windows(tokens_BL, 24, False)))
 
     def loss(carry):
@@ -84,7 +84,7 @@ def test_the_gradient_ends_where_the_window_begins():
 
 
 def test_inputs_and_targets_are_those_of_a_causal_model():
-    batch = next(windows(drawn(), 24, False))
+    batch = next(windows(random_tokens(), 24, False))
     ours = corrupt(OBJECTIVE, jax.random.key(0), batch)
     theirs = corrupt(Causal(END), jax.random.key(0), batch)
     for name in ("tokens", "documents", "targets"):

@@ -29,13 +29,13 @@ def example(seed=0, length=32, real=29):
     }
 
 
-def corrupted(count, seed=0):
+def corrupt_copies(count, seed=0):
     keys = jax.random.split(jax.random.key(seed), count)
     return jax.jit(jax.vmap(OBJECTIVE.corrupt, (0, None)))(keys, example())
 
 
 class Stub:
-    """A model whose generator is certain of some words, and whose discriminator looks on."""
+    """A model whose generator always predicts the given tokens, and which records the inputs."""
 
     def __init__(self, words_BP):
         self.words_BP = words_BP
@@ -49,48 +49,48 @@ class Stub:
         return jnp.ones(inputs[0].shape)
 
 
-def test_it_hides_words_of_the_text_alone_and_most_of_them_behind_the_mask():
-    found = jax.tree.map(np.asarray, corrupted(500))
-    used = found["weights"]["masked"] > 0
+def test_only_words_of_the_text_are_selected_and_most_are_replaced_by_the_mask_token():
+    batch = jax.tree.map(np.asarray, corrupt_copies(500))
+    weighted = batch["weights"]["masked"] > 0
     original = example()["tokens"]
-    places = found["predictions"]
-    assert (used.sum(1) == max(1, round(0.15 * 29))).all()
+    positions = batch["predictions"]
+    assert (weighted.sum(1) == max(1, round(0.15 * 29))).all()
     for row in range(500):
-        at = places[row][used[row]]
-        assert len(set(at)) == len(at)
-        assert not np.isin(original[at], [CLS, SEP, 0]).any()
-        assert (found["targets"][row][used[row]] == original[at]).all()
-        elsewhere = np.setdiff1d(np.arange(32), at)
-        assert (found["hidden"][row][elsewhere] == original[elsewhere]).all()
-        kept = found["hidden"][row][at]
-        assert np.isin(kept[kept != MASK], original).all()
-    assert (found["tokens"] == original).all()
-    masked = np.take_along_axis(found["hidden"], places, 1)[used] == MASK
+        selected = positions[row][weighted[row]]
+        assert len(set(selected)) == len(selected)
+        assert not np.isin(original[selected], [CLS, SEP, 0]).any()
+        assert (batch["targets"][row][weighted[row]] == original[selected]).all()
+        not_selected = np.setdiff1d(np.arange(32), selected)
+        assert (batch["hidden"][row][not_selected] == original[not_selected]).all()
+        inputs = batch["hidden"][row][selected]
+        assert np.isin(inputs[inputs != MASK], original).all()
+    assert (batch["tokens"] == original).all()
+    masked = np.take_along_axis(batch["hidden"], positions, 1)[weighted] == MASK
     assert abs(masked.mean() - MASKED_RATE) < 4 * np.sqrt(0.15 * 0.85 / masked.size)
-    assert (found["weights"]["replaced"] == example()["mask"]).all()
+    assert (batch["weights"]["replaced"] == example()["mask"]).all()
 
 
-def test_a_word_that_is_right_by_chance_counts_as_the_original():
-    batch = corrupted(8)
+def test_a_sample_equal_to_the_original_token_counts_as_original():
+    batch = corrupt_copies(8)
     loss = lambda model: OBJECTIVE.loss(model, {}, batch, (), jax.random.key(0), train=True)[0]
-    right = Stub(batch["targets"])
-    terms = loss(right)
-    assert (right.seen == batch["tokens"]).all()
+    correct_model = Stub(batch["targets"])
+    terms = loss(correct_model)
+    assert (correct_model.seen == batch["tokens"]).all()
     real = float(batch["weights"]["replaced"].sum())
-    assert terms["replaced"].right == 0  # the stub says "replaced" of every token
+    assert terms["replaced"].right == 0  # the stub predicts "replaced" for every token
     assert terms["masked"].right == batch["weights"]["masked"].sum()
-    wrong = Stub((batch["targets"] + 1) % tiny.V)
-    terms = loss(wrong)
-    hidden = float(batch["weights"]["masked"].sum())
-    assert terms["replaced"].right == hidden
-    assert (wrong.seen != batch["tokens"]).sum() == hidden
-    expected = hidden * np.log1p(np.exp(-1)) + (real - hidden) * np.log1p(np.exp(1))
+    wrong_model = Stub((batch["targets"] + 1) % tiny.V)
+    terms = loss(wrong_model)
+    num_masked = float(batch["weights"]["masked"].sum())
+    assert terms["replaced"].right == num_masked
+    assert (wrong_model.seen != batch["tokens"]).sum() == num_masked
+    expected = num_masked * np.log1p(np.exp(-1)) + (real - num_masked) * np.log1p(np.exp(1))
     assert relative(terms["replaced"].loss, expected) < 1e-5
 
 
-def test_the_discriminator_teaches_the_generator_nothing_but_the_embeddings():
+def test_the_loss_of_the_discriminator_trains_the_generator_only_through_the_embeddings():
     model, params = ROW.model, tiny.wide(ROW.model)
-    batch = corrupted(4)
+    batch = corrupt_copies(4)
 
     def loss(params, name):
         key = jax.random.key(0)
@@ -101,7 +101,9 @@ def test_the_discriminator_teaches_the_generator_nothing_but_the_embeddings():
         for n in ("masked", "replaced")
     }
     for path in gradients["masked"]:
-        largest = {name: float(jnp.abs(found[path]).max()) for name, found in gradients.items()}
+        largest = {
+            name: float(jnp.abs(gradient[path]).max()) for name, gradient in gradients.items()
+        }
         if path.startswith(("generator/", "masked_head/")):
             assert largest["replaced"] == 0
         elif path.startswith(("discriminator/", "replaced_head/")):
@@ -111,24 +113,24 @@ def test_the_discriminator_teaches_the_generator_nothing_but_the_embeddings():
             assert min(largest.values()) > 0
 
 
-def test_draws_follow_the_generator():
-    """A generator that gives two words three to one is drawn from three to one."""
-    batch = corrupted(400)
-    odds = jnp.zeros(tiny.V).at[jnp.array([7, 8])].set(jnp.log(jnp.array([3.0, 1.0])) + 100)
+def test_samples_follow_the_generator():
+    """Check that samples from a generator with odds of three to one have that ratio."""
+    batch = corrupt_copies(400)
+    token_logits = jnp.zeros(tiny.V).at[jnp.array([7, 8])].set(jnp.log(jnp.array([3.0, 1.0])) + 100)
 
-    class Odds(Stub):
+    class FixedLogits(Stub):
         def apply(self, variables, *inputs, method, **options):
             if method == "guess":
                 x_BPD = jnp.ones((*self.words_BP.shape, 1))
-                return UnprojectedLogits(x_BPD, odds[:, None], 0.0)
+                return UnprojectedLogits(x_BPD, token_logits[:, None], 0.0)
             return super().apply(variables, *inputs, method=method, **options)
 
-    model = Odds(batch["targets"])
+    model = FixedLogits(batch["targets"])
     OBJECTIVE.loss(model, {}, batch, (), jax.random.key(0), train=True)
-    drawn = np.asarray(jnp.take_along_axis(model.seen, batch["predictions"], 1))
-    drawn = drawn[np.asarray(batch["weights"]["masked"]) > 0]
-    assert set(drawn.tolist()) == {7, 8}
-    assert abs((drawn == 7).mean() - 0.75) < 4 * np.sqrt(0.1875 / len(drawn))
+    sampled = np.asarray(jnp.take_along_axis(model.seen, batch["predictions"], 1))
+    sampled = sampled[np.asarray(batch["weights"]["masked"]) > 0]
+    assert set(sampled.tolist()) == {7, 8}
+    assert abs((sampled == 7).mean() - 0.75) < 4 * np.sqrt(0.1875 / len(sampled))
 
 
 @pytest.mark.parametrize("logit", [-40.0, -1.0, 0.0, 2.0, 40.0])
@@ -140,13 +142,13 @@ def test_detection_is_binary_cross_entropy(logit):
         assert abs(float(term.loss) - exact) < 1e-5
 
 
-def test_names_tell_shapes():
-    with shapes.checked() as seen:
+def test_names_agree_with_shapes():
+    with shapes.checked() as places:
         jax.eval_shape(OBJECTIVE.corrupt, jax.random.key(0), example())
         jax.eval_shape(
             lambda params: OBJECTIVE.loss(
-                ROW.model, params, corrupted(2), (), jax.random.key(0), train=True
+                ROW.model, params, corrupt_copies(2), (), jax.random.key(0), train=True
             ),
             tiny.wide(ROW.model),
         )
-    assert "replaced_token.py:ReplacedToken.loss:drawn_BP" in seen
+    assert "replaced_token.py:ReplacedToken.loss:drawn_BP" in places

@@ -1,4 +1,4 @@
-"""Teacher forcing against a loop over pairs and words, in float64."""
+"""Teacher forcing against a loop over pairs and tokens, in float64."""
 
 from dataclasses import replace
 
@@ -25,13 +25,13 @@ L = 8
 
 def batch(pairs, length=L, rows=0):
     rows = max(rows, len(pairs))
-    found = {"source": np.zeros((rows, length), np.int32), "target": np.zeros((rows, length), int)}
-    sizes = {f"{side}_length": np.zeros(rows, np.int32) for side in found}
+    arrays = {"source": np.zeros((rows, length), np.int32), "target": np.zeros((rows, length), int)}
+    lengths = {f"{side}_length": np.zeros(rows, np.int32) for side in arrays}
     for row, sides in enumerate(pairs):
         for side, ids in zip(("source", "target"), sides, strict=True):
-            found[side][row, : len(ids)] = ids
-            sizes[f"{side}_length"][row] = len(ids)
-    return found | sizes
+            arrays[side][row, : len(ids)] = ids
+            lengths[f"{side}_length"][row] = len(ids)
+    return arrays | lengths
 
 
 def loss(objective, pairs, train=False, seed=0, **shape):
@@ -47,30 +47,30 @@ def expected(pairs, smoothing=0.0):
         variables, inputs = {"params": tiny.wide(MODEL)}, jnp.array([[START, *target]])
         logits = MODEL.apply(variables, jnp.array([[*source, END]]), inputs)
         log_p = np.asarray(jax.nn.log_softmax(logits), np.float64)[0]
-        for place, word in enumerate([*target, END]):
-            true = -(1 - smoothing) * log_p[place, word]
-            total += true - smoothing * log_p[place].mean()
+        for position, token in enumerate([*target, END]):
+            token_loss = -(1 - smoothing) * log_p[position, token]
+            total += token_loss - smoothing * log_p[position].mean()
     return total
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_loss_is_that_of_every_pair_alone(smoothing):
     objective = replace(OBJECTIVE, smoothing=smoothing)
-    found, count = loss(objective, PAIRS, train=True)
-    assert found == pytest.approx(expected(PAIRS, smoothing), rel=1e-5)
+    total, count = loss(objective, PAIRS, train=True)
+    assert total == pytest.approx(expected(PAIRS, smoothing), rel=1e-5)
     assert count == sum(len(target) + 1 for _, target in PAIRS)
 
 
-def test_smoothing_is_for_training_alone():
+def test_smoothing_applies_only_in_training():
     smooth = replace(OBJECTIVE, smoothing=0.3)
     assert loss(smooth, PAIRS)[0] == loss(OBJECTIVE, PAIRS)[0]
 
 
-def test_padding_and_rows_that_fill_up_change_nothing():
+def test_padding_tokens_and_padding_rows_change_nothing():
     assert loss(OBJECTIVE, PAIRS, length=13, rows=6) == pytest.approx(loss(OBJECTIVE, PAIRS), 1e-5)
 
 
-def test_what_the_decoder_reads_is_the_target_one_place_later():
+def test_decoder_inputs_are_the_targets_shifted_by_one():
     example = corrupt(OBJECTIVE, jax.random.key(0), batch(PAIRS))
     for row, (source, target) in enumerate(PAIRS):
         n = len(target) + 1
@@ -82,15 +82,15 @@ def test_what_the_decoder_reads_is_the_target_one_place_later():
         )
 
 
-def test_scheduled_sampling_puts_own_words_in_a_share_of_the_places():
+def test_scheduled_sampling_replaces_a_fraction_of_the_inputs():
     example = corrupt(OBJECTIVE, jax.random.key(0), batch(PAIRS * 40))
-    scores = MODEL.apply(
+    unprojected = MODEL.apply(
         {"params": tiny.wide(MODEL)}, example["tokens"], example["inputs"], method="unprojected"
     )
-    own = replace(OBJECTIVE, sampled=0.25).sample_inputs(
-        jax.random.key(1), scores, example["inputs"]
+    sampled_inputs = replace(OBJECTIVE, sampled=0.25).sample_inputs(
+        jax.random.key(1), unprojected, example["inputs"]
     )
-    changed = np.asarray(own != example["inputs"])
+    changed = np.asarray(sampled_inputs != example["inputs"])
     assert not changed[:, 0].any()
     assert 0.15 < changed[:, 1:].mean() < 0.3
     everywhere = replace(OBJECTIVE, sampled=1.0)
@@ -98,12 +98,14 @@ def test_scheduled_sampling_puts_own_words_in_a_share_of_the_places():
     assert loss(everywhere, PAIRS) == loss(OBJECTIVE, PAIRS)
 
 
-def test_all_own_words_come_from_the_place_before():
+def test_sampled_inputs_come_from_the_logits_of_the_position_before():
     example = corrupt(OBJECTIVE, jax.random.key(0), batch(PAIRS))
-    sharp = MODEL.apply(
+    unprojected = MODEL.apply(
         {"params": tiny.wide(MODEL)}, example["tokens"], example["inputs"], method="unprojected"
     )
-    sharp = sharp._replace(table_VD=1e4 * sharp.table_VD, bias_V=0.0)
-    own = replace(OBJECTIVE, sampled=1.0).sample_inputs(jax.random.key(1), sharp, example["inputs"])
-    best = np.asarray(sharp.logits().argmax(-1))
-    assert (np.asarray(own)[:, 1:] == best[:, :-1]).all()
+    unprojected = unprojected._replace(table_VD=1e4 * unprojected.table_VD, bias_V=0.0)
+    sampled_inputs = replace(OBJECTIVE, sampled=1.0).sample_inputs(
+        jax.random.key(1), unprojected, example["inputs"]
+    )
+    best = np.asarray(unprojected.logits().argmax(-1))
+    assert (np.asarray(sampled_inputs)[:, 1:] == best[:, :-1]).all()

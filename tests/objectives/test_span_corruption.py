@@ -1,4 +1,4 @@
-"""Span corruption: what is cut out and what stays make the text again, whatever is drawn."""
+"""Span corruption: inputs and targets together restore the text, for all random numbers."""
 
 from collections import Counter
 
@@ -16,27 +16,27 @@ OBJECTIVE = SpanCorruption(FIRST, END)
 
 
 def row(size, length=141, seed=0):
-    """A text of `size` words from 10 to 800, padded to a length."""
+    """Return a text of `size` tokens from 10 to 800, padded to a length."""
     mask = np.arange(length) < size
     draw = np.random.default_rng(seed).integers(10, 800, length)
     return {"tokens": np.where(mask, draw, 0).astype(np.int32), "mask": mask}
 
 
-def drawn(example, count, seed=0):
+def corrupt_copies(example, count, seed=0):
     keys = jax.random.split(jax.random.key(seed), count)
-    found = jax.jit(jax.vmap(OBJECTIVE.corrupt, (0, None)))(keys, example)
-    return [jax.tree.map(lambda x, i=i: np.asarray(x[i]), found) for i in range(count)]
+    corrupted = jax.jit(jax.vmap(OBJECTIVE.corrupt, (0, None)))(keys, example)
+    return [jax.tree.map(lambda x, i=i: np.asarray(x[i]), corrupted) for i in range(count)]
 
 
-def pieces(ids):
-    """What stands before the first sentinel and behind each: [(sentinel, [ids])]."""
-    found = [(None, [])]
-    for word in ids:
-        if word > 800:
-            found.append((int(word), []))
+def split_at_sentinels(ids):
+    """Return the tokens before the first sentinel and after each: [(sentinel, [ids])]."""
+    segments = [(None, [])]
+    for token in ids:
+        if token > 800:
+            segments.append((int(token), []))
         else:
-            found[-1][1].append(int(word))
-    return found
+            segments[-1][1].append(int(token))
+    return segments
 
 
 @pytest.mark.parametrize(
@@ -49,69 +49,69 @@ def test_lengths_are_those_of_the_released_code(length, raw, target):
     assert counts(568) == (85, 28)
 
 
-def test_a_length_without_room_is_refused():
+def test_a_length_without_space_for_a_span_is_refused():
     with pytest.raises(ValueError, match="no room for a text with one span"):
         raw_length(2)
     assert lengths(raw_length(3)) == (3, 3)
 
 
 @pytest.mark.parametrize("size", [141, 140, 97, 20, 5, 3, 2])
-def test_the_text_is_put_together_again(size):
+def test_the_text_can_be_restored(size):
     example = row(size)
     noise, number = counts(size)
-    for found in drawn(example, 40):
-        seen = found["tokens"][found["documents"] > 0]
-        targets = found["targets"][found["weights"]["token"] > 0]
-        assert seen[-1] == targets[-1] == END
-        assert len(seen) == size - noise + number + 1
+    for corrupted in corrupt_copies(example, 40):
+        inputs = corrupted["tokens"][corrupted["documents"] > 0]
+        targets = corrupted["targets"][corrupted["weights"]["token"] > 0]
+        assert inputs[-1] == targets[-1] == END
+        assert len(inputs) == size - noise + number + 1
         assert len(targets) == noise + number + 1
-        (_, text), *kept = pieces(seen[:-1])
-        (_, nothing), *cut = pieces(targets[:-1])
-        assert text  # the text begins with a piece that stays
-        assert not nothing
+        (_, text), *kept = split_at_sentinels(inputs[:-1])
+        (_, before_first_sentinel), *spans = split_at_sentinels(targets[:-1])
+        assert text  # the text begins with tokens that are kept
+        assert not before_first_sentinel
         sentinels = [FIRST - i for i in range(number)]
-        assert [s for s, _ in kept] == [s for s, _ in cut] == sentinels
-        assert not kept[-1][1]  # and ends with one that is cut
-        for (_, span), (_, behind) in zip(cut, kept, strict=True):
+        assert [s for s, _ in kept] == [s for s, _ in spans] == sentinels
+        assert not kept[-1][1]  # and ends with a corrupted span
+        for (_, span), (_, after_span) in zip(spans, kept, strict=True):
             assert span
-            text += span + behind
+            text += span + after_span
         assert text == example["tokens"][:size].tolist()
-        assert (found["tokens"][found["documents"] == 0] == 0).all()
+        assert (corrupted["tokens"][corrupted["documents"] == 0] == 0).all()
 
 
-def test_the_decoder_reads_what_it_has_told_from_zero_on():
-    for found in drawn(row(141), 3):
-        assert found["decoder_inputs"][0] == 0
-        assert (found["decoder_inputs"][1:] == found["targets"][:-1]).all()
+def test_decoder_inputs_are_the_targets_shifted_by_one():
+    for corrupted in corrupt_copies(row(141), 3):
+        assert corrupted["decoder_inputs"][0] == 0
+        assert (corrupted["decoder_inputs"][1:] == corrupted["targets"][:-1]).all()
 
 
-def test_a_row_of_padding_asks_nothing():
+def test_a_row_of_padding_has_no_targets():
     for size in (0, 1):
-        (found,) = drawn(row(size), 1)
-        assert not found["weights"]["token"].any()
-        assert not found["documents"].any()
+        (corrupted,) = corrupt_copies(row(size), 1)
+        assert not corrupted["weights"]["token"].any()
+        assert not corrupted["documents"].any()
 
 
-def test_every_way_to_part_is_equally_likely():
+def test_every_partition_is_equally_likely():
     keys = jax.random.split(jax.random.key(0), 20_000)
-    found = jax.jit(jax.vmap(lambda key: partition(key, 9, 4, 6, 3)))(keys)
-    seen = Counter(map(tuple, np.asarray(found).tolist()))
-    assert len(seen) == 10  # five places for two borders
-    assert all(sum(sizes) == 6 and sizes[3] == 0 and min(sizes[:3]) > 0 for sizes in seen)
-    for count in seen.values():
+    partitions = jax.jit(jax.vmap(lambda key: partition(key, 9, 4, 6, 3)))(keys)
+    counts = Counter(map(tuple, np.asarray(partitions).tolist()))
+    assert len(counts) == 10  # five positions for two boundaries
+    assert all(sum(sizes) == 6 and sizes[3] == 0 and min(sizes[:3]) > 0 for sizes in counts)
+    for count in counts.values():
         assert abs(count - 2000) < 5 * np.sqrt(2000)
 
 
-def test_every_row_and_step_is_cut_elsewhere():
-    one, two = drawn(row(141), 2)
-    assert (one["tokens"] != two["tokens"]).any()
-    (again,) = drawn(row(141), 1)
-    assert (again["tokens"] != drawn(row(141), 1, seed=1)[0]["tokens"]).any()
+def test_every_row_and_step_has_other_spans():
+    first, second = corrupt_copies(row(141), 2)
+    assert (first["tokens"] != second["tokens"]).any()
+    (first_again,) = corrupt_copies(row(141), 1)
+    assert (first_again["tokens"] != corrupt_copies(row(141), 1, seed=1)[0]["tokens"]).any()
 
 
-def test_names_tell_shapes():
-    with shapes.checked() as seen:
+def test_names_agree_with_shapes():
+    with shapes.checked() as places:
         jax.eval_shape(OBJECTIVE.corrupt, jax.random.key(0), row(141))
-    assert any("corrupt:cut_start_S" in place for place in seen)
+    assert any("corrupt:cut_start_S" in place for place in places)
     assert span_corruption.MEAN_SPAN == 3
     assert jnp.ndim(OBJECTIVE.first_sentinel) == 0

@@ -1,4 +1,4 @@
-"""Schedules, decay masks and optimizers against their papers' equations, written out in numpy."""
+"""Schedules, weight-decay masks and optimizers against the equations of their papers, in NumPy."""
 
 import math
 
@@ -11,7 +11,7 @@ import pytest
 from train.optimization import optimizers, schedules, weight_decay
 
 PEAK = 3e-3
-# float32 against float64: 2 ** -23 a rounding, a few roundings an update, ten updates.
+# float32 against float64: 2 ** -23 per rounding, a few roundings per step, ten steps.
 RELATIVE, ABSOLUTE = 5e-6, 2e-7
 
 SCHEDULES = {
@@ -71,8 +71,8 @@ SCHEDULES = {
 }
 
 
-def _half_cosine(start, end, share):
-    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+def _half_cosine(start, end, fraction):
+    return end + (start - end) * (1 + math.cos(math.pi * fraction)) / 2
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -84,31 +84,31 @@ def test_schedules_follow_their_formulas_at_every_step(name):
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_schedules_take_python_integers_and_steps_beyond_float32(name):
+def test_schedules_support_python_integers_and_steps_beyond_float32(name):
     schedule, formula = SCHEDULES[name]
     assert float(schedule(7)) == pytest.approx(formula(7), rel=1e-5)
     assert math.isfinite(float(schedule(jnp.int32(2**31 - 1))))
 
 
-def test_a_staircase_stands_and_then_falls_at_every_step_of_it():
+def test_staircase_divides_the_learning_rate_at_every_step():
     schedule = schedules.staircase(2.0, 30, 10, 4.0)
-    rates = [float(schedule(step)) for step in (0, 29, 30, 39, 40, 50)]
-    np.testing.assert_allclose(rates, [2.0, 2.0, 0.5, 0.5, 0.125, 0.03125], rtol=1e-6)
+    learning_rates = [float(schedule(step)) for step in (0, 29, 30, 39, 40, 50)]
+    np.testing.assert_allclose(learning_rates, [2.0, 2.0, 0.5, 0.5, 0.125, 0.03125], rtol=1e-6)
 
 
-def test_gradient_descent_goes_down_the_clipped_gradient():
+def test_sgd_follows_the_clipped_gradient():
     optimizer = optimizers.sgd(schedules.constant(0.5), clip=1.0)
     gradient = {"a": jnp.array([3.0, 4.0])}
     updates, _ = optimizer.update(gradient, optimizer.init(gradient), gradient)
     np.testing.assert_allclose(updates["a"], [-0.3, -0.4], rtol=1e-6)
 
 
-def test_the_slanted_triangle_stays_above_its_end_where_the_papers_equation_does_not():
+def test_slanted_triangular_stays_above_its_end_where_the_papers_equation_does_not():
     schedule = schedules.slanted_triangular(PEAK, 19)  # cut at int(1.9) = 1
-    rates = [float(schedule(t)) for t in range(25)]
-    assert min(rates) == pytest.approx(PEAK / 32)
-    assert rates[19:] == pytest.approx([PEAK / 32] * 6)
-    assert rates[1] == max(rates) == pytest.approx(PEAK)
+    learning_rates = [float(schedule(t)) for t in range(25)]
+    assert min(learning_rates) == pytest.approx(PEAK / 32)
+    assert learning_rates[19:] == pytest.approx([PEAK / 32] * 6)
+    assert learning_rates[1] == max(learning_rates) == pytest.approx(PEAK)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_the_slanted_triangle_stays_above_its_end_where_the_papers_equation_does
         lambda: schedules.one_cycle(PEAK, 3),
     ],
 )
-def test_a_schedule_without_room_is_one_clear_line(make):
+def test_a_schedule_with_too_few_steps_is_an_error_of_one_line(make):
     with pytest.raises(ValueError, match=r"^[^\n]*steps[^\n]*$"):
         make()
 
@@ -180,7 +180,7 @@ def test_the_table_counts_every_parameter_once():
     shapes = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, _params()))
     head, decayed, undecayed = weight_decay.table(shapes, weight_decay.BIASES_AND_NORMS)
     assert head.split() == ["weight", "decay", "leaves", "parameters", "paths"]
-    # A block: 64 in attention, 4 in content_bias, 64 in the mlp; 12 + 12 in biases, 16 in norms.
+    # Per block: 64 in attention, 4 in content_bias, 64 in the MLP; 12 + 12 in biases, 16 in norms.
     assert decayed.split()[:3] == ["decayed", str(1 + 2 * 7), str(64 + 2 * (64 + 4 + 64))]
     assert undecayed.split()[:4] == ["not", "decayed", str(2 + 2 * 9), str(8 + 2 * (12 + 12 + 16))]
     assert "blocks_*/attention/key/bias" in undecayed
@@ -197,11 +197,11 @@ SHAPES = {
     "zero": {"kernel": (5, 7)},
 }
 MASK = weight_decay.undecayed(weight_decay.BIASES_AND_NORMS)
-RATE = lambda t: PEAK * (1 + t) / 10
+LEARNING_RATE = lambda t: PEAK * (1 + t) / 10
 
 
 def _problem():
-    """Float64 parameters and ten gradients, some of which are above and some below a norm of 1."""
+    """Return float64 parameters and ten gradients, some with a norm above 1 and some below."""
     rng = np.random.default_rng(0)
     leaf = lambda scale: lambda shape: scale * rng.standard_normal(shape)
     is_shape = lambda node: isinstance(node, tuple)
@@ -234,16 +234,16 @@ def _flat(tree):
 
 
 def _reference(update, clip):
-    """Ten updates: update(path, p, g, memory, t) -> new p; memory is a dict a tensor."""
+    """Take ten steps: update(path, p, g, state, t) -> new p; state is one dict per tensor."""
     params, gradients = _problem()
-    params, memory = _flat(params), {path: {} for path in _flat(params)}
+    params, state = _flat(params), {path: {} for path in _flat(params)}
     for t, gradient in enumerate(gradients):
         gradient = _flat(gradient)
         norm = math.sqrt(sum((g**2).sum() for g in gradient.values()))
         if clip is not None and norm > clip:
             gradient = {path: g * clip / norm for path, g in gradient.items()}
         params = {
-            path: update(path, p, gradient[path], memory[path], t) for path, p in params.items()
+            path: update(path, p, gradient[path], state[path], t) for path, p in params.items()
         }
         yield params
 
@@ -258,123 +258,127 @@ def _is_decayed(path):
     return path.split("/")[-1] == "kernel"
 
 
-def _moments(memory, g, b1=0.9, b2=0.999):
-    memory["m"] = b1 * memory.get("m", 0) + (1 - b1) * g
-    memory["v"] = b2 * memory.get("v", 0) + (1 - b2) * g**2
-    return memory["m"], memory["v"]
+def _moments(state, g, b1=0.9, b2=0.999):
+    state["m"] = b1 * state.get("m", 0) + (1 - b1) * g
+    state["v"] = b2 * state.get("v", 0) + (1 - b2) * g**2
+    return state["m"], state["v"]
 
 
-def test_ten_adamw_updates_are_the_papers():
-    def update(path, p, g, memory, t):
-        m, v = _moments(memory, g)
+def test_ten_adamw_steps_are_those_of_the_paper():
+    def update(path, p, g, state, t):
+        m, v = _moments(state, g)
         m, v = m / (1 - 0.9 ** (t + 1)), v / (1 - 0.999 ** (t + 1))
         decay = 0.1 * p if _is_decayed(path) else 0
-        return p - RATE(t) * (m / (np.sqrt(v) + 1e-8) + decay)
+        return p - LEARNING_RATE(t) * (m / (np.sqrt(v) + 1e-8) + decay)
 
-    _assert_same_path(optimizers.adamw(RATE, decay=0.1, decay_mask=MASK), update, clip=1.0)
+    _assert_same_path(optimizers.adamw(LEARNING_RATE, decay=0.1, decay_mask=MASK), update, clip=1.0)
     _assert_same_path(
-        optimizers.adamw(RATE, decay=0.1, decay_mask=MASK, clip=None), update, clip=None
+        optimizers.adamw(LEARNING_RATE, decay=0.1, decay_mask=MASK, clip=None), update, clip=None
     )
 
 
-def _bert_update(path, p, g, memory, t):
-    m, v = _moments(memory, g)
+def _bert_update(path, p, g, state, t):
+    m, v = _moments(state, g)
     decay = 0.1 * p if _is_decayed(path) else 0
-    return p - RATE(t) * (m / (np.sqrt(v) + 1e-6) + decay)
+    return p - LEARNING_RATE(t) * (m / (np.sqrt(v) + 1e-6) + decay)
 
 
-def test_ten_bert_updates_have_no_bias_correction():
-    optimizer = optimizers.adamw_bert(RATE, decay=0.1, decay_mask=MASK)
+def test_ten_bert_steps_have_no_bias_correction():
+    optimizer = optimizers.adamw_bert(LEARNING_RATE, decay=0.1, decay_mask=MASK)
     _assert_same_path(optimizer, _bert_update, clip=1.0)
 
 
-def test_ten_lamb_updates_scale_only_what_is_decayed():
-    def update(path, p, g, memory, t):
-        step = (p - _bert_update(path, p, g, memory, t)) / RATE(t)
-        length, own = np.linalg.norm(step), np.linalg.norm(p)
-        ratio = own / length if _is_decayed(path) and own > 0 and length > 0 else 1
-        return p - RATE(t) * ratio * step
+def test_ten_lamb_steps_scale_only_decayed_parameters():
+    def update(path, p, g, state, t):
+        step = (p - _bert_update(path, p, g, state, t)) / LEARNING_RATE(t)
+        step_norm, parameter_norm = np.linalg.norm(step), np.linalg.norm(p)
+        ratio = (
+            parameter_norm / step_norm
+            if _is_decayed(path) and parameter_norm > 0 and step_norm > 0
+            else 1
+        )
+        return p - LEARNING_RATE(t) * ratio * step
 
-    _assert_same_path(optimizers.lamb(RATE, decay=0.1, decay_mask=MASK), update, clip=1.0)
+    _assert_same_path(optimizers.lamb(LEARNING_RATE, decay=0.1, decay_mask=MASK), update, clip=1.0)
 
 
 def test_lamb_without_a_mask_scales_every_tensor():
-    def update(path, p, g, memory, t):
-        m, v = _moments(memory, g)
+    def update(path, p, g, state, t):
+        m, v = _moments(state, g)
         step = m / (np.sqrt(v) + 1e-6) + 0.1 * p
         ratio = np.linalg.norm(p) / np.linalg.norm(step) if np.linalg.norm(p) else 1
-        return p - RATE(t) * ratio * step
+        return p - LEARNING_RATE(t) * ratio * step
 
-    _assert_same_path(optimizers.lamb(RATE, decay=0.1), update, clip=1.0)
+    _assert_same_path(optimizers.lamb(LEARNING_RATE, decay=0.1), update, clip=1.0)
 
 
 @pytest.mark.parametrize("smallest_scale", [1e-3, None])
-def test_ten_adafactor_updates_are_the_papers(smallest_scale):
-    def update(path, p, g, memory, t):
+def test_ten_adafactor_steps_are_those_of_the_paper(smallest_scale):
+    def update(path, p, g, state, t):
         b2 = 1 - (t + 1) ** -0.8
         axes = {"wide/kernel": (0, 1), "heads/kernel": (0, 2)}.get(path)
         square = g**2 + 1e-30
         if axes:
             row, column = (square.mean(axis, keepdims=True) for axis in axes)
-            row = memory["row"] = b2 * memory.get("row", 0) + (1 - b2) * row
-            column = memory["column"] = b2 * memory.get("column", 0) + (1 - b2) * column
+            row = state["row"] = b2 * state.get("row", 0) + (1 - b2) * row
+            column = state["column"] = b2 * state.get("column", 0) + (1 - b2) * column
             v = row * column / row.mean(axes[1], keepdims=True)
         else:
-            v = memory["v"] = b2 * memory.get("v", 0) + (1 - b2) * square
+            v = state["v"] = b2 * state.get("v", 0) + (1 - b2) * square
         step = g / np.sqrt(v)
         step = step / max(1, np.sqrt((step**2).mean()))
         scale = 1 if smallest_scale is None else max(np.sqrt((p**2).mean()), smallest_scale)
-        return p - RATE(t) * scale * step
+        return p - LEARNING_RATE(t) * scale * step
 
-    _assert_same_path(optimizers.adafactor(RATE, smallest_scale), update, clip=None)
+    _assert_same_path(optimizers.adafactor(LEARNING_RATE, smallest_scale), update, clip=None)
 
 
 def test_adafactor_keeps_means_of_rows_and_columns_only():
     params = {"wide": jnp.zeros((128, 160)), "narrow": jnp.zeros((127, 160))}
-    state = optimizers.adafactor(RATE).init(params)
+    state = optimizers.adafactor(LEARNING_RATE).init(params)
     sizes = {k: sum(part[k].size for part in state[0][1:]) for k in params}
     assert sizes["wide"] == 128 + 160 + 1
     assert sizes["narrow"] == 127 * 160 + 2
 
 
-def test_ten_adamw_updates_are_torchs():
+def test_ten_adamw_steps_are_those_of_torch():
     torch = pytest.importorskip("torch")
     params, gradients = _problem()
     tensors = {path: torch.tensor(p, requires_grad=True) for path, p in _flat(params).items()}
     groups = [
         {
             "params": [x for path, x in tensors.items() if _is_decayed(path) is decayed],
-            "weight_decay": d,
+            "weight_decay": decay,
         }
-        for decayed, d in ((True, 0.1), (False, 0.0))
+        for decayed, decay in ((True, 0.1), (False, 0.0))
     ]
-    torchs = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8)
-    optimizer = optimizers.adamw(RATE, decay=0.1, decay_mask=MASK)
+    torch_optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8)
+    optimizer = optimizers.adamw(LEARNING_RATE, decay=0.1, decay_mask=MASK)
     for t, (ours, gradient) in enumerate(zip(_ours(optimizer), gradients, strict=True)):
-        for group in torchs.param_groups:
-            group["lr"] = RATE(t)
+        for group in torch_optimizer.param_groups:
+            group["lr"] = LEARNING_RATE(t)
         for path, g in _flat(gradient).items():
             tensors[path].grad = torch.tensor(g)
         torch.nn.utils.clip_grad_norm_(tensors.values(), 1.0)
-        torchs.step()
+        torch_optimizer.step()
         for path, p in _flat(ours).items():
-            # torch divides by norm + 1e-6 where it clips.
+            # torch divides by norm + 1e-6 when it clips.
             np.testing.assert_allclose(p, tensors[path].detach(), 2e-5, ABSOLUTE, err_msg=path)
 
 
-def test_clipping_shortens_long_gradients_and_leaves_short_ones():
+def test_clipping_scales_down_long_gradients_and_keeps_short_ones():
     optimizer = optimizers._chain(2.0)
     state = optimizer.init({})
     long = {"a": jnp.array([3.0, 0.0]), "b": jnp.array([4.0])}
     clipped, _ = optimizer.update(long, state)
     np.testing.assert_allclose(np.concatenate(jax.tree.leaves(clipped)), [1.2, 0, 1.6], rtol=1e-6)
     short = jax.tree.map(lambda g: g / 5, long)
-    kept, _ = optimizer.update(short, state)
-    jax.tree.map(np.testing.assert_array_equal, kept, short)
+    unclipped, _ = optimizer.update(short, state)
+    jax.tree.map(np.testing.assert_array_equal, unclipped, short)
 
 
 @pytest.mark.parametrize("make", [optimizers.adamw, optimizers.adamw_bert, optimizers.lamb])
-def test_the_first_step_of_a_warm_up_moves_nothing_but_the_moments(make):
+def test_the_first_step_of_a_warm_up_changes_only_the_moments(make):
     params = {"kernel": jnp.ones((3, 3))}
     optimizer = make(schedules.linear(PEAK, 10, 100))
     state = optimizer.init(params)

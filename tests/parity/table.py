@@ -1,4 +1,4 @@
-"""One table: every published class, how transformers builds and calls it, and what is compared."""
+"""A table of every published class: how transformers builds and calls it, and what to compare."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 V, B, L, T = 97, 4, 20, 12
-SOURCE_L = 50  # of what is translated: longer than T5's largest distance
+SOURCE_L = 50  # length of a source: longer than T5's largest distance
 LABELS = ("bad", "middling", "good")
 
 
@@ -17,16 +17,16 @@ class Row:
     Attributes:
       published: Its name.
       ours: The name of our class.
-      config: What its config differs in from the defaults.
-      inputs: What ours is called with beside the tokens; their mask is "documents".
-      outputs: Their names of what ours returns, in its order; QA's two make one of ours.
-      hidden: Our modules whose outputs are their hidden states, embeddings left out, by the prefix
-        of their names.
+      config: The fields of its config that differ from the defaults.
+      inputs: The inputs of ours besides the tokens; "documents" is the attention mask of theirs.
+      outputs: Their names of our outputs, in our order; the two of QA are stacked in ours.
+      hidden: Our modules whose outputs are their hidden states, without the embeddings, by the
+        names of their outputs.
       left: Which rows of the batch are padded on the left: "last", "all" or "none".
-      positions: Whether it counts padding as positions unless given positions.
+      positions: Whether padding shifts its positions unless they are inputs.
       sizes: Published sizes whose parameters are counted.
-      padding: The id that pads.
-      variant: Tells rows of one class apart.
+      padding: The padding id.
+      variant: Distinguishes rows of one class.
     """
 
     published: str
@@ -105,7 +105,7 @@ MARIANS = {
 PAIR = ("segments", "documents")
 TEXT = ("documents",)
 SOURCE = ("targets", "documents")
-SIDES = {  # T5's last hidden state of a side has gone through its norm
+SIDES = {  # the last hidden state of a T5 stack is the output of its norm
     "t5": {
         "encoder_hidden_states": ("encoder_0", "encoder_1", "encoder_norm"),
         "decoder_hidden_states": ("decoder_0", "decoder_norm"),
@@ -116,7 +116,7 @@ SIDES = {  # T5's last hidden state of a side has gone through its norm
     },
 }
 
-WHOLE = (
+MODELS = (
     Row(
         published="GPT2LMHeadModel",
         ours="GPT2LM",
@@ -193,7 +193,7 @@ WHOLE = (
         inputs=TEXT,
         left="last",
         hidden=blocks(3),
-        padding=1,  # it counts positions by this id, whatever the mask says
+        padding=1,  # it derives positions from this id, regardless of the mask
         sizes=("roberta-tiny", "roberta-base", "roberta-large"),
     ),
     Row(
@@ -275,42 +275,42 @@ def _heads(family: str, config: dict, inputs: tuple[str, ...]):
             config=config | ({} if kind == "Span" else labels),
             inputs=inputs,
             outputs=outputs,
-            # XLNet's texts end in their last column, where transformers looks for their classes.
+            # transformers classifies by the last column, so XLNet's texts must end there.
             left="all" if (family, kind) == ("XLNet", "Text") else "none",
             padding=1 if family == "Roberta" else 0,
         )
 
 
 TASKS = tuple(row for family, (c, i) in FAMILIES.items() for row in _heads(family, c, i))
-ROWS = {row.name: row for row in (*WHOLE, *TASKS)}
+ROWS = {row.name: row for row in (*MODELS, *TASKS)}
 
 
 def batch(row: Row) -> dict[str, np.ndarray]:
-    """Tokens, segments, documents (a mask of ones and zeros) and targets of four padded rows."""
-    draw, length, lengths = np.random.default_rng(0), L, (20, 13, 5, 9)
+    """Return tokens, segments, documents (a 0/1 mask) and targets of four padded rows."""
+    random, length, lengths = np.random.default_rng(0), L, (20, 13, 5, 9)
     if "targets" in row.inputs:
         length, lengths = SOURCE_L, (50, 33, 5, 1)
-    lengths_B1, turns_B1 = np.array(lengths)[:, None], np.array([[9], [4], [2], [3]])
-    place_BL = np.broadcast_to(np.arange(length), (B, length))
+    lengths_B1, boundary_B1 = np.array(lengths)[:, None], np.array([[9], [4], [2], [3]])
+    position_BL = np.broadcast_to(np.arange(length), (B, length))
     if row.left != "none":
         first = 3 if row.left == "last" else 0
-        moved = np.array([[i >= first] for i in range(B)])
-        place_BL = place_BL - np.where(moved, length - lengths_B1, 0)
-    document_ids_BL = ((place_BL >= 0) & (place_BL < lengths_B1)).astype(np.int64)
-    tokens_BL = np.where(document_ids_BL, draw.integers(2, V - 1, (B, length)), row.padding)
+        left_padded = np.array([[i >= first] for i in range(B)])
+        position_BL = position_BL - np.where(left_padded, length - lengths_B1, 0)
+    document_ids_BL = ((position_BL >= 0) & (position_BL < lengths_B1)).astype(np.int64)
+    tokens_BL = np.where(document_ids_BL, random.integers(2, V - 1, (B, length)), row.padding)
     target_BT = (np.arange(T) < np.array([[7], [12], [1], [10]])).astype(np.int64)
     return {
         "tokens": tokens_BL,
-        "segments": (place_BL >= turns_B1).astype(np.int64),
+        "segments": (position_BL >= boundary_B1).astype(np.int64),
         "documents": document_ids_BL,
-        "positions": np.maximum(place_BL, 0),
-        "targets": np.where(target_BT, draw.integers(2, V - 1, (B, T)), row.padding),
+        "positions": np.maximum(position_BL, 0),
+        "targets": np.where(target_BT, random.integers(2, V - 1, (B, T)), row.padding),
         "written": target_BT,
     }
 
 
-def shifted(row: Row, batch: dict) -> dict:
-    """What ours is called with, by the names of its arguments."""
+def our_inputs(row: Row, batch: dict) -> dict:
+    """Return the arguments of our model, by name."""
     start = row.config.get("decoder_start_token_id", 0)
     targets_BT = np.pad(batch["targets"], ((0, 0), (1, 0)), constant_values=start)[:, :-1]
     arrays = {
@@ -318,5 +318,5 @@ def shifted(row: Row, batch: dict) -> dict:
         "documents": ("document_ids_BL", batch["documents"]),
         "targets": ("targets_BT", targets_BT),
     }
-    found = {"tokens_BL": batch["tokens"]} | dict(arrays[name] for name in row.inputs)
-    return jax.tree.map(lambda x: x.astype(np.int32), found)
+    arguments = {"tokens_BL": batch["tokens"]} | dict(arrays[name] for name in row.inputs)
+    return jax.tree.map(lambda x: x.astype(np.int32), arguments)

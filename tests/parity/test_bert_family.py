@@ -1,4 +1,4 @@
-"""Folders of ALBERT, ELECTRA and RoBERTa that hold more, less or other than one whole model."""
+"""Folders of ALBERT, ELECTRA and RoBERTa that hold more or less than one full model."""
 
 import json
 
@@ -43,14 +43,14 @@ JOINT = electra.Config(
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Theirs and its folder, by the name of a row."""
-    root, found = tmp_path_factory.mktemp("published"), {}
+    """Return a function of a row's name that returns their model and its folder."""
+    root, built = tmp_path_factory.mktemp("published"), {}
 
     def folder(name):
-        if name not in found:
-            found[name] = build(ROWS[name]), root / name
-            found[name][0].save_pretrained(root / name)
-        return found[name]
+        if name not in built:
+            built[name] = build(ROWS[name]), root / name
+            built[name][0].save_pretrained(root / name)
+        return built[name]
 
     return folder
 
@@ -58,7 +58,7 @@ def folders(tmp_path_factory):
 # ALBERT
 
 
-def test_the_releases_for_masked_tokens_keep_a_pooler_and_lack_an_order_head(folders, tmp_path):
+def test_releases_for_masked_tokens_have_a_pooler_but_no_order_head(folders, tmp_path):
     _, folder = folders("AlbertForPreTraining")
     tensors = load_file(folder / "model.safetensors")
     kept = {name: x for name, x in tensors.items() if not name.startswith("sop_classifier")}
@@ -68,13 +68,13 @@ def test_the_releases_for_masked_tokens_keep_a_pooler_and_lack_an_order_head(fol
     model, params, _ = zoo.load(tmp_path)
     assert isinstance(model, albert.AlbertLM)
     options = {"cls": "AlbertPretraining", "new": ("order_head",), "key": jax.random.key(0)}
-    _, whole, _ = zoo.load(tmp_path, **options)
-    assert np.array_equal(whole["pooler"]["dense"]["bias"], tensors["albert.pooler.bias"])
-    found = {name: whole[name] for name in params}
-    assert jax.tree.all(jax.tree.map(np.array_equal, params, found))
+    _, full_params, _ = zoo.load(tmp_path, **options)
+    assert np.array_equal(full_params["pooler"]["dense"]["bias"], tensors["albert.pooler.bias"])
+    shared_params = {name: full_params[name] for name in params}
+    assert jax.tree.all(jax.tree.map(np.array_equal, params, shared_params))
 
 
-def test_several_blocks_per_group_are_refused(folders, tmp_path):
+def test_multiple_blocks_per_group_are_refused(folders, tmp_path):
     _, folder = folders("AlbertForPreTraining")
     fields = huggingface.read_config(folder) | {"inner_group_num": 2}
     (tmp_path / "config.json").write_text(json.dumps(fields))
@@ -85,14 +85,17 @@ def test_several_blocks_per_group_are_refused(folders, tmp_path):
 # ELECTRA
 
 
-def test_a_pair_taken_apart_equals_transformers_and_itself(tmp_path):
-    whole, params = electra.ElectraPretraining(JOINT), tiny.wide(electra.ElectraPretraining(JOINT))
+def test_both_networks_exported_separately_equal_transformers_and_the_joint_model(tmp_path):
+    joint_model, params = (
+        electra.ElectraPretraining(JOINT),
+        tiny.wide(electra.ElectraPretraining(JOINT)),
+    )
     model_folder.write(tmp_path / "ours", "electra", JOINT, params)
     row = ROWS["ElectraForMaskedLM"]
     batch = table.batch(row)
     real = batch["documents"] > 0
-    given = table.shifted(row, batch)
-    joint = jax.jit(lambda params: whole.apply({"params": params}, **given))(params)
+    inputs = table.our_inputs(row, batch)
+    joint = jax.jit(lambda params: joint_model.apply({"params": params}, **inputs))(params)
     pairs = {"ElectraGenerator": "ForMaskedLM", "ElectraDiscriminator": "ForPreTraining"}
     for ours, (name, suffix) in zip(joint, pairs.items(), strict=True):
         zoo.export(zoo.load(tmp_path / "ours"), tmp_path / name, name)
@@ -103,14 +106,16 @@ def test_a_pair_taken_apart_equals_transformers_and_itself(tmp_path):
         with torch.no_grad():
             expected = call(row, theirs.eval(), batch).logits.numpy()
         assert relative(np.asarray(ours)[real], expected[real]) < TOLERANCE
-        parts = [zoo.load(folder, cls=name) for folder in (tmp_path / "ours", tmp_path / name)]
-        for model, part, _ in parts:
+        loaded_parts = [
+            zoo.load(folder, cls=name) for folder in (tmp_path / "ours", tmp_path / name)
+        ]
+        for model, part_params, _ in loaded_parts:
             assert type(model).__name__ == name
             assert model.config.width == theirs.config.hidden_size
-            assert jax.tree.all(jax.tree.map(np.array_equal, part, parts[0].params))
-        model, part, _ = parts[0]
-        found = jax.jit(lambda p, model=model: model.apply({"params": p}, **given))(part)
-        assert relative(np.asarray(found)[real], expected[real]) < TOLERANCE
+            assert jax.tree.all(jax.tree.map(np.array_equal, part_params, loaded_parts[0].params))
+        model, part_params, _ = loaded_parts[0]
+        output = jax.jit(lambda p, model=model: model.apply({"params": p}, **inputs))(part_params)
+        assert relative(np.asarray(output)[real], expected[real]) < TOLERANCE
     zoo.export(zoo.load(tmp_path / "ours"), tmp_path / "either")
     fields = huggingface.read_config(tmp_path / "either")
     assert fields["architectures"] == ["ElectraForPreTraining"]
@@ -141,25 +146,25 @@ def test_one_network_cannot_be_loaded_as_the_other(folders, tmp_path):
         assert f"{tmp_path} does not fit {cls}: " in refused(tmp_path, cls)
 
 
-def test_a_bare_trunk_lacks_its_prefix_and_its_head(folders, tmp_path):
+def test_a_bare_trunk_is_loaded_without_prefix_and_head(folders, tmp_path):
     theirs, folder = folders("ElectraForPreTraining")
     theirs.electra.save_pretrained(tmp_path)
     _, expected, _ = zoo.load(folder)
-    _, found, _ = zoo.load(tmp_path, new=("replaced_head",), key=jax.random.key(0))
-    assert jax.tree.all(jax.tree.map(np.array_equal, found["trunk"], expected["trunk"]))
+    _, trunk_params, _ = zoo.load(tmp_path, new=("replaced_head",), key=jax.random.key(0))
+    assert jax.tree.all(jax.tree.map(np.array_equal, trunk_params["trunk"], expected["trunk"]))
 
 
-def test_electras_sizes_count_as_transformers_does():
-    known = huggingface.find_class(electra.ElectraDiscriminator)
-    pair = {"ElectraForMaskedLM": electra.ElectraGenerator}
-    pair["ElectraForPreTraining"] = electra.ElectraDiscriminator
+def test_electras_sizes_have_the_parameter_counts_of_transformers():
+    format_ = huggingface.find_class(electra.ElectraDiscriminator)
+    published_classes = {"ElectraForMaskedLM": electra.ElectraGenerator}
+    published_classes["ElectraForPreTraining"] = electra.ElectraDiscriminator
     for name, size in electra.SIZES.items():
         counts = []
-        for published, cls in pair.items():
+        for published, cls in published_classes.items():
             config = electra.generator(size) if cls is electra.ElectraGenerator else size
             ours = flatten(abstract(cls(config)))
             with torch.device("meta"):
-                fields = transformers.ElectraConfig(**known.describe(config))
+                fields = transformers.ElectraConfig(**format_.describe(config))
                 theirs = getattr(transformers, published)(fields)
             counts.append(sum(p.numel() for p in theirs.parameters()))
             assert sum(x.size for x in ours.values()) == counts[-1], name
@@ -171,7 +176,7 @@ def test_electras_sizes_count_as_transformers_does():
 # RoBERTa
 
 
-def test_rows_of_full_length_fit_and_longer_ones_are_not_numbers(folders):
+def test_rows_of_full_length_are_supported_and_longer_ones_give_nan(folders):
     theirs, folder = folders("RobertaForMaskedLM")
     model, params, _ = zoo.load(folder)
     tokens_BL = np.random.default_rng(1).integers(2, V, (3, model.config.max_length))
@@ -183,23 +188,23 @@ def test_rows_of_full_length_fit_and_longer_ones_are_not_numbers(folders):
     assert np.isnan(run(np.full((1, 33), 2))).any()
 
 
-def test_robertas_config_goes_back_to_transformers(folders, tmp_path):
+def test_robertas_config_is_exported_to_transformers(folders, tmp_path):
     for name in ("RobertaForMaskedLM", "AlbertForPreTraining"):
         theirs, folder = folders(name)
         zoo.export(zoo.load(folder), tmp_path / name)
-        again = type(theirs.config).from_pretrained(tmp_path / name)
+        config = type(theirs.config).from_pretrained(tmp_path / name)
         for field in (
             *("max_position_embeddings", "type_vocab_size", "layer_norm_eps", "hidden_act"),
             *(("pad_token_id",) if name[0] == "R" else ("num_hidden_groups", "embedding_size")),
         ):
-            assert getattr(again, field) == getattr(theirs.config, field), field
+            assert getattr(config, field) == getattr(theirs.config, field), field
 
 
-def test_a_classifier_grows_out_of_a_masked_model(folders):
+def test_a_classifier_is_initialized_from_a_masked_model(folders):
     _, folder = folders("RobertaForMaskedLM")
     options = {"cls": "RobertaClassifier", "new": ["dense", "projection"], "ignore": ["lm_head"]}
     model, params, _ = zoo.load(folder, key=jax.random.key(0), **options)
-    _, whole, _ = zoo.load(folder)
-    assert jax.tree.all(jax.tree.map(jnp.array_equal, params["trunk"], whole["trunk"]))
+    _, masked_params, _ = zoo.load(folder)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, params["trunk"], masked_params["trunk"]))
     shape = jax.eval_shape(model.apply, {"params": params}, np.full((1, L), 2)).shape
     assert shape == (1, len(model.config.labels))

@@ -1,4 +1,4 @@
-"""Recurrent layers against PyTorch's on wide random weights, both ways."""
+"""Recurrent layers against PyTorch's on large random weights: outputs, states and gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ def theirs(cell, bidirectional=False):
 
 
 def layer(model, suffix: str, gates: int):
-    """One layer of theirs in our layout."""
+    """Return one layer of theirs in our layout."""
     part = lambda name: model.get_parameter(f"{name}_{suffix}").detach().numpy()
     kernel = lambda name: jnp.asarray(part(name).reshape(gates, D, -1).transpose(2, 0, 1))
     bias = lambda name: jnp.asarray(part(name).reshape(gates, D))
@@ -36,21 +36,21 @@ def layer(model, suffix: str, gates: int):
     }
 
 
-def stacked(model, cell):
+def stacked_params(model, cell):
     gates = recurrent.CELLS[cell].gates
     return {f"layers_{n}": layer(model, f"l{n}", gates) for n in range(N)}
 
 
-def states_of(found) -> list:
-    """Their final states as a list of [layer, B, D]."""
-    return [x.detach().numpy() for x in (found if isinstance(found, tuple) else (found,))]
+def states_of(states) -> list:
+    """Return their final states as a list of [layer, B, D]."""
+    return [x.detach().numpy() for x in (states if isinstance(states, tuple) else (states,))]
 
 
 @every_cell
 def test_outputs_states_and_gradients_are_equal(cell):
     model = theirs(cell)
     ours = recurrent.Stack(N, cell, D, 0.0)
-    params, x_BLE = stacked(model, cell), draw(B, L, E)
+    params, x_BLE = stacked_params(model, cell), draw(B, L, E)
     parts = recurrent.CELLS[cell].parts
     start = tuple(tuple(draw(B, D, seed=10 * n + p) for p in range(parts)) for n in range(N))
     theirs_start = [
@@ -58,11 +58,11 @@ def test_outputs_states_and_gradients_are_equal(cell):
     ]
     x = torch.tensor(np.asarray(x_BLE), requires_grad=True)
     outputs, ends = model(x, tuple(theirs_start) if parts == 2 else theirs_start[0])
-    found_BLD, found = jax.jit(ours.apply)({"params": params}, x_BLE, None, start)
-    assert relative(found_BLD, outputs.detach()) < TOLERANCE
+    output_BLD, final_states = jax.jit(ours.apply)({"params": params}, x_BLE, None, start)
+    assert relative(output_BLD, outputs.detach()) < TOLERANCE
     for p, end in enumerate(states_of(ends)):
         for n in range(N):
-            assert relative(found[n][p], end[n]) < TOLERANCE
+            assert relative(final_states[n][p], end[n]) < TOLERANCE
 
     def loss(params, x_BLE, start):
         x_BLD, states = jax.jit(ours.apply)({"params": params}, x_BLE, None, start)
@@ -74,13 +74,13 @@ def test_outputs_states_and_gradients_are_equal(cell):
     assert relative(x_gradient, x.grad) < 1e-5
     for parameter in model.parameters():
         parameter.data = parameter.grad
-    expected = stacked(model, cell)
+    expected = stacked_params(model, cell)
     for ours_, theirs_ in zip(jax.tree.leaves(gradient), jax.tree.leaves(expected), strict=True):
         assert relative(ours_, theirs_) < 1e-5
 
 
 @every_cell
-def test_packed_lengths_are_equal_whatever_the_padding_holds(cell):
+def test_packed_lengths_are_equal_regardless_of_padding(cell):
     model = theirs(cell)
     x_BLE = draw(B, L, E)
     packed = torch.nn.utils.rnn.pack_padded_sequence(
@@ -90,12 +90,14 @@ def test_packed_lengths_are_equal_whatever_the_padding_holds(cell):
     outputs, _ = torch.nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True)
     x_BLE = jnp.where(DOCUMENTS[..., None] > 0, x_BLE, 1e3)
     ours = recurrent.Stack(N, cell, D, 0.0)
-    found_BLD, found = jax.jit(ours.apply)({"params": stacked(model, cell)}, x_BLE, DOCUMENTS)
+    output_BLD, final_states = jax.jit(ours.apply)(
+        {"params": stacked_params(model, cell)}, x_BLE, DOCUMENTS
+    )
     real = DOCUMENTS > 0
-    assert relative(found_BLD[real], outputs.detach().numpy()[real]) < TOLERANCE
+    assert relative(output_BLD[real], outputs.detach().numpy()[real]) < TOLERANCE
     for p, end in enumerate(states_of(ends)):
         for n in range(N):
-            assert relative(found[n][p], end[n]) < TOLERANCE
+            assert relative(final_states[n][p], end[n]) < TOLERANCE
 
 
 @every_cell
@@ -113,9 +115,11 @@ def test_both_directions_are_equal(cell, padded):
     outputs, _ = torch.nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True)
     ours = recurrent.Bidirectional(N, cell, D, 0.0)
     document_ids_BL = DOCUMENTS if padded else None
-    found_BLD, (forward, backward) = jax.jit(ours.apply)({"params": params}, x_BLE, document_ids_BL)
+    output_BLD, (forward, backward) = jax.jit(ours.apply)(
+        {"params": params}, x_BLE, document_ids_BL
+    )
     real = (DOCUMENTS > 0) | (not padded)
-    assert relative(found_BLD[real], outputs.detach().numpy()[real]) < TOLERANCE
+    assert relative(output_BLD[real], outputs.detach().numpy()[real]) < TOLERANCE
     for p, end in enumerate(states_of(ends)):
         for n in range(N):
             assert relative(forward[n][p], end[2 * n]) < TOLERANCE

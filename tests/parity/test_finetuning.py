@@ -1,5 +1,4 @@
-"""Twenty updates of fine-tuning from the same weights, by the program that trains many runs at
-once: the losses of transformers and torch.optim."""
+"""Twenty steps of fine-tuning have the losses of transformers and torch.optim."""
 
 import jax
 import numpy as np
@@ -24,8 +23,8 @@ from zoo.params import flatten
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-STEPS, ROWS, LENGTH, WORDS, RATE = 20, 6, 24, 90, 1e-3
-TOLERANCE = 1e-4  # of the loss; rounding grows with every update
+STEPS, ROWS, LENGTH, WORDS, LEARNING_RATE = 20, 6, 24, 90, 1e-3
+TOLERANCE = 1e-4  # of the loss; rounding errors grow with every step
 NAMES = {"classification": "SequenceClassification", "tagging": "TokenClassification"}
 NAMES |= {"regression": NAMES["classification"], "question-answering": "QuestionAnswering"}
 LABELS = {
@@ -57,24 +56,28 @@ def build(task, folder):
 
 
 def batches(task):
-    """Rows of different lengths; answers are sought among padding too by transformers alone."""
-    draw = np.random.default_rng(0)
+    """Yield rows of different lengths, but full ones for answers (transformers scores padding)."""
+    random = np.random.default_rng(0)
     for _ in range(STEPS):
         lengths = (
-            draw.integers(4, LENGTH + 1, ROWS) if task != "question-answering" else [LENGTH] * ROWS
+            random.integers(4, LENGTH + 1, ROWS)
+            if task != "question-answering"
+            else [LENGTH] * ROWS
         )
         real = np.arange(LENGTH) < np.array(lengths)[:, None]
-        drawn = {
-            "classification": lambda: draw.integers(3, size=ROWS),
-            "regression": lambda: draw.normal(2, 1, ROWS),
+        draw_targets = {
+            "classification": lambda: random.integers(3, size=ROWS),
+            "regression": lambda: random.normal(2, 1, ROWS),
             "tagging": lambda real=real: np.where(
-                real & (draw.random(real.shape) < 0.7), draw.integers(3, size=real.shape), IGNORED
+                real & (random.random(real.shape) < 0.7),
+                random.integers(3, size=real.shape),
+                IGNORED,
             ),
-            "question-answering": lambda: np.sort(draw.integers(LENGTH, size=(ROWS, 2))),
+            "question-answering": lambda: np.sort(random.integers(LENGTH, size=(ROWS, 2))),
         }
-        targets = drawn[task]()
+        targets = draw_targets[task]()
         yield {
-            "tokens": np.int32(draw.integers(1, WORDS, (ROWS, LENGTH)) * real),
+            "tokens": np.int32(random.integers(1, WORDS, (ROWS, LENGTH)) * real),
             "segments": np.int32((np.arange(LENGTH) > 9) & real),
             "documents": np.int32(real),
             "targets": targets.astype(np.float32 if task == "regression" else np.int32),
@@ -96,7 +99,7 @@ def their_loss(task, model, batch):
     return model(**inputs, labels=torch.where(targets == IGNORED, -100, targets).long()).loss
 
 
-def test_a_fine_tuned_folder_goes_to_transformers_with_its_head_and_labels(tmp_path):
+def test_a_fine_tuned_folder_is_exported_to_transformers_with_head_and_labels(tmp_path):
     config = bert.Config(
         vocab_size=90,
         max_length=32,
@@ -109,12 +112,14 @@ def test_a_fine_tuned_folder_goes_to_transformers_with_its_head_and_labels(tmp_p
     )
     model = bert.Model(config)
     params = model.init(jax.random.key(0), np.zeros((1, 8), np.int32))["params"]
-    words = Tokenizer(models.WordLevel({f"w{number}": number for number in range(90)}, "w0"))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    words.post_processor = processors.TemplateProcessing(
+    word_tokenizer = Tokenizer(
+        models.WordLevel({f"w{number}": number for number in range(90)}, "w0")
+    )
+    word_tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    word_tokenizer.post_processor = processors.TemplateProcessing(
         single="w1 $A w2", pair="w1 $A w2 $B:1 w2:1", special_tokens=[("w1", 1), ("w2", 2)]
     )
-    model_folder.write(tmp_path / "pretrained", "bert", config, params, words)
+    model_folder.write(tmp_path / "pretrained", "bert", config, params, word_tokenizer)
     texts = [
         TextExample(f"w{5 + n % 7} w{3 + n % 2}", None, ("no", "yes")[n % 2]) for n in range(64)
     ]
@@ -124,27 +129,28 @@ def test_a_fine_tuned_folder_goes_to_transformers_with_its_head_and_labels(tmp_p
     zoo.export(zoo.load(tmp_path / "ours"), tmp_path / "theirs")
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "theirs")
     assert theirs.config.id2label == {0: "no", 1: "yes"}
-    model, params, words = zoo.load(tmp_path / "ours")
-    ours = model.apply({"params": params}, np.array([words.encode("w6 w4").ids]))
+    model, params, word_tokenizer = zoo.load(tmp_path / "ours")
+    ours = model.apply({"params": params}, np.array([word_tokenizer.encode("w6 w4").ids]))
     with torch.no_grad():
-        found = theirs.eval()(torch.tensor([words.encode("w6 w4").ids])).logits.numpy()
-    assert relative(ours, found) < 1e-5
+        expected = theirs.eval()(torch.tensor([word_tokenizer.encode("w6 w4").ids])).logits.numpy()
+    assert relative(ours, expected) < 1e-5
 
 
 @pytest.mark.parametrize("task", NAMES)
-def test_twenty_updates_have_the_losses_of_transformers(task, tmp_path):
-    theirs, chosen = build(task, tmp_path), TASKS[task]
-    loaded, new = transfer.load_for_task(
-        tmp_path, chosen.head, LABELS.get(task), key=jax.random.key(0)
+def test_twenty_steps_have_the_losses_of_transformers(task, tmp_path):
+    theirs, our_task = build(task, tmp_path), TASKS[task]
+    loaded, new_paths = transfer.load_for_task(
+        tmp_path, our_task.head, LABELS.get(task), key=jax.random.key(0)
     )
-    assert not new
+    assert not new_paths
     params = flatten(loaded.params)
     schedule = unfreezing.SCHEDULES["linear"](STEPS)
+    peaks = dict.fromkeys(params, LEARNING_RATE)
     training = Training(
         model=loaded.model,
         init=lambda: params,
-        objective=TaskObjective(chosen, 0.0, {}),
-        optimizer=unfreezing.optimizer(schedule, dict.fromkeys(params, RATE), 0.01),
+        objective=TaskObjective(our_task, 0.0, {}),
+        optimizer=unfreezing.optimizer(schedule, peaks, 0.01),
         schedule=schedule,
         axes=bert.AXES,
         batch_size=ROWS,
@@ -157,24 +163,27 @@ def test_twenty_updates_have_the_losses_of_transformers(task, tmp_path):
 
     decayed = lambda name: not (name.endswith("bias") or "LayerNorm" in name)
     groups = [
-        {"params": [x for n, x in theirs.named_parameters() if decayed(n) == decays], "lr": RATE}
-        | {"weight_decay": 0.01 * decays}
-        for decays in (True, False)
+        {
+            "params": [x for n, x in theirs.named_parameters() if decayed(n) == is_decayed],
+            "lr": LEARNING_RATE,
+        }
+        | {"weight_decay": 0.01 * is_decayed}
+        for is_decayed in (True, False)
     ]
     torch_optimizer = torch.optim.AdamW(groups)
     torch_schedule = transformers.get_linear_schedule_with_warmup(
         torch_optimizer, STEPS // 10, STEPS
     )
-    ours, others = [], []
+    losses, expected_losses = [], []
     for batch in batches(task):
         state, metrics = placement.step(state, placement.put(batch))
-        ours.append(float(metrics["loss"]))
+        losses.append(float(metrics["loss"]))
         loss = their_loss(task, theirs, batch)
         torch_optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
         torch_optimizer.step()
         torch_schedule.step()
-        others.append(loss.item())
-    np.testing.assert_allclose(ours, others, rtol=TOLERANCE)
-    assert ours[0] != ours[-1]
+        expected_losses.append(loss.item())
+    np.testing.assert_allclose(losses, expected_losses, rtol=TOLERANCE)
+    assert losses[0] != losses[-1]

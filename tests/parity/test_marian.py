@@ -1,4 +1,4 @@
-"""Marian's folders: copies, constants, settings for generation, and what is refused."""
+"""Marian's folders: tied copies, constants, generation settings, and refused configs."""
 
 import json
 import shutil
@@ -27,31 +27,31 @@ def published(tmp_path_factory):
     return theirs, folder
 
 
-def test_an_exported_folder_tells_transformers_how_to_write(published, tmp_path):
+def test_an_exported_folder_has_the_generation_settings_of_transformers(published, tmp_path):
     model, _, _ = zoo.load(published[1])
     zoo.export(zoo.load(published[1]), tmp_path)
-    again = transformers.MarianMTModel.from_pretrained(tmp_path)
-    start, end, settings = model.config.start, model.config.end, again.generation_config
+    reloaded = transformers.MarianMTModel.from_pretrained(tmp_path)
+    start, end, settings = model.config.start, model.config.end, reloaded.generation_config
     assert (settings.decoder_start_token_id, settings.pad_token_id) == (start, start)
     assert (settings.eos_token_id, settings.forced_eos_token_id) == (end, end)
     assert settings.bad_words_ids == [[start]]
-    again.save_pretrained(tmp_path / "again")
+    reloaded.save_pretrained(tmp_path / "again")
     assert zoo.load(tmp_path / "again")[0] == model
 
 
-def test_folders_of_old_versions_hold_copies_and_sinusoids(published, tmp_path):
+def test_folders_of_old_versions_with_copies_and_sinusoids_are_loaded(published, tmp_path):
     theirs, folder = published
     tensors = {name: x.detach().clone().contiguous() for name, x in theirs.state_dict().items()}
     assert {"lm_head.weight", "model.encoder.embed_positions.weight"} < set(tensors)
     save_file(tensors, tmp_path / "model.safetensors")
     shutil.copy(folder / "config.json", tmp_path)
     model, params, _ = zoo.load(folder)
-    again, old, _ = zoo.load(tmp_path)
-    assert again == model
-    assert jax.tree.all(jax.tree.map(jnp.array_equal, old, params))
+    old_model, old_params, _ = zoo.load(tmp_path)
+    assert old_model == model
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, old_params, params))
 
 
-def test_a_folder_of_other_mathematics_is_refused(published, tmp_path):
+def test_a_folder_with_an_unsupported_computation_is_refused(published, tmp_path):
     fields = json.loads((published[1] / "config.json").read_text())
     for name, value in (
         ("scale_embedding", False),
@@ -79,12 +79,12 @@ def test_sinusoids_are_those_of_transformers():
         assert np.abs(np.asarray(transformer.sinusoids(2048, width)) - table).max() < 1e-7
 
 
-def test_sizes_count_as_transformers_does():
-    known = huggingface.find_class(transformer.Model)
+def test_sizes_have_the_parameter_counts_of_transformers():
+    format_ = huggingface.find_class(transformer.Model)
     for config in transformer.SIZES.values():
         ours = flatten(abstract(transformer.Model(config)))
         with torch.device("meta"):
-            fields = transformers.MarianConfig(**known.from_config(config))
+            fields = transformers.MarianConfig(**format_.from_config(config))
             theirs = transformers.MarianMTModel(fields)
         sinusoids = 2 * config.max_length * config.width
         expected = sum(p.numel() for p in theirs.parameters()) - sinusoids + config.vocab_size

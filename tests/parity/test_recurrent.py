@@ -1,4 +1,4 @@
-"""Recurrent language models and translators against loops over PyTorch's parts."""
+"""Recurrent language models and translators against loops over PyTorch modules."""
 
 import re
 
@@ -19,7 +19,7 @@ V, E, D, R, N = 41, 12, 10, 7, 2
 START, END = 0, 1
 LENGTHS = [9, 6, 3]
 TOLERANCE = 1e-5
-# Our paths -> their names; a cell's matrices are rewritten by `cell`.
+# Our paths -> their names; the matrices of a cell are renamed by GATES.
 NAMES = (
     (r"trunk/token_embedding/embedding", "encoder.weight"),
     (r"trunk/stack/layers_(\d)/", r"rnn.\1."),
@@ -38,35 +38,35 @@ GATES |= {"recurrent/kernel": "weight_hh", "recurrent/bias": "bias_hh"}
 
 
 def name_of(path: str, language_model: bool) -> str:
-    """What PyTorch calls a parameter of ours."""
-    found = next(re.sub(old, new, path) for old, new in NAMES if re.match(old, path))
-    layer = re.fullmatch(r"(.*rnn)\.(\w+)\.(.+)", found)
+    """Return PyTorch's name of a parameter of ours."""
+    name = next(re.sub(old, new, path) for old, new in NAMES if re.match(old, path))
+    layer = re.fullmatch(r"(.*rnn)\.(\w+)\.(.+)", name)
     if layer:
         return f"{layer[1]}.{GATES[layer[3]]}_l{layer[2]}"
-    found = found.replace("kernel", "weight")
-    return found.replace("decoder.output", "decoder") if language_model else found
+    name = name.replace("kernel", "weight")
+    return name.replace("decoder.output", "decoder") if language_model else name
 
 
 def to_ours(shape, array):
-    """An array of theirs in our layout: inputs first, and an axis for the gates."""
+    """Return an array of theirs in our layout: inputs first, and an axis for the gates."""
     if len(shape) == 3:
         return array.reshape(shape[1], shape[2], shape[0]).transpose(2, 0, 1)
     return array.reshape(shape)
 
 
 def converted(model, tensors: dict, language_model: bool = False) -> dict:
-    """Their tensors as our parameters; all of them are used."""
-    shapes, used = flatten(abstract(model)), set()
-    found = {}
+    """Return their tensors as our parameters, and check that all of them are used."""
+    shapes, used_names = flatten(abstract(model)), set()
+    params = {}
     for path, leaf in shapes.items():
         name = name_of(path, language_model)
-        used.add(name)
+        used_names.add(name)
         array = np.asarray(tensors[name])
         transposed = path.endswith("kernel") and leaf.ndim == 2
-        found[path] = jnp.asarray(array.T if transposed else to_ours(leaf.shape, array))
-        assert found[path].shape == leaf.shape
-    assert used == set(tensors)
-    return unflatten(found)
+        params[path] = jnp.asarray(array.T if transposed else to_ours(leaf.shape, array))
+        assert params[path].shape == leaf.shape
+    assert used_names == set(tensors)
+    return unflatten(params)
 
 
 def parameters(module) -> dict:
@@ -87,16 +87,16 @@ class TheirLM(torch.nn.Module):
 
 
 @pytest.mark.parametrize("cell", THEIRS)
-def test_a_language_model_equals_and_so_do_its_steps(cell):
+def test_a_language_model_and_its_steps_equal(cell):
     theirs = TheirLM(cell)
     widen(theirs)
     config = rnn.Config(vocab_size=V, num_layers=N, width=D, dropout=0.0, embed_width=E, cell=cell)
     model = rnn.RNNLM(config)
     params = {"params": converted(model, parameters(theirs), language_model=True)}
     tokens_BL = np.random.default_rng(0).integers(0, V, (3, 10))
-    whole_BLV = jax.jit(lambda params: model.apply(params, tokens_BL))(params)
+    expected_BLV = jax.jit(lambda params: model.apply(params, tokens_BL))(params)
     expected = theirs(torch.from_numpy(tokens_BL)).detach()
-    assert relative(whole_BLV, expected) < TOLERANCE
+    assert relative(expected_BLV, expected) < TOLERANCE
 
     document_ids_BL = (np.arange(10) > 2)[None] * np.ones((3, 1), np.int32)  # padded on the left
     padded_BL = np.concatenate([np.full((3, 3), 7), tokens_BL[:, :7]], 1)
@@ -105,10 +105,10 @@ def test_a_language_model_equals_and_so_do_its_steps(cell):
     )
     step = jax.jit(lambda params, *inputs: model.apply(params, *inputs, method="step"))
     logits_BV, states = start(params)
-    assert relative(logits_BV, whole_BLV[:, 6]) < 1e-6
+    assert relative(logits_BV, expected_BLV[:, 6]) < 1e-6
     for time in range(7, 10):
         logits_BV, states = step(params, tokens_BL[:, time], states)
-        assert relative(logits_BV, whole_BLV[:, time]) < 1e-6
+        assert relative(logits_BV, expected_BLV[:, time]) < 1e-6
 
 
 def linear(inputs, outputs, bias=False):
@@ -116,19 +116,19 @@ def linear(inputs, outputs, bias=False):
 
 
 class Side(torch.nn.Module):
-    """A table and a recurrent network."""
+    """An embedding table and a recurrent network."""
 
-    def __init__(self, cell, inputs, layers, both=False):
+    def __init__(self, cell, inputs, layers, bidirectional=False):
         super().__init__()
         self.embedding = torch.nn.Embedding(V, E)
-        self.rnn = THEIRS[cell](inputs, D, layers, batch_first=True, bidirectional=both)
+        self.rnn = THEIRS[cell](inputs, D, layers, batch_first=True, bidirectional=bidirectional)
 
 
 class Theirs(torch.nn.Module):
-    """One pair at a time, so that nothing is padded."""
+    """A translator that runs one pair at a time, so that nothing is padded."""
 
     def forward(self, sources, targets):
-        rows = [self.one(s[None], t[None]) for s, t in zip(sources, targets, strict=True)]
+        rows = [self.forward_pair(s[None], t[None]) for s, t in zip(sources, targets, strict=True)]
         return torch.cat(rows)
 
     def score(self, q, keys):
@@ -140,10 +140,10 @@ class Theirs(torch.nn.Module):
             return torch.einsum("bd,bmd->bm", q, keys) / D**0.5
         if self.kind == "general":
             return torch.einsum("bd,bmd->bm", q, attention.source(keys))
-        bent = torch.tanh(attention.state(q)[:, None] + attention.source(keys))
-        return attention.energy(bent)[..., 0]
+        activated = torch.tanh(attention.state(q)[:, None] + attention.source(keys))
+        return attention.energy(activated)[..., 0]
 
-    def look(self, q, states):
+    def attend(self, q, states):
         return torch.einsum("bm,bme->be", self.score(q, states).softmax(-1), states)
 
     def add_attention(self, kind, source):
@@ -163,7 +163,7 @@ class TheirSeq2Seq(Theirs):
         self.encoder, self.decoder = Side(cell, E, N), Side(cell, E, N)
         self.decoder.output = linear(D, V, True)
 
-    def one(self, source, target):
+    def forward_pair(self, source, target):
         _, state = self.encoder.rnn(self.encoder.embedding(source.flip(1)))
         return self.decoder.output(self.decoder.rnn(self.decoder.embedding(target), state)[0])
 
@@ -176,13 +176,13 @@ class TheirLuong(Theirs):
         self.decoder.combine = linear(2 * D, D)
         self.decoder.output = linear(D, V, True)
 
-    def one(self, source, target):
+    def forward_pair(self, source, target):
         states, state = self.encoder.rnn(self.encoder.embedding(source.flip(1)))
         states, fed, out = states.flip(1), torch.zeros(1, D), []
-        for word in target[0]:
-            inputs = torch.cat([self.decoder.embedding(word[None]), fed], -1)
+        for token in target[0]:
+            inputs = torch.cat([self.decoder.embedding(token[None]), fed], -1)
             h, state = self.decoder.rnn(inputs[:, None], state)
-            context = self.look(h[:, 0], states)
+            context = self.attend(h[:, 0], states)
             fed = torch.tanh(self.decoder.combine(torch.cat([context, h[:, 0]], -1)))
             out.append(self.decoder.output(fed))
         return torch.stack(out, 1)
@@ -191,23 +191,23 @@ class TheirLuong(Theirs):
 class TheirBahdanau(Theirs):
     def __init__(self, cell, kind):
         super().__init__()
-        self.encoder, self.decoder = Side(cell, E, N, both=True), Side(cell, E + 2 * D, 1)
+        self.encoder, self.decoder = Side(cell, E, N, bidirectional=True), Side(cell, E + 2 * D, 1)
         self.add_attention(kind, 2 * D)
         self.decoder.begin = linear(D, D, True)
         self.decoder.readout = linear(D + E + 2 * D, 2 * R, True)
         self.decoder.output = linear(R, V, True)
 
-    def one(self, source, target):
+    def forward_pair(self, source, target):
         states, end = self.encoder.rnn(self.encoder.embedding(source))
         ends = end if isinstance(end, tuple) else (end,)
         s = torch.tanh(self.decoder.begin(ends[0][-1]))
         state, out = (s[None], *(x[-1:] for x in ends[1:])), []
-        for word in target[0]:
-            y, before = self.decoder.embedding(word[None]), state[0][0]
-            context = self.look(before, states)
-            pairs = self.decoder.readout(torch.cat([before, y, context], -1))
+        for token in target[0]:
+            embedded, before = self.decoder.embedding(token[None]), state[0][0]
+            context = self.attend(before, states)
+            pairs = self.decoder.readout(torch.cat([before, embedded, context], -1))
             out.append(self.decoder.output(pairs.reshape(1, R, 2).max(-1).values))
-            inputs = torch.cat([y, context], -1)[:, None]
+            inputs = torch.cat([embedded, context], -1)[:, None]
             _, state = self.decoder.rnn(inputs, state if len(state) > 1 else state[0])
             state = state if isinstance(state, tuple) else (state,)
         return torch.stack(out, 1)
@@ -227,25 +227,25 @@ CASES = [(a, make, more, *case) for a, make, more, cases in KINDS for case in ca
     params=CASES, ids=lambda c: f"{c[0].__name__.split('.')[-1]}-{c[3]}-{c[4]}", scope="module"
 )
 def pair(request):
-    """Theirs, ours, and its parameters."""
-    architecture, make, more, cell, kind = request.param
+    """Return their model, our model, and its parameters."""
+    architecture, make, fields, cell, kind = request.param
     theirs = make(cell, kind)
     widen(theirs)
     sizes = {"vocab_size": V, "embed_width": E, "width": D, "num_layers": N, "dropout": 0.0}
     score = {} if kind is None else {"score": kind}
-    config = architecture.Config(**sizes, **more, **score, cell=cell, start=START)
+    config = architecture.Config(**sizes, **fields, **score, cell=cell, start=START)
     model = architecture.Model(config)
     return theirs, model, converted(model, parameters(theirs))
 
 
 def inputs(seed=0):
-    draw = np.random.default_rng(seed)
-    sources = [draw.integers(2, V, length) for length in LENGTHS]
-    tokens_BL, document_ids_BL = draw.integers(2, V, (2, len(LENGTHS), max(LENGTHS)))
+    random = np.random.default_rng(seed)
+    sources = [random.integers(2, V, length) for length in LENGTHS]
+    tokens_BL, document_ids_BL = random.integers(2, V, (2, len(LENGTHS), max(LENGTHS)))
     for row, source in enumerate(sources):
         tokens_BL[row, : len(source)] = source
         document_ids_BL[row] = np.arange(max(LENGTHS)) < len(source)
-    return sources, tokens_BL, document_ids_BL, draw.integers(2, V, (len(LENGTHS), 5))
+    return sources, tokens_BL, document_ids_BL, random.integers(2, V, (len(LENGTHS), 5))
 
 
 def test_logits_and_gradients_are_equal_on_padded_sources(pair):
@@ -262,21 +262,21 @@ def test_logits_and_gradients_are_equal_on_padded_sources(pair):
     theirs.zero_grad()
     torch.sin(expected).sum().backward()
     gradients = {name: p.grad.numpy() for name, p in theirs.named_parameters()}
-    wanted = flatten(converted(model, gradients))
+    expected_gradients = flatten(converted(model, gradients))
     for path, ours in flatten(gradient).items():
-        assert relative(ours, wanted[path]) < 1e-4, path
+        assert relative(ours, expected_gradients[path]) < 1e-4, path
 
 
-def test_greedy_words_are_those_of_a_loop(pair):
+def test_greedy_tokens_are_those_of_a_loop(pair):
     theirs, model, params = pair
     sources, *_ = inputs()
-    found = generate.generate_ids(
+    outputs = generate.generate_ids(
         model, params, [s.tolist() for s in sources], max_new_tokens=8, end=END, temperature=0
     )
-    for source, ours in zip(sources, found, strict=True):
-        words = [START]
+    for source, ours in zip(sources, outputs, strict=True):
+        tokens = [START]
         with torch.no_grad():
-            while len(words) <= 8 and (len(words) == 1 or words[-1] != END):
-                logits = theirs([torch.from_numpy(source)], [torch.tensor(words)])
-                words.append(int(logits[0, -1].argmax()))
-        assert ours == [word for word in words[1:] if word != END]
+            while len(tokens) <= 8 and (len(tokens) == 1 or tokens[-1] != END):
+                logits = theirs([torch.from_numpy(source)], [torch.tensor(tokens)])
+                tokens.append(int(logits[0, -1].argmax()))
+        assert ours == [token for token in tokens[1:] if token != END]

@@ -1,4 +1,4 @@
-"""ResNet against transformers on wide random weights, and the facts of the zoo for pictures."""
+"""ResNet against transformers on large random weights, and properties of image models."""
 
 import copy
 import re
@@ -53,7 +53,7 @@ def published(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pixels():
-    """Odd sizes, so that the edges count."""
+    """Return images of odd sizes, so that the padding at edges matters."""
     return np.random.default_rng(0).normal(size=(3, 37, 45, 2)).astype(np.float32)
 
 
@@ -62,7 +62,7 @@ def theirs_of(pixels):
 
 
 def outputs(model, pixels):
-    """The classes, the vector they are read from, and each stage."""
+    """Return logits, the vector that the head reads, and the output of every stage."""
     return model(pixels), model.vectors(pixels), model.trunk.features(pixels)
 
 
@@ -98,14 +98,12 @@ def test_every_gradient_equals(published, pixels, train, tmp_path):
 
     gradient = jax.jit(jax.grad(loss))(params)
     assert all((x == 0).all() for p, x in flatten(gradient).items() if p.endswith(STATISTICS))
-    found = as_published(model, gradient, tmp_path)
+    gradients = as_published(model, gradient, tmp_path)
     for name, parameter in theirs.named_parameters():
-        assert relative(found[name], parameter.grad.numpy()) < 1e-4, name
+        assert relative(gradients[name], parameter.grad.numpy()) < 1e-4, name
 
 
-def test_a_step_in_training_has_the_statistics_of_its_batch_and_remembers_them(
-    published, pixels, tmp_path
-):
+def test_training_uses_batch_statistics_and_updates_the_running_ones(published, pixels, tmp_path):
     theirs, folder = published
     model, params, _ = zoo.load(folder)
     theirs = copy.deepcopy(theirs).train()
@@ -121,14 +119,16 @@ def test_a_step_in_training_has_the_statistics_of_its_batch_and_remembers_them(
     after = flatten(remembered)
     assert after.keys() == before.keys()
     for path, array in after.items():
-        moved = path.endswith(STATISTICS)
-        assert not np.array_equal(array, before[path]) if moved else array is before[path], path
-    found, held = as_published(model, remembered, tmp_path), theirs.state_dict()
-    for name in (n for n in held if n.endswith(("running_mean", "running_var"))):
-        assert relative(found[name], held[name].numpy()) < TOLERANCE, name
+        is_statistic = path.endswith(STATISTICS)
+        assert not np.array_equal(array, before[path]) if is_statistic else array is before[path], (
+            path
+        )
+    updated, their_state = as_published(model, remembered, tmp_path), theirs.state_dict()
+    for name in (n for n in their_state if n.endswith(("running_mean", "running_var"))):
+        assert relative(updated[name], their_state[name].numpy()) < TOLERANCE, name
 
 
-def test_one_value_a_channel_is_refused_in_training():
+def test_one_value_per_channel_is_refused_in_training():
     model = resnet.Model(resnet.SIZES["resnet-tiny"])
     params = jax.eval_shape(model.init, jax.random.key(0))["params"]
     train = lambda p: model.apply({"params": p}, jnp.zeros((1, 32, 32, 1)), train=True)
@@ -136,23 +136,23 @@ def test_one_value_a_channel_is_refused_in_training():
         jax.eval_shape(train, params)
 
 
-def test_a_trip_through_our_folder_and_theirs_changes_no_bit(published, tmp_path):
+def test_conversion_to_our_folder_and_back_is_bit_exact(published, tmp_path):
     theirs, folder = published
     model, params, _ = zoo.load(folder)
     model_folder.write(tmp_path / "ours", "resnet", model.config, params)
     assert zoo.load(tmp_path / "ours")[0] == model
     zoo.export(zoo.load(tmp_path / "ours"), tmp_path / "theirs")
-    again, info = transformers.ResNetForImageClassification.from_pretrained(
+    reloaded, info = transformers.ResNetForImageClassification.from_pretrained(
         tmp_path / "theirs", output_loading_info=True
     )
     assert not any(info.values()), info
-    expected, found = theirs.state_dict(), again.state_dict()
-    assert expected.keys() == found.keys()
+    expected, actual = theirs.state_dict(), reloaded.state_dict()
+    assert expected.keys() == actual.keys()
     for name, array in expected.items():
-        assert torch.equal(array, found[name]), name
+        assert torch.equal(array, actual[name]), name
 
 
-def test_a_bare_trunk_lacks_the_head_alone(published, tmp_path):
+def test_a_bare_trunk_lacks_only_the_head(published, tmp_path):
     theirs, _ = published
     theirs.resnet.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="does not fit ResNetClassifier: missing") as error:
@@ -163,7 +163,7 @@ def test_a_bare_trunk_lacks_the_head_alone(published, tmp_path):
     ]
 
 
-def test_what_is_not_supported_is_refused(tmp_path):
+def test_unsupported_configs_are_refused(tmp_path):
     for name, value in (("downsample_in_bottleneck", True), ("hidden_act", "gelu")):
         transformers.ResNetConfig(**{name: value}).save_pretrained(tmp_path)
         with pytest.raises(ValueError, match=f"config.json has {name} = {value!r}; zoo supports"):
@@ -173,65 +173,68 @@ def test_what_is_not_supported_is_refused(tmp_path):
         zoo.load(tmp_path)
 
 
-def test_sizes_count_what_stands_beside_them():
+def test_sizes_have_the_number_of_parameters_in_their_comments():
     row = r'^    "([\w-]+)": Config\((?:.|\n(?!    "))*?\),  # ([\d,]+)$'
-    written = dict(re.findall(row, Path(resnet.__file__).read_text(), re.M))
-    assert written.keys() == resnet.SIZES.keys() <= zoo.sizes().keys()
+    stated = dict(re.findall(row, Path(resnet.__file__).read_text(), re.M))
+    assert stated.keys() == resnet.SIZES.keys() <= zoo.sizes().keys()
     for name, config in resnet.SIZES.items():
-        found = flatten(abstract(resnet.Model(config)))
-        count = sum(x.size for path, x in found.items() if not path.endswith(STATISTICS))
-        assert count == int(written[name].replace(",", "")), name
+        parameters = flatten(abstract(resnet.Model(config)))
+        count = sum(x.size for path, x in parameters.items() if not path.endswith(STATISTICS))
+        assert count == int(stated[name].replace(",", "")), name
 
 
 def test_resnet_34_is_the_model_of_transformers():
-    known = huggingface.find_class(resnet.Model)
+    format_ = huggingface.find_class(resnet.Model)
     with torch.device("meta"):
-        config = transformers.ResNetConfig(**known.from_config(resnet.Config()))
+        config = transformers.ResNetConfig(**format_.from_config(resnet.Config()))
         theirs = transformers.ResNetForImageClassification(config)
     assert sum(p.numel() for p in theirs.parameters()) == 21_797_672
-    assert known.to_config(config.to_dict()) == resnet.Config()
+    assert format_.to_config(config.to_dict()) == resnet.Config()
 
 
 def test_the_tables_name_every_parameter():
-    rows, grouped = set(), 0
-    for kind in BLOCKS:  # whose first stages widen, or the first would need no shortcut
+    rows, with_axes = set(), 0
+    for kind in BLOCKS:  # whose first stage widens, otherwise it would need no shortcut
         config = resnet.Config(
             num_channels=1, stem_width=4, depths=(1, 2, 1, 1), widths=(8, 8, 8, 12), block=kind
         )
-        found = flatten(abstract(resnet.Model(config)))
-        rows |= {re.sub(r"_\d+/", "_{}/", path) for path in found}
-        for path, parameter in found.items():
+        parameters = flatten(abstract(resnet.Model(config)))
+        rows |= {re.sub(r"_\d+/", "_{}/", path) for path in parameters}
+        for path, parameter in parameters.items():
             assert sum(path.startswith(group) for group in resnet.GROUPS) == 1
             axes = next((a for rule, a in resnet.AXES if re.search(rule, path)), None)
             assert axes is None or len(axes) == parameter.ndim, path
-            grouped += axes is not None
+            with_axes += axes is not None
     assert rows == set(huggingface.find_class(resnet.Model).weights)
-    assert grouped > 20
+    assert with_axes > 20
 
 
-def test_shapes_are_what_names_say(pixels):
+def test_shapes_agree_with_names(pixels):
     model = resnet.Model(
         resnet.Config(
             num_channels=2, stem_width=8, depths=(1, 1, 1, 1), widths=(8, 8, 12, 16), num_classes=5
         )
     )
     params = jax.eval_shape(model.init, jax.random.key(0))["params"]
-    with shapes.checked() as seen:
+    with shapes.checked() as places:
         for train in (False, True):
             run = lambda p, train=train: model.apply({"params": p}, pixels, train=train)
             assert jax.eval_shape(run, params).shape == (3, 5)
-    assert "resnet.py:Convolution.__call__:kernel_KKIO" in seen
-    assert len(seen) > 8
+    assert "resnet.py:Convolution.__call__:kernel_KKIO" in places
+    assert len(places) > 8
 
 
 @pytest.mark.parametrize("published", ["basic"], indirect=True)
-def test_bfloat16_parameters_give_float32_close_by(published, pixels):
+def test_bfloat16_parameters_give_nearly_the_float32_logits(published, pixels):
     _, folder = published
     model, params, _ = zoo.load(folder)
     run = jax.jit(lambda params: model.apply({"params": params}, pixels))
-    small = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
-    exact, near = run(jax.tree.map(lambda x: x.astype(jnp.float32), small)), run(small)
-    assert near.dtype == jnp.float32
-    assert 0 < relative(near, exact) < 0.03
-    gradient = jax.eval_shape(jax.grad(lambda params: jnp.sin(run(params)).sum()), small)
+    bfloat16_params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
+    exact_logits, bfloat16_logits = (
+        run(jax.tree.map(lambda x: x.astype(jnp.float32), bfloat16_params)),
+        run(bfloat16_params),
+    )
+    assert bfloat16_logits.dtype == jnp.float32
+    assert 0 < relative(bfloat16_logits, exact_logits) < 0.03
+    gradient = jax.eval_shape(jax.grad(lambda params: jnp.sin(run(params)).sum()), bfloat16_params)
     assert all(x.dtype == jnp.bfloat16 for x in jax.tree.leaves(gradient))

@@ -1,4 +1,4 @@
-"""T5's distances, and a folder that misstates its head."""
+"""Relative distance buckets of T5, and a folder with a wrong flag for tied embeddings."""
 
 import jax
 import numpy as np
@@ -16,14 +16,14 @@ from zoo.layers import relative_bias
 def test_buckets_are_those_of_transformers():
     theirs = transformers.models.t5.modeling_t5.T5Attention._relative_position_bucket
     distance = np.arange(-300, 301)
-    for side, both in ((relative_bias.either_side, True), (relative_bias.the_past, False)):
-        expected = theirs(torch.from_numpy(distance), both, 32, 128)
+    for side, bidirectional in ((relative_bias.either_side, True), (relative_bias.the_past, False)):
+        expected = theirs(torch.from_numpy(distance), bidirectional, 32, 128)
         assert (np.asarray(side(distance, 32, 128)) == expected.numpy()).all()
 
 
-def test_a_head_that_is_saved_as_tied_though_it_is_not_is_kept(tmp_path):
+def test_an_untied_head_that_is_declared_tied_is_kept(tmp_path):
     theirs = build(ROWS["T5ForConditionalGeneration-v1_1"])
-    theirs.save_pretrained(tmp_path)  # which says that the head is tied
+    theirs.save_pretrained(tmp_path)  # with a config that declares the head tied
     assert '"tie_word_embeddings": true' in (tmp_path / "config.json").read_text()
     model, params, _ = zoo.load(tmp_path)
     assert type(model).__name__ == "T5v11LM"

@@ -1,5 +1,4 @@
-"""Twenty updates from the same weights on the same batches: the losses of transformers and
-torch.optim."""
+"""Twenty steps of pretraining have the losses of transformers and torch.optim."""
 
 import jax
 import jax.numpy as jnp
@@ -18,15 +17,15 @@ from train.step import State, corrupt, make_step
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-STEPS, ROWS, LENGTH, WORDS, RATE = 20, 4, 24, 90, 1e-3
-TOLERANCE = 1e-4  # of the loss; rounding grows with every update
+STEPS, ROWS, LENGTH, WORDS, LEARNING_RATE = 20, 4, 24, 90, 1e-3
+TOLERANCE = 1e-4  # of the loss; rounding errors grow with every step
 MASK, CLS, SEP = 1, 2, 3
-QUIET = {"vocab_size": WORDS, "attn_implementation": "eager"}
+SHARED_CONFIG = {"vocab_size": WORDS, "attn_implementation": "eager"}
 
 
 def gpt2():
     config = transformers.GPT2Config(
-        **QUIET,
+        **SHARED_CONFIG,
         n_positions=32,
         n_embd=32,
         n_layer=2,
@@ -39,7 +38,7 @@ def gpt2():
     )
 
     def loss(model, batch):
-        # The window's last token is only a target, so logits and labels are lined up by hand.
+        # The last token of a window is only a target, so logits and labels are aligned by hand.
         logits = model(batch["tokens"]).logits
         return torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch["targets"].flatten())
 
@@ -48,7 +47,7 @@ def gpt2():
 
 def bert():
     config = transformers.BertConfig(
-        **QUIET,
+        **SHARED_CONFIG,
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -62,8 +61,8 @@ def bert():
         real = batch["weights"]["masked"].bool()
         labels = torch.full_like(batch["tokens"], -100)
         for row in range(ROWS):
-            places = batch["predictions"][row][real[row]]
-            labels[row, places] = batch["targets"][row][real[row]]
+            positions = batch["predictions"][row][real[row]]
+            labels[row, positions] = batch["targets"][row][real[row]]
         return model(
             batch["tokens"],
             token_type_ids=batch["segments"],
@@ -78,7 +77,7 @@ def bert():
 
 def xlnet():
     config = transformers.XLNetConfig(
-        **QUIET, d_model=32, n_layer=2, n_head=2, d_inner=64, dropout=0, mem_len=None
+        **SHARED_CONFIG, d_model=32, n_layer=2, n_head=2, d_inner=64, dropout=0, mem_len=None
     )
 
     def loss(model, batch):
@@ -90,11 +89,11 @@ def xlnet():
             target_mapping=mapping,
             use_mems=False,
         ).logits
-        each = torch.nn.functional.cross_entropy(
+        token_losses = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1), batch["targets"].flatten(), reduction="none"
         )
         weights = batch["weights"]["token"].flatten()
-        return (each * weights).sum() / weights.sum()
+        return (token_losses * weights).sum() / weights.sum()
 
     objective = Permutation(
         SEP, CLS, num_predictions=6, reuse=LENGTH // 2, memory=1, perm_size=LENGTH // 2
@@ -103,54 +102,59 @@ def xlnet():
 
 
 def batches():
-    """Rows that every objective can take; each objective reads what it knows."""
-    draw = np.random.default_rng(0)
+    """Yield rows with the fields of every objective."""
+    random = np.random.default_rng(0)
     for _ in range(STEPS):
-        tokens = draw.integers(4, WORDS - 1, (ROWS, LENGTH + 1)).astype(np.int32)
+        tokens = random.integers(4, WORDS - 1, (ROWS, LENGTH + 1)).astype(np.int32)
         tokens[:, 0], tokens[:, 12], tokens[:, LENGTH - 1] = CLS, SEP, SEP
         segments = np.broadcast_to(np.arange(LENGTH) > 12, (ROWS, LENGTH)).astype(np.int32)
         yield {
             "tokens": tokens,
             "mask": np.ones((ROWS, LENGTH + 1), bool),
             "segments": segments,
-            "words": draw.random((ROWS, LENGTH)) < 0.7,
-            "next": draw.integers(0, 2, ROWS).astype(np.int32),
+            "words": random.random((ROWS, LENGTH)) < 0.7,
+            "next": random.integers(0, 2, ROWS).astype(np.int32),
             "fresh": np.ones(ROWS, bool),
         }
 
 
 @pytest.mark.parametrize("build", [gpt2, bert, xlnet])
-def test_twenty_updates_have_the_losses_of_transformers(build, tmp_path):
+def test_twenty_steps_have_the_losses_of_transformers(build, tmp_path):
     theirs, objective, their_loss = build()
     widen(theirs)
     theirs.save_pretrained(tmp_path)
     model, params, _ = zoo.load(tmp_path)
-    optimizer = adamw(optax.constant_schedule(RATE), decay=0.01, clip=None)
+    optimizer = adamw(optax.constant_schedule(LEARNING_RATE), decay=0.01, clip=None)
     step = jax.jit(
         make_step(
-            model, objective, optimizer, optax.constant_schedule(RATE), seed=0, dtype="float32"
+            model,
+            objective,
+            optimizer,
+            optax.constant_schedule(LEARNING_RATE),
+            seed=0,
+            dtype="float32",
         )
     )
     state = State(
         jnp.int32(0), params, optimizer.init(params), objective.initial_carry(model, ROWS)
     )
-    torch_optimizer = torch.optim.AdamW(theirs.parameters(), lr=RATE, weight_decay=0.01)
-    mask = jax.jit(lambda key, batch: corrupt(objective, key, batch))
-    ours, others = [], []
+    torch_optimizer = torch.optim.AdamW(theirs.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
+    corrupt_batch = jax.jit(lambda key, batch: corrupt(objective, key, batch))
+    losses, expected_losses = [], []
     for number, batch in enumerate(batches()):
         if build is not gpt2:
             batch |= {"tokens": batch["tokens"][:, :LENGTH], "mask": batch["mask"][:, :LENGTH]}
         key = jax.random.fold_in(jax.random.key(0), number)
-        seen = jax.tree.map(
+        torch_batch = jax.tree.map(
             lambda x: torch.from_numpy(np.array(x, np.int64 if x.dtype == np.int32 else None)),
-            mask(key, batch),
+            corrupt_batch(key, batch),
         )
         state, metrics = step(state, batch)
-        ours.append(float(metrics["loss"]))
+        losses.append(float(metrics["loss"]))
         torch_optimizer.zero_grad()
-        loss = their_loss(theirs, seen)
+        loss = their_loss(theirs, torch_batch)
         loss.backward()
         torch_optimizer.step()
-        others.append(loss.item())
-    np.testing.assert_allclose(ours, others, rtol=TOLERANCE)
-    assert ours[0] != ours[-1]
+        expected_losses.append(loss.item())
+    np.testing.assert_allclose(losses, expected_losses, rtol=TOLERANCE)
+    assert losses[0] != losses[-1]

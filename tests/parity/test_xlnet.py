@@ -1,4 +1,4 @@
-"""XLNet against transformers on wide random weights."""
+"""XLNet against transformers on large random weights."""
 
 import json
 
@@ -17,7 +17,7 @@ from tests.wide import relative
 from zoo.layers.transformer_xl import Memory, lengthen
 
 TOLERANCE = 1e-5
-GRADIENT_TOLERANCE = 1e-4  # of gradients a millionth of the loss, in float32
+GRADIENT_TOLERANCE = 1e-4  # for float32 gradients of a millionth of the loss
 REUSE, MEMORY = 5, 8
 
 
@@ -31,8 +31,8 @@ def published(tmp_path_factory):
     return theirs, folder, model, params
 
 
-def draw(shape, seed=0):
-    """Tokens, segments, which tokens may not see which, and four positions to predict."""
+def random_inputs(shape, seed=0):
+    """Return tokens, segments, the blocked pairs of tokens, and four positions to predict."""
     random = np.random.default_rng(seed)
     tokens_BL = random.integers(0, 97, shape)
     segments_BL = np.sort(random.integers(0, 3, shape), -1)
@@ -42,22 +42,22 @@ def draw(shape, seed=0):
     return tokens_BL, segments_BL, blocked_BLL, predictions_BP
 
 
-def two_streams(theirs, tokens_BL, segments_BL, blocked_BLL, predictions_BP, **more):
-    """The forward pass of transformers, in its own arguments."""
+def two_streams(theirs, tokens_BL, segments_BL, blocked_BLL, predictions_BP, **options):
+    """Run the forward pass of transformers."""
     one_hot = np.eye(tokens_BL.shape[1], dtype=np.float32)[predictions_BP]
     return theirs(
         torch.from_numpy(tokens_BL),
         token_type_ids=torch.from_numpy(segments_BL),
         perm_mask=torch.from_numpy(blocked_BLL.astype(np.float32)),
         target_mapping=torch.from_numpy(one_hot),
-        **more,
+        **options,
     )
 
 
 @pytest.mark.parametrize("length", [1, 2, 7])
 def test_without_segments_logits_equal(published, length):
     theirs, _, model, params = published
-    tokens_BL = draw((2, length))[0] if length > 3 else np.full((2, length), 7)
+    tokens_BL = random_inputs((2, length))[0] if length > 3 else np.full((2, length), 7)
     with torch.no_grad():
         expected = theirs(torch.from_numpy(tokens_BL)).logits.numpy()
     run = jax.jit(lambda params: model.apply({"params": params}, tokens_BL))
@@ -66,49 +66,49 @@ def test_without_segments_logits_equal(published, length):
 
 def test_memory_and_logits_equal_over_three_calls(published):
     theirs, _, model, params = published
-    behind, memory = None, Memory((jnp.zeros((2, 0, 48)),) * 3, jnp.zeros((2, 0), jnp.int32))
+    their_memory, memory = None, Memory((jnp.zeros((2, 0, 48)),) * 3, jnp.zeros((2, 0), jnp.int32))
     run = jax.jit(
         lambda params, *inputs: model.apply({"params": params}, *inputs, method="unprojected")
     )
     for seed in range(3):
-        drawn = draw((2, 11), seed=seed)
+        inputs = random_inputs((2, 11), seed=seed)
         with torch.no_grad():
-            expected = two_streams(theirs, *drawn, mems=behind, use_mems=True)
-        behind = expected.mems
-        tokens_BL, segments_BL, blocked_BLL, predictions_BP = drawn
-        scores, read = run(
+            expected = two_streams(theirs, *inputs, mems=their_memory, use_mems=True)
+        their_memory = expected.mems
+        tokens_BL, segments_BL, blocked_BLL, predictions_BP = inputs
+        unprojected, memory_inputs = run(
             params, tokens_BL, segments_BL, None, blocked_BLL, predictions_BP, memory
         )
-        memory = lengthen(memory, read, REUSE, MEMORY)
-        assert relative(scores.logits(), expected.logits.numpy()) < TOLERANCE
-        for ours, mem in zip(memory.inputs, behind, strict=True):
-            assert relative(ours, mem.numpy().swapaxes(0, 1)) < TOLERANCE
+        memory = lengthen(memory, memory_inputs, REUSE, MEMORY)
+        assert relative(unprojected.logits(), expected.logits.numpy()) < TOLERANCE
+        for ours, theirs_of_layer in zip(memory.inputs, their_memory, strict=True):
+            assert relative(ours, theirs_of_layer.numpy().swapaxes(0, 1)) < TOLERANCE
     assert memory.document_ids_BM.shape == (2, MEMORY)
     assert (memory.document_ids_BM == 1).all()
 
 
 def test_both_streams_and_every_gradient_equal(published, tmp_path):
     theirs, _, model, params = published
-    drawn = draw((2, 16), seed=3)
-    tokens_BL, segments_BL, blocked_BLL, predictions_BP = drawn
+    arrays = random_inputs((2, 16), seed=3)
+    tokens_BL, segments_BL, blocked_BLL, predictions_BP = arrays
     targets_BP = np.take_along_axis(tokens_BL, predictions_BP, 1)
     theirs.zero_grad()
-    logits = two_streams(theirs, *drawn).logits
+    logits = two_streams(theirs, *arrays).logits
     log_p = torch.log_softmax(logits, -1)
     (-log_p.gather(2, torch.from_numpy(targets_BP)[..., None])).mean().backward()
 
     def loss(params):
         inputs = tokens_BL, segments_BL, None, blocked_BLL, predictions_BP
-        scores, _ = model.apply({"params": params}, *inputs, method="unprojected")
-        log_p = jax.nn.log_softmax(scores.logits())
-        return -jnp.take_along_axis(log_p, targets_BP[..., None], 2).mean(), scores.logits()
+        unprojected, _ = model.apply({"params": params}, *inputs, method="unprojected")
+        log_p = jax.nn.log_softmax(unprojected.logits())
+        return -jnp.take_along_axis(log_p, targets_BP[..., None], 2).mean(), unprojected.logits()
 
     gradient, logits_BPV = jax.jit(jax.grad(loss, has_aux=True))(params)
     assert relative(logits_BPV, logits.detach().numpy()) < TOLERANCE
-    gradients, named = as_published(model, gradient, tmp_path), dict(theirs.named_parameters())
-    assert gradients.keys() == named.keys()
+    gradients, parameters = as_published(model, gradient, tmp_path), dict(theirs.named_parameters())
+    assert gradients.keys() == parameters.keys()
     for name, ours in gradients.items():
-        assert relative(ours, named[name].grad.numpy()) < GRADIENT_TOLERANCE, name
+        assert relative(ours, parameters[name].grad.numpy()) < GRADIENT_TOLERANCE, name
 
 
 def test_another_attention_is_refused(published, tmp_path):

@@ -1,4 +1,4 @@
-"""A student of a trained model: what it begins with, what it is refused, and how it compares."""
+"""Distillation: the initial parameters of a student, refused students, and the comparison."""
 
 from dataclasses import replace
 
@@ -40,31 +40,31 @@ def teacher(tmp_path_factory):
     return folder
 
 
-def test_a_student_begins_with_its_teacher_learns_and_is_compared(teacher, tmp_path):
-    chosen = distill.distilled(STUDENT, teacher)
-    run = prepare(chosen, tiny_run.source(), tmp_path / "run")
+def test_a_student_starts_from_its_teacher_learns_and_is_compared(teacher, tmp_path):
+    student = distill.distilled(STUDENT, teacher)
+    run = prepare(student, tiny_run.source(), tmp_path / "run")
     progress, _ = pretrain.begin_or_resume(run, pretrain.make_stage(run), Checkpoints(run.out))
-    theirs = flatten(zoo.load(teacher)[1])
+    teacher_params = flatten(zoo.load(teacher)[1])
     for path, array in flatten(progress.state.params).items():
-        assert np.array_equal(array, theirs[path]), path
-    found = pretrain.pretrain(chosen, tiny_run.source(), tmp_path / "student")
-    assert {"soft_loss", "masked_loss", "states_loss"} <= set(found)
-    assert 0 <= found["soft_accuracy"] <= 1
-    lines = distill.compare(tmp_path / "student", teacher, chosen, tiny_run.source())
+        assert np.array_equal(array, teacher_params[path]), path
+    metrics = pretrain.pretrain(student, tiny_run.source(), tmp_path / "student")
+    assert {"soft_loss", "masked_loss", "states_loss"} <= set(metrics)
+    assert 0 <= metrics["soft_accuracy"] <= 1
+    lines = distill.compare(tmp_path / "student", teacher, student, tiny_run.source())
     assert [line.split()[0] for line in lines] == ["perplexity", "student", "teacher"]
     counts = [int(line.split()[3].replace(",", "")) for line in lines[1:]]
     assert counts[0] < counts[1]
 
 
-def test_a_run_goes_on_with_its_own_teacher_alone(teacher, tmp_path):
-    chosen = distill.distilled(STUDENT, teacher)
-    pretrain.pretrain(chosen, tiny_run.source(), tmp_path / "student")
+def test_a_run_resumes_only_with_its_own_teacher(teacher, tmp_path):
+    student = distill.distilled(STUDENT, teacher)
+    pretrain.pretrain(student, tiny_run.source(), tmp_path / "student")
     with pytest.raises(ValueError, match=r"belongs to another run: teacher was \{"):
         pretrain.pretrain(STUDENT, tiny_run.source(), tmp_path / "student", resume=True)
-    assert pretrain.pretrain(chosen, tiny_run.source(), tmp_path / "student", resume=True)
+    assert pretrain.pretrain(student, tiny_run.source(), tmp_path / "student", resume=True)
 
 
-def test_a_student_of_another_width_has_no_states_to_compare(teacher, tmp_path):
+def test_a_student_of_another_width_has_no_loss_on_states(teacher, tmp_path):
     narrow = replace(
         STUDENT,
         config=distilbert.Config(
@@ -77,13 +77,13 @@ def test_a_student_of_another_width_has_no_states_to_compare(teacher, tmp_path):
             head_width=12,
         ),
     )
-    found = pretrain.pretrain(
+    metrics = pretrain.pretrain(
         distill.distilled(narrow, teacher), tiny_run.source(), tmp_path / "narrow"
     )
-    assert "states_loss" not in found
+    assert "states_loss" not in metrics
 
 
-def test_what_cannot_be_taught_is_said_in_one_line(teacher):
+def test_an_impossible_student_is_an_error_of_one_line(teacher):
     larger = replace(
         STUDENT, config=distilbert.Config(**SIZES | {"vocab_size": 90, "num_layers": 1})
     )

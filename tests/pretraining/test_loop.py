@@ -1,4 +1,4 @@
-"""A run that is killed and goes on is the run that was never stopped."""
+"""A run that is killed and resumed equals one that was never interrupted."""
 
 import os
 import random
@@ -29,11 +29,11 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory, monkeypatch):
-    """One for all: the corpus is the same."""
+    """Share one cache: all tests have the same corpus."""
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
-def started(folder, *flags):
+def start(folder, *flags):
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "tests.tiny_run", str(folder), *flags],
         env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
@@ -50,7 +50,7 @@ def finish(process):
 
 
 def wait_for_steps(process, folder, count):
-    """Wait until the process has reported so many more steps."""
+    """Wait until the process has reported `count` more steps."""
     log = lambda: (folder / "log.jsonl").stat().st_mtime if (folder / "log.jsonl").exists() else 0
     begun = log()
     while process.poll() is None and log() == begun:
@@ -61,43 +61,46 @@ def wait_for_steps(process, folder, count):
         time.sleep(0.01)
 
 
-def timeless(folder):
+def events_without_times(folder):
     return [{k: v for k, v in e.items() if k not in TIMES} for e in read_log(folder)]
 
 
-def assert_same_run(one, other):
-    params, others = flatten(model_folder.read(one)), flatten(model_folder.read(other))
-    assert params.keys() == others.keys()
+def assert_same_run(folder, expected_folder):
+    params, expected_params = (
+        flatten(model_folder.read(folder)),
+        flatten(model_folder.read(expected_folder)),
+    )
+    assert params.keys() == expected_params.keys()
     for path, array in params.items():
-        np.testing.assert_array_equal(array, others[path], err_msg=path)
-    assert timeless(one) == timeless(other)
+        np.testing.assert_array_equal(array, expected_params[path], err_msg=path)
+    assert events_without_times(folder) == events_without_times(expected_folder)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted") / "run"
     os.environ["ZOO_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
-    finish(started(folder))
+    finish(start(folder))
     return folder
 
 
-def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(uninterrupted, tmp_path):
-    folder, chance, killed = tmp_path / "run", random.Random(), 0
+def test_a_run_killed_at_random_moments_ends_like_an_uninterrupted_one(uninterrupted, tmp_path):
+    folder, moments, killed = tmp_path / "run", random.Random(), 0
     for _ in range(2):
-        process = started(folder, "--resume")
-        wait_for_steps(process, folder, chance.randrange(1, 20))
-        time.sleep(chance.random() / 20)
+        process = start(folder, "--resume")
+        wait_for_steps(process, folder, moments.randrange(1, 20))
+        time.sleep(moments.random() / 20)
         process.kill()
         process.communicate()
         killed += process.returncode == -signal.SIGKILL
     assert killed == 2
-    finish(started(folder, "--resume"))
+    finish(start(folder, "--resume"))
     assert_same_run(folder, uninterrupted)
 
 
-def test_a_run_asked_to_stop_saves_first_and_goes_on_from_there(uninterrupted, tmp_path):
+def test_a_run_stopped_by_a_signal_saves_first_and_resumes_from_there(uninterrupted, tmp_path):
     folder = tmp_path / "run"
-    process = started(folder)
+    process = start(folder)
     wait_for_steps(process, folder, 20)
     process.send_signal(signal.SIGTERM)
     output, errors = process.communicate(timeout=300)
@@ -105,7 +108,7 @@ def test_a_run_asked_to_stop_saves_first_and_goes_on_from_there(uninterrupted, t
     assert (process.returncode, errors.count("saving, then stopping")) == (0, 1)
     assert f"stopped and saved at step {step}; continue with --resume" in output
     assert 20 <= step < 120
-    assert f"resuming from step {step}" in finish(started(folder, "--resume"))
+    assert f"resuming from step {step}" in finish(start(folder, "--resume"))
     assert_same_run(folder, uninterrupted)
 
 
@@ -124,33 +127,33 @@ def contents(folder):
 
 
 @pytest.fixture(scope="module")
-def short(tmp_path_factory):
-    """A finished run of 20 steps, and its figures."""
+def finished_run(tmp_path_factory):
+    """Return a finished run of 20 steps, and its metrics."""
     os.environ["ZOO_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
     folder = tmp_path_factory.mktemp("short") / "run"
-    return folder, pretrain(folder, resume=True)  # of a folder that is not there: begins
+    return folder, pretrain(folder, resume=True)  # the folder does not exist, so it starts a run
 
 
-def test_resume_of_an_empty_folder_begins(short):
-    folder, figures = short
+def test_resuming_an_empty_folder_starts_a_run(finished_run):
+    folder, metrics = finished_run
     assert model_folder.steps(folder)[-1] == 20
-    assert figures["loss"] < np.log(64)
-    assert figures.keys() == {"loss", "token_accuracy", "perplexity", "bits_per_byte"}
-    np.testing.assert_allclose(figures["perplexity"], np.exp(figures["loss"]), rtol=1e-6)
+    assert metrics["loss"] < np.log(64)
+    assert metrics.keys() == {"loss", "token_accuracy", "perplexity", "bits_per_byte"}
+    np.testing.assert_allclose(metrics["perplexity"], np.exp(metrics["loss"]), rtol=1e-6)
 
 
-def test_resume_of_a_finished_run_gives_its_figures_again(short):
-    folder, figures = short
-    assert pretrain(folder, resume=True) == figures
+def test_resuming_a_finished_run_returns_its_metrics_again(finished_run):
+    folder, metrics = finished_run
+    assert pretrain(folder, resume=True) == metrics
 
 
-def test_a_folder_with_a_run_is_not_written_over(short):
+def test_a_folder_with_a_run_is_not_overwritten(finished_run):
     with pytest.raises(ValueError, match=r"holds a run at step 20: use --resume"):
-        pretrain(short[0])
+        pretrain(finished_run[0])
 
 
 @pytest.mark.parametrize(
-    ("change", "named"),
+    ("change", "message"),
     [
         ({"steps": 21}, "steps was 20, is 21"),
         ({"name": "another"}, "name was 'tiny', is 'another'"),
@@ -159,16 +162,16 @@ def test_a_folder_with_a_run_is_not_written_over(short):
         ({"dropout": 0.0}, "config was {"),
     ],
 )
-def test_another_run_is_not_continued(change, named, short):
-    before = contents(short[0])
+def test_another_run_is_not_continued(change, message, finished_run):
+    before = contents(finished_run[0])
     with pytest.raises(ValueError, match="belongs to another run: ") as caught:
-        pretrain(short[0], resume=True, **change)
-    assert named in str(caught.value)
+        pretrain(finished_run[0], resume=True, **change)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert contents(short[0]) == before
+    assert contents(finished_run[0]) == before
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_good_step(tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_step(tmp_path):
     explodes = lambda steps: lambda step: np.float32(1e-2) + np.float32(1e30) * (step == 12)
     with pytest.raises(NotFinite, match=r"^step 14 has loss nan .* the last saved step is 10"):
         pretrain(tmp_path, schedule=explodes)
@@ -186,51 +189,55 @@ def test_step_and_evaluation_are_compiled_once_in_a_run(tmp_path):
     assert compilations.of("evaluate") == 1
 
 
-def test_under_pmap_nothing_more_is_compiled(tmp_path):
+def test_under_pmap_nothing_else_is_compiled(tmp_path):
     with Compilations() as compilations:
         pretrain(tmp_path / "run", parallelism="pmap")
-    assert compilations.of("_fun") == 3  # to lay out the state, to step, to evaluate
+    assert compilations.of("_fun") == 3  # to replicate the state, to step, to evaluate
 
 
-def stopped_and_resumed(folder, monkeypatch, at, **fields):
-    """A run that is asked to stop at a step, and goes on."""
-    stop = lambda report, steps: signal.raise_signal(signal.SIGTERM) if steps[-1][0] == at else None
+def stop_and_resume(folder, monkeypatch, stop_step, **fields):
+    """Stop a run at a step with a signal, and resume it."""
+    request_stop = lambda report, steps: (
+        signal.raise_signal(signal.SIGTERM) if steps[-1][0] == stop_step else None
+    )
     with monkeypatch.context() as patch:
-        patch.setattr(Report, "steps", stop)
-        assert pretrain(folder, report_every=at, **fields) == {}
-    assert model_folder.steps(folder)[-1] == at
+        patch.setattr(Report, "steps", request_stop)
+        assert pretrain(folder, report_every=stop_step, **fields) == {}
+    assert model_folder.steps(folder)[-1] == stop_step
     return pretrain(folder, resume=True, **fields)
 
 
-def test_a_run_may_end_in_the_mean_of_its_last_saved_models(tmp_path, monkeypatch):
-    figures = stopped_and_resumed(tmp_path, monkeypatch, 12, average=3)
-    # The model that was saved because the run was stopped has no part in the mean.
+def test_a_run_may_end_with_the_average_of_its_last_checkpoints(tmp_path, monkeypatch):
+    metrics = stop_and_resume(tmp_path, monkeypatch, 12, average=3)
+    # The checkpoint that was saved because the run was stopped is not averaged.
     steps = [tmp_path / "checkpoints" / number for number in ("10", "15", "20")]
     saved = [load(step / "params", read_record(step)["params"]) for step in steps]
     mean = flatten(zoo.load(tmp_path)[1])
     for path, array in mean.items():
-        wanted = np.mean([params[path] for params in saved], 0)
-        np.testing.assert_allclose(array, wanted, rtol=1e-6, atol=1e-7)
-    measured = [event for event in read_log(tmp_path) if event["kind"] == "held_out"]
-    assert measured[-1]["loss"] == figures["loss"] != measured[-2]["loss"]
+        expected = np.mean([params[path] for params in saved], 0)
+        np.testing.assert_allclose(array, expected, rtol=1e-6, atol=1e-7)
+    evaluations = [event for event in read_log(tmp_path) if event["kind"] == "held_out"]
+    assert evaluations[-1]["loss"] == metrics["loss"] != evaluations[-2]["loss"]
 
 
 class RecurrentWords(RNNRecipe):
-    """A recurrent model on words."""
+    """A recurrent model on whole words."""
 
     def train_tokenizer(self, texts):
         return tiny_run.tokenizer()
 
 
-def test_a_state_that_is_carried_goes_on_where_it_was(tmp_path, monkeypatch):
+def test_a_carried_state_is_restored_on_resume(tmp_path, monkeypatch):
     config = rnn.Config(
         vocab_size=64, max_length=32, num_layers=1, width=24, dropout=0.1, embed_width=16
     )
     fields = {"architecture": "rnn", "config": config, "family": RecurrentWords}
     fields |= {"undecayed": (r"bias$",), "save_every": 10}
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    assert pretrain(whole, **fields) == stopped_and_resumed(stopped, monkeypatch, 7, **fields)
-    one, other = (read_record(folder / "checkpoints" / "20") for folder in (whole, stopped))
-    carried = [path for path in one["state"] if path.startswith("carry")]
-    assert len(carried) == 2  # of an LSTM
-    assert one == other  # with a fingerprint of every array
+    unstopped, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert pretrain(unstopped, **fields) == stop_and_resume(stopped, monkeypatch, 7, **fields)
+    record, stopped_record = (
+        read_record(folder / "checkpoints" / "20") for folder in (unstopped, stopped)
+    )
+    carry_paths = [path for path in record["state"] if path.startswith("carry")]
+    assert len(carry_paths) == 2  # the two states of an LSTM
+    assert record == stopped_record  # with a fingerprint of every array

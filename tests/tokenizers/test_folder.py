@@ -1,4 +1,4 @@
-"""Tokenizers read from files give the ids of those who published the files."""
+"""Tokenizers loaded from published files give the published ids."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def data():
     return Path(folder)
 
 
-def copied(source: Path, folder: Path, **names) -> Path:
+def copy_files(source: Path, folder: Path, **names) -> Path:
     for name, file in names.items():
         shutil.copy(source / file, folder / name.replace("__", "."))
     return folder
@@ -63,7 +63,9 @@ def test_gpt2_files_give_the_ids_of_transformers(texts, tmp_path):
 
 def test_gpt2s_own_files_give_the_published_ids(data, tmp_path):
     tokenizer = tokenizers.load(
-        copied(data / "vocab_gpt2", tmp_path, encoder__json="encoder.json", vocab__bpe="vocab.bpe")
+        copy_files(
+            data / "vocab_gpt2", tmp_path, encoder__json="encoder.json", vocab__bpe="vocab.bpe"
+        )
     )
     assert tokenizer.get_vocab_size() == 50257
     assert tokenizer.encode("Hello world").ids == [15496, 995]
@@ -71,8 +73,8 @@ def test_gpt2s_own_files_give_the_published_ids(data, tmp_path):
 
 
 def test_robertas_own_files_give_the_published_ids(data, tmp_path):
-    copied(data / "vocab_roberta", tmp_path, vocab__json="vocab.json")
-    copied(data / "vocab_gpt2", tmp_path, merges__txt="vocab.bpe")  # the merges are GPT-2's
+    copy_files(data / "vocab_roberta", tmp_path, vocab__json="vocab.json")
+    copy_files(data / "vocab_gpt2", tmp_path, merges__txt="vocab.bpe")  # the merges are GPT-2's
     tokenizer = tokenizers.load(tmp_path)
     assert tokenizer.get_vocab_size() == 50265
     assert tokenizer.encode("Hello world!").ids == [0, 31414, 232, 328, 2]
@@ -102,15 +104,15 @@ def test_bert_files_give_the_ids_and_types_of_transformers(texts, tmp_path, lowe
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("cased", "Café"), ("uncased", "cafe")])
-def test_a_bert_vocabulary_says_itself_whether_it_is_cased(data, tmp_path, kind, expected):
-    folder = copied(data / "vocab_bert", tmp_path, vocab__txt=f"bert-base-{kind}-vocab.txt")
+def test_a_bert_vocabulary_determines_whether_it_is_cased(data, tmp_path, kind, expected):
+    folder = copy_files(data / "vocab_bert", tmp_path, vocab__txt=f"bert-base-{kind}-vocab.txt")
     tokenizer = tokenizers.load(folder)
     assert tokenizer.encode("Café", add_special_tokens=False).tokens[0] == expected
     assert tokenizer.token_to_id("[CLS]") == 101
 
 
 def test_berts_own_files_give_the_published_ids(data, tmp_path):
-    folder = copied(data / "vocab_bert", tmp_path, vocab__txt="bert-base-uncased-vocab.txt")
+    folder = copy_files(data / "vocab_bert", tmp_path, vocab__txt="bert-base-uncased-vocab.txt")
     assert tokenizers.load(folder).encode("Hello world").ids == [101, 7592, 2088, 102]
 
 
@@ -126,7 +128,7 @@ def varint(value: int) -> bytes:
 
 
 def field(number: int, value) -> bytes:
-    """A protobuf field: a message or text as bytes, an integer, or a float."""
+    """Return a protobuf field: a message or text as bytes, an integer, or a float."""
     if isinstance(value, float):
         return varint(number << 3 | 5) + struct.pack("<f", value)
     if isinstance(value, int):
@@ -135,7 +137,7 @@ def field(number: int, value) -> bytes:
 
 
 def spiece(pieces, kind: int = 1, charsmap: bytes = b"") -> bytes:
-    """The bytes of a SentencePiece model with pieces (text, score, type)."""
+    """Return the bytes of a SentencePiece model with pieces (text, score, type)."""
     body = b"".join(
         field(1, field(1, text.encode()) + field(2, float(score)) + field(3, type))
         for text, score, type in pieces
@@ -144,18 +146,18 @@ def spiece(pieces, kind: int = 1, charsmap: bytes = b"") -> bytes:
 
 
 def xlnet_pieces(texts) -> list[tuple]:
-    """What XLNet's model looks like: control symbols, `<eop>` and marks that the user defined."""
+    """Return pieces like those of XLNet: control symbols, `<eop>` and user-defined punctuation."""
     learned = json.loads(trained.unigram(texts, 800).to_str())["model"]["vocab"][9:]
-    marks = [".", "(", ")", '"', "-", "\u2013", "£", "€"]
+    user_defined = [".", "(", ")", '"', "-", "\u2013", "£", "€"]
     types = {"<unk>": 2, "<eop>": 4}
     specials = [(name, 0.0, types.get(name, 3)) for name in published.XLNET_SPECIALS]
-    # Where a user has defined a mark, no other piece that is learned holds it.
-    learned = [(text, score, 1) for text, score in learned if not set(marks) & set(text)]
-    return [*specials, *((mark, 0.0, 4) for mark in marks), *learned, ("▁1,", -3.0, 1)]
+    # No learned piece contains a user-defined symbol.
+    learned = [(text, score, 1) for text, score in learned if not set(user_defined) & set(text)]
+    return [*specials, *((symbol, 0.0, 4) for symbol in user_defined), *learned, ("▁1,", -3.0, 1)]
 
 
 def xlnet_reference(model: bytes, text: str) -> list[int]:
-    """`preprocess_text` and `encode_pieces` of XLNet and ALBERT, on SentencePiece itself."""
+    """Run `preprocess_text` and `encode_pieces` of XLNet and ALBERT with SentencePiece itself."""
     sentencepiece = pytest.importorskip("sentencepiece")
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     text = " ".join(text.split()).replace("``", '"').replace("''", '"')
@@ -163,10 +165,10 @@ def xlnet_reference(model: bytes, text: str) -> list[int]:
     pieces = []
     for piece in processor.encode(text, out_type=str):
         if re.search(r"\d,$", piece):
-            again = processor.encode(piece[:-1].replace("▁", ""), out_type=str)
-            if not piece.startswith("▁") and again[0].startswith("▁"):
-                again[0] = again[0][1:]
-            pieces += [p for p in again if p] + [","]
+            pieces_again = processor.encode(piece[:-1].replace("▁", ""), out_type=str)
+            if not piece.startswith("▁") and pieces_again[0].startswith("▁"):
+                pieces_again[0] = pieces_again[0][1:]
+            pieces += [p for p in pieces_again if p] + [","]
         else:
             pieces.append(piece)
     return [processor.piece_to_id(piece) for piece in pieces]
@@ -195,7 +197,7 @@ def test_an_xlnet_model_gives_the_ids_and_types_of_transformers(texts, tmp_path)
     assert [e.type_ids for e in encodings] == expected.token_type_ids
 
 
-def test_xlnet_lowers_and_keeps_accents_as_its_config_says(texts, tmp_path):
+def test_xlnet_lowercases_and_keeps_accents_by_its_config(texts, tmp_path):
     (tmp_path / "spiece.model").write_bytes(spiece(xlnet_pieces(texts)))
     for config, expected in [
         ({}, "Eclair"),
@@ -207,7 +209,7 @@ def test_xlnet_lowers_and_keeps_accents_as_its_config_says(texts, tmp_path):
 
 
 def test_alberts_model_gives_the_ids_of_its_released_code(data, texts, tmp_path):
-    folder = copied(data / "vocab_albert", tmp_path, spiece__model="spiece.model")
+    folder = copy_files(data / "vocab_albert", tmp_path, spiece__model="spiece.model")
     tokenizer = tokenizers.load(folder)
     model = (folder / "spiece.model").read_bytes()
     lines = [line for text in texts for line in text.split("\n")][:600]
@@ -223,13 +225,13 @@ def test_alberts_model_gives_the_ids_of_its_released_code(data, texts, tmp_path)
 
 def test_t5s_published_model_gives_the_ids_of_sentencepiece(data, texts, tmp_path):
     sentencepiece = pytest.importorskip("sentencepiece")
-    folder = copied(data / "vocab_t5", tmp_path, spiece__model="spiece.model")
+    folder = copy_files(data / "vocab_t5", tmp_path, spiece__model="spiece.model")
     tokenizer = tokenizers.ordinary(tokenizers.load(folder))
     processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / "spiece.model"))
     lines = [line for text in [*texts, *TRICKY] for line in text.split("\n")]
     ours = [e.ids for e in tokenizer.encode_batch(lines, add_special_tokens=False)]
-    # SentencePiece adds up in single precision, so that of two equally good cuts it may take the
-    # other one, as in a row of asterisks.
+    # SentencePiece sums scores in single precision, so that it may choose the other one of two
+    # equally good segmentations, as in a row of asterisks.
     score = lambda ids: sum(processor.get_score(i) for i in ids)
     theirs = processor.encode(lines)
     differ = [(a, b) for a, b in zip(ours, theirs, strict=True) if a != b]
@@ -238,7 +240,7 @@ def test_t5s_published_model_gives_the_ids_of_sentencepiece(data, texts, tmp_pat
 
 
 def test_t5s_model_gives_the_published_ids(data, tmp_path):
-    folder = copied(data / "vocab_t5", tmp_path, spiece__model="spiece.model")
+    folder = copy_files(data / "vocab_t5", tmp_path, spiece__model="spiece.model")
     ids = tokenizers.load(folder).encode("Summary of the text.").ids
     assert ids == [20698, 13, 8, 1499, 5]
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer"}')
@@ -249,26 +251,28 @@ def test_t5s_model_gives_the_published_ids(data, tmp_path):
 
 @pytest.fixture(scope="module")
 def marian(texts, tmp_path_factory):
-    """A folder as those of Marian are published, and texts for each side."""
+    """Return a folder like those of Marian, and texts for each side."""
     sentencepiece = pytest.importorskip("sentencepiece")
     folder = tmp_path_factory.mktemp("marian")
     lines = [line for text in texts[:30] for line in text.split("\n")]
-    lines = [line for line in lines if not re.search(r"(\W)\1\1", line)]  # cut in equal ways
+    lines = [
+        line for line in lines if not re.search(r"(\W)\1\1", line)
+    ]  # with more than one best segmentation
     sides = {"source": lines[::2], "target": [*lines[1::2], *["Mädchen und Straße"] * 9]}
     vocabulary = {"</s>": 0, "<unk>": 1}
-    for size, (side, given) in zip((500, 400), sides.items(), strict=True):
+    for size, (side, lines_of_side) in zip((500, 400), sides.items(), strict=True):
         with (folder / f"{side}.spm").open("wb") as file:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(given),
+                sentence_iterator=iter(lines_of_side),
                 model_writer=file,
                 vocab_size=size,
                 character_coverage=1.0,
                 num_threads=1,
                 minloglevel=2,
             )
-        trained = sentencepiece.SentencePieceProcessor(model_file=str(folder / f"{side}.spm"))
-        for number in range(3, size):  # behind <unk>, <s>, </s>
-            vocabulary.setdefault(trained.id_to_piece(number), len(vocabulary))
+        processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / f"{side}.spm"))
+        for number in range(3, size):  # after <unk>, <s>, </s>
+            vocabulary.setdefault(processor.id_to_piece(number), len(vocabulary))
     for name in (">>deu<<", "<pad>"):
         vocabulary[name] = len(vocabulary)
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), "utf-8")
@@ -282,18 +286,18 @@ def test_marians_folder_gives_the_ids_and_texts_of_transformers(marian):
     folder, sources, targets = marian
     theirs = transformers.MarianTokenizer.from_pretrained(folder)
     ours = tokenizers.load(folder)
-    # A letter of the other side alone; letters that neither knows, with and without the end.
+    # Letters of the other side only; letters in neither vocabulary.
     sources = [*sources, "eine Straße", ">>deu<< one two", "☃", "5 日本 6"]
     end = ours.token_to_id("</s>")
     assert [[*row, end] for row in ids(ours.source, sources)] == theirs(sources).input_ids
-    wanted = theirs(text_target=targets, add_special_tokens=False).input_ids
-    assert ids(ours.target, targets) == wanted
+    expected = theirs(text_target=targets, add_special_tokens=False).input_ids
+    assert ids(ours.target, targets) == expected
     unknown = ours.token_to_id("<unk>")
-    for row in (row for row in [*wanted, *ids(ours.source, sources)] if unknown not in row):
+    for row in (row for row in [*expected, *ids(ours.source, sources)] if unknown not in row):
         assert ours.decode(row, skip_special_tokens=False) == theirs.decode(row)
     pieces = [[number] for number in range(ours.get_vocab_size()) if number != unknown]
-    found = [ours.decode(piece, skip_special_tokens=False).strip() for piece in pieces]
-    assert found == [theirs.decode(piece) for piece in pieces]
+    decoded = [ours.decode(piece, skip_special_tokens=False).strip() for piece in pieces]
+    assert decoded == [theirs.decode(piece) for piece in pieces]
 
 
 @pytest.mark.parametrize(
@@ -307,7 +311,7 @@ def test_marians_folder_gives_the_ids_and_texts_of_transformers(marian):
         (spiece([("<unk>", 0, 2)]) + field(3, field(4, 0)), "spaces"),
     ],
 )
-def test_a_sentencepiece_model_that_is_not_read_is_refused_in_one_line(tmp_path, model, reason):
+def test_an_unsupported_sentencepiece_model_is_an_error_of_one_line(tmp_path, model, reason):
     (tmp_path / "spiece.model").write_bytes(model)
     with pytest.raises(ValueError, match=reason) as error:
         tokenizers.load(tmp_path)
@@ -322,30 +326,30 @@ def tokenizer(request, texts):
     return getattr(trained, request.param)(texts, 700)
 
 
-def test_a_saved_tokenizer_comes_back_the_same(tokenizer, texts, tmp_path):
+def test_a_saved_tokenizer_is_loaded_unchanged(tokenizer, texts, tmp_path):
     tokenizers.save(tokenizer, tmp_path)
-    again = tokenizers.load(tmp_path)
-    assert ids(again, texts) == ids(tokenizer, texts)
-    assert tokenizers.fingerprint(again) == tokenizers.fingerprint(tokenizer)
+    loaded = tokenizers.load(tmp_path)
+    assert ids(loaded, texts) == ids(tokenizer, texts)
+    assert tokenizers.fingerprint(loaded) == tokenizers.fingerprint(tokenizer)
     assert [file.name for file in tmp_path.iterdir()] == ["tokenizer.json"]
 
 
-def test_the_fingerprint_tells_tokenizers_apart(tokenizer, texts):
-    other = trained.byte_level_bpe(texts, 701)
-    assert tokenizers.fingerprint(other) != tokenizers.fingerprint(tokenizer)
+def test_the_fingerprint_distinguishes_tokenizers(tokenizer, texts):
+    other_tokenizer = trained.byte_level_bpe(texts, 701)
+    assert tokenizers.fingerprint(other_tokenizer) != tokenizers.fingerprint(tokenizer)
 
 
-def test_truncation_and_padding_of_a_published_file_are_left_out(tokenizer, tmp_path):
+def test_truncation_and_padding_of_a_published_file_are_removed(tokenizer, tmp_path):
     fingerprint = tokenizers.fingerprint(tokenizer)
-    cut = type(tokenizer).from_str(tokenizer.to_str())
-    cut.enable_truncation(3)
-    cut.enable_padding()
-    assert tokenizers.fingerprint(cut) == fingerprint
-    tokenizers.save(cut, tmp_path)
+    truncating = type(tokenizer).from_str(tokenizer.to_str())
+    truncating.enable_truncation(3)
+    truncating.enable_padding()
+    assert tokenizers.fingerprint(truncating) == fingerprint
+    tokenizers.save(truncating, tmp_path)
     assert len(tokenizers.load(tmp_path).encode("one two three four five six").ids) > 3
 
 
-def test_names_of_special_tokens_in_a_text_can_be_ordinary_text(tokenizer):
+def test_special_tokens_in_a_text_can_be_encoded_as_ordinary_text(tokenizer):
     special = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
     names = [tokenizer.id_to_token(i) for i in special]
     text = "a " + " b ".join(names) + " c".join(names)
@@ -355,7 +359,7 @@ def test_names_of_special_tokens_in_a_text_can_be_ordinary_text(tokenizer):
     assert not (special - unknown) & set(ids)
 
 
-def test_a_folder_without_a_tokenizer_is_named_with_what_was_looked_for(tmp_path):
+def test_the_error_for_a_folder_without_a_tokenizer_lists_the_expected_files(tmp_path):
     for name in ("tokenizer.bin", "tokenizer.pkl", "vocab.pt", "vocab.json"):
         (tmp_path / name).write_bytes(b"cos\nsystem\n(S'touch pickle_was_run'\ntR.")
     with pytest.raises(FileNotFoundError, match=r"looked for tokenizer.json, vocab.txt"):
@@ -367,7 +371,7 @@ def test_a_folder_without_a_tokenizer_is_named_with_what_was_looked_for(tmp_path
     ("name", "content"),
     [("tokenizer.json", '{"version": "1.0", "model": {'), ("vocab.txt", "one\ntwo\n")],
 )
-def test_a_broken_tokenizer_is_named_in_one_line(tmp_path, name, content):
+def test_a_damaged_tokenizer_is_an_error_of_one_line(tmp_path, name, content):
     (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match=name) as error:
         tokenizers.load(tmp_path)

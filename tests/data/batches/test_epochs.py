@@ -1,4 +1,4 @@
-"""Every run sees every row once per epoch, in few shapes."""
+"""Every run sees every row once per epoch, in few shapes of batches."""
 
 import numpy as np
 
@@ -11,15 +11,15 @@ def test_every_row_is_seen_once_per_epoch_by_every_run_in_its_own_order():
     for epoch in range(2):
         steps = [order(epoch * order.steps + step) for step in range(order.steps)]
         for run in range(2):
-            seen = np.concatenate([indices[run] for _, indices in steps])
-            assert sorted(seen[seen >= 0]) == list(range(500))
+            epoch_rows = np.concatenate([indices[run] for _, indices in steps])
+            assert sorted(epoch_rows[epoch_rows >= 0]) == list(range(500))
         for length, indices in steps:
             assert (lengths[indices[indices >= 0]] <= length).all()
     first, second = (np.stack([order(s)[1][run] for s in range(order.steps)]) for run in range(2))
     assert (first != second).any()
-    again = epochs(lengths, 64, 16, (3, 4))(order.steps + 2)
-    assert again[0] == order(order.steps + 2)[0]
-    assert (again[1] == order(order.steps + 2)[1]).all()
+    batch = epochs(lengths, 64, 16, (3, 4))(order.steps + 2)
+    assert batch[0] == order(order.steps + 2)[0]
+    assert (batch[1] == order(order.steps + 2)[1]).all()
 
 
 def test_a_bucket_with_few_rows_is_merged_into_the_next():
@@ -34,6 +34,6 @@ def test_a_bucket_with_few_rows_is_merged_into_the_next():
 
 
 def test_few_rows_share_one_bucket_that_holds_the_longest():
-    few = epochs([3, 9, 21], 1 << 30, 16, (0,))  # as a recurrent model supports
-    assert list(few.buckets) == [24]
+    order = epochs([3, 9, 21], 1 << 30, 16, (0,))  # a recurrent model has no maximum length
+    assert list(order.buckets) == [24]
     assert list(epochs([3, 29], 30, 16, (0,)).buckets) == [30]

@@ -1,4 +1,4 @@
-"""A prepared corpus is the text, token for token, and survives whatever interrupts its making."""
+"""A prepared corpus is the text, token for token; preparing it may be interrupted at any time."""
 
 import errno
 import itertools
@@ -19,7 +19,7 @@ from train.data.sources import text
 from train.data.sources.source import Piece, Source
 from zoo import tokenizers
 
-# White space of every kind around the places where sentences are cut.
+# White space of every kind around the ends of sentences.
 TRICKY = (
     'One. Two! "Three?" (Four.) five. 6. Seven.\n\n\nEight\r\n \t\nNine . Ten.\x1c\nEleven.'
     "\u00a0Twelve.\u2028Thirteen. \u3000Fourteen.\n\u0301Fifteen. \u200dSixteen. Étè. "
@@ -30,7 +30,7 @@ TRICKY = (
 
 
 class Pieces(Source):
-    """Documents in pieces, as those of long text files come."""
+    """Documents in pieces, like those of long text files."""
 
     fingerprint = "pieces"
 
@@ -38,13 +38,13 @@ class Pieces(Source):
         self.contents = pieces
 
     def documents(self):
-        raise AssertionError("the documents were read whole")
+        raise AssertionError("the documents were not read in pieces")
 
     def pieces(self):
         return itertools.starmap(Piece, self.contents)
 
 
-def whole(kind: str, document: str) -> list[int]:
+def encode(kind: str, document: str) -> list[int]:
     return tokenizers.ordinary(tokenizer(kind)).encode(document, add_special_tokens=False).ids
 
 
@@ -54,48 +54,46 @@ def whole(kind: str, document: str) -> list[int]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_tokens_are_those_of_the_whole_documents(tmp_path, kind):
     texts = [*documents(), *TRICKY]
-    expected = [i for document in texts for i in whole(kind, document)]
+    expected = [i for document in texts for i in encode(kind, document)]
     assert prepared(tmp_path, kind, texts=texts).tokens.tolist() == expected
 
 
-def test_the_end_of_document_stands_before_every_document_and_closes_the_corpus(tmp_path):
+def test_the_end_of_document_precedes_every_document_and_closes_the_corpus(tmp_path):
     texts = documents()[:5]
-    expected = [i for document in texts for i in (699, *whole("byte_level_bpe", document))]
-    made = prepared(tmp_path, end_of_document=699, texts=texts)
-    assert made.tokens.tolist() == [*expected, 699]
-    assert (made.tokens[made.documents[:-1]] == 699).all()
+    expected = [i for document in texts for i in (699, *encode("byte_level_bpe", document))]
+    corpus = prepared(tmp_path, end_of_document=699, texts=texts)
+    assert corpus.tokens.tolist() == [*expected, 699]
+    assert (corpus.tokens[corpus.documents[:-1]] == 699).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("end_of_document", [None, 5])
-def test_sentences_documents_and_bytes_cover_the_text_without_a_gap(
-    tmp_path, kind, end_of_document
-):
+def test_sentences_documents_and_bytes_cover_the_whole_text(tmp_path, kind, end_of_document):
     texts = [*documents(), *TRICKY]
-    made = prepared(tmp_path, kind, end_of_document, texts)
-    assert made.sentences[0] == made.documents[0] == made.bytes[0] == 0
-    assert made.sentences[-1] == made.documents[-1] == len(made.tokens) == made.num_tokens
-    assert made.bytes[-1] == made.num_bytes == sum(len(t.encode()) for t in texts)
-    assert (np.diff(made.sentences) > 0).all()
-    assert (np.diff(made.documents) > 0).all()
-    assert np.isin(made.documents, made.sentences).all()
-    assert len(made.documents) == len(texts) + 1
-    assert len(made.bytes) == len(made.sentences) > 10 * len(made.documents)
-    lengths = [len(whole(kind, t)) + (end_of_document is not None) for t in texts]
+    corpus = prepared(tmp_path, kind, end_of_document, texts)
+    assert corpus.sentences[0] == corpus.documents[0] == corpus.bytes[0] == 0
+    assert corpus.sentences[-1] == corpus.documents[-1] == len(corpus.tokens) == corpus.num_tokens
+    assert corpus.bytes[-1] == corpus.num_bytes == sum(len(t.encode()) for t in texts)
+    assert (np.diff(corpus.sentences) > 0).all()
+    assert (np.diff(corpus.documents) > 0).all()
+    assert np.isin(corpus.documents, corpus.sentences).all()
+    assert len(corpus.documents) == len(texts) + 1
+    assert len(corpus.bytes) == len(corpus.sentences) > 10 * len(corpus.documents)
+    lengths = [len(encode(kind, t)) + (end_of_document is not None) for t in texts]
     lengths[-1] += end_of_document is not None
-    assert np.diff(made.documents).tolist() == lengths
+    assert np.diff(corpus.documents).tolist() == lengths
 
 
 @pytest.mark.parametrize("shard", [1, 1000])
-def test_a_document_of_which_nothing_is_left_leaves_no_trace(tmp_path, monkeypatch, shard):
+def test_a_document_without_tokens_is_skipped(tmp_path, monkeypatch, shard):
     monkeypatch.setattr(prepare, "SHARD", shard)
     pieces = [(0, "\x01\x02"), (1, "One.\n\x03\n\x04\nTwo."), (2, "\x05"), (2, "\x06\nThree.")]
     source = Pieces([*pieces, (3, "\x07")])
-    made = prepare.prepare(source, tokenizer("wordpiece"), tmp_path / "one", None)
-    first, second = (whole("wordpiece", document) for document in ("One. Two.", "Three."))
-    assert made.tokens.tolist() == first + second
-    assert made.documents.tolist() == [0, len(first), len(made.tokens)]
-    assert (np.diff(made.sentences) > 0).all()
+    corpus = prepare.prepare(source, tokenizer("wordpiece"), tmp_path / "one", None)
+    first, second = (encode("wordpiece", document) for document in ("One. Two.", "Three."))
+    assert corpus.tokens.tolist() == first + second
+    assert corpus.documents.tolist() == [0, len(first), len(corpus.tokens)]
+    assert (np.diff(corpus.sentences) > 0).all()
 
 
 def test_pieces_of_a_long_document_are_one_document(tmp_path, monkeypatch):
@@ -104,15 +102,15 @@ def test_pieces_of_a_long_document_are_one_document(tmp_path, monkeypatch):
     file.write_text(document, "utf-8")
     monkeypatch.setattr(text, "BLOCK", 500)
     monkeypatch.setattr(prepare, "SHARD", 1300)
-    made = prepare.prepare(text.files([file]), tokenizer("byte_level_bpe"), tmp_path / "c", 699)
-    assert made.tokens.tolist() == [699, *whole("byte_level_bpe", document), 699]
-    assert made.documents.tolist() == [0, len(made.tokens)]
+    corpus = prepare.prepare(text.files([file]), tokenizer("byte_level_bpe"), tmp_path / "c", 699)
+    assert corpus.tokens.tolist() == [699, *encode("byte_level_bpe", document), 699]
+    assert corpus.documents.tolist() == [0, len(corpus.tokens)]
 
 
 def test_sentences_end_with_lines_and_full_stops():
-    found = 'It is 3.5. "Yes!" he (or she) said. e.g. this?\nNot so\n\n  - an item  \n'
-    ends = prepare.sentence_ends(found)
-    pieces = [found[a:b] for a, b in itertools.pairwise([0, *ends])]
+    content = 'It is 3.5. "Yes!" he (or she) said. e.g. this?\nNot so\n\n  - an item  \n'
+    ends = prepare.sentence_ends(content)
+    pieces = [content[a:b] for a, b in itertools.pairwise([0, *ends])]
     assert pieces == [
         "It is 3.5.",
         ' "Yes!" he (or she) said. e.g. this?',
@@ -124,7 +122,7 @@ def test_sentences_end_with_lines_and_full_stops():
 # Words
 
 
-WORDS = {  # on ASCII text; what the three split a text into before they look for pieces
+WORDS = {  # on ASCII text; how the three split a text before they look for subwords
     "byte_level_bpe": r"'(?:s|t|re|ve|m|ll|d)| ?[a-zA-Z]+| ?[0-9]+| ?[^\sa-zA-Z0-9]+|\s+(?!\S)|\s+",
     "wordpiece": r"[a-zA-Z0-9]+|[^\sa-zA-Z0-9]",
     "unigram": r"\S+",
@@ -133,7 +131,7 @@ WORDS = {  # on ASCII text; what the three split a text into before they look fo
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("end_of_document", [None, 5])
-def test_words_start_where_a_slow_grouping_by_offsets_says(tmp_path, kind, end_of_document):
+def test_words_start_where_a_slow_grouping_by_offsets_has_them(tmp_path, kind, end_of_document):
     texts = [re.sub(r"[^\n -~]", "", document) for document in documents()[:40]]
     expected = []
     for document in texts:
@@ -141,44 +139,44 @@ def test_words_start_where_a_slow_grouping_by_offsets_says(tmp_path, kind, end_o
         for number, match in enumerate(re.finditer(WORDS[kind], document)):
             word_of |= dict.fromkeys(range(*match.span()), number)
         encoding = tokenizer(kind).encode(document, add_special_tokens=False)
-        # The last character of a token is in its word even where the first is the space before.
+        # The last character of a token is in its word even if the first is the space before it.
         words = [word_of[stop - 1] for _, stop in encoding.offsets]
         expected += [True] * (end_of_document is not None)
         expected += [i == 0 or words[i] != words[i - 1] for i in range(len(words))]
     expected += [True] * (end_of_document is not None)
-    made = prepared(tmp_path, kind, end_of_document, texts)
-    assert made.word_starts(0, len(made.tokens)).tolist() == expected
+    corpus = prepared(tmp_path, kind, end_of_document, texts)
+    assert corpus.word_starts(0, len(corpus.tokens)).tolist() == expected
     assert not all(expected)
     for start, stop in [(3, 40), (8, 16), (17, 18), (5, 5)]:
-        assert made.word_starts(start, stop).tolist() == expected[start:stop]
+        assert corpus.word_starts(start, stop).tolist() == expected[start:stop]
 
 
 # Parts
 
 
-def test_the_last_part_is_held_out_at_a_document(tmp_path):
-    made = prepared(tmp_path, end_of_document=699)
-    train, held_out = made.split(0.1)
+def test_the_last_part_is_held_out_from_the_start_of_a_document(tmp_path):
+    corpus = prepared(tmp_path, end_of_document=699)
+    train, held_out = corpus.split(0.1)
     assert train.sentences[-1] == held_out.sentences[0] == train.documents[-1]
-    assert made.tokens[held_out.documents[0]] == 699
-    assert train.num_tokens + held_out.num_tokens == made.num_tokens
-    assert train.num_bytes + held_out.num_bytes == made.num_bytes
-    assert len(train.documents) + len(held_out.documents) == len(made.documents) + 1
-    assert 0.05 < held_out.num_tokens / made.num_tokens < 0.15
-    assert np.shares_memory(train.tokens, made.tokens)
-    assert np.shares_memory(held_out.sentences, made.sentences)
+    assert corpus.tokens[held_out.documents[0]] == 699
+    assert train.num_tokens + held_out.num_tokens == corpus.num_tokens
+    assert train.num_bytes + held_out.num_bytes == corpus.num_bytes
+    assert len(train.documents) + len(held_out.documents) == len(corpus.documents) + 1
+    assert 0.05 < held_out.num_tokens / corpus.num_tokens < 0.15
+    assert np.shares_memory(train.tokens, corpus.tokens)
+    assert np.shares_memory(held_out.sentences, corpus.sentences)
 
 
 def test_the_last_part_of_one_long_document_begins_with_a_sentence(tmp_path):
-    made = prepared(tmp_path, texts=["\n".join(documents())])
-    train, held_out = made.split(0.1)
-    assert train.sentences[-1] == held_out.sentences[0] in made.sentences
+    corpus = prepared(tmp_path, texts=["\n".join(documents())])
+    train, held_out = corpus.split(0.1)
+    assert train.sentences[-1] == held_out.sentences[0] in corpus.sentences
     assert train.documents.tolist() == [0, train.sentences[-1]]
-    assert held_out.documents.tolist() == [held_out.sentences[0], made.sentences[-1]]
-    assert 0.09 < held_out.num_tokens / made.num_tokens < 0.11
+    assert held_out.documents.tolist() == [held_out.sentences[0], corpus.sentences[-1]]
+    assert 0.09 < held_out.num_tokens / corpus.num_tokens < 0.11
 
 
-def test_the_last_part_is_no_longer_than_the_most(tmp_path):
+def test_the_last_part_is_about_as_long_as_its_limit(tmp_path):
     _, held_out = prepared(tmp_path).split(0.5, most=2000)
     assert 1000 <= held_out.num_tokens <= 3000
 
@@ -188,7 +186,7 @@ def test_a_single_sentence_cannot_be_split(tmp_path):
         prepared(tmp_path, texts=["just one sentence"]).split()
 
 
-# Making it, interrupted
+# Interrupted preparation
 
 
 @pytest.fixture
@@ -204,7 +202,7 @@ class Killed(BaseException):
     pass
 
 
-def test_killed_at_any_write_it_goes_on_and_ends_in_the_same_bytes(
+def test_after_a_kill_at_any_write_it_resumes_and_ends_with_the_same_bytes(
     tmp_path, small_shards, monkeypatch
 ):
     texts = documents()[:60]
@@ -245,7 +243,7 @@ print(prepare.prepare(source, tokenizers.load(sys.argv[1]), sys.argv[2], 699).fi
 
 
 def start(inputs: Path, folder: Path) -> subprocess.Popen:
-    """The corpus of a text, made by another process."""
+    """Prepare the corpus of a text in another process."""
     (inputs / "text.txt").write_text("\n".join(documents()), "utf-8")
     tokenizers.save(tokenizer("byte_level_bpe"), inputs)
     return subprocess.Popen(
@@ -256,7 +254,7 @@ def start(inputs: Path, folder: Path) -> subprocess.Popen:
     )
 
 
-def test_killed_for_good_it_goes_on_in_another_process(tmp_path):
+def test_after_a_kill_it_resumes_in_another_process(tmp_path):
     journal = tmp_path / "killed" / "journal.jsonl"
     with start(tmp_path, tmp_path / "killed") as process:
         while not journal.exists() or journal.read_bytes().count(b"\n") < 5:
@@ -271,25 +269,25 @@ def test_killed_for_good_it_goes_on_in_another_process(tmp_path):
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
-def test_processes_at_the_same_time_wait_for_the_one_that_works(tmp_path):
+def test_concurrent_processes_wait_for_the_first(tmp_path):
     processes = [start(tmp_path, tmp_path / "shared") for _ in range(2)]
     assert len({process.communicate()[0] for process in processes}) == 1
     assert start(tmp_path, tmp_path / "alone").communicate()[0]
     assert contents(tmp_path / "shared") == contents(tmp_path / "alone")
 
 
-def test_a_second_call_reads_no_text(tmp_path):
+def test_a_second_call_does_not_read_the_text(tmp_path):
     first = prepared(tmp_path)
     source = Pieces(None)  # which cannot be read
     source.fingerprint = text.strings(documents()).fingerprint
-    again = prepare.prepare(source, tokenizer("byte_level_bpe"), tmp_path, None)
-    assert again.fingerprint == first.fingerprint
-    assert isinstance(again.tokens.base, np.memmap)
+    reopened = prepare.prepare(source, tokenizer("byte_level_bpe"), tmp_path, None)
+    assert reopened.fingerprint == first.fingerprint
+    assert isinstance(reopened.tokens.base, np.memmap)
 
 
 @pytest.mark.parametrize("name", ["tokens.uint16", "words.bits", "bytes.int64", "sentences.int64"])
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.999])
-def test_an_array_that_is_cut_short_is_noticed_and_made_again(tmp_path, small_shards, name, kept):
+def test_a_truncated_array_is_detected_and_prepared_again(tmp_path, small_shards, name, kept):
     prepared(tmp_path)
     before = contents(tmp_path)
     with (tmp_path / name).open("r+b") as file:
@@ -300,7 +298,9 @@ def test_an_array_that_is_cut_short_is_noticed_and_made_again(tmp_path, small_sh
     assert contents(tmp_path) == before
 
 
-def test_a_full_disk_is_one_line_and_nothing_is_lost(tmp_path, small_shards, monkeypatch):
+def test_a_full_disk_is_an_error_of_one_line_and_nothing_is_lost(
+    tmp_path, small_shards, monkeypatch
+):
     expected = prepared(tmp_path / "whole").fingerprint
     fsync, calls = os.fsync, itertools.count()
 
@@ -321,17 +321,17 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(tmp_path, small_shards, mon
 
 
 @pytest.mark.parametrize(
-    ("other", "named"),
+    ("changed", "message"),
     [
         (dict(texts=("Other text.",)), "another source:"),
         (dict(kind="wordpiece"), "another tokenizer:"),
         (dict(end_of_document=3), "another end_of_document:"),
     ],
 )
-def test_a_folder_of_other_data_is_refused(tmp_path, other, named):
+def test_a_folder_of_other_data_is_refused(tmp_path, changed, message):
     prepared(tmp_path)
-    with pytest.raises(ValueError, match=named):
-        prepared(tmp_path, **other)
+    with pytest.raises(ValueError, match=message):
+        prepared(tmp_path, **changed)
     prepared(tmp_path)
 
 
@@ -347,12 +347,12 @@ def test_an_end_of_document_outside_the_vocabulary_is_refused(tmp_path):
         prepared(tmp_path, end_of_document=700)
 
 
-def test_an_id_out_of_range_is_named_with_its_place(tmp_path):
-    made = prepared(tmp_path)
+def test_an_id_out_of_range_is_named_with_its_position(tmp_path):
+    corpus = prepared(tmp_path)
     with (tmp_path / "tokens.uint16").open("r+b") as file:
         file.seek(2 * 123)
         file.write(b"\xff\xff")
-    made = prepare.open(tmp_path)
-    assert len(made.read(0, 123)) == 123
+    corpus = prepare.open(tmp_path)
+    assert len(corpus.read(0, 123)) == 123
     with pytest.raises(ValueError, match="token 123 of the corpus is 65535, but the vocabulary"):
-        made.read(100, 200)
+        corpus.read(100, 200)

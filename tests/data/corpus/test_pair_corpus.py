@@ -1,4 +1,4 @@
-"""A corpus of pairs keeps them together, whatever is read, split or counted."""
+"""A corpus of pairs keeps every pair together when it is read, split or counted."""
 
 import numpy as np
 import pytest
@@ -13,26 +13,26 @@ from train.data.sources import parallel_text
 def test_a_corpus_of_pairs_has_two_documents_per_pair(tmp_path, kind):
     texts = [line for text in documents()[:9] for line in text.splitlines() if line.strip()]
     pairs = [*zip(texts, reversed(texts), strict=True), ("A. B! C", "-"), ("1", "日")]
-    whole = prepare.prepare(parallel_text.strings(pairs), tokenizer(kind), tmp_path, None)
-    assert whole.num_pairs == len(pairs)
+    corpus = prepare.prepare(parallel_text.strings(pairs), tokenizer(kind), tmp_path, None)
+    assert corpus.num_pairs == len(pairs)
     for number in (0, 1, 17, len(pairs) - 1):
         for side in (0, 1):
-            start, stop = whole.documents[2 * number + side :][:2]
+            start, stop = corpus.documents[2 * number + side :][:2]
             ids = tokenizer(kind).encode(pairs[number][side], add_special_tokens=False).ids
-            assert whole.read(start, stop).tolist() == ids
+            assert corpus.read(start, stop).tolist() == ids
 
 
 @pytest.mark.parametrize(("pairs", "size"), [(2, 1), (20, 1), (39, 1), (40, 2), (50_000, 2000)])
-def test_a_split_is_of_whole_pairs_and_no_larger_than_a_twentieth_and_2000(pairs, size):
-    whole = numbered(2 * pairs, longest=3, sentence=2, cls=PairCorpus)
-    train, held_out = whole.split()
+def test_a_split_keeps_pairs_together_and_holds_out_at_most_a_twentieth_and_2000(pairs, size):
+    corpus = numbered(2 * pairs, longest=3, sentence=2, cls=PairCorpus)
+    train, held_out = corpus.split()
     assert (train.num_pairs, held_out.num_pairs) == (
         pairs - size,
         size,
     )
-    assert np.array_equal(np.append(train.documents[:-1], held_out.documents), whole.documents)
-    assert np.array_equal(np.append(train.sentences[:-1], held_out.sentences), whole.sentences)
-    assert np.array_equal(np.append(train.bytes[:-1], held_out.bytes), whole.bytes)
+    assert np.array_equal(np.append(train.documents[:-1], held_out.documents), corpus.documents)
+    assert np.array_equal(np.append(train.sentences[:-1], held_out.sentences), corpus.sentences)
+    assert np.array_equal(np.append(train.bytes[:-1], held_out.bytes), corpus.bytes)
     for part in (train, held_out):
         assert [*part.documents[[0, -1]]] == [*part.sentences[[0, -1]]]
         assert len(part.bytes) == len(part.sentences)
@@ -44,7 +44,7 @@ def test_fewer_than_two_pairs_are_not_split():
 
 
 class Unchecked(parallel_text.PairSource):
-    """Pairs that nobody has looked at."""
+    """Pairs that were not validated."""
 
     fingerprint = "unchecked"
     name = "unchecked pairs"
@@ -56,7 +56,7 @@ class Unchecked(parallel_text.PairSource):
         raise AssertionError
 
 
-def test_a_text_of_which_a_tokenizer_leaves_nothing_is_refused(tmp_path):
+def test_a_text_that_has_no_tokens_is_refused(tmp_path):
     with pytest.raises(ValueError, match="some of the 4 texts have no tokens"):
         prepare.prepare(Unchecked(), tokenizer("wordpiece"), tmp_path, None)
 
@@ -64,8 +64,8 @@ def test_a_text_of_which_a_tokenizer_leaves_nothing_is_refused(tmp_path):
 def test_targets_are_the_tokens_of_every_second_document():
     for part in numbered(80, cls=PairCorpus).split():
         bounds = part.documents
-        wanted = [part.tokens[bounds[i] : bounds[i + 1]] for i in range(1, len(bounds) - 1, 2)]
-        assert np.array_equal(part.targets, np.concatenate(wanted))
+        targets = [part.tokens[bounds[i] : bounds[i + 1]] for i in range(1, len(bounds) - 1, 2)]
+        assert np.array_equal(part.targets, np.concatenate(targets))
 
 
 class Words:
@@ -74,6 +74,6 @@ class Words:
 
 
 def test_the_targets_and_their_ends_are_predicted():
-    whole = numbered(8, cls=PairCorpus)
-    predicted = whole.predicted_tokens(Words())
-    assert predicted.tolist() == [*whole.targets.tolist(), 7, 7, 7, 7]
+    corpus = numbered(8, cls=PairCorpus)
+    predicted = corpus.predicted_tokens(Words())
+    assert predicted.tolist() == [*corpus.targets.tolist(), 7, 7, 7, 7]

@@ -1,4 +1,4 @@
-"""Questions, and examples of prepared datasets; what is wrong with them is one line."""
+"""Questions, and examples of prepared datasets; every problem with them is an error of one line."""
 
 import gzip
 import json
@@ -26,7 +26,7 @@ def data():
 
 @pytest.fixture
 def write(tmp_path):
-    def written(name: str, content) -> Path:
+    def write_file(name: str, content) -> Path:
         content = content if isinstance(content, str) else json.dumps(content)
         path = tmp_path / name
         path.write_bytes(
@@ -34,11 +34,11 @@ def write(tmp_path):
         )
         return path
 
-    return written
+    return write_file
 
 
-def refused(make, *arguments) -> str:
-    """The one line with which arguments are refused."""
+def error_line(make, *arguments) -> str:
+    """Return the error message, which must be one line."""
     with pytest.raises(ValueError, match=r"\w+") as error:
         make(*arguments)
     assert "\n" not in str(error.value)
@@ -46,12 +46,14 @@ def refused(make, *arguments) -> str:
 
 
 @pytest.mark.parametrize(("file", "count"), [("dev-v1.1", 10570), ("train-v1.1-html.part1", 19626)])
-def test_public_answers_stand_in_their_texts(data, file, count):
-    found = read_questions(data / f"qa_squad_v11/{file}.json.gz")
-    assert len(found.examples) == count
-    assert not found.notes
-    for one in found.examples:
-        assert all(one.context.startswith(answer, place) for answer, place in one.answers)
+def test_public_answers_occur_in_their_contexts(data, file, count):
+    questions = read_questions(data / f"qa_squad_v11/{file}.json.gz")
+    assert len(questions.examples) == count
+    assert not questions.notes
+    for question in questions.examples:
+        assert all(
+            question.context.startswith(answer, offset) for answer, offset in question.answers
+        )
 
 
 def squad(*rows, context="The cat sat. The cat ran.") -> dict:
@@ -59,15 +61,15 @@ def squad(*rows, context="The cat sat. The cat ran.") -> dict:
         {
             "id": name,
             "question": "Who?",
-            "answers": [{"text": a, "answer_start": n} for a, n in got],
+            "answers": [{"text": a, "answer_start": n} for a, n in answers],
         }
-        for name, got in rows
+        for name, answers in rows
     ]
     return {"data": [{"paragraphs": [{"context": context, "qas": rows}]}]}
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.json.gz"])
-def test_answers_are_taken_from_where_they_stand(write, name):
+def test_answer_offsets_are_corrected_and_missing_answers_dropped(write, name):
     path = write(
         name,
         squad(
@@ -75,17 +77,22 @@ def test_answers_are_taken_from_where_they_stand(write, name):
             ("4", []), ("5", [("sat", -17)]),
         ),
     )  # fmt: skip
-    found = read_questions(path)
-    assert found.examples[0] == Question("1", "Who?", "The cat sat. The cat ran.", (("cat", 17),))
-    assert [one.answers for one in found.examples[1:]] == [(("cat", 17),), (("sat", 8),)]
-    assert found.notes == (
+    questions = read_questions(path)
+    assert questions.examples[0] == Question(
+        "1", "Who?", "The cat sat. The cat ran.", (("cat", 17),)
+    )
+    assert [question.answers for question in questions.examples[1:]] == [
+        (("cat", 17),),
+        (("sat", 8),),
+    ]
+    assert questions.notes == (
         f"2 questions of {path} have an answer offset that was corrected",
         f"2 of the 5 questions of {path} have no answer in their context and are dropped, "
         "for example 3",
     )
 
 
-def test_questions_to_be_answered_need_no_answers(write):
+def test_questions_for_prediction_need_no_answers(write):
     content = squad(("1", []))
     assert read_questions(write("a.json", content)).examples[0].answers == ()
     del content["data"][0]["paragraphs"][0]["qas"][0]["answers"]
@@ -105,38 +112,38 @@ def test_questions_to_be_answered_need_no_answers(write):
         (squad(("7", []), context=" "), "question 7 of {path} is empty, or its context"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_questions_is_one_line(write, content, line):
+def test_a_bad_file_of_questions_is_an_error_of_one_line(write, content, line):
     path = write("a.json", content)
-    assert refused(read_questions, path).startswith(line.format(path=path))
+    assert error_line(read_questions, path).startswith(line.format(path=path))
 
 
-def test_questions_that_have_no_answer_are_refused(write):
+def test_unanswerable_questions_are_refused(write):
     content = squad(("7", []))
     content["data"][0]["paragraphs"][0]["qas"][0]["is_impossible"] = True
-    assert "question 7 has no answer; SQuAD 2.0" in refused(
+    assert "question 7 has no answer; SQuAD 2.0" in error_line(
         read_questions, write("a.json", content)
     )
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> dict[str, str]:
-    """The folders of three tiny datasets that were prepared without TensorFlow."""
+    """Return the folders of three tiny datasets that were prepared without TensorFlow."""
     import tensorflow_datasets as library
 
     text, label = library.features.Text(), library.features.ClassLabel(names=["bad", "good"])
-    some = library.features.Sequence
+    sequence = library.features.Sequence
     content = {
         "pairs": (
             {"premise": text, "hypothesis": text, "label": label},
             [{"premise": "é", "hypothesis": "b", "label": n} for n in (1, 0, -1)],
         ),
         "tags": (
-            {"tokens": some(text), "ner": some(label)},
+            {"tokens": sequence(text), "ner": sequence(label)},
             [{"tokens": ["é", "b"], "ner": [0, 1]}],
         ),
         "questions": (
             {"id": text, "question": text, "context": text,
-             "answers": some({"text": text, "answer_start": np.int32})},
+             "answers": sequence({"text": text, "answer_start": np.int32})},
             [{"id": "1", "question": "Who?", "context": "The é sat.",
               "answers": {"text": ["é", "sat"], "answer_start": [4, 6]}}],
         ),
@@ -158,41 +165,41 @@ def prepared(tmp_path_factory) -> dict[str, str]:
         def _generate_examples(self):
             yield from enumerate(content[self.builder_config.name][1])
 
-    folder, found = tmp_path_factory.mktemp("tfds"), {}
+    folder, folders = tmp_path_factory.mktemp("tfds"), {}
     for kind in content:
         builder = Tiny(config=kind, data_dir=folder, file_format="array_record")
         builder.download_and_prepare()
-        found[kind] = str(builder.data_path)
-    return found
+        folders[kind] = str(builder.data_path)
+    return folders
 
 
 def test_prepared_datasets_hold_the_same_values_as_files(prepared):
-    found = tfds.read_texts(prepared["pairs"], "train", {})
-    assert sorted(found.examples) == [TextExample("é", "b", "bad"), TextExample("é", "b", "good")]
-    assert found.notes[0].startswith("1 of the 3 rows")
-    found = tfds.read_texts(prepared["pairs"], "train", {"text": "hypothesis"})
-    assert set(found.examples) == {TextExample("b", None, "bad"), TextExample("b", None, "good")}
-    found = tfds.read_tagged(prepared["tags"], "train", "ner")
-    assert found.examples == (TaggedSentence(("é", "b"), ("bad", "good")),)
-    found = tfds.read_questions(prepared["questions"], "train")
-    assert found.examples == (Question("1", "Who?", "The é sat.", (("é", 4), ("sat", 6))),)
+    data = tfds.read_texts(prepared["pairs"], "train", {})
+    assert sorted(data.examples) == [TextExample("é", "b", "bad"), TextExample("é", "b", "good")]
+    assert data.notes[0].startswith("1 of the 3 rows")
+    data = tfds.read_texts(prepared["pairs"], "train", {"text": "hypothesis"})
+    assert set(data.examples) == {TextExample("b", None, "bad"), TextExample("b", None, "good")}
+    data = tfds.read_tagged(prepared["tags"], "train", "ner")
+    assert data.examples == (TaggedSentence(("é", "b"), ("bad", "good")),)
+    data = tfds.read_questions(prepared["questions"], "train")
+    assert data.examples == (Question("1", "Who?", "The é sat.", (("é", 4), ("sat", 6))),)
 
 
 def test_the_splits_of_a_prepared_dataset_are_examples_of_a_task(prepared):
-    found = read_tfds(TASKS["classification"], prepared["pairs"], {})
-    assert {name: x.examples for name, x in found.items()} == {
+    splits = read_tfds(TASKS["classification"], prepared["pairs"], {})
+    assert {name: x.examples for name, x in splits.items()} == {
         "train": tfds.read_texts(prepared["pairs"], "train", {}).examples
     }
     examples = read_tfds(TASKS["text-to-text"], prepared["pairs"], {})["train"].examples
     assert {(x.text, x.pair) for x in examples} == {("é", None)}
 
 
-def test_what_is_wrong_with_prepared_datasets_is_one_line(prepared):
+def test_a_bad_prepared_dataset_is_an_error_of_one_line(prepared):
     name = prepared["pairs"]
-    assert "Unknown split 'dev'" in refused(tfds.read_texts, name, "dev", {})
-    assert refused(tfds.read_questions, name, "train").startswith("a question has no id")
-    assert "has no field words or tokens" in refused(tfds.read_tagged, name, "train")
-    assert "no column for the text" in refused(tfds.read_texts, prepared["tags"], "train", {})
+    assert "Unknown split 'dev'" in error_line(tfds.read_texts, name, "dev", {})
+    assert error_line(tfds.read_questions, name, "train").startswith("a question has no id")
+    assert "has no field words or tokens" in error_line(tfds.read_tagged, name, "train")
+    assert "no column for the text" in error_line(tfds.read_texts, prepared["tags"], "train", {})
 
 
 @pytest.mark.parametrize(
@@ -209,6 +216,6 @@ def test_the_fields_of_known_datasets_are_found(name, paired, tmp_path):
     import tensorflow_datasets as library
 
     with library.testing.mock_data(num_examples=3):
-        found = tfds.read_texts(name, "train", {}, data_dir=tmp_path).examples
-    assert len(found) == 3
-    assert all((one.pair is not None) == paired for one in found)
+        examples = tfds.read_texts(name, "train", {}, data_dir=tmp_path).examples
+    assert len(examples) == 3
+    assert all((example.pair is not None) == paired for example in examples)

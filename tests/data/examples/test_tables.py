@@ -1,4 +1,4 @@
-"""Examples of tasks come from files and prepared datasets; bad ones are named in one line."""
+"""Examples of tasks are read from files; every problem with them is an error of one line."""
 
 import gzip
 import json
@@ -10,7 +10,7 @@ import pytest
 from train.data.examples.tables import TextExample, parse_columns, read_texts
 from train.data.examples.tagged import TaggedSentence, read_tagged
 
-ONE, TWO = False, True  # whether the examples are pairs
+SINGLE, PAIR = False, True  # whether the examples are pairs
 CONLL = "-DOCSTART- -X- O\n\nEU NNP B-ORG\nrejects VBZ O\n\n\nPeter NNP B-PER\n"
 CONLLU = "# text = can't\n1-2\tcan't\t_\t_\n1\tca\tcan\tAUX\n2\tn't\tnot\tPART\n2.1\tx\tx\tX\n"
 
@@ -25,7 +25,7 @@ def data():
 
 @pytest.fixture
 def write(tmp_path):
-    def written(name: str, content) -> Path:
+    def write_file(name: str, content) -> Path:
         content = content if isinstance(content, str) else json.dumps(content)
         path = tmp_path / name
         path.write_bytes(
@@ -33,11 +33,11 @@ def write(tmp_path):
         )
         return path
 
-    return written
+    return write_file
 
 
-def refused(make, *arguments) -> str:
-    """The one line with which arguments are refused."""
+def error_line(make, *arguments) -> str:
+    """Return the error message, which must be one line."""
     with pytest.raises(ValueError, match=r"\w+") as error:
         make(*arguments)
     assert "\n" not in str(error.value)
@@ -47,23 +47,23 @@ def refused(make, *arguments) -> str:
 @pytest.mark.parametrize(
     ("file", "paired", "columns", "count", "labels"),
     [
-        ("cls_sst2/train.tsv", ONE, None, 6920, 2),
-        ("cls_sst2/dev.tsv", ONE, None, 872, 2),
-        ("cls_subj/subj.tsv.gz", ONE, None, 10000, 2),
-        ("cls_trec/train.tsv", ONE, {"label": "coarse"}, 5452, 6),
-        ("cls_cola/in_domain_train.tsv", ONE, {"text": "4", "label": "2"}, 8551, 2),
-        ("cls_names_char/names.tsv", ONE, {"text": "1", "label": "2"}, 20050, 18),
-        ("pair_mrpc/msr_paraphrase_train.txt", TWO, None, 4076, 2),
-        ("pair_sick/SICK_trial.tsv", TWO, {"label": "entailment_judgment"}, 500, 3),
-        ("pair_snli_part/snli_dev_part.jsonl.gz", TWO, None, 1289 - 16, 3),
-        ("wsd_wic/train.jsonl.gz", TWO, None, 5428, 2),
+        ("cls_sst2/train.tsv", SINGLE, None, 6920, 2),
+        ("cls_sst2/dev.tsv", SINGLE, None, 872, 2),
+        ("cls_subj/subj.tsv.gz", SINGLE, None, 10000, 2),
+        ("cls_trec/train.tsv", SINGLE, {"label": "coarse"}, 5452, 6),
+        ("cls_cola/in_domain_train.tsv", SINGLE, {"text": "4", "label": "2"}, 8551, 2),
+        ("cls_names_char/names.tsv", SINGLE, {"text": "1", "label": "2"}, 20050, 18),
+        ("pair_mrpc/msr_paraphrase_train.txt", PAIR, None, 4076, 2),
+        ("pair_sick/SICK_trial.tsv", PAIR, {"label": "entailment_judgment"}, 500, 3),
+        ("pair_snli_part/snli_dev_part.jsonl.gz", PAIR, None, 1289 - 16, 3),
+        ("wsd_wic/train.jsonl.gz", PAIR, None, 5428, 2),
     ],
 )
-def test_public_texts_are_whole(data, file, paired, columns, count, labels):
-    found = read_texts(data / file, columns).examples
-    assert len(found) == count
-    assert len({one.label for one in found}) == labels
-    assert all((one.pair is not None) == paired for one in found)
+def test_public_texts_are_read_completely(data, file, paired, columns, count, labels):
+    examples = read_texts(data / file, columns).examples
+    assert len(examples) == count
+    assert len({example.label for example in examples}) == labels
+    assert all((example.pair is not None) == paired for example in examples)
 
 
 def test_public_labels_stay_strings_and_quotes_stay(data):
@@ -85,11 +85,11 @@ def test_public_labels_stay_strings_and_quotes_stay(data):
         ("tag_wnut17/dev.conll", 1009, 15733, 13),
     ],
 )
-def test_public_tags_are_whole(data, file, sentences, words, labels):
-    found = read_tagged(data / file).examples
-    assert len(found) == sentences
-    assert sum(len(one.words) for one in found) == words
-    assert len({label for one in found for label in one.labels}) == labels
+def test_public_tags_are_read_completely(data, file, sentences, words, labels):
+    sentences_read = read_tagged(data / file).examples
+    assert len(sentences_read) == sentences
+    assert sum(len(sentence.words) for sentence in sentences_read) == words
+    assert len({label for sentence in sentences_read for label in sentence.labels}) == labels
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
@@ -111,20 +111,20 @@ def test_public_tags_are_whole(data, file, sentences, words, labels):
         ),
     ],
 )
-def test_every_format_of_the_same_texts_is_the_same(write, name, content, suffix):
+def test_every_format_of_the_same_texts_gives_equal_examples(write, name, content, suffix):
     columns = {"text": "1", "pair": "2", "label": "3"} if name == "a.txt" else None
-    wanted = TextExample('said "a"', "b, c", "1"), TextExample("d", "e", "0")
+    expected = TextExample('said "a"', "b, c", "1"), TextExample("d", "e", "0")
     path = write(name + suffix, content)
-    assert read_texts(path, columns) == (wanted, ())
+    assert read_texts(path, columns) == (expected, ())
 
 
-def test_a_line_of_a_csv_may_break_within_quotes(write):
+def test_a_quoted_field_of_a_csv_may_contain_a_line_break(write):
     path = write("a.csv", 'text,label\n"a\nb",x\nc\n')
-    assert refused(read_texts, path).startswith(f"line 4 of {path} has 1 columns")
+    assert error_line(read_texts, path).startswith(f"line 4 of {path} has 1 columns")
     assert read_texts(write("a.csv", 'text,label\n"a\nb",x\n\n')).examples[0].text == "a\nb"
 
 
-def test_a_pair_is_read_where_there_is_a_column_for_it(write):
+def test_a_pair_is_read_if_there_is_a_column_for_it(write):
     path = write("a.tsv", "premise\thypothesis\tother\tlabel\na\tb\tc\tx\n")
     example = lambda **columns: read_texts(path, columns).examples[0]
     assert example() == TextExample("a", "b", "x")
@@ -133,22 +133,22 @@ def test_a_pair_is_read_where_there_is_a_column_for_it(write):
     assert example(text="other") == TextExample("c", None, "x")
     assert example(text="other", pair="premise") == TextExample("c", "a", "x")
     path = write("b.tsv", "text\tlabel\na\tx\n")
-    assert "no column for the pair" in refused(read_texts, path, {"pair": "hypothesis"})
+    assert "no column for the pair" in error_line(read_texts, path, {"pair": "hypothesis"})
 
 
 def test_columns_are_named_by_role():
     assert parse_columns(["text=1", "label=a=b"]) == {"text": "1", "label": "a=b"}
     for wrong in ("words=1", "text", "text="):
-        assert "use ROLE=COLUMN" in refused(parse_columns, [wrong])
+        assert "use ROLE=COLUMN" in error_line(parse_columns, [wrong])
 
 
-def test_rows_without_a_label_are_left_out_and_counted(write):
+def test_rows_without_a_label_are_dropped_and_counted(write):
     path = write("a.jsonl", "".join(f'{{"text": "a", "label": {x}}}\n' for x in ('"-"', "null", 1)))
-    found = read_texts(path)
-    assert found.examples == (TextExample("a", None, "1"),)
-    assert found.notes == (f"2 of the 3 rows of {path} have no label and are dropped",)
+    texts = read_texts(path)
+    assert texts.examples == (TextExample("a", None, "1"),)
+    assert texts.notes == (f"2 of the 3 rows of {path} have no label and are dropped",)
     path = write("a.tsv", "text\tlabel\na\t\nb\t-\n")
-    assert refused(read_texts, path) == f"none of the 2 rows of {path} has a label"
+    assert error_line(read_texts, path) == f"none of the 2 rows of {path} has a label"
 
 
 @pytest.mark.parametrize(
@@ -183,9 +183,9 @@ def test_rows_without_a_label_are_left_out_and_counted(write):
          "--columns text=NAME label=NAME"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_texts_is_one_line(write, name, content, columns, line):
+def test_a_bad_file_of_texts_is_an_error_of_one_line(write, name, content, columns, line):
     path = write(name, content)
-    assert refused(read_texts, path, columns) == line.format(path=path)
+    assert error_line(read_texts, path, columns) == line.format(path=path)
 
 
 def test_files_that_cannot_be_read_are_named(write, tmp_path):
@@ -194,11 +194,11 @@ def test_files_that_cannot_be_read_are_named(write, tmp_path):
             read(tmp_path / "none.tsv")
         path = write("latin.conll", "")
         path.write_bytes(b"\xe9\n")
-        assert "is not UTF-8" in refused(read, path)
+        assert "is not UTF-8" in error_line(read, path)
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_tags_stand_in_columns(write, suffix):
+def test_tags_are_read_from_columns(write, suffix):
     path = write(f"a.conll{suffix}", CONLL)
     assert read_tagged(path) == (
         (TaggedSentence(("EU", "rejects"), ("B-ORG", "O")), TaggedSentence(("Peter",), ("B-PER",))),
@@ -210,12 +210,12 @@ def test_tags_stand_in_columns(write, suffix):
     assert read_tagged(path, "3").examples == (TaggedSentence(("ca", "n't"), ("can", "not")),)
 
 
-def test_a_word_may_be_a_blank_where_tabs_stand_between(write):
+def test_a_word_may_be_a_space_if_tabs_separate_the_columns(write):
     assert read_tagged(write("a.tsv", "\xa0\tO\n")).examples == (TaggedSentence(("\xa0",), ("O",)),)
 
 
 @pytest.mark.parametrize("fields", [("words", "labels"), ("tokens", "ner_tags"), ("words", "tags")])
-def test_tags_stand_in_lists(write, fields):
+def test_tags_are_read_from_lists(write, fields):
     row = dict(zip(fields, (["EU", "rejects"], [3, "O"]), strict=True))
     path = write("a.jsonl", row | {"pos": ["X", "Y"]})
     assert read_tagged(path).examples == (TaggedSentence(("EU", "rejects"), ("3", "O")),)
@@ -223,10 +223,10 @@ def test_tags_stand_in_lists(write, fields):
 
 
 def test_words_without_tags_have_none(write):
-    wanted = (TaggedSentence(("a", "b"), None), TaggedSentence(("c",), None))
-    assert read_tagged(write("a.txt", "a\nb\n\nc\n")).examples == wanted
+    expected = (TaggedSentence(("a", "b"), None), TaggedSentence(("c",), None))
+    assert read_tagged(write("a.txt", "a\nb\n\nc\n")).examples == expected
     path = write("a.jsonl", '{"words": ["a", "b"]}\n{"words": ["c"]}\n')
-    assert read_tagged(path).examples == wanted
+    assert read_tagged(path).examples == expected
 
 
 @pytest.mark.parametrize(
@@ -249,6 +249,6 @@ def test_words_without_tags_have_none(write):
         ("a.jsonl", '{"words": ["a"]}', "y", "{path} has no field y: its fields are words"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_tags_is_one_line(write, name, content, column, line):
+def test_a_bad_file_of_tags_is_an_error_of_one_line(write, name, content, column, line):
     path = write(name, content)
-    assert refused(read_tagged, path, column) == line.format(path=path)
+    assert error_line(read_tagged, path, column) == line.format(path=path)

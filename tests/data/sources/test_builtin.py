@@ -1,4 +1,4 @@
-"""The built-in corpus is two megabytes of English, the same in every process."""
+"""The built-in corpus is two megabytes of English and the same in every process."""
 
 import os
 import subprocess
@@ -14,14 +14,14 @@ print(sorted(set(sys.modules) & {"tkinter", "turtle", "antigravity", "this", "py
 """
 
 
-def test_it_is_about_two_megabytes_in_hundreds_of_documents():
+def test_it_has_about_two_megabytes_in_hundreds_of_documents():
     documents = builtin.documents()
     assert 400 < len(documents) < 900
     assert 1_800_000 < sum(len(document.encode()) for document in documents) < 3_000_000
     assert max(map(len, documents)) < 100_000
 
 
-def test_two_processes_agree_and_import_nothing_that_they_document():
+def test_two_processes_agree_and_do_not_import_the_documented_modules():
     runs = [
         subprocess.run(
             [sys.executable, "-c", SCRIPT],
@@ -41,7 +41,7 @@ def test_the_hash_is_the_one_in_the_docstring():
     assert stated.get(version, builtin.read().fingerprint) == builtin.read().fingerprint
 
 
-def test_no_document_comes_twice_and_none_is_a_test():
+def test_no_document_is_repeated_and_none_is_a_test():
     documents = builtin.documents()
     assert len(set(documents)) == len(documents)
     names = [document.split("\n")[0] for document in documents]
@@ -55,7 +55,7 @@ def test_docstrings_and_topics_are_there():
     assert any(document.startswith('The "try" statement') for document in documents)
 
 
-def test_any_tail_is_a_fair_sample():
+def test_both_halves_have_about_as_many_topics():
     documents = builtin.documents()
     topics = [document.split("\n")[1].startswith("***") for document in documents]
     assert 0.3 < sum(topics[len(topics) // 2 :]) / sum(topics) < 0.7

@@ -1,4 +1,4 @@
-"""The built-in dates mean what they say, and are the same everywhere."""
+"""Sources and targets of the built-in dates agree, and are the same on every machine."""
 
 import datetime
 import re
@@ -41,10 +41,10 @@ def test_every_target_is_a_date_in_iso_form(pairs):
     ],
 )
 def test_a_source_is_the_date_of_its_target(pairs, pattern, day, month, year):
-    found = [(re.fullmatch(pattern, source.lower()), target) for source, target in pairs]
-    found = [(match, target) for match, target in found if match]
-    assert len(found) > COUNT / 2 / len(dates.FORMATS)
-    for match, target in found:
+    matches = [(re.fullmatch(pattern, source.lower()), target) for source, target in pairs]
+    matches = [(match, target) for match, target in matches if match]
+    assert len(matches) > COUNT / 2 / len(dates.FORMATS)
+    for match, target in matches:
         name = match[month][:3]
         number = MONTHS.index(name) + 1 if name in MONTHS else int(name)
         assert datetime.date(int(match[year]), number, int(match[day])).isoformat() == target
@@ -52,14 +52,14 @@ def test_a_source_is_the_date_of_its_target(pairs, pattern, day, month, year):
 
 def test_weekdays_are_right(pairs):
     pattern = re.compile(rf"\b({'|'.join(DAYS)})(?:day|sday|nesday|rsday|urday)?\b")
-    found = [(pattern.search(source.lower()), target) for source, target in pairs]
-    found = [(match, target) for match, target in found if match]
-    assert len(found) > COUNT / 5
-    for match, target in found:
+    matches = [(pattern.search(source.lower()), target) for source, target in pairs]
+    matches = [(match, target) for match, target in matches if match]
+    assert len(matches) > COUNT / 5
+    for match, target in matches:
         assert DAYS[datetime.date.fromisoformat(target).weekday()] == match[1]
 
 
-def test_days_are_counted_as_english_does():
+def test_ordinals_are_correct_english():
     endings = {1: "st", 2: "nd", 3: "rd", 21: "st", 22: "nd", 23: "rd", 31: "st"}
     for day in range(1, 32):
         date = datetime.date(2026, 1, day)
@@ -69,7 +69,7 @@ def test_days_are_counted_as_english_does():
     assert len(set(dates.ORDINALS)) == 31
 
 
-def test_no_date_is_written_twice_in_the_same_way(pairs):
+def test_no_source_is_repeated(pairs):
     assert len({source.lower() for source, _ in pairs}) == COUNT
     year = [datetime.date(2026, 1, 1) + datetime.timedelta(day) for day in range(365)]
     texts = {dates.written(date, form).lower() for date in year for form in dates.FORMATS}
@@ -77,7 +77,7 @@ def test_no_date_is_written_twice_in_the_same_way(pairs):
     assert len(dates.FORMATS) >= 12
 
 
-def test_letters_are_large_and_small(pairs):
+def test_letters_are_uppercase_and_lowercase(pairs):
     months = [source for source, _ in pairs if re.search(r"[a-zA-Z]{5}", source)]
     for case in (str.isupper, str.islower):
         assert 0.2 < sum(map(case, months)) / len(months) < 0.3
@@ -89,6 +89,6 @@ def test_the_pairs_are_a_function_of_count_and_seed(pairs):
     assert dates.read(100, seed=1).fingerprint != HASH
 
 
-def test_more_dates_than_there_are_ways_to_write_them_are_refused():
+def test_more_pairs_than_there_are_are_refused():
     with pytest.raises(ValueError, match="there are only 1,460,980"):
         dates.read(2_000_000)

@@ -1,4 +1,4 @@
-"""Text files become documents, in bounded pieces, and bad ones are named in one line."""
+"""Text files are read as documents, in bounded pieces; bad files are errors of one line."""
 
 import gzip
 
@@ -8,7 +8,7 @@ from train.data.sources import text
 
 
 def joined(source) -> list[str]:
-    """The documents, with the pieces of long ones put together."""
+    """Return the documents, with the pieces of long ones joined."""
     documents = {}
     for piece in source.pieces():
         documents[piece.document] = documents.get(piece.document, "") + piece.text
@@ -34,11 +34,11 @@ def test_a_file_is_a_document(tmp_path):
 
 
 @pytest.mark.parametrize("separator", ["\n\n", "<|endoftext|>", "x", "=\n="])
-def test_a_separator_cuts_a_file_as_split_does(tmp_path, small_blocks, separator):
+def test_a_separator_splits_a_file_as_str_split_does(tmp_path, small_blocks, separator):
     documents = [f"document {i} " + "word\n word " * (i % 17) for i in range(60)]
     content = separator.join(documents)
-    found = joined(text.files([write(tmp_path / "a.txt", content)], separator))
-    assert found == [part for part in content.split(separator) if part.strip()]
+    parts = joined(text.files([write(tmp_path / "a.txt", content)], separator))
+    assert parts == [part for part in content.split(separator) if part.strip()]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_long_document_comes_in_bounded_pieces(tmp_path, small_blocks, content
     assert len(pieces) > 1
     assert set(numbers) == {0}
     assert max(map(len, pieces)) <= 2 * text.BLOCK
-    if " " in content:  # no word is cut, and no white space is torn from what follows it
+    if " " in content:  # no word is split, and white space stays with the word after it
         assert all(piece[0].isspace() and not piece[-1].isspace() for piece in pieces[1:-1])
 
 
@@ -79,18 +79,18 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", " \n\t \n"])
-def test_a_text_of_nothing_is_named(tmp_path, content):
+def test_an_empty_text_is_named(tmp_path, content):
     with pytest.raises(ValueError, match=r"no text in .*a.txt"):
         text.files([write(tmp_path / "a.txt", content)])
 
 
-@pytest.mark.parametrize("place", [0, 3, 49, 50, 51, 120])
+@pytest.mark.parametrize("offset", [0, 3, 49, 50, 51, 120])
 @pytest.mark.parametrize("bad", [b"\xff", b"\xe2\x82x", b"\xc3"])
-def test_bytes_that_are_not_utf8_are_named_with_their_offset(tmp_path, small_blocks, place, bad):
+def test_bytes_that_are_not_utf8_are_named_with_their_offset(tmp_path, small_blocks, offset, bad):
     # Two-byte characters, so that some fall across the end of a block.
-    head = ("é" * 100).encode()[: place // 2 * 2] + b"a" * (place % 2)
+    head = ("é" * 100).encode()[: offset // 2 * 2] + b"a" * (offset % 2)
     for name in ("a.txt", "a.txt.gz"):
-        with pytest.raises(ValueError, match=rf"{name} is not UTF-8 at byte {place} ") as error:
+        with pytest.raises(ValueError, match=rf"{name} is not UTF-8 at byte {offset} ") as error:
             text.files([write(tmp_path / name, head + bad)])
         assert "\n" not in str(error.value)
 

@@ -1,4 +1,4 @@
-"""TFDS datasets become documents without TensorFlow and without a network."""
+"""TFDS datasets are read as documents without TensorFlow and without a network."""
 
 import socket
 import subprocess
@@ -41,7 +41,7 @@ def test_an_older_dataset_is_found_by_its_name(mocked):
     assert len(list(tfds.read("glue/cola", text_field="sentence").documents())) == 5
 
 
-def test_the_only_text_is_found_and_of_several_one_must_be_named(mocked):
+def test_the_only_text_field_is_used_and_otherwise_it_must_be_named(mocked):
     assert len(list(tfds.read("glue/cola").documents())) == 5
     with pytest.raises(ValueError, match="has the text fields premise, hypothesis: no field"):
         tfds.read("glue/mnli", "train")
@@ -49,13 +49,13 @@ def test_the_only_text_is_found_and_of_several_one_must_be_named(mocked):
         tfds.read("imdb_reviews", text_field="title")
 
 
-def test_an_unknown_name_or_split_is_one_line(mocked):
+def test_an_unknown_name_or_split_is_an_error_of_one_line(mocked):
     with pytest.raises(ValueError, match="TFDS has no dataset called nonesuch") as error:
         tfds.read("nonesuch")
     assert "\n" not in str(error.value)
 
 
-def test_what_is_not_there_is_not_fetched_where_zoo_is_offline(monkeypatch):
+def test_offline_a_missing_dataset_is_an_error(monkeypatch):
     monkeypatch.setenv("ZOO_OFFLINE", "1")
     with pytest.raises(FileNotFoundError, match=r"imdb_reviews is not prepared in .*ZOO_OFFLINE"):
         tfds.read("imdb_reviews")

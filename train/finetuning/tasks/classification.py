@@ -183,7 +183,8 @@ class Regression:
     def score(
         self, examples: Sequence[TextExample], predictions: Sequence[float], labels: Labels
     ) -> dict[str, float]:
-        return tasks.regression([float(example.label or "nan") for example in examples], predictions)
+        numbers = [float(example.label or "nan") for example in examples]
+        return tasks.regression(numbers, predictions)
 
     def to_json(self, example: TextExample, prediction: float) -> dict:
         return _to_json(example) | {"prediction": prediction}
