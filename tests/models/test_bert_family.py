@@ -65,7 +65,7 @@ def test_a_gap_is_filled_with_what_is_predicted_for_it(model):
 def test_guess_and_detect_are_what_the_whole_returns_and_the_generator_fills_gaps():
     model, inputs = electra.ElectraPretraining(CONFIGS["electra"]), (TOKENS, SEGMENTS, DOCUMENTS)
     whole = run(model, *inputs)
-    guess = lambda model, *x: model.guess(*x, PREDICTIONS).logits()
+    guess = lambda model, *x: model.generator_unprojected(*x, PREDICTIONS).logits()
     assert relative(run(model, *inputs, method=guess), pick(whole.logits_BLV, PREDICTIONS)) < 1e-5
     assert relative(run(model, *inputs, method="detect"), whole.replaced_BL) < TOLERANCE
     gaps = TOKENS, SEGMENTS, PREDICTIONS

@@ -54,7 +54,7 @@ def table(params: optax.Params, patterns: Sequence[str]) -> list[str]:
     lines = [f"{'weight decay':<12}  {'leaves':>6}  {'parameters':>14}  paths"]
     for name, leaves in (("decayed", groups[True]), ("not decayed", groups[False])):
         count = sum(size for _, size in leaves)
-        paths = _some(dict.fromkeys(path for path, _ in leaves))
+        paths = _abbreviated(dict.fromkeys(path for path, _ in leaves))
         lines.append(f"{name:<12}  {len(leaves):>6}  {count:>14,}  {paths}".rstrip())
     return lines
 
@@ -63,7 +63,7 @@ def _path(keys):
     return jax.tree_util.keystr(keys, simple=True, separator="/")
 
 
-def _some(paths: Iterable[str], shown: int = 4) -> str:
+def _abbreviated(paths: Iterable[str], shown: int = 4) -> str:
     paths = list(paths)
     rest = [f"and {len(paths) - shown} more"] if len(paths) > shown else []
     return ", ".join(paths[:shown] + rest)

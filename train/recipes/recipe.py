@@ -150,12 +150,12 @@ RecipeFactory = Callable[[], Recipe]
 
 
 def with_fields(recipe: R, vocab_size: int | None = None, **fields: str | int | None) -> R:
-    """Return the recipe with the fields that are not None in place of its own.
+    """Return the recipe with some fields replaced.
 
     Args:
-      recipe: What to change.
-      vocab_size: The vocabulary size of its config.
-      fields: Plain fields of the recipe.
+      recipe: The recipe to change.
+      vocab_size: The vocabulary size of its config. None: unchanged.
+      fields: Plain fields of the recipe; those that are None are unchanged.
 
     Raises:
       ValueError: If a value is too small, or the length exceeds the maximum of the model.

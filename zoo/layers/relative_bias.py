@@ -1,8 +1,8 @@
 """Relative position bias: attention scores shifted by buckets of distance (T5).
 
-Raffel et al. 2019, https://arxiv.org/abs/1910.10683, section 2.1. Short distances have a bucket
-each, longer ones share buckets, and each bucket adds a learned number to the scores of each head.
-The distance is the position of the key minus that of the query.
+Raffel et al. 2019, https://arxiv.org/abs/1910.10683, section 2.1. Each short distance has its
+own bucket, longer distances share buckets, and each bucket adds a learned number to the scores of
+each head. The distance is the position of the key minus that of the query.
 
 R buckets
 """

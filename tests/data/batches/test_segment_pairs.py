@@ -63,13 +63,13 @@ def same(a: dict, b: dict) -> bool:
 
 
 def test_chunks_are_those_of_a_slow_loop_over_sentences(whole):
-    chunks = segment_pairs.cut_into_chunks(whole, L, seed=3)
+    chunks = segment_pairs.split_into_chunks(whole, L, seed=3)
     expected = slow_chunks(whole, chunks.targets)
     assert list(itertools.pairwise(whole.sentences[chunks.starts].tolist())) == expected
 
 
 def test_one_document_in_ten_has_shorter_chunks():
-    targets = segment_pairs.cut_into_chunks(numbered(20_000, longest=2), L, seed=3).targets
+    targets = segment_pairs.split_into_chunks(numbered(20_000, longest=2), L, seed=3).targets
     short = targets[targets < ROOM]
     assert 0.08 < len(short) / len(targets) < 0.11
     assert short.min() == 2
@@ -130,7 +130,7 @@ def test_a_and_b_are_contiguous_and_b_follows_or_comes_from_another_document(who
 
 def test_half_of_the_pairs_are_random_and_all_of_those_with_one_sentence(whole):
     batches = segment_pairs.NextSegmentPairs(length=L, **DRAWN).train(whole, B, 0)
-    chunks = segment_pairs.cut_into_chunks(whole, L, 0)
+    chunks = segment_pairs.split_into_chunks(whole, L, 0)
     sentences = np.diff(chunks.starts)
     found = []
     for epoch in range(30):
@@ -157,7 +157,7 @@ def test_half_of_the_pairs_are_turned_round_and_no_text_but_that_of_the_chunk(wh
 
 def test_a_following_segment_follows_and_some_rows_have_none(whole):
     batches = segment_pairs.AdjacentPairs(length=L, cls=CLS, sep=SEP).train(whole, B, 0)
-    chunks = segment_pairs.cut_into_chunks(whole, L, 0)
+    chunks = segment_pairs.split_into_chunks(whole, L, 0)
     single, count = 0, 0
     for row in rows(batches, range(200)):
         assert set(row) == {"tokens", "segments", "mask", "words"}
@@ -204,7 +204,7 @@ def test_drops_are_those_of_one_token_at_a_time():
 
 
 def test_an_epoch_has_every_chunk_once(whole, train):
-    chunks = whole.sentences[segment_pairs.cut_into_chunks(whole, L, 3).starts].tolist()
+    chunks = whole.sentences[segment_pairs.split_into_chunks(whole, L, 3).starts].tolist()
     steps = range(-(-train.num_examples // B))
     found = []
     for row in itertools.islice(rows(train, steps), train.num_examples):
@@ -246,7 +246,7 @@ def test_a_batch_is_a_function_of_seed_and_step_for_any_number_of_processes(whol
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_evaluation_has_every_chunk_once_in_order_and_never_changes(whole, count):
-    chunks = whole.sentences[segment_pairs.cut_into_chunks(whole, L, 0).starts].tolist()
+    chunks = whole.sentences[segment_pairs.split_into_chunks(whole, L, 0).starts].tolist()
     number = len(chunks) - 1
     for rows_each in (1, 5, 6, number, number + 1):
         batch = rows_each * count

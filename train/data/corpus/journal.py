@@ -1,4 +1,4 @@
-"""Arrays on disk that grow shard by shard and survive a kill at any moment.
+"""Arrays on disk that grow shard by shard; a process can be killed at any time without data loss.
 
 Each array is a separate file. Once a shard is on disk in all of them, a line in `journal.jsonl`
 records the length of each array. Data beyond the last recorded length are ignored.
@@ -50,7 +50,7 @@ def resume(folder: Path, types: dict[str, str], header: dict) -> Entry | None:
     """Truncate the journal to the last entry that the files contain, and return that entry.
 
     Returns:
-      The entry, or None if there is none.
+      The entry, or None if the files contain no complete entry.
 
     Raises:
       ValueError: If the folder has a journal with another header.
@@ -61,7 +61,7 @@ def resume(folder: Path, types: dict[str, str], header: dict) -> Entry | None:
         differences = [key for key in header if old_header.get(key) != header[key]]
         if differences:
             raise ValueError(
-                f"{folder} holds the data of another {' and '.join(differences)}: "
+                f"{folder} contains the data of another {' and '.join(differences)}: "
                 "choose another folder, or delete this one"
             )
         while entries and not reaches(folder, types, entries[-1]):

@@ -62,7 +62,7 @@ class Format:
       weights: The weight table.
       prefix: The prefix of tensor names, absent in the folder of a bare trunk.
       tied: Name of a copy -> name of the original; they must be equal.
-      ignored: Patterns of names that hold no weight (buffers of old versions).
+      ignored: Patterns of names that are not weights (buffers of old versions).
       tokenizer: The fields of tokenizer_config.json.
     """
 
