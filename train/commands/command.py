@@ -57,7 +57,7 @@ def parse(name: str, command: type[Command], arguments: Sequence[str]) -> Comman
         sys.exit(0)
     error = io.StringIO()
     try:
-        # An error of tyro is a plain table, without colors, if standard output is no terminal.
+        # tyro prints a plain table, without colors, if standard output is not a terminal.
         with contextlib.redirect_stdout(error), contextlib.redirect_stderr(error):
             return read()
     except SystemExit:
@@ -110,7 +110,7 @@ def _unwrapped(field: dataclasses.Field) -> tuple[Any, list[Any]]:
 
 
 def _one_line(error: str, name: str, command: type[Command]) -> str:
-    """Return an error of tyro, which is a table, as one line."""
+    """Return an error of tyro, which is printed as a table, as one line."""
     more = f"`zoo {name} --help` shows all arguments"
     lines = [line[2:].rstrip() for line in error.splitlines()[2:]]  # below title and rule
     end = next(number for number, line in enumerate(lines) if set(line) <= {"-"})

@@ -33,7 +33,7 @@ class MeshPlacement:
             opt_state=shardings(self._shapes.opt_state, self._mesh, t.axes),
             carry=jax.tree.map(lambda _: self._rows, self._shapes.carry),
         )
-        # An argument: as a constant, its arrays would be embedded in the compiled program.
+        # Passed as an argument: the arrays of a constant would be embedded in the compiled program.
         placed = shardings(t.objective, self._mesh, t.axes)
         self._objective = jax.device_put(t.objective, placed)
 

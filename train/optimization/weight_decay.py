@@ -8,8 +8,8 @@ import jax
 import optax
 
 # Most papers exclude these from weight decay. XLNet's content_bias, position_bias and segment_bias
-# do not match, because its authors decay them. The rank of a parameter is no criterion: a bias may
-# have the shape [H, K].
+# do not match, because its authors decay them. The rank of a parameter is not a criterion: a bias
+# may have the shape [H, K].
 BIASES_AND_NORMS = (r"(^|/)bias$", r"norm[^/]*/scale$")
 
 
@@ -20,8 +20,8 @@ def undecayed(patterns: Sequence[str]) -> Mask:
     """Return the mask of weight decay: False for leaves whose path matches a pattern, else True.
 
     Patterns are regular expressions, searched in paths such as "blocks_0/mlp/up/bias". The mask
-    raises ValueError if a pattern matches nothing; otherwise the weight decay of a renamed
-    parameter would go unnoticed.
+    raises ValueError if a pattern matches nothing; otherwise a renamed parameter would silently get
+    weight decay.
     """
 
     def mask(params):

@@ -146,7 +146,7 @@ def load(folder, description: dict, targets: dict | None = None) -> dict:
                 stored = tensorstore.array(np.empty(entry["shape"], entry["dtype"]))
             else:
                 stored = tensorstore.open(spec, open=True, read=True, context=context).result()
-            arrays[path] = _place(stored, entry["dtype"], targets and targets[path].sharding)
+            arrays[path] = _read_array(stored, entry["dtype"], targets and targets[path].sharding)
         except ValueError as error:
             failure = f"{folder}: {path} cannot be read: {_cause(error)}"
             break
@@ -159,7 +159,7 @@ def load(folder, description: dict, targets: dict | None = None) -> dict:
     return arrays
 
 
-def _place(stored, dtype: str, sharding):
+def _read_array(stored, dtype: str, sharding):
     """Read one array; with a sharding, only the parts that this process's devices need."""
     if dtype.startswith("key<"):
         wrap = partial(jax.random.wrap_key_data, impl=dtype[4:-1])
@@ -189,8 +189,8 @@ def _checksum(array):
     terms = jax.lax.bitcast_convert_type(array, bits).astype(jnp.uint32)
     weight, stride = jnp.uint32(1), 2
     for axis in reversed(range(terms.ndim)):
-        place = jax.lax.broadcasted_iota(jnp.uint32, terms.shape, axis)
-        weight += place * jnp.uint32(stride % 2**32)
+        index = jax.lax.broadcasted_iota(jnp.uint32, terms.shape, axis)
+        weight += index * jnp.uint32(stride % 2**32)
         stride *= terms.shape[axis]
     return jnp.sum(terms * weight, dtype=jnp.uint32)
 

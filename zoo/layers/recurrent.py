@@ -2,8 +2,8 @@
 
 Elman 1990; Cho et al. 2014, https://arxiv.org/abs/1406.1078; Hochreiter and Schmidhuber 1997 with
 the forget gate of Gers et al. 2000. All three follow PyTorch and cuDNN: two biases, one for the
-input and one for the state, and gates in that order. So the reset gate of the GRU is applied after
-the product with the state, not before it as in the paper.
+input and one for the state, and the same order of gates. So the reset gate of the GRU is applied
+after the product with the state, not before it as in the paper.
 
 A cell defines only its equations. The inputs of all time steps are projected to every gate in one
 product; then a scan over time computes the projection of the state.
@@ -81,8 +81,8 @@ def zeros(cell: str, width: int, batch: int) -> State:
     return (jnp.zeros((batch, width)),) * CELLS[cell].parts
 
 
-# Over time. If document ids are given (0 for padding, else from 1), the state is reset to zeros at
-# the first token of each document, and padding does not change it.
+# The loop over time. If document ids are given (0 for padding, else from 1), the state is reset to
+# zeros at the first token of each document, and padding does not change it.
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -1,7 +1,7 @@
 """Batches of pairs of similar length, to keep padding small.
 
 A batch is {"source": int32 [b, l], "target": int32 [b, l], "source_length": int32 [b],
-"target_length": int32 [b]}, padded with 0 on the right. A pair goes to the first bucket that fits
+"target_length": int32 [b]}, padded with 0 on the right. A pair is in the first bucket that fits
 its longer side plus the end token that the objective appends. The step is compiled once per bucket,
 so a bucket with few pairs is merged into the next larger one. Batches of shorter pairs have more
 rows: b is the largest multiple of the batch size that keeps the number of tokens within that of the

@@ -81,7 +81,7 @@ def append(
     arrays: Mapping[str, np.ndarray | Sequence[int]],
     state: dict,
     *,
-    whole: bool = False,
+    is_last: bool = False,
 ) -> Entry:
     """Append a shard to every array, then a line to the journal, and return the new entry.
 
@@ -95,7 +95,7 @@ def append(
             digest.update(values.tobytes())
             _extend(_path(folder, name, type), type, before[name], values)
         lengths = {name: before[name] + len(arrays[name]) for name in types}
-        entry = Entry(lengths, state, digest.hexdigest(), whole)
+        entry = Entry(lengths, state, digest.hexdigest(), is_last)
         with (folder / "journal.jsonl").open("a") as journal:
             journal.write(json.dumps(entry._asdict()) + "\n")
             journal.flush()

@@ -174,7 +174,7 @@ def _write(
     end = [entry.lengths["tokens"] + len(tokens)]
     closing = {"tokens": tokens, "words": [1] * len(tokens), "sentences": end}
     closing |= {"documents": end, "bytes": [state["num_bytes"]]}
-    journal.append(folder, types, entry, closing, state, whole=True)
+    journal.append(folder, types, entry, closing, state, is_last=True)
 
 
 def _take_shard(pieces: Iterator[Piece]) -> list[Piece]:

@@ -11,7 +11,7 @@ from train.data.sources import text
 
 
 class Question(NamedTuple):
-    """A question about a text, and its answers: each a text and its character offset."""
+    """A question about a text, and its answers with their character offsets."""
 
     id: str
     question: str

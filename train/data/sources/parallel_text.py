@@ -44,7 +44,7 @@ class PairSource(Source):
         """Yield the pairs in order."""
 
     @abstractmethod
-    def place(self, number: int, side: int) -> str:
+    def location(self, number: int, side: int) -> str:
         """Return the location of side 0 or 1 of a pair, for messages."""
 
     def documents(self) -> Iterator[str]:
@@ -59,7 +59,7 @@ class PairSource(Source):
                 try:
                     encoded = _encode(content)
                 except ValueError as error:
-                    raise ValueError(f"{self.place(count, side)} {error}") from None
+                    raise ValueError(f"{self.location(count, side)} {error}") from None
                 digest.update(b"%d " % len(encoded))
                 digest.update(encoded)
             count += 1
@@ -78,7 +78,7 @@ class PairStrings(PairSource):
     def pairs(self) -> Iterator[Pair]:
         return iter(self.contents)
 
-    def place(self, number: int, side: int) -> str:
+    def location(self, number: int, side: int) -> str:
         return f"pairs[{number}][{side}]"
 
 
@@ -104,7 +104,7 @@ class LineFiles(PairSource):
                 )
             yield pair
 
-    def place(self, number: int, side: int) -> str:
+    def location(self, number: int, side: int) -> str:
         return f"line {number + 1} of {(self.source, self.target)[side]}"
 
 
@@ -138,7 +138,7 @@ class TabFile(PairSource):
             except ValueError as error:
                 raise ValueError(f"line {number} of {self.path} {error}") from None
 
-    def place(self, number: int, side: int) -> str:
+    def location(self, number: int, side: int) -> str:
         return f"the {FIELDS[side]} in line {number + 1} of {self.path}"
 
 

@@ -55,7 +55,7 @@ def read(
     ignore: Sequence[str] = (),
     key: chex.PRNGKey | None = None,
 ) -> tuple[Any, dict]:
-    """Read a folder into a model of a class: (config, params).
+    """Return the config and the parameters of a model in a folder.
 
     Args:
       folder: The folder.
@@ -214,7 +214,7 @@ def _check_constants(folder, format: Format, config: Any, published: Mapping[str
 
 
 class _Tensors:
-    """The tensors of a folder, sharded or not, each read on access."""
+    """The tensors of a folder, in one or more files; each is read on access."""
 
     def __init__(self, folder: str | os.PathLike, prefix: str):
         folder = Path(folder)
