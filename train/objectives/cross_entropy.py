@@ -80,8 +80,8 @@ def _cross_entropy(logits_BLV, inputs, _):
     loss = (weights_BL * (jnp.log(sum_BL) + highest_BL - target_BL)).sum()
     right = (weights_BL * (target_BL >= highest_BL)).sum()
     gradient_BLV = jnp.exp(logits_BLV - highest_BL[..., None]) * (weights_BL / sum_BL)[..., None]
-    hit_BLV = jnp.arange(logits_BLV.shape[-1]) == targets_BL[..., None]
-    return loss, right, gradient_BLV - jnp.where(hit_BLV, weights_BL[..., None], 0)
+    is_target_BLV = jnp.arange(logits_BLV.shape[-1]) == targets_BL[..., None]
+    return loss, right, gradient_BLV - jnp.where(is_target_BLV, weights_BL[..., None], 0)
 
 
 def _smoothed_cross_entropy(smoothing, logits_BLV, inputs, shared):
@@ -90,8 +90,8 @@ def _smoothed_cross_entropy(smoothing, logits_BLV, inputs, shared):
     # Smoothing moves weight from the logit of the target to the mean of all logits.
     target_BL = jnp.take_along_axis(logits_BLV, targets_BL[..., None], -1)[..., 0]
     loss += smoothing * (weights_BL * (target_BL - logits_BLV.mean(-1))).sum()
-    hit_BLV = jnp.arange(V) == targets_BL[..., None]
-    return loss, right, gradient_BLV + smoothing * weights_BL[..., None] * (hit_BLV - 1 / V)
+    is_target_BLV = jnp.arange(V) == targets_BL[..., None]
+    return loss, right, gradient_BLV + smoothing * weights_BL[..., None] * (is_target_BLV - 1 / V)
 
 
 def _divergence(temperature, logits_BLV, inputs, teacher):

@@ -139,7 +139,7 @@ class Recipe(ABC):
         )
 
     def identity(self) -> dict[str, Any]:
-        """Return all settings that determine the results, as JSON; resuming needs equal ones."""
+        """Return all settings that determine the results, as JSON; resuming requires the same."""
         plain = ("name", "steps", "batch", "length", "seed", "dtype", "accumulate")
         values = {name: getattr(self, name) for name in plain}
         return {"zoo": zoo.__version__, "config": vars(self.config)} | values

@@ -155,7 +155,7 @@ def resume_search(model, params, state, penalty, early, length, end):
     step = partial(model.apply, {"params": params}, method="step")
     # Arrays that a step returns unchanged belong to the source, which all beams of a row share.
     _, after = step(jnp.zeros(B * W, jnp.int32), state.cache)
-    moves = jax.tree.map(lambda new, old: new.ndim > 0 and new is not old, after, state.cache)
+    per_beam = jax.tree.map(lambda new, old: new.ndim > 0 and new is not old, after, state.cache)
 
     def advance(state):
         n, logits_BWV, cache, (opened, closed), unfinished_B, row_B = state
@@ -177,7 +177,9 @@ def resume_search(model, params, state, penalty, early, length, end):
         unfinished_B &= (worst_B == -jnp.inf) | (can_improve_B & ~early)
 
         rows = (jnp.arange(B)[:, None] * W + _take(beam_BC, at_BW)).reshape(-1)
-        cache = jax.tree.map(lambda leaf, moves: leaf[rows] if moves else leaf, cache, moves)
+        cache = jax.tree.map(
+            lambda leaf, per_beam: leaf[rows] if per_beam else leaf, cache, per_beam
+        )
         logits, cache = step(_take(token_BC, at_BW).reshape(-1), cache)
         return State(n + 1, logits.reshape(B, W, V), cache, (opened, closed), unfinished_B, row_B)
 

@@ -108,25 +108,25 @@ def _forward(cell, a_LBGD, kernel_DGD, bias_GD, state, marks):
         before = _reset_at_start(state, mark)
         u_BGD = product("BE,EGD->BGD", before[0], kernel_DGD) + bias_GD
         equations = lambda a, u, state: _keep_at_padding(cell.advance(a, u, state), state, mark)
-        after, pull = jax.vjp(equations, a_BGD, u_BGD, before)
-        return after, (after, pull)
+        after, pullback = jax.vjp(equations, a_BGD, u_BGD, before)
+        return after, (after, pullback)
 
-    _, (states, pulls) = jax.lax.scan(advance, state, (a_LBGD, marks))
-    return states, (pulls, kernel_DGD, state, states, marks)
+    _, (states, pullbacks) = jax.lax.scan(advance, state, (a_LBGD, marks))
+    return states, (pullbacks, kernel_DGD, state, states, marks)
 
 
 def _backward(cell, saved, gradients):
-    pulls, kernel_DGD, state, states, marks = saved
+    pullbacks, kernel_DGD, state, states, marks = saved
     kernel_GDE = _materialize(kernel_DGD.transpose(1, 2, 0))
 
     def advance(gradient, inputs):
-        pull, mark, arriving = inputs
-        a_BGD, u_BGD, (h_BD, *rest) = pull(jax.tree.map(jnp.add, gradient, arriving))
+        pullback, mark, arriving = inputs
+        a_BGD, u_BGD, (h_BD, *rest) = pullback(jax.tree.map(jnp.add, gradient, arriving))
         h_BD += product("BGD,GDE->BE", u_BGD, kernel_GDE)
         return _reset_at_start((h_BD, *rest), mark), (a_BGD, u_BGD)
 
     zeros = jax.tree.map(jnp.zeros_like, state)
-    inputs = (pulls, marks, gradients)
+    inputs = (pullbacks, marks, gradients)
     state_gradient, (a_LBGD, u_LBGD) = jax.lax.scan(advance, zeros, inputs, reverse=True)
     before_LBE = jnp.concatenate([state[0][None], states[0][:-1]])
     if marks is not None:
