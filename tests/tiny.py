@@ -61,7 +61,9 @@ def _draw():
 def _guess_and_detect(model, tokens_BL, segments_BL, document_ids_BL, predictions_BP, **options):
     """Run both networks of ELECTRA, as training does."""
     inputs = tokens_BL, segments_BL, document_ids_BL
-    return model.guess(*inputs, predictions_BP, **options), model.detect(*inputs, **options)
+    return model.generator_unprojected(*inputs, predictions_BP, **options), model.detect(
+        *inputs, **options
+    )
 
 
 TOKENS, SEGMENTS, DOCUMENTS, PREDICTIONS, BLOCKED = _draw()

@@ -44,7 +44,7 @@ COMMANDS = {name: cls for group in GROUPS.values() for name, cls in group.items(
 
 
 def main() -> None:
-    """Run one command; an error that the user can fix is one line and exit status 2."""
+    """Run one command; errors that the user can fix are one line, with exit status 2."""
     try:
         _run(sys.argv[1:])
         sys.stdout.flush()

@@ -3,7 +3,8 @@
     bert = zoo.load("google-bert/bert-base-uncased")     # a folder, ours or Hugging Face's
     zoo.fill_mask(bert, "The capital of France is [MASK].")
 
-`load` returns a model, its parameters and its tokenizer; every verb takes the three as one.
+`load` returns a model, its parameters and its tokenizer as one object, which is the first argument
+of the functions for inference.
 """
 
 from zoo.checkpoints.load import Loaded, export, load, save

@@ -1,4 +1,4 @@
-"""What a model must offer for each use of it.
+"""Contracts: the methods that a model needs for each use, such as generation.
 
 A function that needs a capability checks for its contract, `isinstance(model, EncoderDecoder)`, and
 fails in one line if it is missing. The methods are called through `model.apply(..., method=...)`.
@@ -45,7 +45,7 @@ class Architecture(Protocol):
 
 @runtime_checkable
 class Encoder(Protocol):
-    """A trunk that heads for tasks are put on."""
+    """A trunk on which a head for a task can be put."""
 
     def read(
         self,
@@ -100,7 +100,7 @@ class EncoderDecoder(LanguageModel, Protocol):
 class MaskFiller(Protocol):
     """A model that predicts masked tokens."""
 
-    def fill(self, tokens_BL: jax.Array, segments_BL: jax.Array, gaps_BP: jax.Array) -> jax.Array:
+    def fill(self, tokens_BL: jax.Array, segments_BL: jax.Array, masked_BP: jax.Array) -> jax.Array:
         """Return logits_BPV of the masked positions."""
 
 

@@ -19,7 +19,7 @@ def flatten(tree) -> dict:
 
 
 def unflatten(leaves: dict) -> dict:
-    """Return the nested dict that `flatten` was given."""
+    """Return the nested dict of flattened leaves; the inverse of `flatten` for dicts."""
     return traverse_util.unflatten_dict(leaves, sep="/")
 
 
@@ -44,10 +44,10 @@ def num_parameters(cls: type[nn.Module], config: Any) -> int:
     """
     fields = vars(config)
     depths = {part: field for part, field in DEPTHS.items() if field in fields}
-    two = {field: min(fields[field], 2) for field in depths.values()}
+    two_layers = {field: min(fields[field], 2) for field in depths.values()}
     total = 0
     hashable: Any = cls  # mypy sees no hash in the metaclass of Flax
-    for path, size in _sizes(hashable, replace(config, dropout=0.0, **two)).items():
+    for path, size in _sizes(hashable, replace(config, dropout=0.0, **two_layers)).items():
         depth = next(fields[field] for part, field in depths.items() if part in path)
         total += size * (depth - 1 if "_1/" in path else 1)
     return total

@@ -65,8 +65,10 @@ def create(size: str, key: chex.PRNGKey) -> tuple[nn.Module, dict]:
         if size in architecture.SIZES:
             model = architecture.Model(architecture.SIZES[size])
             return model, model.init(key, jnp.zeros((1, 8), jnp.int32))["params"]
-    near = difflib.get_close_matches(size, sizes(), n=1)
-    raise ValueError(f"unknown size {size!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    matches = difflib.get_close_matches(size, sizes(), n=1)
+    raise ValueError(
+        f"unknown size {size!r}" + (f"; did you mean {matches[0]!r}?" if matches else "")
+    )
 
 
 def named(name: str) -> Architecture:
@@ -85,7 +87,9 @@ def classes(architecture: Architecture) -> tuple[type[nn.Module], ...]:
 def name_of(model: nn.Module | type[nn.Module]) -> str:
     """Return the name of the architecture of a model or of its class."""
     cls = model if isinstance(model, type) else type(model)
-    return next(name for name, known in ARCHITECTURES.items() if cls in classes(known))
+    return next(
+        name for name, architecture in ARCHITECTURES.items() if cls in classes(architecture)
+    )
 
 
 def of(model: nn.Module | type[nn.Module]) -> Architecture:

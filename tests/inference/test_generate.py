@@ -273,8 +273,10 @@ def test_a_source_of_text_ends_as_in_training_and_may_have_sentinels():
 def test_finished_rows_leave_the_batch_and_change_nothing(settings, monkeypatch):
     prompts = [[1 + row, 2 * row] for row in range(12)]
     settings |= {"length": 25, "end": run(prompts, **settings)[0][2]}
-    sizes, select_rows = [], decoding._only
-    monkeypatch.setattr(decoding, "_only", lambda *a: sizes.append(len(a[1])) or select_rows(*a))
+    sizes, select_rows = [], decoding._select_rows
+    monkeypatch.setattr(
+        decoding, "_select_rows", lambda *a: sizes.append(len(a[1])) or select_rows(*a)
+    )
     continuations = run(prompts, **settings)
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] == decoding.FEW

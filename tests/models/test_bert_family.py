@@ -68,7 +68,7 @@ def test_a_masked_token_is_filled_with_its_prediction(model):
 def test_guess_and_detect_are_the_outputs_of_the_model_and_the_generator_fills_masked_tokens():
     model, inputs = electra.ElectraPretraining(CONFIGS["electra"]), (TOKENS, SEGMENTS, DOCUMENTS)
     outputs = run(model, *inputs)
-    guess = lambda model, *x: model.guess(*x, PREDICTIONS).logits()
+    guess = lambda model, *x: model.generator_unprojected(*x, PREDICTIONS).logits()
     assert relative(run(model, *inputs, method=guess), pick(outputs.logits_BLV, PREDICTIONS)) < 1e-5
     assert relative(run(model, *inputs, method="detect"), outputs.replaced_BL) < TOLERANCE
     masked_inputs = TOKENS, SEGMENTS, PREDICTIONS

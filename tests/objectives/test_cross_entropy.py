@@ -64,7 +64,9 @@ def test_the_number_of_chunks_is_the_smallest_that_divides_the_length(monkeypatc
     lengths = {}
     for tokens_per_chunk in (1, 5, 7, 18, 36):
         monkeypatch.setattr(module, "TOKENS_PER_CHUNK", tokens_per_chunk)
-        lengths[tokens_per_chunk] = module._cut(*[jnp.zeros((B, L, 1))] * 3)[0].shape[:3]
+        lengths[tokens_per_chunk] = module._split_into_chunks(*[jnp.zeros((B, L, 1))] * 3)[0].shape[
+            :3
+        ]
     assert lengths == {
         1: (12, 3, 1),
         5: (12, 3, 1),
@@ -78,7 +80,7 @@ def test_a_prime_length_is_split_into_single_positions(monkeypatch):
     monkeypatch.setattr(module, "TOKENS_PER_CHUNK", 4)
     (x_BLD, *head), targets_BL, weights_BL = inputs()
     short = ((x_BLD[:, :11], *head), targets_BL[:, :11], weights_BL[:, :11])
-    assert module._cut(x_BLD[:, :11], *short[1:])[0].shape == (11, B, 1, D)
+    assert module._split_into_chunks(x_BLD[:, :11], *short[1:])[0].shape == (11, B, 1, D)
     np.testing.assert_allclose(ours(*short), plain(*short), rtol=1e-6)
 
 

@@ -41,7 +41,7 @@ class Stub:
         self.words_BP = words_BP
 
     def apply(self, variables, *inputs, method, **options):
-        if method == "guess":
+        if method == "generator_unprojected":
             return UnprojectedLogits(
                 1e3 * jax.nn.one_hot(self.words_BP, tiny.V), jnp.eye(tiny.V), 0.0
             )
@@ -120,7 +120,7 @@ def test_samples_follow_the_generator():
 
     class FixedLogits(Stub):
         def apply(self, variables, *inputs, method, **options):
-            if method == "guess":
+            if method == "generator_unprojected":
                 x_BPD = jnp.ones((*self.words_BP.shape, 1))
                 return UnprojectedLogits(x_BPD, token_logits[:, None], 0.0)
             return super().apply(variables, *inputs, method=method, **options)

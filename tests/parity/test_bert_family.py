@@ -131,11 +131,11 @@ def test_one_network_cannot_be_loaded_as_the_other(folders, tmp_path):
         return str(caught.value)
 
     message = refused(generator[1], "ElectraDiscriminator")
-    assert f"{generator[1]}, which holds ElectraForMaskedLM, does not fit" in message
+    assert f"{generator[1]}, which contains ElectraForMaskedLM, does not fit" in message
     assert "missing discriminator_predictions.dense.weight" in message
     assert "unexpected generator_predictions.dense.weight" in message
     message = refused(discriminator[1], "ElectraGenerator")
-    assert "which holds ElectraForPreTraining, does not fit ElectraGenerator" in message
+    assert "which contains ElectraForPreTraining, does not fit ElectraGenerator" in message
     message = refused(discriminator[1], "ElectraPretraining")
     assert message.endswith("ElectraPretraining cannot be loaded from a Hugging Face folder")
 

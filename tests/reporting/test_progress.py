@@ -198,10 +198,8 @@ def test_without_a_terminal_progress_is_plain_lines_now_and_then(tmp_path, capsy
         this.evaluation(1000, {"loss": 3.5, "bits_per_byte": 1.25})
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == long
-    assert lines[1] == "step 1 of 1,000  loss 3.250  rate 1.0e-03"
-    assert re.fullmatch(
-        r"step 1,000 of 1,000  loss 3\.250  rate 1\.0e-03  [\d,]+ tokens/s", lines[2]
-    )
+    assert lines[1] == "step 1 of 1,000  loss 3.250  lr 1.0e-03"
+    assert re.fullmatch(r"step 1,000 of 1,000  loss 3\.250  lr 1\.0e-03  [\d,]+ tokens/s", lines[2])
     assert lines[3:] == ["step 1,000 held out:  loss 3.5  bits per byte 1.25"]
 
 
@@ -215,7 +213,7 @@ def test_a_terminal_has_one_bar_with_the_status_beside_it(tmp_path, monkeypatch)
             time.sleep(0.02)
             this.step(step, {"loss": 3.25, "learning_rate": 1e-3})
     last = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", screen.getvalue()).split("\r")[-1]
-    assert re.search(r"3/4 .*loss 3\.250  rate 1\.0e-03  [\d,]+ tokens/s  \d+% of peak", last)
+    assert re.search(r"3/4 .*loss 3\.250  lr 1\.0e-03  [\d,]+ tokens/s  \d+% of peak", last)
     assert last.rstrip().endswith("left")
 
 

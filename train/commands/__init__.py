@@ -1,1 +1,1 @@
-"""The commands, a dataclass each: its fields are the arguments."""
+"""The commands: one dataclass per command, whose fields are its arguments."""

@@ -1,4 +1,4 @@
-"""What every command is, and how its arguments are parsed and its help is printed."""
+"""The contract of all commands, the parsing of their arguments, and the help."""
 
 import contextlib
 import dataclasses
@@ -17,7 +17,7 @@ CONFIG = (
     tyro.conf.FlagCreatePairsOff,
     tyro.conf.PositionalMetavarFromFieldName,
 )
-# Errors of tyro, and what to say instead.
+# Patterns of error messages of tyro, and their replacements.
 REWORDED = (
     (r"Missing value for argument '(\S+)'\. Expected 1 values\.", r"\1 needs a value"),
     (r"Missing value for argument '(\S+)'\. Expected (\d+) values\.", r"\1 needs \2 values"),
@@ -35,10 +35,10 @@ class Command(Protocol):
     """A command: a dataclass whose docstring and fields are its help and its arguments."""
 
     example: ClassVar[str]
-    """One command line, to show at the end of the help."""
+    """A command line that is shown at the end of the help."""
 
     def run(self) -> None:
-        """Do it, and print the result."""
+        """Run the command, and print the result."""
 
 
 def parse(name: str, command: type[Command], arguments: Sequence[str]) -> Command:
@@ -57,7 +57,7 @@ def parse(name: str, command: type[Command], arguments: Sequence[str]) -> Comman
         sys.exit(0)
     error = io.StringIO()
     try:
-        # An error of tyro is a plain table, without colors, if standard output is no terminal.
+        # tyro prints a plain table, without colors, if standard output is not a terminal.
         with contextlib.redirect_stdout(error), contextlib.redirect_stderr(error):
             return read()
     except SystemExit:
@@ -66,8 +66,8 @@ def parse(name: str, command: type[Command], arguments: Sequence[str]) -> Comman
 
 def unknown(name: str, commands: Sequence[str]) -> NoReturn:
     """Raise ValueError with the command that is closest to an unknown one."""
-    near = difflib.get_close_matches(name, commands, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "`zoo --help` lists the commands"
+    matches = difflib.get_close_matches(name, commands, n=1)
+    hint = f"did you mean {matches[0]!r}?" if matches else "`zoo --help` lists the commands"
     raise ValueError(f"unknown command {name!r}; {hint}")
 
 
@@ -77,12 +77,12 @@ def summary(command: type[Command]) -> str:
 
 
 def unescaped(text: str | None) -> str | None:
-    r"""Return a text with line breaks and tabs for `\n` and `\t`, which are hard to type."""
+    r"""Replace `\n` and `\t` by line breaks and tabs, which are hard to type in a shell."""
     return text and text.replace("\\n", "\n").replace("\\t", "\t")
 
 
 def _hide_empty_defaults(cls: Any) -> None:
-    """Keep "(default: None)" and the like out of the help; what happens then is in its text."""
+    """Omit "(default: None)" and similar from the help; the texts describe these defaults."""
     for field in dataclasses.fields(cls):
         kind, metadata = _unwrapped(field)
         if dataclasses.is_dataclass(kind):
@@ -96,13 +96,13 @@ def _flags(cls: Any) -> list[str]:
     flags = []
     for field in dataclasses.fields(cls):
         kind, _ = _unwrapped(field)
-        own = _flags(kind) if dataclasses.is_dataclass(kind) else ["--" + field.name]
-        flags += [flag.replace("_", "-") for flag in own]
+        names = _flags(kind) if dataclasses.is_dataclass(kind) else ["--" + field.name]
+        flags += [flag.replace("_", "-") for flag in names]
     return flags
 
 
 def _unwrapped(field: dataclasses.Field) -> tuple[Any, list[Any]]:
-    """Return the type of a field, and what it is annotated with."""
+    """Return the type of a field, and its annotations."""
     if get_origin(field.type) is not Annotated:
         return field.type, []
     kind, *metadata = get_args(field.type)
@@ -110,15 +110,17 @@ def _unwrapped(field: dataclasses.Field) -> tuple[Any, list[Any]]:
 
 
 def _one_line(error: str, name: str, command: type[Command]) -> str:
-    """Return an error of tyro, which is a table, as one line."""
+    """Return an error of tyro, which is printed as a table, as one line."""
     more = f"`zoo {name} --help` shows all arguments"
     lines = [line[2:].rstrip() for line in error.splitlines()[2:]]  # below title and rule
     end = next(number for number, line in enumerate(lines) if set(line) <= {"-"})
     lines = lines[:end]
     message = " ".join(line.strip() for line in lines)
     if match := re.match(r"Unrecognized options: ([^, ]+)", message):
-        near = difflib.get_close_matches(match[1], _flags(command), n=1)
-        return f"unknown argument {match[1]!r}; " + (f"did you mean {near[0]}?" if near else more)
+        matches = difflib.get_close_matches(match[1], _flags(command), n=1)
+        return f"unknown argument {match[1]!r}; " + (
+            f"did you mean {matches[0]}?" if matches else more
+        )
     if message.startswith("Missing from"):
         missing = re.findall(r"^ {4}(\S+)", "\n".join(lines), re.M)
         return f"zoo {name} needs {' and '.join(missing)}; {more}"
@@ -128,7 +130,7 @@ def _one_line(error: str, name: str, command: type[Command]) -> str:
 
 
 def print_help(groups: dict[str, dict[str, type[Command]]]) -> None:
-    """Print all commands, in groups, each with an example."""
+    """Print all commands in groups, with an example for each group."""
     width = max(len(name) for commands in groups.values() for name in commands)
     print("Usage: zoo COMMAND ...\n\nLanguage models on JAX and Flax, from n-grams to ELECTRA.")
     for title, commands in groups.items():

@@ -9,7 +9,7 @@ import tyro
 
 @dataclass(frozen=True)
 class Import:
-    """Convert a Hugging Face folder to a model folder of ours."""
+    """Convert a Hugging Face folder to a Zoo model folder."""
 
     example: ClassVar[str] = "zoo import bert-base-uncased models/bert-base"
 
@@ -35,7 +35,7 @@ class Import:
 
 @dataclass(frozen=True)
 class Export:
-    """Convert a model folder of ours to a Hugging Face folder."""
+    """Convert a Zoo model folder to a Hugging Face folder."""
 
     example: ClassVar[str] = "zoo export runs/gpt2-tiny exported/gpt2-tiny"
 
@@ -44,7 +44,7 @@ class Export:
     out: Annotated[Path, tyro.conf.Positional]
     """The folder to write."""
     model_class: str | None = None
-    """For a model published in parts: the part, such as ElectraGenerator."""
+    """For a model that is published in parts: the part, such as ElectraGenerator."""
 
     def run(self) -> None:
         """Write config.json, model.safetensors and the tokenizer."""

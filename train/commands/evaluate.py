@@ -53,7 +53,7 @@ class Evaluate:
         from train.data.sources.source import Source
         from train.pretraining import evaluate
         from zoo import registry
-        from zoo.checkpoints.load import held_class
+        from zoo.checkpoints.load import saved_class
 
         if self.data:
             return self._task(self.data)
@@ -66,7 +66,7 @@ class Evaluate:
         metrics = evaluate.evaluate(self.folder, source, self.batch, self.length)
         for name, value in metrics.items():
             print(f"{name.replace('_', ' ')}: {value:.4f}")
-        texts = evaluate.pairs(registry.name_of(held_class(self.folder)), source)
+        texts = evaluate.pairs(registry.name_of(saved_class(self.folder)), source)
         if texts:
             self._translations(texts[::2], texts[1::2])
 
@@ -107,8 +107,8 @@ class Evaluate:
         )
         for name, value in translation.score(outputs, references).items():
             print(f"{name.replace('_', ' ')}: {value:.2f}")
-        for least, most, count, bleu in translation.by_length(sources, outputs, references):
-            print(f"sources of {least} to {most} words ({count}): bleu {bleu:.2f}")
+        for shortest, longest, count, bleu in translation.by_length(sources, outputs, references):
+            print(f"sources of {shortest} to {longest} words ({count}): bleu {bleu:.2f}")
         if self.out:
             self.out.write_text("".join(f"{line}\n" for line in outputs), "utf-8")
             print(f"translations: {self.out}")

@@ -22,22 +22,22 @@ class List:
         from zoo.params import num_parameters
 
         recipes = [recipe(name) for name in RECIPES]
-        names = list(dict.fromkeys(each.architecture for each in recipes))
+        names = list(dict.fromkeys(entry.architecture for entry in recipes))
         if self.architecture:
             registry.named(self.architecture)
             if self.architecture not in names:
                 raise ValueError(f"no recipe trains {self.architecture}")
             names = [self.architecture]
-        width = max(len(each.name) for each in recipes) + 2
+        width = max(len(entry.name) for entry in recipes) + 2
         print(f"{'recipe':{width}}  {'parameters':>14}  {'steps':>9}  batch x length")
         for name in names:
             print(name)
             model = registry.named(name).Model
-            own = [each for each in recipes if each.architecture == name]
-            for each in sorted(own, key=lambda each: "-tiny" not in each.name):
-                count = num_parameters(model, each.config)
+            members = [entry for entry in recipes if entry.architecture == name]
+            for entry in sorted(members, key=lambda entry: "-tiny" not in entry.name):
+                count = num_parameters(model, entry.config)
                 print(
-                    f"{'  ' + each.name:{width}}  {count:>14,}  {each.steps:>9,}  "
-                    f"{each.batch:>5} x {each.length}",
+                    f"{'  ' + entry.name:{width}}  {count:>14,}  {entry.steps:>9,}  "
+                    f"{entry.batch:>5} x {entry.length}",
                     flush=True,
                 )

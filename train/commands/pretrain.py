@@ -18,13 +18,13 @@ class Pretrain:
     example: ClassVar[str] = "zoo pretrain gpt2-tiny --text book.txt --out runs/book"
 
     recipe: Annotated[str, tyro.conf.Positional]
-    """The recipe: which model, and how it is trained. `zoo list` shows all recipes."""
+    """The recipe: a model and the settings of its training. `zoo list` shows all recipes."""
     text: tuple[Path, ...] = ()
     """Text files (UTF-8, or .gz), one document per file. Default: a built-in corpus."""
     separator: str | None = None
     """The string between documents within a file, such as "\\n\\n". Default: one per file."""
     tfds: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """A prepared dataset of TensorFlow Datasets: its name, or the folder that holds it."""
+    """A prepared dataset of TensorFlow Datasets: its name, or the folder that contains it."""
     source: Path | None = None
     """For translation: a file with one text per line, or a .tsv or .jsonl file of pairs."""
     target: Path | None = None
@@ -118,15 +118,15 @@ class Pretrain:
         print(f"model folder: {out}\ncurves: {out / 'curves.png'}")
 
     def _sources(self, chosen):
-        """Return what to train and what to evaluate on; None for the last part of the former."""
+        """Return the sources for training and for evaluation; None: hold out training text."""
         from train.data.sources import parallel_text, text, tfds
 
-        given = [name for name in ("text", "tfds", "source") if getattr(self, name)]
-        if len(given) > 1:
-            raise ValueError(f"--{given[0]} and --{given[1]} cannot be combined")
-        if given and (given == ["source"]) != (chosen.source_kind == "pairs"):
-            wanted = "--source" if chosen.source_kind == "pairs" else "--text or --tfds"
-            raise ValueError(f"{self.recipe} is trained on {chosen.source_kind}: give {wanted}")
+        source_options = [name for name in ("text", "tfds", "source") if getattr(self, name)]
+        if len(source_options) > 1:
+            raise ValueError(f"--{source_options[0]} and --{source_options[1]} cannot be combined")
+        if source_options and (source_options == ["source"]) != (chosen.source_kind == "pairs"):
+            expected = "--source" if chosen.source_kind == "pairs" else "--text or --tfds"
+            raise ValueError(f"{self.recipe} is trained on {chosen.source_kind}: give {expected}")
         if self.target and not self.source:
             raise ValueError("--target needs --source: give both files")
 
@@ -137,7 +137,7 @@ class Pretrain:
 
         if self.tfds:
             source = tfds.read(self.tfds)
-        elif given:
+        elif source_options:
             source = files(self.text or [side for side in (self.source, self.target) if side])
         else:
             source = chosen.builtin_source()

@@ -172,12 +172,12 @@ def _unigram(texts: Iterable[str], vocab_size: int, specials, cleaning) -> Token
     )
     draft.train_from_iterator(texts, trainer)
     pieces = json.loads(draft.to_str())["model"]["vocab"]
-    words = [*((name, 0.0) for name in specials), *_settled(pieces[len(specials) :])]
+    words = [*((name, 0.0) for name in specials), *_deterministic_scores(pieces[len(specials) :])]
     model = models.Unigram(words, unk_id=specials.index("<unk>"))
     return _exactly(vocab_size, published.unigram(model, cleaning))
 
 
-def _settled(pieces: list) -> list[tuple[str, float]]:
+def _deterministic_scores(pieces: list) -> list[tuple[str, float]]:
     """Return the pieces of a unigram model with deterministic scores.
 
     The trainer sums in hash-table order, which changes the last bits of a score from run to run.
@@ -185,13 +185,13 @@ def _settled(pieces: list) -> list[tuple[str, float]]:
     same order. This function rounds all scores and sorts those characters alphabetically.
     """
     lowest = min((score for _, score in pieces), default=0.0)
-    unearned = {
+    unscored = {
         text: score
         for text, score in pieces
         if len(text) == 1 and abs((score - lowest) * 1e4 - round((score - lowest) * 1e4)) < 1e-4
     }
-    settled = dict(zip(sorted(unearned), sorted(unearned.values(), reverse=True), strict=True))
-    scores = [(text, round(settled.get(text, score), 4)) for text, score in pieces]
+    new_scores = dict(zip(sorted(unscored), sorted(unscored.values(), reverse=True), strict=True))
+    scores = [(text, round(new_scores.get(text, score), 4)) for text, score in pieces]
     return sorted(scores, key=lambda piece: (-piece[1], piece[0]))
 
 

@@ -45,6 +45,6 @@ def peak(devices: Sequence[jax.Device]) -> float | None:
 
 
 def _peak(kind):
-    if "MIG" in kind:  # a slice of a GPU has the name of the whole GPU
+    if "MIG" in kind:  # a slice of a GPU has the name of the full GPU
         return None
     return next((flops for name, flops in PEAK.items() if re.search(rf"\b{name}\b", kind)), None)

@@ -14,7 +14,7 @@ def keep_freed_memory() -> bool:
     """Configure glibc to keep freed memory, and return whether it does.
 
     This must be called before JAX starts threads. A step allocates its scratch memory as one block.
-    By default, glibc returns that block to the system after every step, and the system hands it out
+    By default, glibc returns that block to the system after every step, and the system provides it
     again page by page, filled with zeros: a quarter of the CPU time of `bert-shallow`. With this
     configuration nothing is returned, and all threads share one heap, because per-thread heaps are
     too small for such a block. Training is 1.04 to 1.26 times as fast, but the process uses 1.05 to

@@ -14,7 +14,7 @@ ROWS = P(("data", "fsdp"))  # the rows of a batch are split over both
 
 
 class MeshPlacement:
-    """Placement on a mesh of (data, fsdp, tensor) devices; -1 stands for all remaining devices.
+    """Placement on a mesh of (data, fsdp, tensor) devices; -1: all remaining devices.
 
     An axis of a parameter is not sharded if its size is not divisible by that of the mesh axis.
     """
@@ -24,17 +24,17 @@ class MeshPlacement:
         self._mesh = make_mesh(*mesh)
         t.check_rows(self._mesh.shape["data"] * self._mesh.shape["fsdp"])
         self._rows = NamedSharding(self._mesh, ROWS)
-        whole = NamedSharding(self._mesh, P())
+        replicated = NamedSharding(self._mesh, P())
         begin = make_begin(t.model, t.objective, t.optimizer, t.batch_size)
         init = lambda: begin(t.init(), 0)
         self._shapes = jax.eval_shape(init)
         self._shardings = State(
-            step=whole,  # type: ignore[arg-type]  # shardings, in the tree of a state
+            step=replicated,  # type: ignore[arg-type]  # shardings, in the tree of a state
             params=shardings(self._shapes.params, self._mesh, t.axes),
             opt_state=shardings(self._shapes.opt_state, self._mesh, t.axes),
             carry=jax.tree.map(lambda _: self._rows, self._shapes.carry),
         )
-        # An argument: as a constant, its arrays would be embedded in the compiled program.
+        # Passed as an argument: the arrays of a constant would be embedded in the compiled program.
         placed = shardings(t.objective, self._mesh, t.axes)
         self._objective = jax.device_put(t.objective, placed)
 
@@ -55,8 +55,8 @@ class MeshPlacement:
 
         self._init = jax.jit(init, out_shardings=self._shardings)
         self._begin = jax.jit(begin, out_shardings=self._shardings)
-        self._step = jax.jit(step, donate_argnums=1, out_shardings=(self._shardings, whole))
-        self._evaluate = jax.jit(evaluate, out_shardings=(whole, self._rows))
+        self._step = jax.jit(step, donate_argnums=1, out_shardings=(self._shardings, replicated))
+        self._evaluate = jax.jit(evaluate, out_shardings=(replicated, self._rows))
 
     @property
     def abstract(self) -> State:

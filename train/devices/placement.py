@@ -1,7 +1,8 @@
 """Placement of the state and the batches on devices, and the parallel step.
 
 `mesh` compiles the step once for a mesh with the axes data, fsdp and tensor, over global arrays.
-`pmap` maps the same step over replicas, one per device. Both give the results of a single device.
+`pmap` maps the same step over replicas, one per device. Both give the same results as a single
+device.
 """
 
 import os
@@ -114,12 +115,12 @@ def join_processes(
 ) -> None:
     """Connect this process to the other processes of the run.
 
-    JAX finds them automatically on TPU pods and in Slurm, Kubernetes and Open MPI jobs.
+    JAX detects them automatically on TPU pods and in Slurm, Kubernetes and Open MPI jobs.
 
     Args:
-      address: The host:port of process 0. None: found by JAX.
-      processes: The number of processes. None: found by JAX.
-      process: The index of this process. None: found by JAX.
+      address: The host:port of process 0. None: detected by JAX.
+      processes: The number of processes. None: detected by JAX.
+      process: The index of this process. None: detected by JAX.
 
     Raises:
       ValueError: If JAX finds no other processes.
@@ -131,7 +132,7 @@ def join_processes(
 
 
 def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
-    """Return a mesh over all devices; an axis of -1 takes all remaining devices."""
+    """Return a mesh over all devices; an axis of -1 gets all remaining devices."""
     sizes, count = [data, fsdp, tensor], jax.device_count()
     if -1 in sizes:
         sizes[sizes.index(-1)] = count // -int(np.prod(sizes))

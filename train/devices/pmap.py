@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from train.devices.placement import Batch, Training, make_mesh
 from train.step import State, make_begin, make_evaluate, make_step
 
-# A saved state spans the processes: every replica holds the whole state and its rows of the carry.
+# A saved state spans the processes: every replica has the full state and its rows of the carry.
 SPECS = State(
     step=P(),  # type: ignore[arg-type]  # specs, in the tree of a state
     params=P(),
@@ -59,7 +59,7 @@ class PmapPlacement:
         pmap = partial(jax.pmap, axis_name="data")
         # The state is placed by a pmap, not by device_put: if the layouts of input and output
         # differ, the step compiles twice.
-        self._lay_out = pmap(lambda whole, rows: (whole, rows), in_axes=(None, 0))
+        self._place_state = pmap(lambda state, rows: (state, rows), in_axes=(None, 0))
         self._step = pmap(step, in_axes=(None, 0, 0), donate_argnums=1)
         self._evaluate = pmap(evaluate, in_axes=(None, 0, 0, 0, None))
 
@@ -96,10 +96,10 @@ class PmapPlacement:
         return self.put(t.objective.initial_carry(t.model, self._rows))
 
     def to_saved(self, state: State) -> State:
-        whole = jax.tree.map(_first, state._replace(carry=()))
+        first = jax.tree.map(_first, state._replace(carry=()))
         carry = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), state.carry)
-        whole = whole._replace(carry=carry)
-        return multihost_utils.host_local_array_to_global_array(whole, self._mesh, SPECS)
+        local = first._replace(carry=carry)
+        return multihost_utils.host_local_array_to_global_array(local, self._mesh, SPECS)
 
     def from_saved(self, saved: State) -> State:
         local = multihost_utils.global_array_to_host_local_array(saved, self._mesh, SPECS)
@@ -110,10 +110,10 @@ class PmapPlacement:
         return t.model, t.objective, t.optimizer, self._rows
 
     def _replicate(self, state: State) -> State:
-        """Return the state with a copy on every replica, which has its own rows of the carry."""
+        """Return the state copied to every replica; each replica has its own rows of the carry."""
         rows = jnp.arange(self._devices), self.put(state.carry)
-        whole, (_, carry) = self._lay_out(state._replace(carry=()), rows)
-        return whole._replace(carry=carry)
+        replicated, (_, carry) = self._place_state(state._replace(carry=()), rows)
+        return replicated._replace(carry=carry)
 
     def _abstract_part(self, spec: P, shapes: chex.ArrayTree) -> chex.ArrayTree:
         sharding = NamedSharding(self._mesh, spec)

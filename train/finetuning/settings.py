@@ -33,7 +33,7 @@ class DataSettings:
     labels: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[LABEL ...]")] = ()
     """Class names in order. Default: those of the data, sorted alphabetically."""
     limit: int | None = None
-    """Train on this many examples, spread evenly over the file. Default: all."""
+    """Train on this many examples, evenly spaced over the file. Default: all."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,11 +15,11 @@ from zoo import registry
 from zoo.checkpoints import model_folder
 from zoo.checkpoints.load import (
     Loaded,
-    held_class,
     is_published,
     load,
     load_tokenizer,
     own_config,
+    saved_class,
 )
 from zoo.contracts import Composite
 from zoo.formats import huggingface
@@ -38,7 +38,7 @@ def load_for_task(
     *,
     key: chex.PRNGKey | None = None,
 ) -> tuple[Loaded, list[str]]:
-    """Return the model for a task on the pretrained trunk of a folder.
+    """Return a model for a task with the pretrained trunk of a folder.
 
     Head parameters that are in the folder are kept; the others are initialized at random.
 
@@ -56,35 +56,39 @@ def load_for_task(
         other labels.
     """
     folder = Path(folder)
-    held = held_class(folder)
-    cls = registry.of(held).TASKS.get(task)
+    saved_cls = saved_class(folder)
+    cls = registry.of(saved_cls).TASKS.get(task)
     if cls is None:
         names = [name for name, other in registry.ARCHITECTURES.items() if task in other.TASKS]
-        raise ValueError(f"{folder} holds a {held.__name__}; this task needs {', '.join(names)}")
+        raise ValueError(
+            f"{folder} contains a {saved_cls.__name__}; this task needs {', '.join(names)}"
+        )
     if task == "text-to-text":  # the whole model is used, without another head
         return load(folder), []
-    read = _of_published if is_published(folder) else _of_ours
-    model, params, new = read(folder, held, cls, labels, key)
+    read = _read_published if is_published(folder) else _read_own
+    model, params, new = read(folder, saved_cls, cls, labels, key)
     tokenizer = load_tokenizer(folder, model.config)
     return Loaded(model, jax.tree.map(jnp.asarray, params), tokenizer), new
 
 
-def _of_published(folder, held, cls, labels, key):
+def _read_published(folder, saved_cls, cls, labels, key):
     published = huggingface.read_config(folder)
-    known = huggingface.find(published)
-    labels = _agreed(folder, held is cls and huggingface.published_labels(published), labels)
-    new, ignore = huggingface.new_head(folder, known, cls, labels)
+    format = huggingface.find(published)
+    labels = _choose_labels(
+        folder, saved_cls is cls and huggingface.published_labels(published), labels
+    )
+    new, ignore = huggingface.new_head(folder, format, cls, labels)
     config, params = huggingface.read(
-        folder, known, cls, labels=labels, new=new, ignore=ignore, key=key
+        folder, format, cls, labels=labels, new=new, ignore=ignore, key=key
     )
     return cls(config), params, new
 
 
-def _of_ours(folder, held, cls, labels, key):
+def _read_own(folder, saved_cls, cls, labels, key):
     config, params = own_config(folder), model_folder.read(folder)
-    labels = _agreed(folder, held is cls and config.labels, labels)
-    if isinstance(held(config), Composite):
-        config, params = held.part(cls, config, params)
+    labels = _choose_labels(folder, saved_cls is cls and config.labels, labels)
+    if isinstance(saved_cls(config), Composite):
+        config, params = saved_cls.part(cls, config, params)
     model = cls(replace(config, labels=labels))
     initial = flatten(model.init(key, jnp.zeros((1, 8), jnp.int32))["params"])
     saved = flatten(params)
@@ -95,14 +99,14 @@ def _of_ours(folder, held, cls, labels, key):
     return model, unflatten({path: saved.get(path, initial[path]) for path in initial}), new
 
 
-def _agreed(folder, held, wanted):
-    """Return the wanted labels, else those of the trained head, else the default labels."""
-    if held and wanted and list(held) != list(wanted):
+def _choose_labels(folder, saved, requested):
+    """Return the requested labels, or else those of the trained head, or else the defaults."""
+    if saved and requested and list(saved) != list(requested):
         raise ValueError(
-            f"{folder} was fine-tuned with the labels {', '.join(held)}, but the data have "
-            f"{', '.join(wanted)}: start from the pretrained model"
+            f"{folder} was fine-tuned with the labels {', '.join(saved)}, but the data have "
+            f"{', '.join(requested)}: start from the pretrained model"
         )
-    return tuple(wanted or held or heads.LABELS)
+    return tuple(requested or saved or heads.LABELS)
 
 
 def add_marks(loaded: Loaded, key: chex.PRNGKey) -> Loaded:

@@ -47,7 +47,7 @@ class Causal(Objective):
         train: bool,
     ) -> tuple[dict[str, Term], chex.ArrayTree]:
         """Return the cross-entropy of the next token: {"token": Term}."""
-        scores = call(
+        unprojected = call(
             model,
             params,
             batch["tokens"],
@@ -56,4 +56,6 @@ class Causal(Objective):
             rngs=dropout_rngs(key),
             method="unprojected",
         )
-        return {"token": cross_entropy(scores, batch["targets"], batch["weights"]["token"])}, carry
+        return {
+            "token": cross_entropy(unprojected, batch["targets"], batch["weights"]["token"])
+        }, carry

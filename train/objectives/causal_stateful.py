@@ -43,7 +43,7 @@ class StatefulCausal(Causal):
         train: bool,
     ) -> tuple[dict[str, Term], chex.ArrayTree]:
         """Return the cross-entropy of the next token, and the states after the window."""
-        scores, carry = call(
+        unprojected, carry = call(
             model,
             params,
             batch["tokens"],
@@ -53,4 +53,6 @@ class StatefulCausal(Causal):
             rngs=dropout_rngs(key),
             method="unprojected",
         )
-        return {"token": cross_entropy(scores, batch["targets"], batch["weights"]["token"])}, carry
+        return {
+            "token": cross_entropy(unprojected, batch["targets"], batch["weights"]["token"])
+        }, carry

@@ -1,4 +1,4 @@
-"""Cross-entropy over a vocabulary, computed in chunks so that the full logits never exist.
+"""Cross-entropy over a vocabulary, computed in chunks so that the full logits are never stored.
 
 B batch  L length  D width  V vocabulary  C classes
 """
@@ -14,20 +14,22 @@ from zoo.layers.embedding import UnprojectedLogits
 TOKENS_PER_CHUNK = 256  # measured: the fastest on a CPU for the head of a small model
 
 
-def cross_entropy(scores: UnprojectedLogits, targets_BL: jax.Array, weights_BL: jax.Array) -> Term:
+def cross_entropy(
+    unprojected: UnprojectedLogits, targets_BL: jax.Array, weights_BL: jax.Array
+) -> Term:
     """Return the weighted sum of -log p(target) over all positions, computed in chunks."""
-    return Term(*_summed(_surprise, scores, (targets_BL, weights_BL), ()))
+    return Term(*_sum_over_chunks(_cross_entropy, unprojected, (targets_BL, weights_BL), ()))
 
 
 def smoothed_cross_entropy(
-    scores: UnprojectedLogits, targets_BL: jax.Array, weights_BL: jax.Array, smoothing: float
+    unprojected: UnprojectedLogits, targets_BL: jax.Array, weights_BL: jax.Array, smoothing: float
 ) -> Term:
     """Return the cross-entropy with label smoothing.
 
-    The fraction `smoothing` of each target distribution is spread evenly over the vocabulary.
+    The fraction `smoothing` of each target distribution is uniform over the vocabulary.
     """
-    measure = partial(_smoothed_surprise, smoothing)
-    return Term(*_summed(measure, scores, (targets_BL, weights_BL), ()))
+    measure = partial(_smoothed_cross_entropy, smoothing)
+    return Term(*_sum_over_chunks(measure, unprojected, (targets_BL, weights_BL), ()))
 
 
 def divergence(
@@ -44,7 +46,7 @@ def divergence(
     """
     x_BLD, *table_and_bias = jax.lax.stop_gradient(teacher)
     measure = partial(_divergence, temperature)
-    return Term(*_summed(measure, student, (x_BLD, weights_BL), table_and_bias))
+    return Term(*_sum_over_chunks(measure, student, (x_BLD, weights_BL), table_and_bias))
 
 
 def squared_error(
@@ -55,7 +57,7 @@ def squared_error(
     As in `divergence`, accuracy counts equal argmaxes, and the teacher gets no gradient.
     """
     x_BLD, *table_and_bias = jax.lax.stop_gradient(teacher)
-    return Term(*_summed(_squared_error, student, (x_BLD, weights_BL), table_and_bias))
+    return Term(*_sum_over_chunks(_squared_error, student, (x_BLD, weights_BL), table_and_bias))
 
 
 def classify(logits_BC: jax.Array, targets_B: jax.Array, weights_B: jax.Array) -> Term:
@@ -65,12 +67,12 @@ def classify(logits_BC: jax.Array, targets_B: jax.Array, weights_B: jax.Array) -
     return Term((weights_B * losses_B).sum(), (weights_B * right_B).sum())
 
 
-# A measure takes the logits of a chunk, the other inputs at its positions, and the arrays that all
-# chunks share. It returns the sum of the losses, the number of correct predictions, and the
-# gradient with respect to the logits.
+# The arguments of a measure are the logits of a chunk, the other inputs at its positions, and the
+# arrays that all chunks share. It returns the sum of the losses, the number of correct predictions,
+# and the gradient with respect to the logits.
 
 
-def _surprise(logits_BLV, inputs, _):
+def _cross_entropy(logits_BLV, inputs, _):
     targets_BL, weights_BL = inputs
     highest_BL = logits_BLV.max(-1)
     sum_BL = jnp.exp(logits_BLV - highest_BL[..., None]).sum(-1)
@@ -78,18 +80,18 @@ def _surprise(logits_BLV, inputs, _):
     loss = (weights_BL * (jnp.log(sum_BL) + highest_BL - target_BL)).sum()
     right = (weights_BL * (target_BL >= highest_BL)).sum()
     gradient_BLV = jnp.exp(logits_BLV - highest_BL[..., None]) * (weights_BL / sum_BL)[..., None]
-    hit_BLV = jnp.arange(logits_BLV.shape[-1]) == targets_BL[..., None]
-    return loss, right, gradient_BLV - jnp.where(hit_BLV, weights_BL[..., None], 0)
+    is_target_BLV = jnp.arange(logits_BLV.shape[-1]) == targets_BL[..., None]
+    return loss, right, gradient_BLV - jnp.where(is_target_BLV, weights_BL[..., None], 0)
 
 
-def _smoothed_surprise(smoothing, logits_BLV, inputs, shared):
+def _smoothed_cross_entropy(smoothing, logits_BLV, inputs, shared):
     (targets_BL, weights_BL), V = inputs, logits_BLV.shape[-1]
-    loss, right, gradient_BLV = _surprise(logits_BLV, inputs, shared)
+    loss, right, gradient_BLV = _cross_entropy(logits_BLV, inputs, shared)
     # Smoothing moves weight from the logit of the target to the mean of all logits.
     target_BL = jnp.take_along_axis(logits_BLV, targets_BL[..., None], -1)[..., 0]
     loss += smoothing * (weights_BL * (target_BL - logits_BLV.mean(-1))).sum()
-    hit_BLV = jnp.arange(V) == targets_BL[..., None]
-    return loss, right, gradient_BLV + smoothing * weights_BL[..., None] * (hit_BLV - 1 / V)
+    is_target_BLV = jnp.arange(V) == targets_BL[..., None]
+    return loss, right, gradient_BLV + smoothing * weights_BL[..., None] * (is_target_BLV - 1 / V)
 
 
 def _divergence(temperature, logits_BLV, inputs, teacher):
@@ -118,24 +120,24 @@ def _squared_error(logits_BLV, inputs, teacher):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _summed(measure, scores: UnprojectedLogits, inputs, shared):
-    def chunk(sums, cut):
-        x_BlD, *rest = cut
-        loss, right, _ = measure(scores._replace(x_BLD=x_BlD).logits(), rest, shared)
+def _sum_over_chunks(measure, unprojected: UnprojectedLogits, inputs, shared):
+    def chunk(sums, chunk_inputs):
+        x_BlD, *rest = chunk_inputs
+        loss, right, _ = measure(unprojected._replace(x_BLD=x_BlD).logits(), rest, shared)
         return (sums[0] + loss, sums[1] + right), None
 
-    chunks = _cut(scores.x_BLD, *inputs)
+    chunks = _split_into_chunks(unprojected.x_BLD, *inputs)
     return jax.lax.scan(chunk, (jnp.float32(0), jnp.float32(0)), chunks)[0]
 
 
-def _summed_forward(measure, scores: UnprojectedLogits, inputs, shared):
-    x_BLD, table_VD, bias_V = scores
+def _sum_forward(measure, unprojected: UnprojectedLogits, inputs, shared):
+    x_BLD, table_VD, bias_V = unprojected
     einsum = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
-    def chunk(sums, cut):
+    def chunk(sums, chunk_inputs):
         loss, right, table_gradient_DV, bias_gradient_V = sums
-        x_BlD, *rest = cut
-        *values, gradient_BlV = measure(scores._replace(x_BLD=x_BlD).logits(), rest, shared)
+        x_BlD, *rest = chunk_inputs
+        *values, gradient_BlV = measure(unprojected._replace(x_BLD=x_BlD).logits(), rest, shared)
         bias_gradient_V += gradient_BlV.sum((0, 1))
         gradient_BlV = gradient_BlV.astype(table_VD.dtype)
         x_gradient_BlD = einsum("blv,vd->bld", gradient_BlV, table_VD)
@@ -145,7 +147,7 @@ def _summed_forward(measure, scores: UnprojectedLogits, inputs, shared):
 
     V, D = table_VD.shape
     zeros = (jnp.float32(0), jnp.float32(0), jnp.zeros((D, V)), jnp.zeros(V))
-    sums, x_gradients = jax.lax.scan(chunk, zeros, _cut(x_BLD, *inputs))
+    sums, x_gradients = jax.lax.scan(chunk, zeros, _split_into_chunks(x_BLD, *inputs))
     loss, right, table_gradient_DV, bias_gradient_V = sums
     x_gradient_BLD = jnp.moveaxis(x_gradients, 0, 1).reshape(x_BLD.shape).astype(x_BLD.dtype)
     table_gradient_VD = table_gradient_DV.T.astype(table_VD.dtype)
@@ -153,7 +155,7 @@ def _summed_forward(measure, scores: UnprojectedLogits, inputs, shared):
     return (loss, right), UnprojectedLogits(x_gradient_BLD, table_gradient_VD, bias_gradient_V)
 
 
-def _summed_backward(measure, saved, incoming):
+def _sum_backward(measure, saved, incoming):
     scale = incoming[0]
     return (
         jax.tree.map(lambda gradient: (scale * gradient).astype(gradient.dtype), saved),
@@ -162,10 +164,10 @@ def _summed_backward(measure, saved, incoming):
     )
 
 
-_summed.defvjp(_summed_forward, _summed_backward)
+_sum_over_chunks.defvjp(_sum_forward, _sum_backward)
 
 
-def _cut(*arrays):
+def _split_into_chunks(*arrays):
     """Return the arrays as [chunks, B, L / chunks, ...].
 
     They are split along the length, so that rows stay on their devices.
@@ -173,5 +175,7 @@ def _cut(*arrays):
     B, L, _ = arrays[0].shape
     counts = range(1, L + 1)
     chunks = next(n for n in counts if L % n == 0 and (n * TOKENS_PER_CHUNK >= B * L or n == L))
-    cut = lambda array: jnp.moveaxis(array.reshape(B, chunks, L // chunks, *array.shape[2:]), 1, 0)
-    return tuple(cut(array) for array in arrays)
+    split = lambda array: jnp.moveaxis(
+        array.reshape(B, chunks, L // chunks, *array.shape[2:]), 1, 0
+    )
+    return tuple(split(array) for array in arrays)

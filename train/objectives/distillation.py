@@ -62,11 +62,11 @@ class LogitMatching(Objective):
         train: bool,
     ) -> tuple[dict[str, Term], chex.ArrayTree]:
         """Return the losses of the logits and the masked tokens: {"soft": Term, "masked": Term}."""
-        _, scores = _run(model, params, batch, train=train, rngs=dropout_rngs(key))
-        _, teacher_scores = _run(self.teacher, self.teacher_params, batch)
+        _, unprojected = _run(model, params, batch, train=train, rngs=dropout_rngs(key))
+        _, teacher_unprojected = _run(self.teacher, self.teacher_params, batch)
         return {
-            "soft": squared_error(scores, teacher_scores, batch["weights"]["soft"]),
-            "masked": _masked_term(scores, batch),
+            "soft": squared_error(unprojected, teacher_unprojected, batch["weights"]["soft"]),
+            "masked": _masked_term(unprojected, batch),
         }, carry
 
 
@@ -105,12 +105,12 @@ class Distillation(LogitMatching):
         train: bool,
     ) -> tuple[dict[str, Term], chex.ArrayTree]:
         """Return {"soft": Term, "masked": Term, "states": Term}."""
-        x_BLD, scores = _run(model, params, batch, train=train, rngs=dropout_rngs(key))
-        teacher_x_BLD, teacher_scores = _run(self.teacher, self.teacher_params, batch)
+        x_BLD, unprojected = _run(model, params, batch, train=train, rngs=dropout_rngs(key))
+        teacher_x_BLD, teacher_unprojected = _run(self.teacher, self.teacher_params, batch)
         weights = batch["weights"]
         terms = {
-            "soft": divergence(scores, teacher_scores, weights["soft"], self.temperature),
-            "masked": _masked_term(scores, batch),
+            "soft": divergence(unprojected, teacher_unprojected, weights["soft"], self.temperature),
+            "masked": _masked_term(unprojected, batch),
         }
         if self.states:
             terms["states"] = direction(x_BLD, teacher_x_BLD, weights["states"])
@@ -138,6 +138,6 @@ def _run(
     return call(model, params, *inputs, rngs=rngs, method=run)
 
 
-def _masked_term(scores: UnprojectedLogits, batch: Example) -> Term:
-    scores = scores._replace(x_BLD=gather(scores.x_BLD, batch["predictions"]))
-    return cross_entropy(scores, batch["targets"], batch["weights"]["masked"])
+def _masked_term(unprojected: UnprojectedLogits, batch: Example) -> Term:
+    unprojected = unprojected._replace(x_BLD=gather(unprojected.x_BLD, batch["predictions"]))
+    return cross_entropy(unprojected, batch["targets"], batch["weights"]["masked"])

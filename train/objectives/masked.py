@@ -66,14 +66,16 @@ class MaskedLanguageModeling(Objective):
             return model.masked_unprojected(gather(x_BLD, predictions_BP))
 
         inputs = batch["tokens"], batch["documents"], batch["predictions"]
-        scores = call(model, params, *inputs, rngs=dropout_rngs(key), method=masked_unprojected)
-        term = cross_entropy(scores, batch["targets"], batch["weights"]["masked"])
+        unprojected = call(
+            model, params, *inputs, rngs=dropout_rngs(key), method=masked_unprojected
+        )
+        term = cross_entropy(unprojected, batch["targets"], batch["weights"]["masked"])
         return {"masked": term}, carry
 
 
-def gather(x_BLD: jax.Array, places_BP: jax.Array) -> jax.Array:
+def gather(x_BLD: jax.Array, positions_BP: jax.Array) -> jax.Array:
     """Return the hidden states at the given positions: x_BPD."""
-    return jnp.take_along_axis(x_BLD, places_BP[..., None], axis=1)
+    return jnp.take_along_axis(x_BLD, positions_BP[..., None], axis=1)
 
 
 def mask_tokens(
@@ -126,16 +128,16 @@ def _fitting(size_W, budget):
     either, so a few iterations are enough.
     """
 
-    def open_and_left(taken_W):
-        left = budget - size_W.sum(where=taken_W)
-        return ~taken_W & (size_W > 0) & (size_W <= left), left
+    def fitting_and_remaining(taken_W):
+        remaining = budget - size_W.sum(where=taken_W)
+        return ~taken_W & (size_W > 0) & (size_W <= remaining), remaining
 
     def take(taken_W):
-        open_W, left = open_and_left(taken_W)
-        return taken_W | (open_W & (jnp.cumsum(jnp.where(open_W, size_W, 0)) <= left))
+        fits_W, remaining = fitting_and_remaining(taken_W)
+        return taken_W | (fits_W & (jnp.cumsum(jnp.where(fits_W, size_W, 0)) <= remaining))
 
     return jax.lax.while_loop(
-        lambda taken_W: open_and_left(taken_W)[0].any(), take, jnp.zeros(len(size_W), bool)
+        lambda taken_W: fitting_and_remaining(taken_W)[0].any(), take, jnp.zeros(len(size_W), bool)
     )
 
 
@@ -158,11 +160,11 @@ def apply_mask(
 
 
 def write(
-    tokens_L: jax.Array, places_P: jax.Array, used_P: jax.Array, words_P: jax.Array
+    tokens_L: jax.Array, positions_P: jax.Array, used_P: jax.Array, words_P: jax.Array
 ) -> jax.Array:
     """Return the tokens with replacements at the used positions."""
     out_of_range = len(tokens_L)  # dropped by the scatter
-    return tokens_L.at[jnp.where(used_P, places_P, out_of_range)].set(words_P, mode="drop")
+    return tokens_L.at[jnp.where(used_P, positions_P, out_of_range)].set(words_P, mode="drop")
 
 
 def replacements(key: chex.PRNGKey, targets_P: jax.Array, vocab_size: int, mask: int) -> jax.Array:

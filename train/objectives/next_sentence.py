@@ -76,7 +76,7 @@ def pair_terms(
     train: bool,
 ) -> dict[str, Term]:
     """Return the cross-entropy of masked tokens and of the label: {"masked": Term, label: Term}."""
-    scores, logits_B2 = call(
+    unprojected, logits_B2 = call(
         model,
         params,
         batch["tokens"],
@@ -89,6 +89,6 @@ def pair_terms(
     )
     weights = batch["weights"]
     return {
-        "masked": cross_entropy(scores, batch["targets"], weights["masked"]),
+        "masked": cross_entropy(unprojected, batch["targets"], weights["masked"]),
         label: classify(logits_B2, batch[label], weights[label]),
     }

@@ -27,7 +27,7 @@ LONGEST_SPAN = 5  # a span of n tokens is drawn with probability proportional to
 
 @objective
 class Permutation(Objective):
-    """Prediction of `num_predictions` tokens per row, with `memory` positions of earlier rows.
+    """Prediction of `num_predictions` tokens per row, with a memory of `memory` positions.
 
     A span of n tokens has a context of n * mask_alpha // mask_beta tokens. The order is shuffled
     inside blocks of `perm_size` tokens. `sep` and `cls` are context and never targets.
@@ -60,8 +60,8 @@ class Permutation(Objective):
             words = example["words"][part] & allowed[part]
             picked = self.spans(span_key, words, allowed[part], goal)
             picked = fill(fill_key, picked, allowed[part], goal)
-            place = order(order_key, len(words), self.perm_size)
-            blocked = blocked.at[part, part].set(unseen(place, picked, special[part]))
+            rank = order(order_key, len(words), self.perm_size)
+            blocked = blocked.at[part, part].set(unseen(rank, picked, special[part]))
             target = target.at[part].set(picked)
         predictions = jnp.flatnonzero(target, size=P, fill_value=0)
         return {
@@ -95,15 +95,19 @@ class Permutation(Objective):
             return (at < L) & (picked_L.sum() < goal)
 
         def span(state):
-            turn, at, picked_L = state
-            length_key, left_key = jax.random.split(jax.random.fold_in(key, turn))
+            iteration, at, picked_L = state
+            length_key, offset_key = jax.random.split(jax.random.fold_in(key, iteration))
             n = jnp.minimum(1 + jax.random.categorical(length_key, log_p), goal - picked_L.sum())
             context = n * self.mask_alpha // self.mask_beta
-            left = jax.random.randint(left_key, (), 0, context)
-            begin = next_word_L.at[at + left].get(mode="fill", fill_value=L)
+            offset = jax.random.randint(offset_key, (), 0, context)
+            begin = next_word_L.at[at + offset].get(mode="fill", fill_value=L)
             stop = begin + n
             taken_L = (begin <= at_L) & (at_L < stop) & allowed_L & (stop < L)
-            return turn + 1, jnp.where(stop < L, stop + context - left, L), picked_L | taken_L
+            return (
+                iteration + 1,
+                jnp.where(stop < L, stop + context - offset, L),
+                picked_L | taken_L,
+            )
 
         return jax.lax.while_loop(unfinished, span, (0, 0, jnp.zeros(L, bool)))[2]
 
@@ -125,11 +129,11 @@ class Permutation(Objective):
     ) -> tuple[dict[str, Term], chex.ArrayTree]:
         """Return the cross-entropy of the query stream: {"token": Term}.
 
-        The memory of a fresh row is cleared first.
+        The memory of rows that start over ("fresh") is cleared first.
         """
         document_ids_BM = jnp.where(batch["fresh"][:, None], 0, carry.document_ids_BM)
         memory = carry._replace(document_ids_BM=document_ids_BM)
-        scores, read = call(
+        unprojected, new_memory = call(
             model,
             params,
             batch["tokens"],
@@ -142,8 +146,8 @@ class Permutation(Objective):
             rngs=dropout_rngs(key),
             method="unprojected",
         )
-        term = cross_entropy(scores, batch["targets"], batch["weights"]["token"])
-        return {"token": term}, lengthen(memory, read, self.reuse, self.memory)
+        term = cross_entropy(unprojected, batch["targets"], batch["weights"]["token"])
+        return {"token": term}, lengthen(memory, new_memory, self.reuse, self.memory)
 
 
 def fill(key: chex.PRNGKey, picked_L: jax.Array, allowed_L: jax.Array, goal: int) -> jax.Array:
@@ -160,13 +164,13 @@ def order(key: chex.PRNGKey, L: int, perm_size: int) -> jax.Array:
     return at_L // perm_size * perm_size + jax.random.permutation(key, perm_size)[at_L % perm_size]
 
 
-def unseen(place_L: jax.Array, target_L: jax.Array, special_L: jax.Array) -> jax.Array:
+def unseen(rank_L: jax.Array, target_L: jax.Array, special_L: jax.Array) -> jax.Array:
     """Return which positions (columns) a query (row) may not attend to: bool [L, L].
 
     Targets and special tokens are visible only to those of them with a later rank; special tokens
     also to themselves. All other tokens are context, visible to all.
     """
     ordered_L = target_L | special_L
-    place_L = jnp.where(ordered_L, place_L, -1)
-    until_L = jnp.where(target_L, place_L, place_L + 1)  # attends to ranks below this
-    return (until_L[:, None] <= place_L) & ordered_L
+    rank_L = jnp.where(ordered_L, rank_L, -1)
+    until_L = jnp.where(target_L, rank_L, rank_L + 1)  # attends to ranks below this
+    return (until_L[:, None] <= rank_L) & ordered_L

@@ -73,7 +73,7 @@ class ReplacedToken(MaskedLanguageModeling):
         """
         weights = batch["weights"]
         generator_key, draw_key, discriminator_key = jax.random.split(key, 3)
-        scores = call(
+        unprojected = call(
             model,
             params,
             batch["hidden"],
@@ -82,9 +82,9 @@ class ReplacedToken(MaskedLanguageModeling):
             batch["predictions"],
             train=train,
             rngs=dropout_rngs(generator_key),
-            method="guess",
+            method="generator_unprojected",
         )
-        drawn_BP = jax.random.categorical(draw_key, jax.lax.stop_gradient(scores.logits()))
+        drawn_BP = jax.random.categorical(draw_key, jax.lax.stop_gradient(unprojected.logits()))
         tokens_BL = jax.vmap(write)(
             batch["tokens"], batch["predictions"], weights["masked"] > 0, drawn_BP
         )
@@ -100,7 +100,7 @@ class ReplacedToken(MaskedLanguageModeling):
         )
         replaced_BL = tokens_BL != batch["tokens"]
         return {
-            "masked": cross_entropy(scores, batch["targets"], weights["masked"]),
+            "masked": cross_entropy(unprojected, batch["targets"], weights["masked"]),
             "replaced": detection(logits_BL, replaced_BL, weights["replaced"]),
             "original": Term(jnp.float32(0), (weights["original"] * ~replaced_BL).sum()),
         }, carry

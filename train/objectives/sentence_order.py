@@ -71,24 +71,26 @@ def choose_ngrams(
     chance_N = 1 / jnp.arange(1, LONGEST + 1)
 
     def unfinished(state):
-        taken_W, turn = state
-        return (turn < W) & (size_W.sum(where=taken_W) < budget)
+        taken_W, iteration = state
+        return (iteration < W) & (size_W.sum(where=taken_W) < budget)
 
     def take(state):
-        taken_W, turn = state
-        first = order_W[turn]
-        room = jnp.minimum(LONGEST, count - first)  # words up to the end of the text
-        cumulative_N = jnp.cumsum(jnp.where(jnp.arange(LONGEST) < room, chance_N, 0))
-        drawn = 1 + (draw_W[turn] * cumulative_N[-1] >= cumulative_N[:-1]).sum()
-        left = budget - size_W.sum(where=taken_W)
+        taken_W, iteration = state
+        first = order_W[iteration]
+        max_words = jnp.minimum(LONGEST, count - first)  # words up to the end of the text
+        cumulative_N = jnp.cumsum(jnp.where(jnp.arange(LONGEST) < max_words, chance_N, 0))
+        drawn = 1 + (draw_W[iteration] * cumulative_N[-1] >= cumulative_N[:-1]).sum()
+        remaining = budget - size_W.sum(where=taken_W)
         before = end_W[first] - size_W[first]
         reached_N = end_W[jnp.minimum(first + jnp.arange(LONGEST), W - 1)] - before
-        fits = (reached_N <= left).sum()  # the sums increase, so this counts the shortest n-grams
+        fits = (
+            reached_N <= remaining
+        ).sum()  # the sums increase, so this counts the shortest n-grams
         length = jnp.minimum(drawn, fits)
-        place_W = jnp.arange(W)
-        gram_W = (first <= place_W) & (place_W < first + length)
+        word_W = jnp.arange(W)
+        gram_W = (first <= word_W) & (word_W < first + length)
         free = (first < count) & ~(gram_W & taken_W).any()
-        return taken_W | (gram_W & free), turn + 1
+        return taken_W | (gram_W & free), iteration + 1
 
     taken_W, _ = jax.lax.while_loop(unfinished, take, (jnp.zeros(W, bool), 0))
     return candidates_L & taken_W[number_W[word_L - 1]]

@@ -43,7 +43,7 @@ def raw_length(length: int) -> int:
     """Return the length of the longest text whose inputs are no longer than `length`.
 
     Raises:
-      ValueError: If there is none.
+      ValueError: If `length` is too short for any text.
     """
     fitting = [raw for raw in range(2, 2 * length) if lengths(raw)[0] <= length]
     if not fitting:
@@ -69,22 +69,26 @@ class SpanCorruption(Objective):
         size = real_L.sum()
         # Rounded in Python for every possible length: float32 would round some halves differently.
         noise, spans = jnp.array([(0, 0), (0, 0), *map(counts, range(2, L + 1))])[size]
-        most_noise, S = counts(L)
+        max_noise, S = counts(L)
         noise_key, kept_key = jax.random.split(key)
         kept_S = partition(kept_key, L, S, size - noise, spans)
-        cut_S = partition(noise_key, most_noise, S, noise, spans)
+        removed_S = partition(noise_key, max_noise, S, noise, spans)
         # A removed piece starts after all previous pieces and one more kept piece.
-        cut_start_S = jnp.cumsum(kept_S + cut_S) - cut_S
-        kept_start_S = cut_start_S - kept_S
+        removed_start_S = jnp.cumsum(kept_S + removed_S) - removed_S
+        kept_start_S = removed_start_S - kept_S
         used_S = jnp.arange(S) < spans
         opens = lambda start_S: (
             jnp.zeros(L, jnp.int32).at[jnp.where(used_S, start_S, L)].add(1, mode="drop")
         )
-        cut_opens_L, kept_opens_L = opens(cut_start_S), opens(kept_start_S)
-        is_cut_L = jnp.cumsum(cut_opens_L) == jnp.cumsum(kept_opens_L)
+        removed_opens_L, kept_opens_L = opens(removed_start_S), opens(kept_start_S)
+        is_removed_L = jnp.cumsum(removed_opens_L) == jnp.cumsum(kept_opens_L)
         input_size, target_size = lengths(L)
-        inputs, num_inputs = self._fold(tokens_L, real_L & ~is_cut_L, cut_opens_L, input_size)
-        targets, num_targets = self._fold(tokens_L, real_L & is_cut_L, kept_opens_L, target_size)
+        inputs, num_inputs = self._with_sentinels(
+            tokens_L, real_L & ~is_removed_L, removed_opens_L, input_size
+        )
+        targets, num_targets = self._with_sentinels(
+            tokens_L, real_L & is_removed_L, kept_opens_L, target_size
+        )
         real = size > 1  # else the row is padding
         is_target = (jnp.arange(target_size) < num_targets) & real
         return {
@@ -95,17 +99,17 @@ class SpanCorruption(Objective):
             "weights": {"token": is_target.astype(jnp.float32)},
         }
 
-    def _fold(
+    def _with_sentinels(
         self, tokens_L: jax.Array, kept_L: jax.Array, marked_L: jax.Array, size: int
     ) -> tuple[jax.Array, jax.Array]:
         """Return kept tokens, sentinels at the marks, and the end: `size` ids and their count."""
         # Marks are only where tokens are not kept, so every position yields at most one id.
         sentinel_L = self.first_sentinel + 1 - jnp.cumsum(marked_L)
-        stays_L = kept_L | (marked_L > 0)
-        place_L = jnp.where(stays_L, jnp.cumsum(stays_L) - 1, size)
+        is_output_L = kept_L | (marked_L > 0)
+        position_L = jnp.where(is_output_L, jnp.cumsum(is_output_L) - 1, size)
         words_L = jnp.where(marked_L > 0, sentinel_L, tokens_L)
-        folded = jnp.zeros(size, jnp.int32).at[place_L].set(words_L, mode="drop")
-        return folded.at[stays_L.sum()].set(self.end, mode="drop"), stays_L.sum() + 1
+        ids = jnp.zeros(size, jnp.int32).at[position_L].set(words_L, mode="drop")
+        return ids.at[is_output_L.sum()].set(self.end, mode="drop"), is_output_L.sum() + 1
 
     def loss(
         self,
@@ -118,7 +122,7 @@ class SpanCorruption(Objective):
         train: bool,
     ) -> tuple[dict[str, Term], chex.ArrayTree]:
         """Return the cross-entropy of the targets: {"token": Term}."""
-        scores = call(
+        unprojected = call(
             model,
             params,
             batch["tokens"],
@@ -128,7 +132,9 @@ class SpanCorruption(Objective):
             rngs=dropout_rngs(key),
             method="unprojected",
         )
-        return {"token": cross_entropy(scores, batch["targets"], batch["weights"]["token"])}, carry
+        return {
+            "token": cross_entropy(unprojected, batch["targets"], batch["weights"]["token"])
+        }, carry
 
     def unigram_loss(self, entropy: float, length: int) -> float:
         """Return the loss of a model that predicts every target by its frequency.
@@ -142,15 +148,15 @@ class SpanCorruption(Objective):
 
 
 def partition(
-    key: chex.PRNGKey, most: int, S: int, items: jax.Array, pieces: jax.Array
+    key: chex.PRNGKey, max_items: int, S: int, items: jax.Array, pieces: jax.Array
 ) -> jax.Array:
     """Split `items` items at random into `pieces` pieces with at least one item each: sizes [S].
 
-    All partitions are equally likely. `most` is the upper limit of `items`.
+    All partitions are equally likely. `max_items` is the upper limit of `items`.
     """
-    place = jnp.arange(most - 1)
-    draw = jnp.where(place < items - 1, jax.random.uniform(key, (most - 1,)), 2.0)
-    rank = jnp.zeros(most - 1, jnp.int32).at[jnp.argsort(draw)].set(place)
+    position = jnp.arange(max_items - 1)
+    draw = jnp.where(position < items - 1, jax.random.uniform(key, (max_items - 1,)), 2.0)
+    rank = jnp.zeros(max_items - 1, jnp.int32).at[jnp.argsort(draw)].set(position)
     begins = jnp.concatenate([jnp.zeros(1, jnp.int32), (rank < pieces - 1).astype(jnp.int32)])
     piece = jnp.cumsum(begins)
-    return jnp.zeros(S, jnp.int32).at[piece].add(jnp.arange(most) < items, mode="drop")
+    return jnp.zeros(S, jnp.int32).at[piece].add(jnp.arange(max_items) < items, mode="drop")

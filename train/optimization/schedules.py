@@ -26,19 +26,19 @@ def constant(peak: float) -> optax.Schedule:
 
 
 def linear(peak: float, warmup: int, steps: int, end: float = 0.0) -> optax.Schedule:
-    """Rise linearly from 0 to `peak` at step `warmup`, then fall linearly to `end` at `steps`.
+    """Return linear warm-up from 0 to `peak`, then linear decay to `end` at `steps`.
 
-    XLNet's schedule with end = peak / 1000.
+    With end = peak / 1000, this is XLNet's schedule.
 
     Raises:
       ValueError: If the warm-up leaves no other steps.
     """
-    _check_room(warmup, steps)
+    _check_warmup(warmup, steps)
     return _warm_up(peak, warmup, optax.linear_schedule(peak, end, steps - warmup))
 
 
 def bert_linear(peak: float, warmup: int, steps: int) -> optax.Schedule:
-    """Rise linearly to `peak`, then follow the line from `peak` at step 0 to 0 at `steps`.
+    """Return linear warm-up to `peak`, then the line from `peak` at step 0 to 0 at `steps`.
 
     At step `warmup` the learning rate therefore drops by the fraction warmup / steps, as in the
     released code of BERT and ALBERT.
@@ -46,25 +46,25 @@ def bert_linear(peak: float, warmup: int, steps: int) -> optax.Schedule:
     Raises:
       ValueError: If the warm-up leaves no other steps.
     """
-    _check_room(warmup, steps)
+    _check_warmup(warmup, steps)
     line = optax.linear_schedule(peak, 0.0, steps)
     return _warm_up(peak, warmup, lambda step: line(step + warmup))
 
 
 def cosine(peak: float, warmup: int, steps: int, end: float = 0.0) -> optax.Schedule:
-    """Rise linearly to `peak`, then fall along half a cosine to `end` at `steps`.
+    """Return linear warm-up to `peak`, then cosine decay to `end` at `steps`.
 
     Loshchilov and Hutter 2017, equation 5, without restarts.
 
     Raises:
       ValueError: If the warm-up leaves no other steps.
     """
-    _check_room(warmup, steps)
+    _check_warmup(warmup, steps)
     return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps, end)
 
 
 def inverse_square_root(peak: float, warmup: int) -> optax.Schedule:
-    """Rise linearly to `peak`, then fall as peak * sqrt(warmup / step), without a last step.
+    """Return linear warm-up to `peak`, then peak * sqrt(warmup / step), without a last step.
 
     Vaswani et al. 2017, equation 3, where peak = (width * warmup) ** -0.5. With a warm-up of 0, the
     schedule starts at `peak` and then falls as with a warm-up of 1.
@@ -77,26 +77,26 @@ def inverse_square_root(peak: float, warmup: int) -> optax.Schedule:
 def slanted_triangular(
     peak: float, steps: int, cut: float = 0.1, ratio: float = 32.0
 ) -> optax.Schedule:
-    """Rise linearly from peak / ratio over the fraction `cut` of the steps, then fall back to it.
+    """Return a linear rise from peak / ratio over the fraction `cut` of the steps, then the fall.
 
     Howard and Ruder 2018, equation 3. If cut * steps is not an integer, the equation ends below
-    peak / ratio, even below 0. Here the fall takes exactly the remaining steps, which is equivalent
-    if it is an integer.
+    peak / ratio, even below 0. Here the fall back to peak / ratio has exactly the remaining
+    steps, which is equivalent if it is an integer.
 
     Raises:
       ValueError: If the rise leaves no other steps.
     """
     top = int(cut * steps)
-    _check_room(top, steps)
+    _check_warmup(top, steps)
     rise = optax.linear_schedule(peak / ratio, peak, max(top, 1))
     fall = optax.linear_schedule(peak, peak / ratio, steps - top)
     return optax.join_schedules([rise, fall], [top])
 
 
 def one_cycle(peak: float, steps: int, rise: float = 0.25) -> optax.Schedule:
-    """Rise along half a cosine from peak / 25, then fall along another to peak / 100,000.
+    """Return a cosine rise from peak / 25 to `peak`, then a cosine decay to peak / 100,000.
 
-    The rise takes the fraction `rise` of the steps. Smith 2018, in fast.ai's form and with its
+    The rise has the fraction `rise` of the steps. Smith 2018, in fast.ai's form and with its
     defaults, but without the opposite cycle of the momentum.
 
     Raises:
@@ -108,7 +108,7 @@ def one_cycle(peak: float, steps: int, rise: float = 0.25) -> optax.Schedule:
 
 
 def staircase(peak: float, hold: int, every: int, factor: float) -> optax.Schedule:
-    """Hold `peak` for `hold` steps, then divide it by `factor` every `every` steps.
+    """Return `peak` for `hold` steps, then divided by `factor` every `every` steps.
 
     Zaremba et al. 2014, section 4, where `every` is an epoch. optax.exponential_decay differs: its
     stairs start at step 0 and multiply by a rounded 1 / factor.
@@ -118,12 +118,12 @@ def staircase(peak: float, hold: int, every: int, factor: float) -> optax.Schedu
 
 
 def _warm_up(peak: float, warmup: int, then: optax.Schedule) -> optax.Schedule:
-    """Rise linearly to `peak`, then follow another schedule, which counts from 0."""
+    """Return linear warm-up to `peak`, then another schedule, whose steps count from 0."""
     rise = optax.linear_schedule(0.0, peak, max(warmup, 1))
     return optax.join_schedules([rise, then], [warmup])
 
 
-def _check_room(warmup: int, steps: int) -> None:
+def _check_warmup(warmup: int, steps: int) -> None:
     if not 0 <= warmup < steps:
         raise ValueError(
             f"a warm-up of {warmup} steps does not fit into {steps} steps: train for more --steps"

@@ -8,8 +8,8 @@ import jax
 import optax
 
 # Most papers exclude these from weight decay. XLNet's content_bias, position_bias and segment_bias
-# do not match, because its authors decay them. The rank of a parameter is no criterion: a bias may
-# have the shape [H, K].
+# do not match, because its authors decay them. The rank of a parameter is not a criterion: a bias
+# may have the shape [H, K].
 BIASES_AND_NORMS = (r"(^|/)bias$", r"norm[^/]*/scale$")
 
 
@@ -20,8 +20,8 @@ def undecayed(patterns: Sequence[str]) -> Mask:
     """Return the mask of weight decay: False for leaves whose path matches a pattern, else True.
 
     Patterns are regular expressions, searched in paths such as "blocks_0/mlp/up/bias". The mask
-    raises ValueError if a pattern matches nothing; otherwise the weight decay of a renamed
-    parameter would go unnoticed.
+    raises ValueError if a pattern matches nothing; otherwise a renamed parameter would silently get
+    weight decay.
     """
 
     def mask(params):
@@ -54,7 +54,7 @@ def table(params: optax.Params, patterns: Sequence[str]) -> list[str]:
     lines = [f"{'weight decay':<12}  {'leaves':>6}  {'parameters':>14}  paths"]
     for name, leaves in (("decayed", groups[True]), ("not decayed", groups[False])):
         count = sum(size for _, size in leaves)
-        paths = _some(dict.fromkeys(path for path, _ in leaves))
+        paths = _abbreviated(dict.fromkeys(path for path, _ in leaves))
         lines.append(f"{name:<12}  {len(leaves):>6}  {count:>14,}  {paths}".rstrip())
     return lines
 
@@ -63,7 +63,7 @@ def _path(keys):
     return jax.tree_util.keystr(keys, simple=True, separator="/")
 
 
-def _some(paths: Iterable[str], shown: int = 4) -> str:
+def _abbreviated(paths: Iterable[str], shown: int = 4) -> str:
     paths = list(paths)
     rest = [f"and {len(paths) - shown} more"] if len(paths) > shown else []
     return ", ".join(paths[:shown] + rest)

@@ -76,7 +76,7 @@ class Recipe(ABC):
       evaluate_every: Steps between evaluations.
       save_every: Steps between checkpoints.
       report_every: Steps between reports.
-      average: Number of saved steps whose mean is the final model; 1: the last step only.
+      average: Number of last checkpoints whose mean is the final model; 1: no averaging.
     """
 
     source_kind: ClassVar[str] = "text"
@@ -139,7 +139,7 @@ class Recipe(ABC):
         )
 
     def identity(self) -> dict[str, Any]:
-        """Return all settings that determine the results, as JSON; a run resumes only if equal."""
+        """Return all settings that determine the results, as JSON; resuming requires the same."""
         plain = ("name", "steps", "batch", "length", "seed", "dtype", "accumulate")
         values = {name: getattr(self, name) for name in plain}
         return {"zoo": zoo.__version__, "config": vars(self.config)} | values
@@ -150,12 +150,12 @@ RecipeFactory = Callable[[], Recipe]
 
 
 def with_fields(recipe: R, vocab_size: int | None = None, **fields: str | int | None) -> R:
-    """Return the recipe with the fields that are not None in place of its own.
+    """Return the recipe with some fields replaced.
 
     Args:
-      recipe: What to change.
-      vocab_size: The vocabulary size of its config.
-      fields: Plain fields of the recipe.
+      recipe: The recipe to change.
+      vocab_size: The vocabulary size of its config. None: unchanged.
+      fields: Plain fields of the recipe; those that are None are unchanged.
 
     Raises:
       ValueError: If a value is too small, or the length exceeds the maximum of the model.
@@ -204,7 +204,7 @@ def with_config(recipe: R, settings: Sequence[str]) -> R:
 def flops_per_step(params: chex.ArrayTree, recipe: Recipe) -> float:
     """Return the FLOP of one step: 6 per kernel parameter and token, plus those of attention.
 
-    Attention takes 12 L D per layer and token. Embeddings are not counted. The output layer is
+    Attention needs 12 L D per layer and token. Embeddings are not counted. The output layer is
     counted as if every position were predicted.
     """
     leaves = flatten(params).items()

@@ -1,10 +1,10 @@
 """Recurrent language models, trained by truncated back-propagation through time.
 
 Zaremba et al. 2014, section 4, and the released code: stochastic gradient descent with a learning
-rate of 1 for some epochs, then a lower rate in each epoch. The gradient, summed over the window and
-averaged over the rows, is clipped at 5 or 10. Our gradient is also averaged over the window, so the
-learning rate is multiplied by the length of the window and the clipping threshold divided by it.
-Epochs are those of the Penn Treebank: 929,589 tokens.
+rate of 1 for some epochs, which then decreases in each epoch. The gradient, summed over the window
+and averaged over the rows, is clipped at 5 or 10. Our gradient is also averaged over the window, so
+the learning rate is multiplied by the length of the window and the clipping threshold divided by
+it. Epochs are those of the Penn Treebank: 929,589 tokens.
 """
 
 from functools import partial

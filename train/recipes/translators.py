@@ -84,7 +84,7 @@ class TranslatorRecipe(Recipe):
             notes.insert(
                 0,
                 "the two sides share no letters, so they divide the joint vocabulary between them: "
-                "it may have to be larger",
+                "consider a larger --vocab-size",
             )
         return [note for note in notes if note]
 
@@ -123,7 +123,7 @@ def tiny(name: str, architecture: str, steps: int = 1500) -> TranslatorRecipe:
 
 
 def small(name: str, architecture: str, peak: float) -> TranslatorRecipe:
-    """Return a translator with about 4.35 million parameters, for some ten thousand pairs.
+    """Return a translator with about 4.35 million parameters, for tens of thousands of pairs.
 
     Training takes about four epochs of the 29,000 pairs of Multi30k: 11 to 20 minutes on two cores.
     """

@@ -24,7 +24,7 @@ def write_manifest(folder: str | os.PathLike, **fields) -> dict:
 
     Args:
       folder: The folder of the run; created if necessary.
-      **fields: Facts about the run: recipe, seed, and the fingerprints of data and tokenizer.
+      **fields: More about the run: recipe, seed, and the fingerprints of data and tokenizer.
     """
     devices = jax.devices()
     manifest = {

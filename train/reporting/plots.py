@@ -1,4 +1,4 @@
-"""Pictures of what a model does."""
+"""Plots of attention weights and of confusion matrices."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +8,8 @@ from zoo.inference.translate import Attention, side
 INCHES_PER_WORD = 0.28
 DOTS_PER_INCH = 120
 MAX_DOTS = 8000  # per side; Agg cannot draw more, so a larger picture gets fewer dots per inch
-# What is shown, and whose words are the rows and the columns.
-SHOWN = {
+# The title, and the labels of the rows and of the columns.
+TITLES = {
     "source": ("attention of the output to the source", "output", "source"),
     "encoder": ("attention within the source", "source", "source, attended to"),
     "decoder": ("attention within the output", "output", "output so far"),
@@ -19,16 +19,16 @@ SHOWN = {
 def attention(layers: Sequence[Attention], out: str | Path, name: str = "") -> list[Path]:
     """Draw attention between words, one row per layer and one column per head.
 
-    Every panel has its own colour scale, from 0 to its largest weight, which its title has.
+    Every panel has its own color scale, from 0 to its largest weight, which is in its title.
 
     Args:
-      layers: What `zoo.inference.translate.attention` returned.
-      out: The picture of the attention to the source. The attention within each side goes to files
-        beside it, named after the side.
+      layers: The result of `zoo.inference.translate.attention`.
+      out: The file for the attention to the source. The attention within each side is drawn to
+        files beside it, named after the side.
       name: The name of the model, for the titles.
 
     Returns:
-      The files.
+      The files that were written.
     """
     out = Path(out)
     out = out if out.suffix else out.with_suffix(".png")
@@ -41,7 +41,7 @@ def attention(layers: Sequence[Attention], out: str | Path, name: str = "") -> l
     for part, file in files.items():
         panels = [layer.by_word() for layer in layers if side(layer.name) == part]
         if panels:
-            shown, *sides = SHOWN[part]
+            shown, *sides = TITLES[part]
             _draw(panels, file, title(name, shown), *sides)
             drawn.append(file)
     return drawn
@@ -73,14 +73,14 @@ def confusion(
 
 
 def title(name: str, shown: str) -> str:
-    """Return the title of a picture: the name of the run, if there is one, and what is shown."""
+    """Return the title of a plot: the name of the run, unless it is empty, and what is shown."""
     return f"{name}: {shown}" if name else shown[:1].upper() + shown[1:]
 
 
 def _draw(
     layers: Sequence[Attention], file: Path, shown: str, row_label: str, column_label: str
 ) -> None:
-    # Here, not above: it takes a second, which every start of a program would pay.
+    # Imported here because it takes a second, which would delay every command.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

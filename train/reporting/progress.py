@@ -1,8 +1,9 @@
-"""What a run shows and leaves behind: a bar, log.jsonl, TensorBoard events, the curves.
+"""Reports of a run: a progress bar, log.jsonl, TensorBoard events and learning curves.
 
 A line of the log is a JSON object, {"kind": "train" or "held_out", "step": 20, "loss": 5.1, ...},
-where step counts the steps made. It is written as it happens. A resumed run first strikes out
-what it will do again, so the finished log is that of an uninterrupted run, except for `TIMES`.
+where "step" is the number of completed steps. Lines are written immediately. A resumed run first
+deletes the lines of the steps that it will repeat, so the final log equals that of an uninterrupted
+run, except for the fields in `TIMES`.
 """
 
 import contextlib
@@ -24,23 +25,23 @@ from train.reporting import curves
 
 T = TypeVar("T")
 TIMES = ("time", "tokens_per_second", "share_of_peak")
-PLAIN_SECONDS = 10.0  # between two lines of progress where there is no terminal to draw a bar in
+PLAIN_SECONDS = 10.0  # between lines of progress, which replace the bar outside of a terminal
 
 
 class Report:
-    """The account of one run, as a context manager around its loop.
+    """The reports of one run, as a context manager around the training loop.
 
-    It never reads a device: the caller hands it floats already fetched, every few steps.
+    All metrics are Python floats, so a report never waits for a device.
 
     Args:
-      folder: the run's; log.jsonl, events/ and curves.png go there.
-      total_steps: steps the run has in all.
-      tokens_per_step: tokens of one step, over all devices.
-      flops_per_step: FLOP of one step, over all devices, or None if unknown.
-      first_step: steps made before this start: 0, or the step resumed from. The log keeps what it
-        says of that step and of those before, so a step is best evaluated before it is saved.
-      baselines: losses to compare with, by name, such as {"uniform, ln V": 9.01, "unigram": 6.2}.
-      loss: The metric that the curves show, which is the one that the baselines are values of.
+      folder: The folder of the run, for log.jsonl, events/ and curves.png.
+      total_steps: Total number of steps of the run.
+      tokens_per_step: Tokens per step, over all devices.
+      flops_per_step: FLOP per step, over all devices, or None if unknown.
+      first_step: Number of steps completed before this start: 0, or the step to resume from. Lines
+        of the log up to this step are kept, so evaluate a step before saving its checkpoint.
+      baselines: Losses to compare with, by name, such as {"uniform, ln V": 9.01, "unigram": 6.2}.
+      loss: The metric of the curves and of the baselines.
       unit: The unit of the losses.
       metric: The held-out metric that the curves show too, such as "accuracy"; "": none.
     """
@@ -78,17 +79,17 @@ class Report:
             expand=True,
         )
         self._task = self._progress.add_task("", total=total_steps, completed=first_step, status="")
-        # (step, seconds) of the first and of the latest report.
+        # (step, seconds) of the first and of the last report.
         self._start: tuple[int, float] | None = None
         self._last: tuple[int, float] | None = None
         self._plain_at = -math.inf
 
     def __enter__(self):
-        self._log = _begin_log(self.folder, self.first_step)
+        self._log = _open_log(self.folder, self.first_step)
         self._events = SummaryWriter(
             str(self.folder / "events"),
             purge_step=self.first_step + 1 if self.first_step else 0,
-            filename_suffix=f".{self.first_step}",  # two starts within a second are two files
+            filename_suffix=f".{self.first_step}",  # unique within a second
             flush_secs=10,
         )
         self._progress.start()
@@ -103,7 +104,7 @@ class Report:
         curves.draw(events, self.baselines, picture, name, self.loss, self.unit, self.metric)
 
     def line(self, text: str):
-        """Print a line, above the bar if there is one."""
+        """Print a line of text, above the progress bar if it is shown."""
         self._console.print(text, markup=False, emoji=False, soft_wrap=True)
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -146,7 +147,8 @@ class Report:
           what: What was evaluated, such as "on 3,200 of 90,000 tokens".
         """
         self._record("held_out", step, metrics)
-        os.fsync(self._log.fileno())  # the step may be saved now, and then the log must have it
+        # A checkpoint of this step may follow; it must not get ahead of the log.
+        os.fsync(self._log.fileno())
         shown = "  ".join(
             f"{name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items()
         )
@@ -164,14 +166,14 @@ class Report:
             self.line(text)
 
     def _speeds(self, step):
-        """Return tokens per second and share of the peak, unless XLA has compiled since."""
+        """Return tokens per second and the share of peak FLOP/s since the last report, if any."""
         now = time.monotonic()
-        since, self._last = self._last, (step, now)
-        if since is None:
+        previous, self._last = self._last, (step, now)
+        if previous is None:
             self._start = self._last
-        if since is None or step <= since[0] or now <= since[1]:
+        if previous is None or step <= previous[0] or now <= previous[1]:
             return {}
-        steps_per_second = (step - since[0]) / (now - since[1])
+        steps_per_second = (step - previous[0]) / (now - previous[1])
         speeds = {"tokens_per_second": steps_per_second * self.tokens_per_step}
         if self._share_per_step is not None:
             speeds["share_of_peak"] = steps_per_second * self._share_per_step
@@ -218,7 +220,7 @@ class Silence:
 
 
 def read_log(folder: str | os.PathLike) -> list[dict]:
-    """Return the events of a run's log.jsonl, oldest first; a line torn by a crash is left out."""
+    """Return the events of a run's log.jsonl, oldest first; truncated lines are skipped."""
     path = Path(folder) / "log.jsonl"
     if not path.exists():
         return []
@@ -229,17 +231,17 @@ def read_log(folder: str | os.PathLike) -> list[dict]:
     return events
 
 
-def _begin_log(folder, first_step):
-    """Open the log for more, without what this start will report again. From step 0 that is all."""
+def _open_log(folder, first_step):
+    """Open the log for appending, without the events after `first_step`; empty if it is 0."""
     kept = [event for event in read_log(folder) if 0 < first_step >= event["step"]]
-    rewritten = folder / "log.jsonl.new"
-    rewritten.write_text("".join(json.dumps(event) + "\n" for event in kept), encoding="utf-8")
-    rewritten.replace(folder / "log.jsonl")
+    draft = folder / "log.jsonl.new"
+    draft.write_text("".join(json.dumps(event) + "\n" for event in kept), encoding="utf-8")
+    draft.replace(folder / "log.jsonl")
     return open(folder / "log.jsonl", "a", encoding="utf-8")
 
 
 def _status(metrics, seconds_left):
-    parts = [f"loss {metrics['loss']:.3f}", f"learning rate {metrics['learning_rate']:.1e}"]
+    parts = [f"loss {metrics['loss']:.3f}", f"lr {metrics['learning_rate']:.1e}"]
     if "tokens_per_second" in metrics:
         parts.append(f"{metrics['tokens_per_second']:,.0f} tokens/s")
     if "share_of_peak" in metrics:

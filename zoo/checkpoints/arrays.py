@@ -26,7 +26,7 @@ logging.getLogger("absl").addFilter(lambda entry: "_SignalingThread" not in entr
 
 
 class Damaged(ValueError):
-    """An error for saved data that cannot be read back as it was; names the file and the reason."""
+    """Raised if saved data is damaged; the message names the file and the reason."""
 
 
 def fingerprint(tree) -> dict[str, int]:
@@ -138,35 +138,35 @@ def load(folder, description: dict, targets: dict | None = None) -> dict:
     base = {"driver": "file", "path": f"{folder}/"}
     context = tensorstore.Context({"cache_pool": {"total_bytes_limit": 100_000_000}})
     arrays, failure = {}, None
-    for path, about in description.items():
+    for path, entry in description.items():
         kvstore = {"driver": "ocdbt", "base": base, "path": f"{path}/"}
         spec = {"driver": "zarr3", "kvstore": kvstore}
         try:
-            if 0 in about["shape"]:
-                stored = tensorstore.array(np.empty(about["shape"], about["dtype"]))
+            if 0 in entry["shape"]:
+                stored = tensorstore.array(np.empty(entry["shape"], entry["dtype"]))
             else:
                 stored = tensorstore.open(spec, open=True, read=True, context=context).result()
-            arrays[path] = _place(stored, about["dtype"], targets and targets[path].sharding)
+            arrays[path] = _read_array(stored, entry["dtype"], targets and targets[path].sharding)
         except ValueError as error:
             failure = f"{folder}: {path} cannot be read: {_cause(error)}"
             break
-    if _anywhere(failure is not None):
+    if _in_any_process(failure is not None):
         raise Damaged(failure or f"{folder} cannot be read by another process")
     sums = fingerprint(arrays)
-    changed = [path for path, about in description.items() if sums[path] != about["fingerprint"]]
+    changed = [path for path, entry in description.items() if sums[path] != entry["fingerprint"]]
     if changed:
         raise Damaged(f"{folder}: wrong checksum of {', '.join(changed)}")
     return arrays
 
 
-def _place(stored, dtype: str, sharding):
+def _read_array(stored, dtype: str, sharding):
     """Read one array; with a sharding, only the parts that this process's devices need."""
     if dtype.startswith("key<"):
         wrap = partial(jax.random.wrap_key_data, impl=dtype[4:-1])
         return jax.jit(wrap, out_shardings=sharding)(stored.read().result())
     if sharding is None:
         return stored.read().result()
-    parts = {}  # devices that hold the same part share one read
+    parts = {}  # devices with the same part share one read
 
     def part(index):
         if str(index) not in parts:
@@ -178,7 +178,7 @@ def _place(stored, dtype: str, sharding):
 
 @jax.jit
 def _checksum(array):
-    """Return the sum modulo 2**32 of the elements as integers, each times its own odd number.
+    """Return the sum of the elements as integers, weighted by different odd numbers, modulo 2**32.
 
     The order of the terms does not matter, and so neither does the sharding. Multiplication by an
     odd number is a bijection modulo 2**32, so a single changed element always changes the sum.
@@ -189,8 +189,8 @@ def _checksum(array):
     terms = jax.lax.bitcast_convert_type(array, bits).astype(jnp.uint32)
     weight, stride = jnp.uint32(1), 2
     for axis in reversed(range(terms.ndim)):
-        place = jax.lax.broadcasted_iota(jnp.uint32, terms.shape, axis)
-        weight += place * jnp.uint32(stride % 2**32)
+        index = jax.lax.broadcasted_iota(jnp.uint32, terms.shape, axis)
+        weight += index * jnp.uint32(stride % 2**32)
         stride *= terms.shape[axis]
     return jnp.sum(terms * weight, dtype=jnp.uint32)
 
@@ -213,8 +213,8 @@ def _canonical(record) -> bytes:
     return json.dumps(record, sort_keys=True).encode()
 
 
-def _anywhere(fact: bool) -> bool:
-    """Return whether `fact` holds in any process; all processes must call this."""
+def _in_any_process(condition: bool) -> bool:
+    """Return whether `condition` is true in any process; all processes must call this."""
     if jax.process_count() == 1:
-        return fact
-    return bool(np.any(multihost_utils.process_allgather(np.array(fact))))
+        return condition
+    return bool(np.any(multihost_utils.process_allgather(np.array(condition))))

@@ -39,34 +39,35 @@ def load(
 ) -> Loaded:
     """Load a model folder, ours or Hugging Face's. Nothing is downloaded.
 
-    Every parameter must be found and every tensor used.
+    Loading is strict: every parameter must be found, and every tensor used.
 
     Args:
       folder: The folder.
-      cls: The class to load it as, such as "ElectraGenerator"; None: what the folder holds.
+      cls: The class to load it as, such as "ElectraGenerator"; None: the class that was saved.
       new: Prefixes of parameter paths that a published folder may lack; these parameters are
         initialized from `key`.
       ignore: Prefixes of published tensor names to ignore.
       key: Required if parameters are initialized.
 
     Raises:
-      ValueError: With every parameter that is missing, unexpected, or of the wrong shape.
+      ValueError: If parameters are missing, unexpected, or of the wrong shape; the message lists
+        all of them.
     """
     folder = Path(folder)
-    held = held_class(folder)
-    target = held if cls is None else _named_class(held, cls)
+    saved_cls = saved_class(folder)
+    target = saved_cls if cls is None else _named_class(saved_cls, cls)
     if is_published(folder):
-        known = huggingface.find(huggingface.read_config(folder))
-        if target not in known.classes.values():
+        format = huggingface.find(huggingface.read_config(folder))
+        if target not in format.classes.values():
             raise ValueError(
                 f"{folder}: {target.__name__} cannot be loaded from a Hugging Face folder"
             )
-        config, params = huggingface.read(folder, known, target, new=new, ignore=ignore, key=key)
+        config, params = huggingface.read(folder, format, target, new=new, ignore=ignore, key=key)
     else:
         config, params = own_config(folder), model_folder.read(folder)
-        whole = held(config)
-        if target is not held and isinstance(whole, Composite):
-            config, params = whole.part(target, config, params)
+        model = saved_cls(config)
+        if target is not saved_cls and isinstance(model, Composite):
+            config, params = model.part(target, config, params)
         _check_shapes(folder, target(config), params)
     params = jax.tree.map(jnp.asarray, params)
     return Loaded(target(config), params, load_tokenizer(folder, config))
@@ -77,13 +78,13 @@ def is_published(folder: str | os.PathLike) -> bool:
     return Path(folder, "config.json").exists()
 
 
-def held_class(folder: str | os.PathLike) -> type[nn.Module]:
-    """Return the class of the model in a folder."""
+def saved_class(folder: str | os.PathLike) -> type[nn.Module]:
+    """Return the class of the model that is saved in a folder."""
     if is_published(folder):
         published = huggingface.read_config(folder)
-        known = huggingface.find(published)
+        format = huggingface.find(published)
         named = next(iter(published.get("architectures") or ()), "")
-        return known.classes.get(named, next(iter(known.classes.values())))
+        return format.classes.get(named, next(iter(format.classes.values())))
     manifest = model_folder.manifest(folder)
     architecture = _architecture(manifest)
     name = manifest["class"]
@@ -124,7 +125,7 @@ def export(loaded: Loaded, folder: str | os.PathLike, cls: str | None = None) ->
     """Write a model as a Hugging Face folder, which transformers loads.
 
     Args:
-      loaded: What `load` returned.
+      loaded: The result of `load`.
       folder: The folder to write.
       cls: The class to export it as; None: its own, or the first part of a model that is published
         in parts only.
@@ -136,8 +137,8 @@ def export(loaded: Loaded, folder: str | os.PathLike, cls: str | None = None) ->
     target = type(model) if cls is None else _named_class(type(model), cls)
     if cls is None and isinstance(model, Composite):
         target = next(c for c in registry.of(model).MODELS if huggingface.find_class(c))
-    known = huggingface.find_class(target)
-    if known is None:
+    format = huggingface.find_class(target)
+    if format is None:
         raise ValueError(
             f"transformers has no {target.__name__}: use zoo.save to write a model folder instead"
         )
@@ -152,7 +153,7 @@ def export(loaded: Loaded, folder: str | os.PathLike, cls: str | None = None) ->
         lowercase = tokenizers.lowercase(tokenizer)
         if lowercase is not None:  # otherwise transformers would use its own default
             fields["do_lower_case"] = lowercase
-    huggingface.write(folder, known, model, params, tokenizer, fields)
+    huggingface.write(folder, format, model, params, tokenizer, fields)
 
 
 def _architecture(manifest: dict) -> registry.Architecture:
@@ -160,9 +161,9 @@ def _architecture(manifest: dict) -> registry.Architecture:
     return registry.named(RENAMED.get(name, name))
 
 
-def _named_class(held: type[nn.Module], name: str) -> type[nn.Module]:
+def _named_class(cls: type[nn.Module], name: str) -> type[nn.Module]:
     """Return a class by name from the architecture of another class."""
-    classes = {cls.__name__: cls for cls in registry.classes(registry.of(held))}
+    classes = {other.__name__: other for other in registry.classes(registry.of(cls))}
     if name not in classes:
         raise ValueError(f"unknown class {name!r}: use one of {', '.join(classes)}")
     return classes[name]
@@ -170,11 +171,11 @@ def _named_class(held: type[nn.Module], name: str) -> type[nn.Module]:
 
 def _check_shapes(folder: Path, model: nn.Module, params: dict) -> None:
     expected = {p: x.shape for p, x in flatten(abstract(model)).items()}
-    held = {p: x.shape for p, x in flatten(params).items()}
+    actual = {p: x.shape for p, x in flatten(params).items()}
     mismatches = [
-        f"{path} has shape {held.get(path)}, not {expected.get(path)}"
-        for path in sorted(expected.keys() | held.keys())
-        if expected.get(path) != held.get(path)
+        f"{path} has shape {actual.get(path)}, not {expected.get(path)}"
+        for path in sorted(expected.keys() | actual.keys())
+        if expected.get(path) != actual.get(path)
     ]
     if mismatches:
         raise ValueError(f"{folder} does not fit {type(model).__name__}: " + "; ".join(mismatches))

@@ -3,10 +3,10 @@
     model.json       architecture, class, config, version; shape, dtype and fingerprint of every
                      parameter
     params/          the parameters
-    tokenizer.json   the tokenizer, where there is one
+    tokenizer.json   the tokenizer, if there is one
     checkpoints/     only in the folder of a run: one folder per step, see train/checkpoint.py
 
-There are no pickles, and none is ever opened.
+No file is a pickle, and pickles are never opened.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ def write(folder, architecture, config, params=None, tokenizer=None, cls=None) -
     draft = folder / ".draft"
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        _move_in(folder)
+        _complete_write(folder)
         for leftover in folder.glob(".draft*"):
             shutil.rmtree(leftover)
     _wait_for_all("a model folder has been cleared")
@@ -69,8 +69,8 @@ def write(folder, architecture, config, params=None, tokenizer=None, cls=None) -
         (draft / "model.json").write_text(json.dumps(model, indent=2) + "\n")
         if tokenizer is not None:
             tokenizers.save(tokenizer, draft)
-        draft.rename(folder / ".ready")  # the commit point: from here on the folder is the new one
-        _move_in(folder)
+        draft.rename(folder / ".ready")  # the commit point: from here on, readers get the new files
+        _complete_write(folder)
     _wait_for_all("a model folder has been written")
 
 
@@ -86,7 +86,7 @@ def manifest(folder) -> dict:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no such folder: {folder}")
-    _move_in(folder)
+    _complete_write(folder)
     path = folder / "model.json"
     if not path.exists():
         reason = "it has no model.json"
@@ -107,11 +107,11 @@ def manifest(folder) -> dict:
 def read(folder) -> dict:
     """Return the parameters of a model folder: a nested dict of NumPy arrays, verified.
 
-    They are read from `params/`, or for a run that is still going or was killed, from its newest
-    intact step; newer damaged steps give a warning.
+    They are read from `params/`, or, for a run that is still going or was killed, from its newest
+    intact step, with a warning for each newer step that is damaged.
 
     Raises:
-      Damaged: With the name of the damaged parameter.
+      Damaged: If a parameter is damaged; the message names it.
       FileNotFoundError: If the folder has no parameters.
     """
     folder = Path(folder)
@@ -139,12 +139,12 @@ def steps(folder) -> list[int]:
     return sorted(int(p.name) for p in Path(folder, "checkpoints").glob("*") if p.name.isdecimal())
 
 
-def _move_in(folder) -> None:
+def _complete_write(folder) -> None:
     """Complete a finished write, of this process or of one that was killed before the move."""
     ready = folder / ".ready"
     if not ready.exists():
         return
-    with _alone_in(folder):
+    with _locked(folder):
         if (ready / "model.json").exists():
             model = json.loads((ready / "model.json").read_text("utf-8"))
             for name, part in (("params", "parameters"), ("tokenizer.json", "tokenizer")):
@@ -157,7 +157,7 @@ def _move_in(folder) -> None:
 
 
 @contextlib.contextmanager
-def _alone_in(folder):
+def _locked(folder):
     """Hold an exclusive lock on a folder; it is released when its process ends."""
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -1,6 +1,6 @@
 """Question answering: the part of a text that answers a question, with a fine-tuned model.
 
-A long text is read in windows that overlap, and the best span of all windows is the answer
+A long text is split into overlapping windows, and the answer is the best span of all windows
 (Devlin et al. 2018, section 4.2, https://arxiv.org/abs/1810.04805, and its released run_squad.py).
 
 L length
@@ -34,7 +34,7 @@ class Window(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The answer, where in the context it starts and ends, and its score."""
+    """An answer, the offsets in the context where it starts and ends, and its score."""
 
     text: str
     start: int
@@ -103,9 +103,9 @@ def target(window: Window, start: int, end: int) -> tuple[int, int]:
     window contains the whole answer.
     """
     spans = [(position, span) for position, span in enumerate(window.characters) if span]
-    whole = spans[0][1][0] <= start and end <= spans[-1][1][1]
+    is_complete = spans[0][1][0] <= start and end <= spans[-1][1][1]
     inside = [position for position, (first, last) in spans if first < end and start < last]
-    return (inside[0], inside[-1]) if whole and inside else (window.null, window.null)
+    return (inside[0], inside[-1]) if is_complete and inside else (window.null, window.null)
 
 
 def best_answer(
@@ -152,13 +152,13 @@ def answer(
 
     Args:
       loaded: A model fine-tuned for question answering, with its tokenizer.
-      question: What to answer.
+      question: The question.
       context: The text that has the answer.
       stride: Tokens from the start of a window to the start of the next.
       max_answer: Maximum number of tokens in an answer.
 
     Raises:
-      ValueError: As `windows` and `best_answer`, or if the model is not for question answering.
+      ValueError: As in `windows` and `best_answer`, or if the model is not for question answering.
     """
     model, params, _ = loaded
     tokenizer = check_task(loaded, "question-answering")

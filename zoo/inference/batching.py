@@ -72,7 +72,7 @@ def batches(
 ) -> Iterator[tuple[list[int], Batch]]:
     """Yield batches of all rows, shortest rows first: the indices of the rows, and the batch.
 
-    All batches have the same number of rows; the last is filled up with empty ones.
+    All batches have the same number of rows; the last one is filled up with empty rows.
     """
     order = sorted(range(len(rows)), key=lambda index: len(rows[index].tokens))
     count = min(batch_size, len(rows))
@@ -88,7 +88,7 @@ def outputs(
     """Return the model's output for every row: [C], or [L, C] where it predicts for each token.
 
     Raises:
-      ValueError: As `check_rows` does.
+      ValueError: As in `check_rows`.
     """
     check_rows(rows, model)
     results = {}

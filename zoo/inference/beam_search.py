@@ -111,7 +111,7 @@ def beam_search_ids(
     positive penalty the latter is a heuristic.
 
     Raises:
-      ValueError: As `generate_ids`, or if `best` is larger than `beams`.
+      ValueError: As in `generate_ids`, or if `best` is larger than `beams`.
     """
     if not 1 <= best <= beams:
         raise ValueError(f"best must be between 1 and the beam width {beams}, not {best}")
@@ -119,8 +119,8 @@ def beam_search_ids(
     rest = (jnp.float32(length_penalty), early, max_new_tokens, -1 if end is None else end)
     size = bucket(max_new_tokens, UNLIMITED)
     state = search(model, beams, size, params, tokens_BL, document_ids_BL, *rest)
-    go_on = lambda state: resume_search(model, params, state, *rest)
-    _, closed = decoding.finish(state, go_on, max_new_tokens)
+    continue_loop = lambda state: resume_search(model, params, state, *rest)
+    _, closed = decoding.finish(state, continue_loop, max_new_tokens)
     return [
         [(t[:n].tolist(), float(s)) for t, n, s in zip(*row, strict=True) if s > -np.inf][:best]
         for row in zip(*closed, strict=True)
@@ -155,10 +155,10 @@ def resume_search(model, params, state, penalty, early, length, end):
     step = partial(model.apply, {"params": params}, method="step")
     # Arrays that a step returns unchanged belong to the source, which all beams of a row share.
     _, after = step(jnp.zeros(B * W, jnp.int32), state.cache)
-    moves = jax.tree.map(lambda new, old: new.ndim > 0 and new is not old, after, state.cache)
+    per_beam = jax.tree.map(lambda new, old: new.ndim > 0 and new is not old, after, state.cache)
 
     def advance(state):
-        n, logits_BWV, cache, (opened, closed), going_B, row_B = state
+        n, logits_BWV, cache, (opened, closed), unfinished_B, row_B = state
         score_BWV = opened.scores[..., None] + jax.nn.log_softmax(logits_BWV)
         score_BC, at_BC = jax.lax.top_k(score_BWV.reshape(B, W * V), 2 * W)
         beam_BC, token_BC = at_BC // V, at_BC % V
@@ -166,20 +166,22 @@ def resume_search(model, params, state, penalty, early, length, end):
         extended = Hypotheses(tokens_BCN, n + (token_BC != end), score_BC)
         ends_BC = (token_BC == end) | (n + 1 == length)
 
-        closes_BC = ends_BC & (jnp.arange(2 * W) < W) & going_B[:, None]
+        closes_BC = ends_BC & (jnp.arange(2 * W) < W) & unfinished_B[:, None]
         final_BC = jnp.where(closes_BC, score_BC / (n + 1.0) ** penalty, -jnp.inf)
         pairs = zip(closed, extended._replace(scores=final_BC), strict=True)
         closed, _ = _best(Hypotheses(*(jnp.concatenate(pair, 1) for pair in pairs)), W)
         opened, at_BW = _best(extended._replace(scores=jnp.where(ends_BC, -jnp.inf, score_BC)), W)
 
         worst_B = closed.scores[:, -1]
-        hopes_B = opened.scores[:, 0] / (n + 1.0) ** penalty > worst_B
-        going_B &= (worst_B == -jnp.inf) | (hopes_B & ~early)
+        can_improve_B = opened.scores[:, 0] / (n + 1.0) ** penalty > worst_B
+        unfinished_B &= (worst_B == -jnp.inf) | (can_improve_B & ~early)
 
         rows = (jnp.arange(B)[:, None] * W + _take(beam_BC, at_BW)).reshape(-1)
-        cache = jax.tree.map(lambda leaf, moves: leaf[rows] if moves else leaf, cache, moves)
+        cache = jax.tree.map(
+            lambda leaf, per_beam: leaf[rows] if per_beam else leaf, cache, per_beam
+        )
         logits, cache = step(_take(token_BC, at_BW).reshape(-1), cache)
-        return State(n + 1, logits.reshape(B, W, V), cache, (opened, closed), going_B, row_B)
+        return State(n + 1, logits.reshape(B, W, V), cache, (opened, closed), unfinished_B, row_B)
 
     return decoding.loop(advance, state, length)
 

@@ -82,7 +82,7 @@ def classify(
       One dict for a text, a list for a list.
 
     Raises:
-      ValueError: As `encode`, or if the model is not a classifier.
+      ValueError: As in `encode`, or if the model is not a classifier.
     """
     model, params, _ = loaded
     tokenizer = check_task(loaded, "classification")

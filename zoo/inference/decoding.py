@@ -1,6 +1,6 @@
-"""The decoding loop: rows that have ended leave the batch, so that they cost nothing more.
+"""The decoding loop: finished rows are removed from the batch, so that they take no more time.
 
-B batch, the rows that are left  V vocabulary
+B batch, the remaining rows  V vocabulary
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-FEW = 4  # a batch of so many rows costs no more than one row
+FEW = 4  # a batch of this many rows takes no longer than one row
 
 
 class State(NamedTuple):
@@ -19,7 +19,7 @@ class State(NamedTuple):
     logits: jax.Array  # of the next token
     cache: Any
     texts: Any
-    going_B: jax.Array  # which rows have not ended
+    unfinished_B: jax.Array  # which rows have not ended
     row_B: jax.Array  # their indices in the original batch
 
 
@@ -28,33 +28,33 @@ def loop(advance: Callable[[State], State], state: State, length) -> State:
 
     A batch of FEW rows or less runs until all have ended.
     """
-    B = len(state.going_B)
+    B = len(state.unfinished_B)
     remaining = B // 2 if B > FEW else 0
-    unfinished = lambda state: (state.length < length) & (state.going_B.sum() > remaining)
+    unfinished = lambda state: (state.length < length) & (state.unfinished_B.sum() > remaining)
     return jax.lax.while_loop(unfinished, advance, state)
 
 
-def finish(state: State, go_on: Callable[[State], State], length: int):
-    """Return the texts of all rows, as NumPy arrays; `go_on` runs the loop for a smaller batch.
+def finish(state: State, resume: Callable[[State], State], length: int):
+    """Return the texts of all rows, as NumPy arrays; `resume` runs the loop for a smaller batch.
 
     Batch sizes are powers of two, so that few programs are compiled.
     """
     texts = jax.tree.map(np.array, state.texts)
-    while (going_B := np.asarray(state.going_B)).any() and state.length < length:
-        size = max(FEW, 1 << (int(going_B.sum()) - 1).bit_length())
-        state = go_on(_only(state, np.argsort(~going_B, kind="stable")[:size]))
-        for whole, part in zip(jax.tree.leaves(texts), jax.tree.leaves(state.texts), strict=True):
-            whole[np.asarray(state.row_B)] = part
+    while (unfinished_B := np.asarray(state.unfinished_B)).any() and state.length < length:
+        size = max(FEW, 1 << (int(unfinished_B.sum()) - 1).bit_length())
+        state = resume(_select_rows(state, np.argsort(~unfinished_B, kind="stable")[:size]))
+        for array, part in zip(jax.tree.leaves(texts), jax.tree.leaves(state.texts), strict=True):
+            array[np.asarray(state.row_B)] = part
     return texts
 
 
 @jax.jit
-def _only(state: State, rows):
-    B = len(state.going_B)
+def _select_rows(state: State, rows):
+    B = len(state.unfinished_B)
 
-    def some(leaf):
+    def select(leaf):
         if leaf.ndim == 0:
             return leaf
         return leaf.reshape(B, -1, *leaf.shape[1:])[rows].reshape(-1, *leaf.shape[1:])
 
-    return jax.tree.map(some, state)
+    return jax.tree.map(select, state)

@@ -9,7 +9,7 @@ from zoo.inference.prompts import check_text, require_tokenizer
 
 
 def detect_replaced(loaded: Loaded, text: str) -> list[tuple[str, float]]:
-    """Return every token of a text, as written there, and the probability that it was replaced.
+    """Return every token of a text, as it is spelled there, and its probability of replacement.
 
     Args:
       loaded: An ELECTRA with its discriminator and tokenizer.

@@ -85,8 +85,8 @@ def generate_ids(
     )
     size = bucket(max_new_tokens, UNLIMITED)
     state = decode(model, choose, size, params, tokens_BL, document_ids_BL, *rest)
-    go_on = lambda state: resume(model, choose, params, state, *rest)
-    tokens_BN, count_B = decoding.finish(state, go_on, max_new_tokens)
+    continue_loop = lambda state: resume(model, choose, params, state, *rest)
+    tokens_BN, count_B = decoding.finish(state, continue_loop, max_new_tokens)
     return [row[:count].tolist() for row, count in zip(tokens_BN, count_B, strict=True)]
 
 
@@ -108,13 +108,13 @@ def resume(model, choose, params, state, settings, key, length, end):
     """Continue the loop of `decode` from a state."""
 
     def advance(state):
-        n, logits_BV, cache, (tokens_BN, count_B), going_B, row_B = state
+        n, logits_BV, cache, (tokens_BN, count_B), unfinished_B, row_B = state
         keys_B = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, n), row_B)
         token_B = choose(keys_B, logits_BV, settings)
-        going_B &= token_B != end
-        texts = tokens_BN.at[:, n].set(token_B), count_B + going_B
+        unfinished_B &= token_B != end
+        texts = tokens_BN.at[:, n].set(token_B), count_B + unfinished_B
         logits_BV, cache = call(model, params, token_B, cache, method="step")
-        return State(n + 1, logits_BV, cache, texts, going_B, row_B)
+        return State(n + 1, logits_BV, cache, texts, unfinished_B, row_B)
 
     return decoding.loop(advance, state, length)
 

@@ -26,7 +26,7 @@ def bucket_boundaries(longest: int) -> list[int]:
 
 
 def bucket(length: int, longest: int) -> int:
-    """Return the length to pad a sequence of `length` tokens to: the first boundary that holds it.
+    """Return the length to pad a sequence of `length` tokens to: the first boundary that fits.
 
     Raises:
       ValueError: If the sequence is longer than `longest`.

@@ -101,7 +101,7 @@ def check_text(text: str) -> None:
 
 
 def as_list(texts: str | Sequence[str]) -> list[str]:
-    """Return one text or many as a list; raise TypeError for anything but strings."""
+    """Return a text or a list of texts as a list; raise TypeError for anything but strings."""
     listed = [texts] if isinstance(texts, str) else list(texts)
     for text in listed:
         check_text(text)

@@ -18,7 +18,7 @@ from zoo.checkpoints.load import Loaded
 from zoo.inference.batching import Row, check_task, outputs, select, softmax
 from zoo.inference.prompts import as_list
 
-OUTSIDE = "O"  # the label of a word outside all names
+OUTSIDE = "O"  # the BIO label of a word outside of entities
 
 
 class Piece(NamedTuple):

@@ -1,6 +1,6 @@
 """Translation with any encoder-decoder, and its attention weights.
 
-B batch  L length of the source  T length of the target  H heads  M length of what is attended to
+B batch  L length of the source  T length of the target  H heads  M number of keys
 """
 
 from collections.abc import Iterator, Sequence
@@ -55,7 +55,7 @@ def translate(
     length_penalty: float = 1.0,
     batch_size: int = 32,
 ) -> str | list[str]:
-    """Return the translation of a text, or of each of many.
+    """Return the translation of a text, or those of a list of texts.
 
     Args:
       loaded: An encoder-decoder with its tokenizer.

@@ -1,1 +1,1 @@
-"""Layers that architectures share; they take numbers, never configs."""
+"""Layers that architectures share; their arguments are numbers, never configs."""

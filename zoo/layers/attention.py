@@ -30,13 +30,13 @@ class Mask:
     rule allows.
 
     Attributes:
-        query_document_ids_BL: A query attends to keys of its own document only; None: of any.
-            Requires the document ids of the keys.
-        key_document_ids_BM: Keys with id 0 are padding and are masked; None: no padding.
-        query_offset: The position of the first query among the keys.
-        direction: "causal": a query attends to keys up to its own position only.
-        window: A query attends to the last `window` keys up to and including its own position;
-            None: to all keys.
+      query_document_ids_BL: A query attends to keys of its own document only; None: of any.
+        Requires the document ids of the keys.
+      key_document_ids_BM: Keys with id 0 are padding and are masked; None: no padding.
+      query_offset: The position of the first query among the keys.
+      direction: "causal": a query attends to keys up to its own position only.
+      window: A query attends to the last `window` keys up to and including its own position;
+        None: to all keys.
     """
 
     query_document_ids_BL: jax.Array | None = None
@@ -74,8 +74,8 @@ class Mask:
         """Return the mask as a boolean array, for attention without a fused kernel.
 
         Returns:
-            True where a query attends to a key; broadcasts to [B, H, L, M]. None if nothing is
-            masked.
+          True where a query attends to a key; broadcasts to [B, H, L, M]. None if nothing is
+          masked.
         """
         rules = []
         query_L1 = self.query_offset + jnp.arange(num_queries)[:, None]
@@ -132,7 +132,7 @@ def positions_among_keys(mask: Mask, num_queries: int, num_keys: int) -> jax.Arr
     return jnp.maximum(allowed[:, 0].sum(-1, dtype=jnp.int32) - 1, 0)
 
 
-# UnprojectedLogits and the weighted sum
+# Scores and the weighted sum
 
 
 class WeightedSum(nn.Module):
@@ -175,17 +175,17 @@ def attend(
     """Return dot-product attention: x_BHLK (Vaswani et al. 2017, equation 1).
 
     All dot-product attention passes through here, so this is where a fused kernel may be chosen
-    later, by platform, shapes and mask. `weighted_sum` has no parameters; it holds the dropout
+    later, by platform, shapes and mask. `weighted_sum` has no parameters; it has the dropout
     rate, and its module path names the weights that it sows.
 
     Args:
-        weighted_sum: Turns the scores into weights and sums the values.
-        q_BHLK: The queries.
-        keys_values: k_BHMK and v_BHMK.
-        mask: Which keys each query attends to.
-        scale: Factor of the queries, usually 1 / sqrt(head width).
-        bias_HLM: Added to the scores, such as the relative position bias of T5.
-        train: Whether to apply dropout to the weights.
+      weighted_sum: Turns the scores into weights and sums the values.
+      q_BHLK: The queries.
+      keys_values: k_BHMK and v_BHMK.
+      mask: Which keys each query attends to.
+      scale: Factor of the queries, usually 1 / sqrt(head width).
+      bias_HLM: Added to the scores, such as the relative position bias of T5.
+      train: Whether to apply dropout to the weights.
     """
     k_BHMK, v_BHMK = keys_values
     score_BHLM = product("BHLK,BHMK->BHLM", q_BHLK * scale, k_BHMK)

@@ -29,17 +29,17 @@ def run_blocks(
     and rematerialization will be decided, by depth and platform. Today it is a loop.
 
     Args:
-        trunk: The module that has the blocks. The hidden states are sown into its "intermediates",
-            which costs nothing unless that collection is mutable.
-        blocks: Called as block(x, *inputs, train=train); a block may occur more than once.
-        x: The input of the first block, an array or a pytree.
-        inputs: Further inputs, the same for every block.
-        per_block: One further input for each block, passed between x and the others.
-        name: The name the hidden states are sown under, for a trunk with two stacks of blocks.
-        train: Passed to the blocks.
+      trunk: The module that has the blocks. The hidden states are sown into its "intermediates",
+        which costs nothing unless that collection is mutable.
+      blocks: Called as block(x, *inputs, train=train); a block may occur more than once.
+      x: The input of the first block, an array or a pytree.
+      inputs: Further inputs, the same for every block.
+      per_block: One further input for each block, passed between x and the others.
+      name: The name the hidden states are sown under, for a trunk with two stacks of blocks.
+      train: Passed to the blocks.
 
     Returns:
-        x itself, then the output of each block; the last is the output of the stack.
+      x itself, then the output of each block; the last is the output of the stack.
     """
     hidden_states = [x]
     for number, block in enumerate(blocks):

@@ -23,19 +23,19 @@ def product(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _product_forward(equation, x, y):
-    # An empty array carries the dtype of x to the backward pass without keeping x itself.
+    # An empty array passes the dtype of x to the backward pass without keeping x itself.
     return product(equation, x, y), (x.astype(y.dtype), y, jnp.empty(0, x.dtype))
 
 
 def _product_backward(equation, saved, gradient):
-    x, y, like = saved
+    x, y, empty = saved
     inputs, result = equation.split("->")
     left, right = inputs.split(",")
     gradient = gradient.astype(y.dtype)
     einsum = partial(jnp.einsum, preferred_element_type=jnp.float32)
     x_gradient = einsum(f"{result},{right}->{left}", gradient, y)
     y_gradient = einsum(f"{left},{result}->{right}", x, gradient)
-    return x_gradient.astype(like.dtype), y_gradient.astype(y.dtype)
+    return x_gradient.astype(empty.dtype), y_gradient.astype(y.dtype)
 
 
 product.defvjp(_product_forward, _product_backward)
@@ -52,7 +52,7 @@ def affine(x: jax.Array, kernel_DF: jax.Array) -> jax.Array:
 
 
 def _affine_backward(saved, gradient):
-    x, kernel_DF, like = saved
+    x, kernel_DF, empty = saved
     gradient = gradient.astype(kernel_DF.dtype)
     einsum = partial(jnp.einsum, preferred_element_type=jnp.float32)
     x_gradient = einsum("...F,DF->...D", gradient, kernel_DF)
@@ -62,7 +62,7 @@ def _affine_backward(saved, gradient):
     else:  # the fast bfloat16 kernel needs two contracted axes
         B = x.shape[0]
         kernel_gradient = einsum("BLD,BLF->DF", x.reshape(B, -1, D), gradient.reshape(B, -1, F))
-    return x_gradient.astype(like.dtype), kernel_gradient.astype(kernel_DF.dtype)
+    return x_gradient.astype(empty.dtype), kernel_gradient.astype(kernel_DF.dtype)
 
 
 affine.defvjp(partial(_product_forward, "...D,DF->...F"), _affine_backward)
@@ -106,7 +106,7 @@ class LinearHeadsIn(nn.Module):
 
 
 class HeadsIn(nn.Module):
-    """A dense layer into heads, before the positions: x_BLD -> x_BHLK, in the kernel's dtype."""
+    """A dense layer into heads: x_BLD -> x_BHLK, in the kernel's dtype."""
 
     num_heads: int
     head_width: int

@@ -2,10 +2,10 @@
 
 Elman 1990; Cho et al. 2014, https://arxiv.org/abs/1406.1078; Hochreiter and Schmidhuber 1997 with
 the forget gate of Gers et al. 2000. All three follow PyTorch and cuDNN: two biases, one for the
-input and one for the state, and gates in that order. So the reset gate of the GRU is applied after
-the product with the state, not before it as in the paper.
+input and one for the state, and the same order of gates. So the reset gate of the GRU is applied
+after the product with the state, not before it as in the paper.
 
-A cell is its equations alone. The inputs of all time steps are projected to every gate in one
+A cell defines only its equations. The inputs of all time steps are projected to every gate in one
 product; then a scan over time computes the projection of the state.
 
 E width of the input  D width of the state
@@ -33,7 +33,7 @@ AXES = (
 
 State = tuple[jax.Array, ...]  # arrays [B, D], the first is the output of the cell
 States = tuple[State, ...]  # one per layer of a stack
-Marks = tuple[jax.Array, jax.Array]  # which tokens start a document, which are real: see `turns`
+Marks = tuple[jax.Array, jax.Array]  # the result of `document_marks`
 
 # Cells
 
@@ -81,8 +81,8 @@ def zeros(cell: str, width: int, batch: int) -> State:
     return (jnp.zeros((batch, width)),) * CELLS[cell].parts
 
 
-# Over time. If document ids are given (0 for padding, else from 1), the state is reset to zeros at
-# the first token of each document, and padding does not change it.
+# The loop over time. If document ids are given (0 for padding, else from 1), the state is reset to
+# zeros at the first token of each document, and padding does not change it.
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -94,7 +94,7 @@ def run(
     state: State,
     marks: Marks | None,
 ) -> State:
-    """Return the states after every step, each array [L, B, D]; `marks` come from `turns`.
+    """Return the states after every step, each array [L, B, D]; `marks` come from `document_marks`.
 
     The backward pass is custom: the kernel's gradient is one product over all steps, where the
     gradient of a scan would sum one product per step.
@@ -105,38 +105,38 @@ def run(
 def _forward(cell, a_LBGD, kernel_DGD, bias_GD, state, marks):
     def advance(state, inputs):
         a_BGD, mark = inputs
-        before = _opened(state, mark)
+        before = _reset_at_start(state, mark)
         u_BGD = product("BE,EGD->BGD", before[0], kernel_DGD) + bias_GD
-        equations = lambda a, u, state: _held(cell.advance(a, u, state), state, mark)
-        after, pull = jax.vjp(equations, a_BGD, u_BGD, before)
-        return after, (after, pull)
+        equations = lambda a, u, state: _keep_at_padding(cell.advance(a, u, state), state, mark)
+        after, pullback = jax.vjp(equations, a_BGD, u_BGD, before)
+        return after, (after, pullback)
 
-    _, (states, pulls) = jax.lax.scan(advance, state, (a_LBGD, marks))
-    return states, (pulls, kernel_DGD, state, states, marks)
+    _, (states, pullbacks) = jax.lax.scan(advance, state, (a_LBGD, marks))
+    return states, (pullbacks, kernel_DGD, state, states, marks)
 
 
 def _backward(cell, saved, gradients):
-    pulls, kernel_DGD, state, states, marks = saved
-    kernel_GDE = _laid(kernel_DGD.transpose(1, 2, 0))
+    pullbacks, kernel_DGD, state, states, marks = saved
+    kernel_GDE = _materialize(kernel_DGD.transpose(1, 2, 0))
 
     def advance(gradient, inputs):
-        pull, mark, arriving = inputs
-        a_BGD, u_BGD, (h_BD, *rest) = pull(jax.tree.map(jnp.add, gradient, arriving))
+        pullback, mark, arriving = inputs
+        a_BGD, u_BGD, (h_BD, *rest) = pullback(jax.tree.map(jnp.add, gradient, arriving))
         h_BD += product("BGD,GDE->BE", u_BGD, kernel_GDE)
-        return _opened((h_BD, *rest), mark), (a_BGD, u_BGD)
+        return _reset_at_start((h_BD, *rest), mark), (a_BGD, u_BGD)
 
     zeros = jax.tree.map(jnp.zeros_like, state)
-    inputs = (pulls, marks, gradients)
+    inputs = (pullbacks, marks, gradients)
     state_gradient, (a_LBGD, u_LBGD) = jax.lax.scan(advance, zeros, inputs, reverse=True)
     before_LBE = jnp.concatenate([state[0][None], states[0][:-1]])
     if marks is not None:
-        (before_LBE,) = jax.vmap(_opened)((before_LBE,), marks)
-    before_ELB, dtype = _laid(before_LBE.transpose(2, 0, 1)), kernel_DGD.dtype
+        (before_LBE,) = jax.vmap(_reset_at_start)((before_LBE,), marks)
+    before_ELB, dtype = _materialize(before_LBE.transpose(2, 0, 1)), kernel_DGD.dtype
     kernel = product("ELB,LBGD->EGD", before_ELB, u_LBGD.astype(dtype)).astype(dtype)
     return a_LBGD, kernel, u_LBGD.sum((0, 1)), state_gradient, None
 
 
-def _laid(x):
+def _materialize(x):
     """Return x materialized: on a CPU, products with a transposed view are a third slower."""
     return jax.lax.optimization_barrier(x)
 
@@ -144,7 +144,7 @@ def _laid(x):
 run.defvjp(_forward, _backward)
 
 
-def turns(document_ids_LB: jax.Array) -> Marks:
+def document_marks(document_ids_LB: jax.Array) -> Marks:
     """Return which tokens start a document, and which are real: bool [L, B, 1] each.
 
     The initial state belongs to document 1.
@@ -157,11 +157,11 @@ def turns(document_ids_LB: jax.Array) -> Marks:
     return (real_LB & (document_ids_LB != before_LB))[..., None], real_LB[..., None]
 
 
-def _opened(state: State, mark) -> State:
+def _reset_at_start(state: State, mark) -> State:
     return state if mark is None else jax.tree.map(lambda x: jnp.where(mark[0], 0, x), state)
 
 
-def _held(after: State, before: State, mark) -> State:
+def _keep_at_padding(after: State, before: State, mark) -> State:
     if mark is None:
         return after
     return jax.tree.map(lambda new, old: jnp.where(mark[1], new, old), after, before)
@@ -210,19 +210,19 @@ class Layer(nn.Module):
     ) -> tuple[jax.Array, State]:
         """Return the output at every step, x_BLD, and the state after the last step."""
         x_LBE = x_BLE.swapaxes(0, 1)
-        marks = None if document_ids_BL is None else turns(document_ids_BL.T)
+        marks = None if document_ids_BL is None else document_marks(document_ids_BL.T)
         state = zeros(self.cell, self.width, len(x_BLE)) if state is None else state
         recurrent = self.recurrent(self.width)
-        states = run(CELLS[self.cell], self._read(x_LBE), *recurrent, state, marks)
+        states = run(CELLS[self.cell], self._project_input(x_LBE), *recurrent, state, marks)
         return states[0].swapaxes(0, 1), jax.tree.map(lambda x: x[-1], states)
 
     def step(self, x_BE: jax.Array, state: State) -> State:
         """Return the state after one more step."""
         kernel_DGD, bias_GD = self.recurrent(self.width)
         u_BGD = product("BE,EGD->BGD", state[0], kernel_DGD) + bias_GD
-        return CELLS[self.cell].advance(self._read(x_BE), u_BGD, state)
+        return CELLS[self.cell].advance(self._project_input(x_BE), u_BGD, state)
 
-    def _read(self, x):
+    def _project_input(self, x):
         """Return the projection of the input to every gate: [..., E] -> [..., G, D]."""
         kernel_EGD, bias_GD = self.input(x.shape[-1])
         E, G, D = kernel_EGD.shape

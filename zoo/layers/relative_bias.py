@@ -1,8 +1,8 @@
 """Relative position bias: attention scores shifted by buckets of distance (T5).
 
-Raffel et al. 2019, https://arxiv.org/abs/1910.10683, section 2.1. Short distances have a bucket
-each, longer ones share buckets, and each bucket adds a learned number to the scores of each head.
-The distance is the position of the key minus that of the query.
+Raffel et al. 2019, https://arxiv.org/abs/1910.10683, section 2.1. Each short distance has its
+own bucket, longer distances share buckets, and each bucket adds a learned number to the scores of
+each head. The distance is the position of the key minus that of the query.
 
 R buckets
 """
@@ -26,10 +26,14 @@ def bucket(distance: jax.Array, num_buckets: int, max_distance: int) -> jax.Arra
     NumPy, because powers of two are bucket boundaries, and an accelerator's rounding may miss them.
     """
     exact = num_buckets // 2
-    near = np.arange(max_distance + 1)
-    share = np.log(np.maximum(near, 1) / exact) / np.log(max_distance / exact)
-    wide = np.minimum(exact + (share * (num_buckets - exact)).astype(np.int32), num_buckets - 1)
-    return jnp.asarray(np.where(near < exact, near, wide))[jnp.minimum(distance, max_distance)]
+    distances = np.arange(max_distance + 1)
+    fraction = np.log(np.maximum(distances, 1) / exact) / np.log(max_distance / exact)
+    range_bucket = np.minimum(
+        exact + (fraction * (num_buckets - exact)).astype(np.int32), num_buckets - 1
+    )
+    return jnp.asarray(np.where(distances < exact, distances, range_bucket))[
+        jnp.minimum(distance, max_distance)
+    ]
 
 
 def either_side(distance: jax.Array, num_buckets: int, max_distance: int) -> jax.Array:

@@ -30,18 +30,18 @@ class Memory(NamedTuple):
     document_ids_BM: jax.Array
 
 
-def lengthen(memory: Memory, read: Memory, reuse: int, length: int) -> Memory:
+def lengthen(memory: Memory, new_memory: Memory, reuse: int, length: int) -> Memory:
     """Return the memory for the next call; no gradient passes through it (section 2.5).
 
-    The first `reuse` new positions are appended to the old ones, and the last `length` of all are
-    kept.
+    The first `reuse` new positions are appended to the old ones, and the last `length` positions
+    are kept.
     """
 
     def join(old, new):
         joined = jnp.concatenate([old, new[:, :reuse]], 1)
         return jax.lax.stop_gradient(joined[:, max(0, joined.shape[1] - length) :])
 
-    return jax.tree.map(join, memory, read)
+    return jax.tree.map(join, memory, new_memory)
 
 
 # Masks and distances
@@ -73,20 +73,20 @@ def views(
     """
     L, memory_length = document_ids_BL.shape[1], memory_document_ids.shape[1]
     document_ids_BM = jnp.concatenate([memory_document_ids, document_ids_BL], 1)
-    see_BLM = document_ids_BL[:, :, None] == document_ids_BM[:, None]
-    see_BLM &= (document_ids_BM > 0)[:, None]
+    allowed_BLM = document_ids_BL[:, :, None] == document_ids_BM[:, None]
+    allowed_BLM &= (document_ids_BM > 0)[:, None]
     other_B1LM = None
     if segments_BL is not None:
         segments_BM = jnp.pad(segments_BL, ((0, 0), (memory_length, 0)))
         other_B1LM = (segments_BL[:, :, None] != segments_BM[:, None])[:, None]
     if at_BP is None or blocked_BLL is None:
-        return View(see_BLM[:, None], other_B1LM, None), None
-    see_BLM &= ~jnp.pad(blocked_BLL, ((0, 0), (0, 0), (memory_length, 0)))
+        return View(allowed_BLM[:, None], other_B1LM, None), None
+    allowed_BLM &= ~jnp.pad(blocked_BLL, ((0, 0), (0, 0), (memory_length, 0)))
     pick = lambda rows: jnp.take_along_axis(rows, at_BP[:, None, :, None], 2)
     other_B1PM = None if other_B1LM is None else pick(other_B1LM)
-    query = View(pick(see_BLM[:, None]), other_B1PM, at_BP)
+    query = View(pick(allowed_BLM[:, None]), other_B1PM, at_BP)
     itself_LM = jnp.eye(L, memory_length + L, memory_length, dtype=bool)
-    return View((see_BLM | itself_LM)[:, None], other_B1LM, None), query
+    return View((allowed_BLM | itself_LM)[:, None], other_B1LM, None), query
 
 
 def distances(L: int, M: int, width: int) -> jax.Array:

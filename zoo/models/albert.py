@@ -217,10 +217,10 @@ class AlbertLM(nn.Module):
         return self.masked_unprojected(x_BLD).logits()
 
     def fill(
-        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
+        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, masked_BP: jax.Array
     ) -> jax.Array:
-        """Return the logits at positions `gaps_BP`, where the tokens have [MASK]: logits_BPV."""
-        return self.unprojected(tokens_BL, segments_BL, None, gaps_BP).logits()
+        """Return the logits at positions `masked_BP`, where the tokens have [MASK]: logits_BPV."""
+        return self.unprojected(tokens_BL, segments_BL, None, masked_BP).logits()
 
 
 class AlbertPretraining(nn.Module):
@@ -265,14 +265,14 @@ class AlbertPretraining(nn.Module):
     ) -> Output:
         """Return the logits of every token and of the sentence order."""
         x_BLD = self.trunk(tokens_BL, segments_BL, document_ids_BL, train=train)
-        scores, order_B2 = self._heads(x_BLD, x_BLD)
-        return Output(scores.logits(), order_B2)
+        unprojected, order_B2 = self._heads(x_BLD, x_BLD)
+        return Output(unprojected.logits(), order_B2)
 
     def fill(
-        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
+        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, masked_BP: jax.Array
     ) -> jax.Array:
-        """Return the logits at positions `gaps_BP`, where the tokens have [MASK]: logits_BPV."""
-        return self.unprojected(tokens_BL, segments_BL, None, gaps_BP)[0].logits()
+        """Return the logits at positions `masked_BP`, where the tokens have [MASK]: logits_BPV."""
+        return self.unprojected(tokens_BL, segments_BL, None, masked_BP)[0].logits()
 
     def _heads(self, x_BPD, x_BLD):
         return self.masked_unprojected(x_BPD), self.order_head(self.pooler(x_BLD[:, 0]))

@@ -260,10 +260,10 @@ class ElectraGenerator(nn.Module):
         return self.masked_unprojected(x_BLD).logits()
 
     def fill(
-        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
+        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, masked_BP: jax.Array
     ) -> jax.Array:
-        """Return the logits at positions `gaps_BP`, where the tokens have [MASK]: logits_BPV."""
-        return self.unprojected(tokens_BL, segments_BL, None, gaps_BP).logits()
+        """Return the logits at positions `masked_BP`, where the tokens have [MASK]: logits_BPV."""
+        return self.unprojected(tokens_BL, segments_BL, None, masked_BP).logits()
 
 
 class ElectraPretraining(nn.Module):
@@ -295,7 +295,7 @@ class ElectraPretraining(nn.Module):
         """Return the generator's masked-token logits, before the vocabulary product."""
         return self.masked_head(x_BPD, self.embeddings.token_embedding.embedding)
 
-    def guess(
+    def generator_unprojected(
         self,
         tokens_BL: jax.Array,
         segments_BL: jax.Array | None,
@@ -334,14 +334,14 @@ class ElectraPretraining(nn.Module):
         """Return the outputs of both networks on the same tokens."""
         inputs = tokens_BL, segments_BL, document_ids_BL
         positions_BP = jnp.broadcast_to(jnp.arange(tokens_BL.shape[1]), tokens_BL.shape)
-        scores = self.guess(*inputs, positions_BP, train=train)
-        return Output(scores.logits(), self.detect(*inputs, train=train))
+        unprojected = self.generator_unprojected(*inputs, positions_BP, train=train)
+        return Output(unprojected.logits(), self.detect(*inputs, train=train))
 
     def fill(
-        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
+        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, masked_BP: jax.Array
     ) -> jax.Array:
-        """Return the logits at positions `gaps_BP`, where the tokens have [MASK]: logits_BPV."""
-        return self.guess(tokens_BL, segments_BL, None, gaps_BP).logits()
+        """Return the logits at positions `masked_BP`, where the tokens have [MASK]: logits_BPV."""
+        return self.generator_unprojected(tokens_BL, segments_BL, None, masked_BP).logits()
 
 
 Model = ElectraPretraining

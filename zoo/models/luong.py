@@ -97,8 +97,8 @@ class Luong(nn.Module):
         self, memory: Memory, y_BE: jax.Array, source: Source, *, train: bool = False
     ) -> tuple[Memory, jax.Array]:
         """Process one target word: the new memory and the vector that predicts the next word."""
-        states, fed_BD = memory
-        states = self.decoder.step(jnp.concatenate([y_BE, fed_BD], -1), states, train=train)
+        states, attentional_BD = memory
+        states = self.decoder.step(jnp.concatenate([y_BE, attentional_BD], -1), states, train=train)
         h_BD = states[-1][0]
         context_BD = self.look.attend(h_BD, source)
         x_BD = jnp.tanh(self.combine(jnp.concatenate([context_BD, h_BD], -1)))

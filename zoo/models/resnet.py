@@ -2,10 +2,10 @@
 
 https://arxiv.org/abs/1512.03385
 A convolutional network for images whose blocks add to their input instead of replacing it, so that
-networks of a hundred layers still train. The only model here that is not for text, it is the
-standard example of transfer learning: the first layers detect edges, which all images share, and
-the last ones are specific to ImageNet. For a new task, replace the head and unfreeze GROUPS from
-last to first.
+networks with a hundred layers can be trained. It is the only model here that is not for text, and
+the standard example of transfer learning: the first layers detect edges, which all images share,
+and the last ones are specific to ImageNet. For a new task, replace the head and unfreeze GROUPS
+from last to first.
 
 Departures: a bottleneck downsamples in its 3 x 3 convolution, as PyTorch's weights expect; in the
 paper it is the first convolution. Shortcuts are the paper's option B. The running statistics of

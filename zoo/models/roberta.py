@@ -177,10 +177,10 @@ class RobertaLM(nn.Module):
         return self.masked_unprojected(x_BLD).logits()
 
     def fill(
-        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
+        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, masked_BP: jax.Array
     ) -> jax.Array:
-        """Return the logits at positions `gaps_BP`, where the tokens have <mask>: logits_BPV."""
-        return self.unprojected(tokens_BL, None, gaps_BP).logits()
+        """Return the logits at positions `masked_BP`, where the tokens have <mask>: logits_BPV."""
+        return self.unprojected(tokens_BL, None, masked_BP).logits()
 
 
 Model = RobertaLM

@@ -223,7 +223,7 @@ class DecoderBlock(nn.Module):
         target = self.attention.project_keys_values(normed_BTD)
         attended_BTD = self.attention.attend(normed_BTD, target, mask, bias_HTT, train=train)
         source = self.project_source(source_BLD)
-        return self._rest(x_BTD, attended_BTD, source, source_mask, train=train)
+        return self._attend_source(x_BTD, attended_BTD, source, source_mask, train=train)
 
     def extend(
         self,
@@ -239,9 +239,9 @@ class DecoderBlock(nn.Module):
         new = self.attention.project_keys_values(normed_BTD)
         cached = append(cached, new, mask.query_offset)
         attended_BTD = self.attention.attend(normed_BTD, cached, mask, bias_HTM)
-        return self._rest(x_BTD, attended_BTD, source, source_mask), cached
+        return self._attend_source(x_BTD, attended_BTD, source, source_mask), cached
 
-    def _rest(self, x_BTD, attended_BTD, source, source_mask, *, train: bool = False):
+    def _attend_source(self, x_BTD, attended_BTD, source, source_mask, *, train: bool = False):
         x_BTD = x_BTD + self.attention_dropout(attended_BTD, train=train)
         normed_BTD = self.source_norm(x_BTD)
         attended_BTD = self.source_attention.attend(normed_BTD, source, source_mask, train=train)

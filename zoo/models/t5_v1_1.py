@@ -2,8 +2,8 @@
 
 https://github.com/google-research/text-to-text-transfer-transformer/blob/main/released_checkpoints.md
 New compared with T5: the feed-forward layer is gated with a gelu (Shazeer 2020, "GLU Variants
-Improve Transformer", https://arxiv.org/abs/2002.05202), and the head has its own table and takes
-hidden states that are not scaled. Flan-T5 and the LM-adapted T5 have this architecture too.
+Improve Transformer", https://arxiv.org/abs/2002.05202), and the head has its own table and is
+applied to unscaled hidden states. Flan-T5 and the LM-adapted T5 have this architecture too.
 
 Departures: those of T5. The gelu is the tanh approximation, as in the released code. For
 fine-tuning set the dropout to 0.1, as published folders do.

@@ -120,7 +120,7 @@ class DecoderBlock(PostNormBlock):
         """Return the keys and values of a source."""
         return self.source_attention.project_keys_values(source_BLD)
 
-    def __call__(  # type: ignore[override]  # takes the source as well
+    def __call__(  # type: ignore[override]  # has the source as an argument
         self,
         x_BTD: jax.Array,
         source_BLD: jax.Array,

@@ -118,7 +118,7 @@ class XLNet(nn.Module):
 
         Pad on the right: padding on the left counts as distance to the memory.
         """
-        x_BLD, _, new_memory = self._flow(
+        x_BLD, _, new_memory = self._run_streams(
             tokens_BL, segments_BL, document_ids_BL, None, None, memory, train=train
         )
         return self.output_dropout(x_BLD, train=train), new_memory
@@ -141,7 +141,7 @@ class XLNet(nn.Module):
         over all positions and then selects; here it runs only over the P positions, with the same
         result: with 85 of 512, at a sixth of the cost.
         """
-        _, query_BPD, new_memory = self._flow(
+        _, query_BPD, new_memory = self._run_streams(
             tokens_BL,
             segments_BL,
             document_ids_BL,
@@ -152,7 +152,9 @@ class XLNet(nn.Module):
         )
         return self.output_dropout(query_BPD, train=train), new_memory
 
-    def _flow(self, tokens_BL, segments_BL, document_ids_BL, blocked_BLL, at_BP, memory, *, train):
+    def _run_streams(
+        self, tokens_BL, segments_BL, document_ids_BL, blocked_BLL, at_BP, memory, *, train
+    ):
         c, (B, L) = self.config, tokens_BL.shape
         if document_ids_BL is None:
             document_ids_BL = jnp.ones((B, L), jnp.int32)
@@ -250,13 +252,13 @@ class XLNetLM(nn.Module):
         return self._head(self.trunk(tokens_BL, segments_BL, document_ids_BL, train=train)).logits()
 
     def fill(
-        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, gaps_BP: jax.Array
+        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, masked_BP: jax.Array
     ) -> jax.Array:
-        """Return the query stream's logits at `gaps_BP`, which no token attends to: logits_BPV."""
-        gap_BL = (gaps_BP[:, :, None] == jnp.arange(tokens_BL.shape[1])).any(1)
-        blocked_BLL = jnp.repeat(gap_BL[:, None], tokens_BL.shape[1], 1)
+        """Return the logits at positions `masked_BP`, which no token attends to: logits_BPV."""
+        is_masked_BL = (masked_BP[:, :, None] == jnp.arange(tokens_BL.shape[1])).any(1)
+        blocked_BLL = jnp.repeat(is_masked_BL[:, None], tokens_BL.shape[1], 1)
         document_ids_BL = jnp.ones_like(tokens_BL)
-        return self.unprojected(tokens_BL, segments_BL, document_ids_BL, blocked_BLL, gaps_BP)[
+        return self.unprojected(tokens_BL, segments_BL, document_ids_BL, blocked_BLL, masked_BP)[
             0
         ].logits()
 

@@ -110,7 +110,7 @@ def _json(tokenizer: AnyTokenizer) -> str:
 
 
 def fingerprint(tokenizer: AnyTokenizer) -> str:
-    """Return a SHA-256, equal for tokenizers that turn every text into the same ids."""
+    """Return a SHA-256 that is equal for tokenizers that encode every text in the same way."""
     if isinstance(tokenizer, Sides):
         both = fingerprint(tokenizer.source) + fingerprint(tokenizer.target)
         return hashlib.sha256(both.encode()).hexdigest()

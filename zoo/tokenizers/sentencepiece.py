@@ -31,8 +31,8 @@ def read(data: bytes) -> Model:
     """Return the unigram model in the bytes of a `.model` file.
 
     Raises:
-      ValueError: If the bytes are no such file, or the model is not supported: byte-pair, word and
-        character models, byte fallback, and non-default treatment of spaces.
+      ValueError: If the bytes are not a SentencePiece model, or the model is not supported:
+        byte-pair, word and character models, byte fallback, and non-default treatment of spaces.
     """
     try:
         fields = _fields(data)

@@ -63,13 +63,13 @@ def equal(a: dict, b: dict) -> bool:
 
 
 def test_chunks_are_those_of_a_slow_loop_over_sentences(corpus):
-    chunks = segment_pairs.cut_into_chunks(corpus, L, seed=3)
+    chunks = segment_pairs.split_into_chunks(corpus, L, seed=3)
     expected = slow_chunks(corpus, chunks.targets)
     assert list(itertools.pairwise(corpus.sentences[chunks.starts].tolist())) == expected
 
 
 def test_one_document_in_ten_has_shorter_chunks():
-    targets = segment_pairs.cut_into_chunks(numbered(20_000, longest=2), L, seed=3).targets
+    targets = segment_pairs.split_into_chunks(numbered(20_000, longest=2), L, seed=3).targets
     short = targets[targets < CAPACITY]
     assert 0.08 < len(short) / len(targets) < 0.11
     assert short.min() == 2
@@ -130,7 +130,7 @@ def test_a_and_b_are_contiguous_and_b_follows_or_comes_from_another_document(cor
 
 def test_half_of_the_pairs_are_random_and_so_are_all_chunks_of_one_sentence(corpus):
     batches = segment_pairs.NextSegmentPairs(length=L, **SPECIALS).train(corpus, B, 0)
-    chunks = segment_pairs.cut_into_chunks(corpus, L, 0)
+    chunks = segment_pairs.split_into_chunks(corpus, L, 0)
     sentences = np.diff(chunks.starts)
     is_random = []
     for epoch in range(30):
@@ -157,7 +157,7 @@ def test_half_of_the_pairs_are_swapped_and_keep_the_text_of_their_chunk(corpus):
 
 def test_a_following_segment_follows_and_some_rows_have_none(corpus):
     batches = segment_pairs.AdjacentPairs(length=L, cls=CLS, sep=SEP).train(corpus, B, 0)
-    chunks = segment_pairs.cut_into_chunks(corpus, L, 0)
+    chunks = segment_pairs.split_into_chunks(corpus, L, 0)
     single, count = 0, 0
     for row in rows(batches, range(200)):
         assert set(row) == {"tokens", "segments", "mask", "words"}
@@ -204,7 +204,7 @@ def test_dropped_tokens_are_those_of_a_loop_over_single_tokens():
 
 
 def test_an_epoch_has_every_chunk_once(corpus, train):
-    chunks = corpus.sentences[segment_pairs.cut_into_chunks(corpus, L, 3).starts].tolist()
+    chunks = corpus.sentences[segment_pairs.split_into_chunks(corpus, L, 3).starts].tolist()
     steps = range(-(-train.num_examples // B))
     chunk_indices = []
     for row in itertools.islice(rows(train, steps), train.num_examples):
@@ -248,7 +248,7 @@ def test_a_batch_is_a_function_of_seed_and_step_for_any_number_of_processes(corp
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_evaluation_has_every_chunk_once_in_order_and_never_changes(corpus, count):
-    chunks = corpus.sentences[segment_pairs.cut_into_chunks(corpus, L, 0).starts].tolist()
+    chunks = corpus.sentences[segment_pairs.split_into_chunks(corpus, L, 0).starts].tolist()
     number = len(chunks) - 1
     for rows_per_process in (1, 5, 6, number, number + 1):
         batch = rows_per_process * count

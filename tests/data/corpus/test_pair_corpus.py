@@ -52,7 +52,7 @@ class Unchecked(parallel_text.PairSource):
     def pairs(self):
         yield from [("one", "two"), ("\x01", "four")]
 
-    def place(self, number, side):
+    def location(self, number, side):
         raise AssertionError
 
 

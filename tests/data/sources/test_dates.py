@@ -63,8 +63,10 @@ def test_ordinals_are_correct_english():
     endings = {1: "st", 2: "nd", 3: "rd", 21: "st", 22: "nd", 23: "rd", 31: "st"}
     for day in range(1, 32):
         date = datetime.date(2026, 1, day)
-        assert dates.written(date, "{nth}") == f"{day}{endings.get(day, 'th')}"
-    ordinals = [dates.written(datetime.date(2026, 1, day), "{ordinal}") for day in (8, 20, 22, 31)]
+        assert dates.format_date(date, "{nth}") == f"{day}{endings.get(day, 'th')}"
+    ordinals = [
+        dates.format_date(datetime.date(2026, 1, day), "{ordinal}") for day in (8, 20, 22, 31)
+    ]
     assert ordinals == ["eighth", "twentieth", "twenty-second", "thirty-first"]
     assert len(set(dates.ORDINALS)) == 31
 
@@ -72,7 +74,7 @@ def test_ordinals_are_correct_english():
 def test_no_source_is_repeated(pairs):
     assert len({source.lower() for source, _ in pairs}) == COUNT
     year = [datetime.date(2026, 1, 1) + datetime.timedelta(day) for day in range(365)]
-    texts = {dates.written(date, form).lower() for date in year for form in dates.FORMATS}
+    texts = {dates.format_date(date, form).lower() for date in year for form in dates.FORMATS}
     assert len(texts) == 365 * len(dates.FORMATS)
     assert len(dates.FORMATS) >= 12
 

@@ -101,7 +101,7 @@ def once(
     num_examples: int,
     batch_size: int,
     process: tuple[int, int],
-    order: Callable[[int], int] = lambda place: place,
+    order: Callable[[int], int] = lambda position: position,
 ) -> Batches:
     """Return every example exactly once, with fixed random draws.
 
@@ -109,13 +109,13 @@ def once(
     filled with zeros, so that its `mask` is False.
     """
 
-    def padded(place: int, random: np.random.Generator) -> Batch:
-        index = order(place)
+    def padded(position: int, random: np.random.Generator) -> Batch:
+        index = order(position)
         row = example(min(index, num_examples - 1), random)
         return row if index < num_examples else {k: np.zeros_like(v) for k, v in row.items()}
 
-    places = grain.MapDataset.range(-(-num_examples // batch_size) * batch_size).seed(0)
-    return Batches(_rows(places.random_map(padded), batch_size, process), num_examples)
+    positions = grain.MapDataset.range(-(-num_examples // batch_size) * batch_size).seed(0)
+    return Batches(_rows(positions.random_map(padded), batch_size, process), num_examples)
 
 
 def _rows(

@@ -37,9 +37,9 @@ class ContiguousWindows:
                 "give more text, a smaller batch or a shorter length"
             )
 
-        def example(place: int, random: np.random.Generator) -> Batch:
-            step = place // batch_size % steps
-            return self._row(corpus, place % batch_size * steps + step, step == 0)
+        def example(index: int, random: np.random.Generator) -> Batch:
+            step = index // batch_size % steps
+            return self._row(corpus, index % batch_size * steps + step, step == 0)
 
         return in_order(example, steps * batch_size, batch_size, seed, process)
 
@@ -58,8 +58,8 @@ class ContiguousWindows:
             count,
             batch_size,
             process,
-            lambda place: place % batch_size * steps + place // batch_size,
+            lambda index: index % batch_size * steps + index // batch_size,
         )
 
-    def _row(self, corpus: Corpus, number: int, fresh: bool) -> Batch:
-        return window(corpus, number, self.length, 1) | {"fresh": np.array(fresh)}
+    def _row(self, corpus: Corpus, number: int, is_start: bool) -> Batch:
+        return window(corpus, number, self.length, 1) | {"fresh": np.array(is_start)}

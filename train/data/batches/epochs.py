@@ -27,12 +27,12 @@ class Epochs(NamedTuple):
     @property
     def steps(self) -> int:
         """Batches per epoch."""
-        return len(self._places())
+        return len(self._batch_starts())
 
     def __call__(self, step: int) -> tuple[int, np.ndarray]:
         """Return the row length of a step and the row indices, [runs, batch]; -1 marks no row."""
         epoch, number = divmod(step, self.steps)
-        length, start = self._places()[_order(self.steps, epoch)[number]]
+        length, start = self._batch_starts()[_order(self.steps, epoch)[number]]
         rows = self.buckets[length]
         indices = np.full((len(self.seeds), self.batch), -1)
         for run, seed in enumerate(self.seeds):
@@ -40,7 +40,7 @@ class Epochs(NamedTuple):
             indices[run, : len(run_rows)] = run_rows
         return length, indices
 
-    def _places(self) -> list[tuple[int, int]]:
+    def _batch_starts(self) -> list[tuple[int, int]]:
         return [
             (length, start)
             for length, rows in self.buckets.items()

@@ -59,18 +59,22 @@ class FullSentences:
 
 def row_bounds(corpus: Corpus, length: int) -> np.ndarray:
     """Return the offset at which each row starts, followed by the end of the text: int64."""
-    room = length - SPECIALS
-    if room < 1:
+    max_tokens = length - SPECIALS
+    if max_tokens < 1:
         raise ValueError(f"a row of length {length} has no room for text: use at least 3")
     sizes = np.diff(corpus.sentences)
-    parts = np.maximum(-(-sizes // room), 1)  # more than 1 for a sentence longer than a row
+    parts = np.maximum(-(-sizes // max_tokens), 1)  # more than 1 for a sentence longer than a row
     part = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
-    starts = np.append(np.repeat(corpus.sentences[:-1], parts) + part * room, corpus.sentences[-1])
+    starts = np.append(
+        np.repeat(corpus.sentences[:-1], parts) + part * max_tokens, corpus.sentences[-1]
+    )
     # A row from i to j contains the document boundaries strictly between them.
     borders_up_to = np.searchsorted(corpus.documents, starts, "right")
     borders_before = np.searchsorted(corpus.documents, starts, "left")
     next_row = (
-        np.searchsorted(starts + borders_before, starts[:-1] + borders_up_to[:-1] + room, "right")
+        np.searchsorted(
+            starts + borders_before, starts[:-1] + borders_up_to[:-1] + max_tokens, "right"
+        )
         - 1
     )
     bounds = [0]

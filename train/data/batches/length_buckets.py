@@ -1,7 +1,7 @@
 """Batches of pairs of similar length, to keep padding small.
 
 A batch is {"source": int32 [b, l], "target": int32 [b, l], "source_length": int32 [b],
-"target_length": int32 [b]}, padded with 0 on the right. A pair goes to the first bucket that fits
+"target_length": int32 [b]}, padded with 0 on the right. A pair is in the first bucket that fits
 its longer side plus the end token that the objective appends. The step is compiled once per bucket,
 so a bucket with few pairs is merged into the next larger one. Batches of shorter pairs have more
 rows: b is the largest multiple of the batch size that keeps the number of tokens within that of the
@@ -53,19 +53,19 @@ class LengthBuckets:
             number of processes.
         """
         buckets = self._buckets(corpus, batch_size, process)
-        places = _places(buckets)
-        count = len(places)
+        batch_starts = _batch_starts(buckets)
+        count = len(batch_starts)
 
         @functools.lru_cache(maxsize=2)  # prefetching may read from two epochs at once
         def shuffled(epoch: int) -> tuple[list[Bucket], np.ndarray]:
             random = np.random.default_rng([seed, epoch])
             order = [bucket._replace(pairs=random.permutation(bucket.pairs)) for bucket in buckets]
-            return order, random.permutation(places)
+            return order, random.permutation(batch_starts)
 
         def example(step: int) -> Batch:
             epoch, number = divmod(step, count)
-            buckets, places = shuffled(epoch)
-            return _batch(corpus, buckets, places[number], process)
+            buckets, batch_starts = shuffled(epoch)
+            return _batch(corpus, buckets, batch_starts[number], process)
 
         return Batches(grain.MapDataset.range(sys.maxsize).map(example), _count(buckets))
 
@@ -78,9 +78,9 @@ class LengthBuckets:
           ValueError: As in `train`.
         """
         buckets = self._buckets(corpus, batch_size, process)
-        places = _places(buckets)
-        example = lambda step: _batch(corpus, buckets, places[step], process)
-        return Batches(grain.MapDataset.range(len(places)).map(example), _count(buckets))
+        batch_starts = _batch_starts(buckets)
+        example = lambda step: _batch(corpus, buckets, batch_starts[step], process)
+        return Batches(grain.MapDataset.range(len(batch_starts)).map(example), _count(buckets))
 
     def _buckets(
         self, corpus: PairCorpus, batch_size: int, process: tuple[int, int]
@@ -95,10 +95,10 @@ class LengthBuckets:
         number = np.searchsorted(boundaries, needed).astype(np.int8)
         buckets, pending = [], np.zeros(0, np.int32)
         last = number[needed <= self.length].max(initial=-1)
-        for place, boundary in enumerate(boundaries[: last + 1]):
-            pairs = np.sort(np.append(pending, np.flatnonzero(number == place).astype(np.int32)))
+        for index, boundary in enumerate(boundaries[: last + 1]):
+            pairs = np.sort(np.append(pending, np.flatnonzero(number == index).astype(np.int32)))
             rows = self.length // boundary * batch_size
-            if place < last and len(pairs) < FEW_BATCHES * rows:
+            if index < last and len(pairs) < FEW_BATCHES * rows:
                 pending = pairs
             else:
                 buckets.append(Bucket(boundary, rows, pairs))
@@ -127,7 +127,7 @@ def _count(buckets: Sequence[Bucket]) -> int:
     return sum(len(bucket.pairs) for bucket in buckets)
 
 
-def _places(buckets: Sequence[Bucket]) -> np.ndarray:
+def _batch_starts(buckets: Sequence[Bucket]) -> np.ndarray:
     """Return the bucket of every batch and its first pair in that bucket: int [batches, 2]."""
     starts = (
         (number, start)
@@ -138,10 +138,10 @@ def _places(buckets: Sequence[Bucket]) -> np.ndarray:
 
 
 def _batch(
-    corpus: PairCorpus, buckets: Sequence[Bucket], place: np.ndarray, process: tuple[int, int]
+    corpus: PairCorpus, buckets: Sequence[Bucket], batch_start: np.ndarray, process: tuple[int, int]
 ) -> Batch:
-    """Return the rows of this process in the batch that starts at `place`."""
-    number, start = place.tolist()
+    """Return the rows of this process in the batch that starts at `batch_start`."""
+    number, start = batch_start.tolist()
     length, rows, pairs = buckets[number]
     index, count = process
     share = rows // count

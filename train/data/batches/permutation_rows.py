@@ -48,10 +48,10 @@ class PermutationRows:
                 "give more text, a smaller batch or a shorter length"
             )
 
-        def example(place: int, random: np.random.Generator) -> Batch:
-            epoch, step = divmod(place // batch_size, steps)
+        def example(index: int, random: np.random.Generator) -> Batch:
+            epoch, step = divmod(index // batch_size, steps)
             shift = int(np.random.default_rng((seed, epoch)).integers(self.reuse))
-            number = place % batch_size * steps + step
+            number = index % batch_size * steps + step
             start = corpus.start + shift + number * self.reuse
             return self._row(corpus, start, random) | {"fresh": np.array(step == 0)}
 
@@ -77,7 +77,7 @@ class PermutationRows:
             start = corpus.start + number * self.reuse
             return self._row(corpus, start, random) | {"fresh": np.array(number % steps == 0)}
 
-        order = lambda place: place % batch_size * steps + place // batch_size
+        order = lambda index: index % batch_size * steps + index // batch_size
         return once(example, count, batch_size, process, order)
 
     def _count(self, corpus: Corpus, shift: int) -> int:
@@ -90,10 +90,10 @@ class PermutationRows:
         return (corpus.num_tokens - shift - (self.length - SPECIALS)) // self.reuse + 1
 
     def _row(self, corpus: Corpus, start: int, random: np.random.Generator) -> Batch:
-        room = self.length - self.reuse - SPECIALS
+        max_tokens = self.length - self.reuse - SPECIALS
         a_start = start + self.reuse
-        a_stop, b_start, b_stop = _segments(corpus, a_start, room, random)
-        a_drop, b_drop = drops(a_stop - a_start, b_stop - b_start, room)
+        a_stop, b_start, b_stop = _segments(corpus, a_start, max_tokens, random)
+        a_drop, b_drop = drops(a_stop - a_start, b_stop - b_start, max_tokens)
         parts = [(start, a_start), (a_start, a_stop - a_drop), (b_start, b_stop - b_drop)]
         specials = [np.array(ids, np.int32) for ids in ([], [self.sep], [self.sep, self.cls])]
         tokens, words = [], []
@@ -114,17 +114,17 @@ class PermutationRows:
 
 
 def _segments(
-    corpus: Corpus, start: int, room: int, random: np.random.Generator
+    corpus: Corpus, start: int, max_tokens: int, random: np.random.Generator
 ) -> tuple[int, int, int]:
-    """Return the end of A, and the start and end of B: at least `room` tokens in total."""
+    """Return the end of A, and the start and end of B: at least `max_tokens` tokens in total."""
     sentences = corpus.sentences
     first = int(np.searchsorted(sentences, start, "right"))
-    last = int(np.searchsorted(sentences, start + room))  # the sentence end that fills the room
+    last = int(np.searchsorted(sentences, start + max_tokens))  # ends the last sentence that fits
     inside = last > first  # A can end before that
     a_stop = int(sentences[random.integers(first, last) if inside else last])
     if inside and random.random() < 0.5:
         return a_stop, a_stop, int(sentences[last])
-    b_size = max(1, room - (a_stop - start))
+    b_size = max(1, max_tokens - (a_stop - start))
     b_start = int(random.integers(corpus.start, corpus.stop - b_size + 1))
     b_stop = b_start + b_size
     sentence = int(np.searchsorted(sentences, b_start, "right")) - 1

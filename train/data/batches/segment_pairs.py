@@ -9,15 +9,16 @@ special tokens)}, and the label of each pair, int32 [B]:
     OrderedPairs      "order": 0 where B follows A, 1 where A follows B (Lan et al. 2019, 3.1)
     AdjacentPairs     none: B always follows A (Clark et al. 2020)
 
-Each document is split once into chunks of whole sentences. A chunk takes sentences until it reaches
-its target length: the full length, or for one document in ten a shorter, random one. Four choices
-are redrawn in every epoch: where A ends within its chunk, whether B is random, which text a
-random B takes, and from which end a pair that is too long is truncated.
+Each document is split once into chunks of whole sentences. Sentences are added to a chunk until it
+reaches its target length: the full length, or for one document in ten a shorter, random one. Four
+choices are redrawn in every epoch: where A ends within its chunk, whether B is random, which text
+a random B is, and from which end a pair that is too long is truncated.
 
 Departures from `create_pretraining_data.py`, which writes ten fixed copies: the choices are new in
-every epoch; the sentences that a random B replaces wait for the next epoch instead of returning to
-the text; a document of more than 1024 sentences is treated as separate documents. ELECTRA's
-segments are split where BERT's are, and a chunk with a single sentence is a pair without B.
+every epoch; the sentences that a random B replaces are skipped until the next epoch instead of
+being used in the next pair; a document of more than 1024 sentences is treated as separate
+documents. ELECTRA's segments are split where BERT's are, and a chunk with a single sentence is a
+pair without B.
 """
 
 from abc import ABC, abstractmethod
@@ -48,17 +49,17 @@ class Chunks(NamedTuple):
     targets: np.ndarray  # the target number of tokens per chunk in each section
 
 
-def cut_into_chunks(corpus: Corpus, length: int, seed: int) -> Chunks:
+def split_into_chunks(corpus: Corpus, length: int, seed: int) -> Chunks:
     """Return the chunks of a corpus; the seed decides which documents get shorter chunks."""
-    room = length - SPECIALS
-    if room < 2:
+    max_tokens = length - SPECIALS
+    if max_tokens < 2:
         raise ValueError(f"a pair of length {length} has no room for two segments: use at least 5")
     sentences = corpus.sentences
     sections = _sections(np.searchsorted(sentences, corpus.documents))
     random = np.random.default_rng(seed)
     count = len(sections) - 1
     short = random.random(count) < SHORT
-    targets = np.where(short, random.integers(2, room + 1, count), room)
+    targets = np.where(short, random.integers(2, max_tokens + 1, count), max_tokens)
     # All sections are split in parallel, one chunk per section in every round.
     rounds, section = [], np.arange(count)
     first = sections[:-1]
@@ -105,7 +106,7 @@ class SegmentPairs(ABC):
                 f"the text has {corpus.num_tokens} tokens, a pair of length {self.length} needs "
                 f"{self.length - SPECIALS}: give more text, or a shorter length"
             )
-        chunks = cut_into_chunks(corpus, self.length, seed)
+        chunks = split_into_chunks(corpus, self.length, seed)
         example = lambda number, random: self._example(corpus, chunks, number, random)
         return shuffled(example, len(chunks.starts) - 1, batch_size, seed, process)
 
@@ -113,7 +114,7 @@ class SegmentPairs(ABC):
         self, corpus: Corpus, batch_size: int, process: tuple[int, int] = ONE_PROCESS
     ) -> Batches:
         """Return every chunk exactly once, in order, with fixed random draws."""
-        chunks = cut_into_chunks(corpus, self.length, 0)
+        chunks = split_into_chunks(corpus, self.length, 0)
         example = lambda number, random: self._example(corpus, chunks, number, random)
         return once(example, len(chunks.starts) - 1, batch_size, process)
 
@@ -189,15 +190,15 @@ def _elsewhere(corpus: Corpus, chunks: Chunks, number: int, a: slice, random: Ra
     return slice(start, int(bounds[last]))
 
 
-def drops(a: int, b: int, room: int) -> tuple[int, int]:
+def drops(a: int, b: int, max_tokens: int) -> tuple[int, int]:
     """Return how many tokens to drop from each of two segments.
 
     Tokens are dropped one by one from the longer segment, or from b if they are equally long.
     """
-    over = max(a + b - room, 0)
-    level = min(over, abs(a - b))  # until they are equally long
-    from_a = (level if a > b else 0) + (over - level) // 2
-    return from_a, over - from_a
+    excess = max(a + b - max_tokens, 0)
+    until_equal = min(excess, abs(a - b))  # tokens dropped until both are equally long
+    from_a = (until_equal if a > b else 0) + (excess - until_equal) // 2
+    return from_a, excess - from_a
 
 
 def _row(

@@ -63,9 +63,9 @@ class Corpus:
         """
         tokens = self.tokens[start:stop].astype(np.int32)
         if len(tokens) and tokens.max() >= self.vocab_size:
-            place = start + int(tokens.argmax())
+            index = start + int(tokens.argmax())
             raise ValueError(
-                f"token {place} of the corpus is {tokens.max()}, but the vocabulary ends at "
+                f"token {index} of the corpus is {tokens.max()}, but the vocabulary ends at "
                 f"{self.vocab_size - 1}: delete the corpus and prepare it again"
             )
         return tokens
@@ -94,22 +94,22 @@ class Corpus:
         """
         size = min(round(fraction * self.num_tokens), most)
         target = self.stop - size
-        cut = _nearest(self.documents, target)
-        if cut is None or abs(cut - target) > size // 2:
-            cut = _nearest(self.sentences, target)
-        if cut is None:
+        boundary = _nearest(self.documents, target)
+        if boundary is None or abs(boundary - target) > size // 2:
+            boundary = _nearest(self.sentences, target)
+        if boundary is None:
             raise ValueError("the text is a single sentence, which cannot be split into two parts")
-        document = int(np.searchsorted(self.documents, cut))
+        document = int(np.searchsorted(self.documents, boundary))
         before, after = self.documents[: document + 1], self.documents[document:]
-        if int(self.documents[document]) != cut:  # the split is inside a document
-            bound = np.array([cut], np.int64)
+        if int(self.documents[document]) != boundary:  # the split is inside a document
+            bound = np.array([boundary], np.int64)
             before = np.concatenate([self.documents[:document], bound])
             after = np.concatenate([bound, after])
-        return self._split_at(cut, before, after)
+        return self._split_at(boundary, before, after)
 
-    def _split_at(self, cut: int, before: np.ndarray, after: np.ndarray) -> tuple[Self, Self]:
+    def _split_at(self, boundary: int, before: np.ndarray, after: np.ndarray) -> tuple[Self, Self]:
         """Return the parts before and after a sentence offset, given the documents of each."""
-        sentence = int(np.searchsorted(self.sentences, cut))
+        sentence = int(np.searchsorted(self.sentences, boundary))
         first = {name: getattr(self, name)[: sentence + 1] for name in ("sentences", "bytes")}
         last = {name: getattr(self, name)[sentence:] for name in ("sentences", "bytes")}
         return replace(self, documents=before, **first), replace(self, documents=after, **last)
@@ -120,6 +120,6 @@ def _nearest(offsets: np.ndarray, target: int) -> int | None:
     inner = offsets[1:-1]
     if not len(inner):
         return None
-    place = int(np.searchsorted(inner, target))
-    candidates = [int(offset) for offset in inner[max(place - 1, 0) : place + 1]]
+    index = int(np.searchsorted(inner, target))
+    candidates = [int(offset) for offset in inner[max(index - 1, 0) : index + 1]]
     return min(candidates, key=lambda offset: abs(offset - target))

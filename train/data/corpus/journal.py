@@ -1,4 +1,4 @@
-"""Arrays on disk that grow shard by shard and survive a kill at any moment.
+"""Arrays on disk that grow shard by shard; a process can be killed at any time without data loss.
 
 Each array is a separate file. Once a shard is on disk in all of them, a line in `journal.jsonl`
 records the length of each array. Data beyond the last recorded length are ignored.
@@ -50,7 +50,7 @@ def resume(folder: Path, types: dict[str, str], header: dict) -> Entry | None:
     """Truncate the journal to the last entry that the files contain, and return that entry.
 
     Returns:
-      The entry, or None if there is none.
+      The entry, or None if the files contain no complete entry.
 
     Raises:
       ValueError: If the folder has a journal with another header.
@@ -61,7 +61,7 @@ def resume(folder: Path, types: dict[str, str], header: dict) -> Entry | None:
         differences = [key for key in header if old_header.get(key) != header[key]]
         if differences:
             raise ValueError(
-                f"{folder} holds the data of another {' and '.join(differences)}: "
+                f"{folder} contains the data of another {' and '.join(differences)}: "
                 "choose another folder, or delete this one"
             )
         while entries and not reaches(folder, types, entries[-1]):
@@ -81,7 +81,7 @@ def append(
     arrays: Mapping[str, np.ndarray | Sequence[int]],
     state: dict,
     *,
-    whole: bool = False,
+    is_last: bool = False,
 ) -> Entry:
     """Append a shard to every array, then a line to the journal, and return the new entry.
 
@@ -95,7 +95,7 @@ def append(
             digest.update(values.tobytes())
             _extend(_path(folder, name, type), type, before[name], values)
         lengths = {name: before[name] + len(arrays[name]) for name in types}
-        entry = Entry(lengths, state, digest.hexdigest(), whole)
+        entry = Entry(lengths, state, digest.hexdigest(), is_last)
         with (folder / "journal.jsonl").open("a") as journal:
             journal.write(json.dumps(entry._asdict()) + "\n")
             journal.flush()

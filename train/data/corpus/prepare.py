@@ -41,7 +41,7 @@ def prepare(
     """Tokenize a source into `folder`, or open the corpus if it is already there.
 
     Names of special tokens in the text are treated as ordinary text. A call that was killed is
-    continued by the next one; concurrent calls wait for the first. Memory use is bounded.
+    continued by the next call; concurrent calls wait for the first. Memory use is bounded.
 
     Args:
       source: The text, or pairs of texts.
@@ -54,7 +54,7 @@ def prepare(
       A Corpus, or a PairCorpus if the source consists of pairs.
 
     Raises:
-      ValueError: If the folder holds other data, or if the source, or one text of a pair, has no
+      ValueError: If the folder contains other data, or if the source, or one text of a pair, has no
         tokens.
       OSError: If the disk is full.
     """
@@ -174,7 +174,7 @@ def _write(
     end = [entry.lengths["tokens"] + len(tokens)]
     closing = {"tokens": tokens, "words": [1] * len(tokens), "sentences": end}
     closing |= {"documents": end, "bytes": [state["num_bytes"]]}
-    journal.append(folder, types, entry, closing, state, whole=True)
+    journal.append(folder, types, entry, closing, state, is_last=True)
 
 
 def _take_shard(pieces: Iterator[Piece]) -> list[Piece]:

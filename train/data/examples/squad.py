@@ -11,7 +11,7 @@ from train.data.sources import text
 
 
 class Question(NamedTuple):
-    """A question about a text, and its answers: each a text and its character offset."""
+    """A question about a text, and its answers with their character offsets."""
 
     id: str
     question: str
@@ -109,16 +109,16 @@ def locate(questions: Iterable[Question], source: str) -> Examples:
 
 def _locate(question: Question) -> tuple[tuple[str, int], ...]:
     """Return the answers that occur in the context, with corrected offsets."""
-    places = [
-        (answer, _place(question.context, answer, start)) for answer, start in question.answers
+    offsets = [
+        (answer, _nearest(question.context, answer, start)) for answer, start in question.answers
     ]
-    return tuple((answer, place) for answer, place in places if place is not None)
+    return tuple((answer, offset) for answer, offset in offsets if offset is not None)
 
 
-def _place(context: str, answer: str, start: int) -> int | None:
+def _nearest(context: str, answer: str, start: int) -> int | None:
     if not answer.strip():
         return None
     if start >= 0 and context.startswith(answer, start):
         return start
-    places = [match.start() for match in re.finditer(f"(?={re.escape(answer)})", context)]
-    return min(places, key=lambda place: abs(place - start), default=None)
+    offsets = [match.start() for match in re.finditer(f"(?={re.escape(answer)})", context)]
+    return min(offsets, key=lambda offset: abs(offset - start), default=None)

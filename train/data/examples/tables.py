@@ -87,10 +87,10 @@ def from_rows(rows: Iterable[Row], source: str, columns: Mapping[str, str]) -> E
     """Return the `TextExample`s of the rows of a source, as `read_texts` does."""
     fields: dict[str, str] = {}
     examples, unlabelled = [], 0
-    for place, row in rows:
+    for location, row in rows:
         fields = fields or _fields(row, source, columns)
         if missing := [field for field in fields.values() if field not in row]:
-            raise ValueError(f"{place} has no field {missing[0]!r}, but the first row has it")
+            raise ValueError(f"{location} has no field {missing[0]!r}, but the first row has it")
         label = _label(row[fields["label"]])
         if label in UNLABELLED:
             unlabelled += 1
@@ -98,7 +98,7 @@ def from_rows(rows: Iterable[Row], source: str, columns: Mapping[str, str]) -> E
         texts = {role: row[field] for role, field in fields.items() if role != "label"}
         for role, content in texts.items():
             if not isinstance(content, str) or not content.strip():
-                raise ValueError(f"{place} has no text in {fields[role]!r}: remove the row")
+                raise ValueError(f"{location} has no text in {fields[role]!r}: remove the row")
         examples.append(TextExample(texts["text"], texts.get("pair"), label))
     count = len(examples) + unlabelled
     if not examples:
@@ -182,7 +182,7 @@ def _table(path: Path, columns: Mapping[str, str]) -> Iterator[Row]:
     requested = {column for column in columns.values() if not column.isdecimal()}
     known = set(chain.from_iterable(KNOWN.values()))
     if number and not (requested & set(first) or known & {cell.strip().lower() for cell in first}):
-        names = [str(place) for place, _ in enumerate(first, 1)]
+        names = [str(column) for column, _ in enumerate(first, 1)]
         yield f"line {number} of {path}", dict(zip(names, first, strict=True))
     for number, row in rows:
         if len(row) != len(names):

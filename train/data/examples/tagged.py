@@ -88,22 +88,23 @@ def _sentences(path: Path, word: int, label: int, skipped: re.Pattern) -> Iterat
 
 
 def _lists(rows: Iterable[Row], source: str, column: str | None) -> Iterator[TaggedSentence]:
-    """Yield the sentences of rows with list fields; either all have labels or none has."""
+    """Yield the sentences of rows with list fields; either all or none have labels."""
     fields: list[str] = []
-    for place, row in rows:
+    for location, row in rows:
         fields = fields or _fields(row, source, column)
         words, labels = row.get(fields[0]), row.get(fields[-1])
         if not (words and isinstance(words, list) and isinstance(labels, list)):
-            raise ValueError(f"{place} has no list in {' or in '.join(fields)}")
+            raise ValueError(f"{location} has no list in {' or in '.join(fields)}")
         if len(labels) != len(words):
             raise ValueError(
-                f"{place} has {len(labels)} labels for {len(words)} words: the numbers must agree"
+                f"{location} has {len(labels)} labels for {len(words)} words: "
+                "the numbers must agree"
             )
         yield TaggedSentence(tuple(words), tuple(map(str, labels)) if len(fields) > 1 else None)
 
 
 def _fields(row: dict, source: str, column: str | None) -> list[str]:
-    """Return the field of the words and, if there is one, the field of the labels."""
+    """Return the field of the words and, if present, the field of the labels."""
     expected: tuple[str, ...] = (column,) if column else LABELS
     words, labels = ([field for field in names if field in row] for names in (WORDS, expected))
     if not words or (column and not labels):

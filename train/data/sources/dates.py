@@ -79,12 +79,12 @@ def read(count: int = 100_000, seed: int = 0) -> PairStrings:
     def pair(number: int) -> parallel_text.Pair:
         day, form = divmod(number, len(FORMATS))
         date = FIRST + datetime.timedelta(day)
-        return cases[draws[number] % len(cases)](written(date, FORMATS[form])), date.isoformat()
+        return cases[draws[number] % len(cases)](format_date(date, FORMATS[form])), date.isoformat()
 
     return parallel_text.strings(map(pair, numbers.tolist()))
 
 
-def written(date: datetime.date, form: str) -> str:
+def format_date(date: datetime.date, form: str) -> str:
     """Return a date in one of FORMATS."""
     day, month, weekday = date.day, MONTHS[date.month - 1], WEEKDAYS[date.weekday()]
     ending = "th" if 10 < day < 20 else ENDINGS.get(day % 10, "th")

@@ -2,8 +2,8 @@
 
 A pair is two consecutive documents of a source: document 2i is the source text of pair i, document
 2i + 1 its target. A corpus therefore tokenizes and stores pairs like any other text, with nothing
-between the documents. All pairs are read once when their source is created, a few seconds for a
-million pairs, so that a bad pair is reported before any work is done.
+between the documents. All pairs are read once when their source is created, which takes a few
+seconds per million pairs, so that a bad pair is reported before any work is done.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ class PairSource(Source):
         """Yield the pairs in order."""
 
     @abstractmethod
-    def place(self, number: int, side: int) -> str:
+    def location(self, number: int, side: int) -> str:
         """Return the location of side 0 or 1 of a pair, for messages."""
 
     def documents(self) -> Iterator[str]:
@@ -59,7 +59,7 @@ class PairSource(Source):
                 try:
                     encoded = _encode(content)
                 except ValueError as error:
-                    raise ValueError(f"{self.place(count, side)} {error}") from None
+                    raise ValueError(f"{self.location(count, side)} {error}") from None
                 digest.update(b"%d " % len(encoded))
                 digest.update(encoded)
             count += 1
@@ -78,7 +78,7 @@ class PairStrings(PairSource):
     def pairs(self) -> Iterator[Pair]:
         return iter(self.contents)
 
-    def place(self, number: int, side: int) -> str:
+    def location(self, number: int, side: int) -> str:
         return f"pairs[{number}][{side}]"
 
 
@@ -104,7 +104,7 @@ class LineFiles(PairSource):
                 )
             yield pair
 
-    def place(self, number: int, side: int) -> str:
+    def location(self, number: int, side: int) -> str:
         return f"line {number + 1} of {(self.source, self.target)[side]}"
 
 
@@ -122,7 +122,7 @@ class TabFile(PairSource):
         """Return the pair of a line.
 
         Raises:
-          ValueError: If there is none; the message continues "line N of FILE".
+          ValueError: If the line is not a pair. Callers put "line N of FILE" before the message.
         """
         columns = tuple(line.split("\t"))
         if len(columns) != 2:
@@ -138,7 +138,7 @@ class TabFile(PairSource):
             except ValueError as error:
                 raise ValueError(f"line {number} of {self.path} {error}") from None
 
-    def place(self, number: int, side: int) -> str:
+    def location(self, number: int, side: int) -> str:
         return f"the {FIELDS[side]} in line {number + 1} of {self.path}"
 
 
@@ -207,14 +207,15 @@ def files(paths: Sequence[str | Path], fields: Pair | None = None) -> PairSource
       fields: As for `table`.
 
     Raises:
-      FileNotFoundError, ValueError: As `lines` and `table`; and ValueError for another number of
-        files, and for fields of files of lines.
+      FileNotFoundError: As in `lines` and `table`.
+      ValueError: As in `lines` and `table`, or if there are more than two files, or fields of files
+        of lines.
     """
     if len(paths) > 2:
         raise ValueError(f"give pairs as two files of lines or as one table, not as {len(paths)}")
     if len(paths) == 2:
         if fields:
-            raise ValueError("--fields is for a .jsonl file, which holds both sides")
+            raise ValueError("--fields is for a .jsonl file, which contains both sides")
         return lines(*paths)
     return table(paths[0], fields)
 
@@ -248,7 +249,7 @@ def _encode(content: str) -> bytes:
     """Return a text in UTF-8.
 
     Raises:
-      ValueError: If it has no text; the message continues the place of the text.
+      ValueError: If it has no text. Callers put the location before the message.
     """
     if not _has_text(content):
         raise ValueError("is empty: remove both sides of the pair")
@@ -278,9 +279,9 @@ def _lines(path: Path) -> Iterator[str]:
     ends = io.IncrementalNewlineDecoder(None, translate=True)
     rest = ""
     for block in text.blocks(path):
-        *whole, rest = (rest + ends.decode(block)).split("\n")
-        yield from whole
-    *whole, rest = (rest + ends.decode("", final=True)).split("\n")
-    yield from whole
+        *lines, rest = (rest + ends.decode(block)).split("\n")
+        yield from lines
+    *lines, rest = (rest + ends.decode("", final=True)).split("\n")
+    yield from lines
     if rest:
         yield rest

@@ -79,8 +79,8 @@ def strings(documents: Iterable[str]) -> Strings:
 def files(paths: Iterable[str | Path], separator: str | None = None) -> TextFiles:
     r"""Return a source of text files: UTF-8, plain or `.gz`.
 
-    All files are read once here, about a second per gigabyte, so that a bad file is reported before
-    any work is done. Documents that contain only white space are dropped.
+    All files are read once here, which takes about a second per gigabyte, so that a bad file is
+    reported before any work is done. Documents that contain only white space are dropped.
 
     Args:
       paths: The files.
@@ -93,7 +93,7 @@ def files(paths: Iterable[str | Path], separator: str | None = None) -> TextFile
         is truncated, or there is no text at all.
     """
     if separator == "":
-        raise ValueError("--separator is empty: give the string between documents, or leave it out")
+        raise ValueError("--separator is empty: give the string between documents, or omit it")
     source = TextFiles(tuple(map(Path, paths)), separator)
     _ = source.fingerprint  # reads and checks every file
     return source
@@ -105,30 +105,30 @@ def _pieces(path: Path, separator: str | None, document: int) -> Iterator[Piece]
     for block in blocks(path):
         text += block
         if separator:
-            *whole, text = text.split(separator)
-            for rest in whole:
+            *documents, text = text.split(separator)
+            for rest in documents:
                 if is_begun or rest.strip():
                     yield Piece(document, rest)
                     document += 1
                 is_begun = False
         if len(text) > BLOCK:
-            cut = _safe_cut(text, len(text) - len(separator or ""))
-            if text[:cut].strip():
-                yield Piece(document, text[:cut])
-                text, is_begun = text[cut:], True
+            split = _safe_split(text, len(text) - len(separator or ""))
+            if text[:split].strip():
+                yield Piece(document, text[:split])
+                text, is_begun = text[split:], True
     if is_begun or text.strip():
         yield Piece(document, text)
 
 
-def _safe_cut(text: str, end: int) -> int:
+def _safe_split(text: str, end: int) -> int:
     """Return an offset at which a split does not change tokens.
 
     This is before the last line ending; without one, before the last space; without either, `end`.
     """
     for pattern in (_LINE_END, _WORD_END):
-        cuts = [match.start() for match in pattern.finditer(text, end - BLOCK // 2, end)]
-        if cuts:
-            return cuts[-1]
+        splits = [match.start() for match in pattern.finditer(text, end - BLOCK // 2, end)]
+        if splits:
+            return splits[-1]
     return end
 
 

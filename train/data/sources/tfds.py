@@ -135,18 +135,18 @@ def _builder(name: str, data_dir):
         raise ValueError(f"{name} cannot be opened: {_line(error)}") from error
 
 
-def _field(name: str, features, wanted: str | None) -> str:
+def _field(name: str, features, requested: str | None) -> str:
     import tensorflow_datasets as tfds
 
     texts = [key for key, value in features.items() if isinstance(value, tfds.features.Text)]
-    if wanted is None and "text" in texts:
+    if requested is None and "text" in texts:
         return "text"
-    if wanted is None and len(texts) == 1:
+    if requested is None and len(texts) == 1:
         return texts[0]
-    if wanted is None or wanted not in texts:
-        reason = "no field was given" if wanted is None else f"{wanted} is not one of them"
+    if requested is None or requested not in texts:
+        reason = "no field was given" if requested is None else f"{requested} is not one of them"
         raise ValueError(f"{name} has the text fields {', '.join(texts) or '(none)'}: {reason}")
-    return wanted
+    return requested
 
 
 def _line(error: Exception) -> str:

@@ -29,7 +29,7 @@ Prediction = TypeVar("Prediction")
 
 
 class LabelledRow(NamedTuple):
-    """A row of tokens, its target, and the part of a long example that it holds."""
+    """A row of tokens, its target, and the part of a long example that it contains."""
 
     row: Row
     target: Target

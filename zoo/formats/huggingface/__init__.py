@@ -52,18 +52,18 @@ WITHDRAWN = ("rnn", "seq2seq", "bahdanau", "luong")
 def find(published: Mapping[str, Any]) -> Format:
     """Return the format of a config.json; raise ValueError if its model_type is not supported."""
     model_type = published.get("model_type")
-    for known in FORMATS:
-        if known.model_type == model_type and known.reads(published):
-            return known
+    for format in FORMATS:
+        if format.model_type == model_type and format.reads(published):
+            return format
     if model_type in WITHDRAWN:
         raise ValueError(
             f"{model_type!r} has no Hugging Face format: load the model folder that it was "
             "exported from"
         )
-    supported = ", ".join(sorted({known.model_type for known in FORMATS}))
+    supported = ", ".join(sorted({format.model_type for format in FORMATS}))
     raise ValueError(f"config.json has model_type {model_type!r}; zoo supports {supported}")
 
 
 def find_class(cls: type[nn.Module]) -> Format | None:
     """Return the format in which a model class is published, or None."""
-    return next((known for known in FORMATS if cls in known.classes.values()), None)
+    return next((format for format in FORMATS if cls in format.classes.values()), None)

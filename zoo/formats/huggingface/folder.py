@@ -47,7 +47,7 @@ def published_labels(published: Mapping[str, Any]) -> list[str]:
 
 def read(
     folder: str | os.PathLike,
-    known: Format,
+    format: Format,
     cls: type[nn.Module],
     *,
     labels: Sequence[str] | None = None,
@@ -55,11 +55,11 @@ def read(
     ignore: Sequence[str] = (),
     key: chex.PRNGKey | None = None,
 ) -> tuple[Any, dict]:
-    """Read a folder into a model of a class: (config, params).
+    """Return the config and the parameters of a model in a folder.
 
     Args:
       folder: The folder.
-      known: Its format.
+      format: Its format.
       cls: The class of the model, one that the format supports.
       labels: The names of the classes; None: those of the folder.
       new: Prefixes of parameter paths that the folder may lack; these are initialized from `key`.
@@ -67,21 +67,22 @@ def read(
       key: Required if parameters are initialized.
 
     Raises:
-      ValueError: With every tensor that is missing, unexpected, or of the wrong shape.
+      ValueError: If tensors are missing, unexpected, or of the wrong shape; the message lists all
+        of them.
     """
     published = read_config(folder)
-    config = known.to_config(published)
+    config = format.to_config(published)
     if _has_labels(config):
         config = replace(config, labels=tuple(labels or published_labels(published)))
-    _check_constants(folder, known, config, published)
+    _check_constants(folder, format, config, published)
 
-    tensors = _Tensors(folder, known.prefix)
+    tensors = _Tensors(folder, format.prefix)
     unused = {name for name in tensors if not name.startswith(tuple(ignore))}
     problems: list[str] = []
     params: dict[str, np.ndarray | None] = {}
     model = cls(config)
     for path, parameter in flatten(abstract(model)).items():
-        name, layout = _row(known.weights, path)
+        name, layout = _row(format.weights, path)
         name, part, parts = _slice(name)
         if name not in tensors:
             if path.startswith(tuple(new)):
@@ -97,18 +98,18 @@ def read(
         else:
             array = np.split(array, parts, axis=-1)[part]
             params[path] = _to_ours(layout, parameter.shape, array).astype(np.float32)
-    for copy, original in known.tied.items():
+    for copy, original in format.tied.items():
         if copy in unused and original in tensors:
             unused.discard(copy)
             if not np.array_equal(tensors[copy], tensors[original]):
                 problems.append(f"{copy} differs from {original}; they must be equal")
     for name in sorted(unused):
-        if not any(re.search(pattern, name) for pattern in known.ignored):
+        if not any(re.search(pattern, name) for pattern in format.ignored):
             problems.append(f"unexpected {name} (to ignore it, use ignore=[{name!r}])")
     if problems:
         architectures = " and ".join(published.get("architectures", ()))
-        held = f", which holds {architectures}," if architectures else ""
-        raise ValueError(f"{folder}{held} does not fit {cls.__name__}: " + "; ".join(problems))
+        contents = f", which contains {architectures}," if architectures else ""
+        raise ValueError(f"{folder}{contents} does not fit {cls.__name__}: " + "; ".join(problems))
     missing = [path for path, array in params.items() if array is None]
     if missing:
         if key is None:
@@ -119,24 +120,24 @@ def read(
 
 
 def new_head(
-    folder: str | os.PathLike, known: Format, cls: type[nn.Module], labels: Sequence[str]
+    folder: str | os.PathLike, format: Format, cls: type[nn.Module], labels: Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    """Return `new` and `ignore` for `read`, for a class whose head the folder may lack."""
-    tensors = _Tensors(folder, known.prefix)
-    config = replace(known.to_config(read_config(folder)), labels=labels)
+    """Return the arguments `new` and `ignore` of `read` for a class whose head may be missing."""
+    tensors = _Tensors(folder, format.prefix)
+    config = replace(format.to_config(read_config(folder)), labels=labels)
     names = {
-        path: _slice(_row(known.weights, path)[0])[0] for path in flatten(abstract(cls(config)))
+        path: _slice(_row(format.weights, path)[0])[0] for path in flatten(abstract(cls(config)))
     }
     new = [path for path, name in names.items() if name not in tensors]
-    heads = [path for path in known.weights if not path.startswith("trunk/")]
-    of_heads = {_row(known.weights, path)[0] for path in heads} | known.tied.keys()
+    heads = [path for path in format.weights if not path.startswith("trunk/")]
+    of_heads = {_row(format.weights, path)[0] for path in heads} | format.tied.keys()
     ignore = [name for name in tensors if name in of_heads - set(names.values())]
     return [path for path in new if not path.startswith("trunk/")], ignore
 
 
 def write(
     folder: str | os.PathLike,
-    known: Format,
+    format: Format,
     model: nn.Module,
     params: chex.ArrayTree,
     tokenizer: Tokenizer | None = None,
@@ -146,7 +147,7 @@ def write(
 
     Args:
       folder: The folder to write.
-      known: The format of the model's class.
+      format: The format of the model's class.
       model: The model.
       params: Its parameters.
       tokenizer: Provides the ids of special tokens in config.json.
@@ -156,16 +157,16 @@ def write(
       ValueError: If the format cannot express the model's config.
     """
     folder = Path(folder)
-    described = {
-        "architectures": [n for n, cls in known.classes.items() if type(model) is cls],
-        **known.from_config(model.config),
-        **known.special_ids(model.config, tokenizer),
+    config_fields = {
+        "architectures": [n for n, cls in format.classes.items() if type(model) is cls],
+        **format.from_config(model.config),
+        **format.special_ids(model.config, tokenizer),
         **_label_fields(model),
     }
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, dict[int, np.ndarray]] = {}
     for path, array in flatten(params).items():
-        name, layout = _row(known.weights, path)
+        name, layout = _row(format.weights, path)
         name, part, _ = _slice(name)
         tensors.setdefault(name, {})[part] = _to_theirs(layout, np.asarray(array))
     arrays = {
@@ -174,11 +175,11 @@ def write(
         else np.ascontiguousarray(parts[0])
         for name, parts in tensors.items()
     }
-    arrays |= known.buffers(arrays)
+    arrays |= format.buffers(arrays)
     save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
     for name, fields in (
-        ("config.json", described),
-        ("tokenizer_config.json", {**known.tokenizer, **(tokenizer_fields or {})}),
+        ("config.json", config_fields),
+        ("tokenizer_config.json", {**format.tokenizer, **(tokenizer_fields or {})}),
     ):
         (folder / name).write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
 
@@ -199,10 +200,10 @@ def _label_fields(model: nn.Module) -> dict[str, Any]:
     return fields | ({"problem_type": "regression"} if len(labels) == 1 else {})
 
 
-def _check_constants(folder, known: Format, config: Any, published: Mapping[str, Any]) -> None:
+def _check_constants(folder, format: Format, config: Any, published: Mapping[str, Any]) -> None:
     """Raise ValueError if config.json asks for different mathematics."""
-    activation, _ = known.fields.get("activation", ((), None))
-    for name, value in known.describe(config).items():
+    activation, _ = format.fields.get("activation", ((), None))
+    for name, value in format.describe(config).items():
         if name == "model_type" or name == activation or "drop" in name:
             continue
         theirs = published.get(name)
@@ -213,7 +214,7 @@ def _check_constants(folder, known: Format, config: Any, published: Mapping[str,
 
 
 class _Tensors:
-    """The tensors of a folder, sharded or not, each read on access."""
+    """The tensors of a folder, in one or more files; each is read on access."""
 
     def __init__(self, folder: str | os.PathLike, prefix: str):
         folder = Path(folder)

@@ -62,7 +62,7 @@ class Format:
       weights: The weight table.
       prefix: The prefix of tensor names, absent in the folder of a bare trunk.
       tied: Name of a copy -> name of the original; they must be equal.
-      ignored: Patterns of names that hold no weight (buffers of old versions).
+      ignored: Patterns of names that are not weights (buffers of old versions).
       tokenizer: The fields of tokenizer_config.json.
     """
 
@@ -83,7 +83,7 @@ class Format:
         return True
 
     def to_config(self, published: Mapping[str, Any]) -> Any:
-        """Return our Config for a config.json; labels are left to the caller."""
+        """Return our Config for a config.json; the caller sets the labels."""
         values: dict[str, Any] = {}
         for ours, (theirs, default) in self.fields.items():
             name = theirs if isinstance(theirs, str) else theirs[0]
@@ -131,7 +131,7 @@ class Format:
         return ids
 
     def buffers(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return the tensors that transformers stores beside the weights."""
+        """Return the tensors that transformers stores besides the weights."""
         return {}
 
 
