@@ -198,7 +198,7 @@ def test_under_pmap_nothing_else_is_compiled(tmp_path):
 def stop_and_resume(folder, monkeypatch, stop_step, **fields):
     """Stop a run at a step with a signal, and resume it."""
     request_stop = lambda report, steps: (
-        signal.raise_signal(signal.SIGTERM) if steps[-1][0] == stop_step else None
+        signal.raise_signal(signal.SIGTERM) if steps and steps[-1][0] == stop_step else None
     )
     with monkeypatch.context() as patch:
         patch.setattr(Report, "steps", request_stop)
