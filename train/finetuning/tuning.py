@@ -318,7 +318,7 @@ def train_runs(tuning: Tuning, *, resume: bool = False) -> list[chex.ArrayTree]:
         metric=tuning.task.metric,
     )
     with report, Signals() as signals, contextlib.closing(checkpoints):
-        for line in messages:
+        for line in (_introduction(tuning), *messages):
             report.line(line)
         while True:
             stage = stage_of(number)
@@ -333,6 +333,18 @@ def train_runs(tuning: Tuning, *, resume: bool = False) -> list[chex.ArrayTree]:
         trained = saved if progress.best is None else progress.best.params
         check_finite(trained, checkpoints)
     return [tuning.run_params(trained, run) for run in range(tuning.settings.seeds)]
+
+
+def _introduction(tuning: Tuning) -> str:
+    """Return how many parameters there are, and how many steps and stages train them."""
+    size = lambda paths: sum(flat[path].size for path in paths)
+    flat = flatten(tuning.loaded.params)
+    runs = f", {tuning.settings.seeds} runs at once" if tuning.is_parallel else ""
+    stages = f" in {len(tuning.stages)} stages" if len(tuning.stages) > 1 else ""
+    return (
+        f"training {size(flat):,} parameters, at first {size(tuning.trained(0)):,} of them, for "
+        f"{tuning.stages[-1][1]:,} steps{stages}{runs}"
+    )
 
 
 def _enter(
