@@ -337,8 +337,8 @@ def train_runs(tuning: Tuning, *, resume: bool = False) -> list[chex.ArrayTree]:
 
 def _introduction(tuning: Tuning) -> str:
     """Return how many parameters there are, and how many steps and stages train them."""
-    size = lambda paths: sum(flat[path].size for path in paths)
     flat = flatten(tuning.loaded.params)
+    size = lambda paths: sum(flat[path].size for path in paths)
     runs = f", {tuning.settings.seeds} runs at once" if tuning.is_parallel else ""
     stages = f" in {len(tuning.stages)} stages" if len(tuning.stages) > 1 else ""
     return (
