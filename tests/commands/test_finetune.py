@@ -12,6 +12,7 @@ import pytest
 from tests.tiny_task import DATA, folder, saved
 from train.finetuning.settings import TaskName
 from train.finetuning.tasks.registry import TASKS
+from train.reporting.progress import read_log
 from zoo.checkpoints import model_folder
 from zoo.inference.batching import DOES
 from zoo.params import flatten
@@ -77,3 +78,23 @@ def test_runs_on_four_devices_equal_those_on_one(tmp_path):
     ours, theirs = (flatten(model_folder.read(tmp_path / str(devices))) for devices in (1, 4))
     for path in ours:
         np.testing.assert_allclose(ours[path], theirs[path], rtol=1e-3, atol=1e-5, err_msg=path)
+
+
+@pytest.mark.parametrize(
+    "options", [("--mesh", 2, 2, 2), ("--parallel", "pmap"), ("--accumulate", 4)], ids=str
+)
+def test_a_single_run_has_equal_losses_however_its_steps_are_computed(tmp_path, options):
+    start, (_, dev) = folder(tmp_path), saved(tmp_path)
+    losses = {}
+    for devices, more in ((1, ()), (1 if "--accumulate" in options else 8, options)):
+        out = tmp_path / f"out{len(losses)}"
+        tuned = command(
+            "finetune", start, "--task", "classification", "--train", dev, "--dev", dev,
+            "--out", out, "--batch", 16, "--learning-rate", "1e-3", "--epochs", 2, *more,
+            JAX_NUM_CPU_DEVICES=devices,
+        )  # fmt: skip
+        assert tuned.returncode == 0, tuned.stderr
+        losses[more] = [e["loss"] for e in read_log(out) if e["kind"] == "train"]
+    plain, other = losses.values()
+    assert len(plain) == 4
+    np.testing.assert_allclose(other, plain, rtol=1e-5)
