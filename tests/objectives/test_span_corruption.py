@@ -112,6 +112,6 @@ def test_every_row_and_step_is_cut_elsewhere():
 def test_names_tell_shapes():
     with shapes.checked() as seen:
         jax.eval_shape(OBJECTIVE.corrupt, jax.random.key(0), row(141))
-    assert any("corrupt:cut_start_S" in place for place in seen)
+    assert any("corrupt:removed_start_S" in place for place in seen)
     assert span_corruption.MEAN_SPAN == 3
     assert jnp.ndim(OBJECTIVE.first_sentinel) == 0
