@@ -112,6 +112,6 @@ def test_every_row_and_step_has_other_spans():
 def test_names_agree_with_shapes():
     with shapes.checked() as places:
         jax.eval_shape(OBJECTIVE.corrupt, jax.random.key(0), row(141))
-    assert any("corrupt:cut_start_S" in place for place in places)
+    assert any("corrupt:removed_start_S" in place for place in places)
     assert span_corruption.MEAN_SPAN == 3
     assert jnp.ndim(OBJECTIVE.first_sentinel) == 0
