@@ -1,8 +1,8 @@
 """The training loop: steps, reports, evaluations and checkpoints, until the end or a signal.
 
 A run is a sequence of stages. Pretraining is one stage; fine-tuning with gradual unfreezing is one
-for each set of trained parameters. The loop knows neither objectives nor tasks: a stage says how
-its state is evaluated.
+for each set of trained parameters. The loop is independent of objectives and tasks: a stage
+evaluates its own state.
 """
 
 import os

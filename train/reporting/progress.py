@@ -114,8 +114,7 @@ class Report:
     def steps(self, steps: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         """Report training steps: "loss", "learning_rate" and any other metrics of each.
 
-        The metrics of several steps may arrive at once; all of them get the speed since the report
-        before.
+        Steps that are reported at once share one speed, measured since the previous report.
         """
         if not steps:
             return
