@@ -3,12 +3,15 @@
 import itertools
 from dataclasses import replace
 
+import jax
 import numpy as np
+import optax
 import pytest
 
 from tests import tiny
-from tests.tiny_task import DATA, SETTINGS, changed, trained
-from train.finetuning import unfreezing
+from tests.tiny_task import CLASSIFICATION, DATA, SETTINGS, changed, folder, trained
+from train.finetuning import transfer, tuning, unfreezing
+from train.finetuning.tasks.task import encode
 from zoo import registry
 from zoo.models import bert
 from zoo.params import abstract, flatten
@@ -106,3 +109,26 @@ def test_a_learning_rate_moves_its_group_in_proportion(tmp_path):
     for group, rate in zip(groups, rates, strict=True):
         steps = [np.abs(after[p] - before[p]).max() for p in group]
         assert 0.5 * rate < max(steps) < 1.1 * rate  # Adam's first step is the learning rate
+
+
+def test_a_frozen_group_has_no_backward_pass_and_no_optimizer_state(tmp_path):
+    loaded, new_paths = transfer.load_for_task(
+        folder(tmp_path), "classification", ("bad", "good"), key=jax.random.key(0)
+    )
+    rows = {name: encode(CLASSIFICATION, loaded, DATA[name], 32) for name in DATA}
+    settings = replace(SETTINGS, unfreeze="gradual")
+    out = tmp_path / "run"
+    runs = tuning.prepare(loaded, new_paths, CLASSIFICATION, DATA["dev"], rows, out, settings)
+    flops = []
+    for number in range(1, len(runs.stages)):  # the head alone is trained on stored features
+        stage = runs.stage(number)
+        trained = {path: x.shape for path, x in runs.trained(number).items()}
+        moments = optax.tree.get_all_with_path(stage.placement.abstract.opt_state, "mu")
+        assert {path: x.shape for path, x in moments[0][1].items()} == trained
+        state = stage.placement.begin(runs.trained(number))
+        objective, batch = stage.placement._objective, stage.placement.put(stage.batches(0))
+        program = stage.placement._step.lower(objective, state, batch)
+        flops.append(program.cost_analysis()["flops"])
+    assert flops == sorted(flops)
+    # Of three equal passes, only the forward one is left below the first trained block.
+    assert flops[0] < 0.8 * flops[-1]
