@@ -24,7 +24,8 @@ class Progress:
 
     def __init__(self, label: str, total: int | None, done: int = 0):
         self.label, self.total, self.done, self._first = label, total, done, done
-        self._console = Console(highlight=False)
+        # Not where a command prints its results.
+        self._console = Console(stderr=True, highlight=False)
         self._bar = Bar(
             TextColumn(label),
             BarColumn(bar_width=None),
@@ -92,5 +93,5 @@ def size(count: float) -> str:
     power = 0
     while count >= 999.5 and power < len(UNITS) - 1:
         count, power = count / 1000, power + 1
-    digits = 0 if power == 0 or count >= 99.5 else 1
+    digits = 0 if power == 0 or count >= 99.95 else 1
     return f"{count:.{digits}f} {UNITS[power]}"

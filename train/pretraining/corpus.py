@@ -17,11 +17,11 @@ from train.recipes.recipe import Recipe
 from zoo import tokenizers
 from zoo.tokenizers import AnyTokenizer, token_id
 
-# A tokenizer is trained on a sample of the text. With 4 kB, or about a thousand tokens, per entry,
-# the rarest entry of a vocabulary is seen about a thousand / ln(entries), or a hundred, times, since
-# frequencies fall with the rank (Zipf): its count is known to a tenth, and more text only exchanges
-# entries that hardly ever occur for others. A small text is read whole for any vocabulary. The most
-# is for vocabularies from 32,768 entries on; it bounds the memory.
+# A tokenizer is trained on a sample of the text. Frequencies fall with the rank (Zipf), so in 4 kB
+# per entry, or a thousand tokens, the rarest of V entries occurs about 1000 / ln V = 100 times: its
+# frequency is known to a tenth, and more text would only exchange entries that hardly ever occur.
+# Any text below the least is used whole. The most bounds the memory; it means fewer bytes per entry
+# only for vocabularies of more than 32,768.
 SAMPLE_BYTES_PER_ENTRY = 1 << 12
 LEAST_SAMPLE_BYTES, MOST_SAMPLE_BYTES = 1 << 24, 1 << 27
 
@@ -56,9 +56,7 @@ def tokenizer(
     elif folder is not None:
         result = tokenizers.load(folder)
     else:
-        texts = _sample(recipe, source)
-        with Progress("tokenizer", sum(len(text.encode()) for text in texts)) as progress:
-            result = recipe.train_tokenizer(_Watched(texts, progress))
+        result = recipe.train_tokenizer(_Watched(_sample(recipe, source)))
     count = result.get_vocab_size()
     if count > recipe.config.vocab_size:
         raise ValueError(
@@ -90,16 +88,16 @@ def _sample(recipe: Recipe, source: Source) -> list[str]:
 
 @dataclass(frozen=True)
 class _Watched:
-    """Texts whose bytes are counted while they are read for the first time."""
+    """Texts that show the progress of whoever reads them."""
 
     texts: list[str]
-    progress: Progress
 
     def __iter__(self) -> Iterator[str]:
-        for text in self.texts:
-            yield text
-            if self.progress.done < (self.progress.total or 0):
-                self.progress.add(len(text.encode()))
+        sizes = [len(text.encode()) for text in self.texts]
+        with Progress("tokenizer", sum(sizes)) as progress:
+            for text, size in zip(self.texts, sizes, strict=True):
+                yield text
+                progress.add(size)
 
 
 @dataclass(frozen=True)

@@ -118,10 +118,10 @@ def read_part(array: np.ndarray, start: int, stop: int) -> np.ndarray:
     process, so that one pass over a corpus would count all of it.
     """
     source = array.base
-    if not isinstance(source, np.memmap) or len(source) != len(array):
-        return array[start:stop].copy()
-    offset = start * array.itemsize
-    return np.fromfile(source.filename, array.dtype, stop - start, offset=offset)
+    if isinstance(source, np.memmap) and source.filename and len(source) == len(array):
+        offset = start * array.itemsize
+        return np.fromfile(source.filename, array.dtype, stop - start, offset=offset)
+    return array[start:stop].copy()
 
 
 @contextlib.contextmanager

@@ -6,10 +6,11 @@ a shard is tokenized and written, a thread reads the next one and splits it into
 two are in memory.
 """
 
+import contextlib
 import fcntl
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +34,8 @@ SHARD = 1 << 21  # characters tokenized at a time; bounds the memory, and the wo
 # tokenizing the whole text.
 _LINE_END = r"(?<=\S)(?=[ \t\r]*\n)"
 _STOP_END = "(?<=[.!?])[\"'\u201d\u2019)\\]]*(?=[ \\t]+[\"'\u201c\u2018(\\[]?[^\\W_a-z])"
-_SENTENCE_END = re.compile(f"{_LINE_END}|{_STOP_END}")
+_NEXT = "(?=[ \\t\\r\\n\"'\u201d\u2019)\\]])"  # implied by both; rejects most places at once
+_SENTENCE_END = re.compile(f"{_NEXT}(?:{_LINE_END}|{_STOP_END})")
 
 
 def prepare(
@@ -158,8 +160,11 @@ def _write(
     pieces, document = source.pieces(), -1
     for piece in itertools.islice(pieces, state["pieces"]):
         document = piece.document
-    with Progress("corpus", source.num_bytes, state["num_bytes"]) as progress:
-        for shard in _ahead(_shards(pieces, document, sides)):
+    with (
+        Progress("corpus", source.num_bytes, state["num_bytes"]) as progress,
+        contextlib.closing(_ahead(_shards(pieces, document, sides))) as shards,
+    ):
+        for shard in shards:
             start = entry.lengths["tokens"] if entry else 0
             arrays, pending = _tokenize(shard, sides, end_of_document, state["pending"])
             arrays["sentences"] += start
@@ -225,7 +230,7 @@ def _take(pieces: Iterator[Piece]) -> list[Piece]:
     return taken
 
 
-def _ahead(shards: Iterator[_Shard]) -> Iterator[_Shard]:
+def _ahead(shards: Iterator[_Shard]) -> Generator[_Shard, None, None]:
     """Yield the shards; a thread makes the next one while the caller works on this one."""
     with ThreadPoolExecutor(1) as thread:
         following = thread.submit(next, shards, None)
@@ -275,6 +280,8 @@ def _tokenize(
 def _encode(shard: _Shard, sides: Sequence[Tokenizer]) -> encode.Encoded:
     """Return the tokens of a shard, each sentence encoded by the tokenizer of its side."""
     parts = [encode.encode(words, side) for words, side in zip(shard.words, sides, strict=True)]
+    if len(parts) == 1:
+        return parts[0]
     tokens, words, lengths = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     order = np.argsort(np.concatenate(shard.sides))
     places = encode.ragged((np.cumsum(lengths) - lengths)[order], lengths[order])

@@ -23,7 +23,6 @@ from train.data.progress import Progress
 from train.data.sources.source import Piece, Source
 
 BLOCK = 1 << 20  # bytes read at a time, and the approximate maximum of characters per piece
-_LINE_END = re.compile(r"(?<=\S)[ \t\r]*\n")
 _WORD_END = re.compile(r"(?<=\S)[ \t]")
 
 
@@ -129,11 +128,16 @@ def safe_cut(text: str, start: int, end: int) -> int:
 
     This is before a line ending; without one, before a space or tab; without either, `end`.
     """
-    for pattern in (_LINE_END, _WORD_END):
-        cuts = [match.start() for match in pattern.finditer(text, start, end)]
-        if cuts:
-            return cuts[-1]
-    return end
+    stop = end
+    while (line := text.rfind("\n", start, stop)) >= 0:
+        place = line
+        while place > start and text[place - 1] in " \t\r":
+            place -= 1
+        if place and not text[place - 1].isspace():
+            return place
+        stop = line
+    spaces = [match.start() for match in _WORD_END.finditer(text, start, end)]
+    return spaces[-1] if spaces else end
 
 
 def _pieces(path: Path, separator: str | None, document: int) -> Iterator[Piece]:
