@@ -20,8 +20,9 @@ from zoo.tokenizers import AnyTokenizer, token_id
 # A tokenizer is trained on a sample of the text. Frequencies fall with the rank (Zipf), so in 4 kB
 # per entry, or a thousand tokens, the rarest of V entries occurs about 1000 / ln V = 100 times: its
 # frequency is known to a tenth, and more text would only exchange entries that hardly ever occur.
-# Any text below the least is used whole. The most bounds the memory; it means fewer bytes per entry
-# only for vocabularies of more than 32,768.
+# On WikiText-2 and 2,048 entries, half of the text makes 0.2 % more tokens of the held-out text, an
+# eighth 1 %. Any text below the least is used whole. The most bounds the memory; it means fewer
+# bytes per entry only for vocabularies of more than 32,768.
 SAMPLE_BYTES_PER_ENTRY = 1 << 12
 LEAST_SAMPLE_BYTES, MOST_SAMPLE_BYTES = 1 << 24, 1 << 27
 
