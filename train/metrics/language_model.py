@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from train.data.corpus.corpus import Tokens
 from train.objectives.objective import Objective
 
 CHUNK = 1 << 20  # tokens counted at a time, so that a corpus is never fully in memory
@@ -56,9 +57,7 @@ def add_derived(
     return {**metrics, **derived}
 
 
-def unigram_entropy(
-    train_tokens: np.ndarray, held_out_tokens: np.ndarray, vocab_size: int
-) -> float:
+def unigram_entropy(train_tokens: Tokens, held_out_tokens: Tokens, vocab_size: int) -> float:
     """Return the loss of a unigram model, in nats per token.
 
     The model predicts by the token frequencies of `train_tokens`, with one added to every count
@@ -66,7 +65,7 @@ def unigram_entropy(
     learned nothing but frequencies.
 
     Args:
-      train_tokens: A one-dimensional integer array; a memory map is read in chunks.
+      train_tokens: A one-dimensional integer array, or what is read like one, in chunks.
       held_out_tokens: Likewise.
       vocab_size: Upper bound (exclusive) of the ids.
 
@@ -81,7 +80,7 @@ def unigram_entropy(
     return float(-(held_out * log_p).sum() / held_out.sum())
 
 
-def _counts(tokens: np.ndarray, vocab_size: int) -> np.ndarray:
+def _counts(tokens: Tokens, vocab_size: int) -> np.ndarray:
     counts = np.zeros(vocab_size, np.int64)
     for start in range(0, len(tokens), CHUNK):
         chunk = np.asarray(tokens[start : start + CHUNK], np.int64)

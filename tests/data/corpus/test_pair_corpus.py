@@ -47,6 +47,7 @@ class Unchecked(parallel_text.PairSource):
     """Pairs that were not validated."""
 
     fingerprint = "unchecked"
+    num_bytes = None
     name = "unchecked pairs"
 
     def pairs(self):
@@ -61,19 +62,21 @@ def test_a_text_that_has_no_tokens_is_refused(tmp_path):
         prepare.prepare(Unchecked(), tokenizer("wordpiece"), tmp_path, None)
 
 
-def test_targets_are_the_tokens_of_every_second_document():
-    for part in numbered(80, cls=PairCorpus).split():
-        bounds = part.documents
-        targets = [part.tokens[bounds[i] : bounds[i + 1]] for i in range(1, len(bounds) - 1, 2)]
-        assert np.array_equal(part.targets, np.concatenate(targets))
-
-
 class Words:
     def token_to_id(self, token):
         return {END_OF_TEXT: 7}[token]
 
 
 def test_the_targets_and_their_ends_are_predicted():
-    corpus = numbered(8, cls=PairCorpus)
-    predicted = corpus.predicted_tokens(Words())
-    assert predicted.tolist() == [*corpus.targets.tolist(), 7, 7, 7, 7]
+    corpus = numbered(80, cls=PairCorpus)
+    for part in (corpus, *corpus.split()):
+        bounds = part.documents
+        expected = []
+        for i in range(1, len(bounds) - 1, 2):
+            expected += [*part.tokens[bounds[i] : bounds[i + 1]].tolist(), 7]
+        predicted = part.predicted_tokens(Words())
+        assert len(predicted) == len(expected)
+        assert predicted[:].tolist() == expected
+        for start in (0, 1, 5, len(expected) - 3):
+            for stop in (start, start + 1, start + 50):
+                assert predicted[start:stop].tolist() == expected[start:stop]

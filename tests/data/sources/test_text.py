@@ -4,6 +4,7 @@ import gzip
 
 import pytest
 
+from tests.data.tiny_corpus import KINDS, documents, tokenizer
 from train.data.sources import text
 
 
@@ -53,6 +54,45 @@ def test_a_long_document_comes_in_bounded_pieces(tmp_path, small_blocks, content
     assert max(map(len, pieces)) <= 2 * text.BLOCK
     if " " in content:  # no word is split, and white space stays with the word after it
         assert all(piece[0].isspace() and not piece[-1].isspace() for piece in pieces[1:-1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_tokens_of_the_pieces_are_those_of_the_document(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(text, "BLOCK", 500)
+    document = " \n\n\t".join(documents()[:30])
+    encode = lambda part: tokenizer(kind).encode(part, add_special_tokens=False).ids
+    pieces = [piece.text for piece in text.files([write(tmp_path / "a.txt", document)]).pieces()]
+    assert len(pieces) > 50
+    assert [i for part in pieces for i in encode(part)] == encode(document)
+
+
+def test_white_space_within_a_document_is_bounded_too(tmp_path, small_blocks):
+    content = "one" + " " * 1000 + "two"
+    pieces = [piece.text for piece in text.files([write(tmp_path / "a.txt", content)]).pieces()]
+    assert "".join(pieces) == content
+    assert max(map(len, pieces)) <= 2 * text.BLOCK
+
+
+@pytest.mark.parametrize(
+    ("content", "cut"),
+    [
+        ("one two\n\nthree four", 7),
+        ("one two \r\n three four\n", 21),
+        ("one two\tthree", 7),
+        ("one  \t two", 3),
+        ("onetwo", 6),
+        ("  \n onetwo", 10),
+        (" \n\n\t\n", 5),
+    ],
+)
+def test_a_cut_is_before_the_last_line_ending_else_the_last_space_else_anywhere(content, cut):
+    assert text.safe_split(content, 0, len(content)) == cut
+
+
+def test_the_size_is_that_of_the_text(tmp_path):
+    paths = [write(tmp_path / "a.txt", "\ufeffOne é.\n"), write(tmp_path / "b.txt.gz", "Two.\n")]
+    assert text.files(paths).num_bytes == len("One é.\nTwo.\n".encode())
+    assert text.strings(["é", "a"]).num_bytes == 3
 
 
 def test_documents_can_be_read_again(tmp_path):

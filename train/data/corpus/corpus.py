@@ -1,13 +1,26 @@
 """A corpus: a text, tokenized once into memory-mapped arrays."""
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 
+from train.data.corpus import journal
 from zoo.tokenizers import AnyTokenizer
 
 HELD_OUT, MOST_HELD_OUT = 0.05, 1_000_000  # fraction of a text that is held out; most tokens
+
+
+class Tokens(Protocol):
+    """A sequence of token ids of which parts are read as arrays; an array is one."""
+
+    def __len__(self) -> int:
+        """Return the number of tokens."""
+        ...
+
+    def __getitem__(self, part: slice, /) -> np.ndarray:
+        """Return the tokens of a part."""
+        ...
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -75,9 +88,9 @@ class Corpus:
         bits = np.unpackbits(self.words[start // 8 : -(-stop // 8)], bitorder="little")
         return bits[start % 8 :][: stop - start].astype(bool)
 
-    def predicted_tokens(self, tokenizer: AnyTokenizer) -> np.ndarray:
-        """Return the tokens that a model predicts, in any order: here a view of all tokens."""
-        return self.tokens[self.start : self.stop]
+    def predicted_tokens(self, tokenizer: AnyTokenizer) -> Tokens:
+        """Return the tokens that a model predicts, in any order: here all tokens."""
+        return _Part(self.tokens, self.start, self.stop)
 
     def split(self, fraction: float = HELD_OUT, most: int = MOST_HELD_OUT) -> tuple[Self, Self]:
         """Return the training part and the held-out last part, without copying anything.
@@ -113,6 +126,22 @@ class Corpus:
         first = {name: getattr(self, name)[: sentence + 1] for name in ("sentences", "bytes")}
         last = {name: getattr(self, name)[sentence:] for name in ("sentences", "bytes")}
         return replace(self, documents=before, **first), replace(self, documents=after, **last)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """The tokens of an array from `start` to `stop`."""
+
+    tokens: np.ndarray
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        first, last, _ = part.indices(len(self))
+        return journal.read_part(self.tokens, self.start + first, self.start + last)
 
 
 def _nearest(offsets: np.ndarray, target: int) -> int | None:

@@ -111,6 +111,19 @@ def open(folder: Path, types: dict[str, str]) -> dict[str, np.ndarray]:
     }
 
 
+def read_part(array: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """Return a copy of values of an array that may be memory-mapped, from `start` to `stop`.
+
+    A map is not read but its file: the pages of a map that were read count as memory of the
+    process, so that one pass over a corpus would count all of it.
+    """
+    source = array.base
+    if isinstance(source, np.memmap) and source.filename and len(source) == len(array):
+        offset = start * array.itemsize
+        return np.fromfile(source.filename, array.dtype, stop - start, offset=offset)
+    return array[start:stop].copy()
+
+
 @contextlib.contextmanager
 def writing(folder: Path):
     """Raise a one-line OSError if the disk cannot be written inside this context."""

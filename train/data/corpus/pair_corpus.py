@@ -4,7 +4,8 @@ from typing import Self
 
 import numpy as np
 
-from train.data.corpus.corpus import Corpus
+from train.data.corpus import journal
+from train.data.corpus.corpus import Corpus, Tokens
 from zoo.tokenizers import AnyTokenizer, token_id
 
 END_OF_TEXT = "</s>"  # the token that ends the source and the target
@@ -25,17 +26,9 @@ class PairCorpus(Corpus):
         sizes = np.diff(self.documents).astype(np.int32)
         return sizes.reshape(self.num_pairs, 2).max(1)
 
-    @property
-    def targets(self) -> np.ndarray:
-        """The tokens of all targets, concatenated: uint16 or uint32."""
-        tokens = self.tokens[int(self.documents[0]) : int(self.documents[-1])]
-        is_target = np.tile([False, True], self.num_pairs)
-        return tokens[np.repeat(is_target, np.diff(self.documents))]
-
-    def predicted_tokens(self, tokenizer: AnyTokenizer) -> np.ndarray:
-        """Return the tokens of all targets, then one end token per target."""
-        end = token_id(tokenizer, END_OF_TEXT)
-        return np.concatenate([self.targets, np.full(self.num_pairs, end, self.tokens.dtype)])
+    def predicted_tokens(self, tokenizer: AnyTokenizer) -> Tokens:
+        """Return the tokens of all targets, each followed by an end token."""
+        return _Targets(self, token_id(tokenizer, END_OF_TEXT))
 
     def split(self, fraction: float = HELD_OUT, most: int = MOST_HELD_OUT) -> tuple[Self, Self]:
         """Return the training pairs and the held-out last pairs, without copying anything.
@@ -54,6 +47,31 @@ class PairCorpus(Corpus):
         document = 2 * (self.num_pairs - num_held_out(self.num_pairs, fraction, most))
         before, after = self.documents[: document + 1], self.documents[document:]
         return self._split_at(int(after[0]), before, after)
+
+
+class _Targets:
+    """The tokens of the targets of a corpus, each followed by an end token."""
+
+    def __init__(self, corpus: PairCorpus, end: int):
+        self._corpus, self._end = corpus, end
+        sizes = np.diff(corpus.documents)[1::2] + 1
+        self._bounds = np.append(0, np.cumsum(sizes))  # of the targets, in this sequence
+
+    def __len__(self) -> int:
+        return int(self._bounds[-1])
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        start, stop, _ = part.indices(len(self))
+        first = int(np.searchsorted(self._bounds, start, "right")) - 1
+        last = max(int(np.searchsorted(self._bounds, stop)), first)
+        documents = np.asarray(self._corpus.documents[2 * first : 2 * last + 1])
+        read = journal.read_part(self._corpus.tokens, int(documents[0]), int(documents[-1]))
+        sizes = np.diff(documents)
+        is_target = np.tile([False, True], last - first)
+        targets = read[np.repeat(is_target, sizes)]
+        ends = np.cumsum(sizes[1::2])
+        tokens = np.insert(targets, ends, self._end)
+        return tokens[start - self._bounds[first] :][: stop - start]
 
 
 def num_held_out(count: int, fraction: float = HELD_OUT, most: int = MOST_HELD_OUT) -> int:

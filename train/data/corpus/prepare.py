@@ -1,22 +1,27 @@
 """Tokenization of a text into a corpus on disk.
 
 The arrays grow shard by shard. After each shard, a line in `journal.jsonl` records their lengths,
-so a run that was killed continues after the last complete shard and produces the same bytes.
+so a run that was killed continues after the last complete shard and produces the same bytes. While
+a shard is tokenized and written, a thread reads the next one and splits it into words; no more than
+two are in memory.
 """
 
+import contextlib
 import fcntl
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
-from train.data.corpus import journal
+from train.data.corpus import encode, journal
 from train.data.corpus.corpus import Corpus
 from train.data.corpus.pair_corpus import PairCorpus
+from train.data.progress import Progress
 from train.data.sources.source import Piece, Source
 from zoo import tokenizers
 from zoo.tokenizers import AnyTokenizer
@@ -29,7 +34,8 @@ SHARD = 1 << 21  # characters tokenized at a time; bounds the memory, and the wo
 # tokenizing the whole text.
 _LINE_END = r"(?<=\S)(?=[ \t\r]*\n)"
 _STOP_END = "(?<=[.!?])[\"'\u201d\u2019)\\]]*(?=[ \\t]+[\"'\u201c\u2018(\\[]?[^\\W_a-z])"
-_SENTENCE_END = re.compile(f"{_LINE_END}|{_STOP_END}")
+_NEXT = "(?=[ \\t\\r\\n\"'\u201d\u2019)\\]])"  # implied by both; rejects most places at once
+_SENTENCE_END = re.compile(f"{_NEXT}(?:{_LINE_END}|{_STOP_END})")
 
 
 def prepare(
@@ -77,8 +83,9 @@ def prepare(
         entry = journal.resume(folder, types, header)
         if not (entry and entry.whole):
             sides = tokenizers.sides(tokenizer)
-            pair = [tokenizers.ordinary(side) for side in (sides.source, sides.target)]
-            _write(source, pair, end_of_document, folder, types, entry)
+            both = [sides.source] if sides.source is sides.target else [sides.source, sides.target]
+            plain = [tokenizers.ordinary(side) for side in both]
+            _write(source, plain, end_of_document, folder, types, entry)
     return open_pairs(folder) if source.kind == "pairs" else open(folder)
 
 
@@ -140,7 +147,7 @@ def _open(folder: Path) -> tuple[dict, int]:
 
 def _write(
     source: Source,
-    sides: list[Tokenizer],
+    sides: Sequence[Tokenizer],
     end_of_document: int | None,
     folder: Path,
     types: dict[str, str],
@@ -153,21 +160,24 @@ def _write(
     pieces, document = source.pieces(), -1
     for piece in itertools.islice(pieces, state["pieces"]):
         document = piece.document
-    while shard := _take_shard(pieces):
-        start = entry.lengths["tokens"] if entry else 0
-        arrays, num_bytes, pending = _tokenize(
-            shard, document, sides, end_of_document, state["pending"]
-        )
-        document = shard[-1].document
-        arrays["sentences"] += start
-        arrays["documents"] += start
-        arrays["bytes"] += state["num_bytes"]
-        state = {
-            "pieces": state["pieces"] + len(shard),
-            "num_bytes": state["num_bytes"] + num_bytes,
-            "pending": pending,
-        }
-        entry = journal.append(folder, types, entry, arrays, state)
+    with (
+        Progress("corpus", source.num_bytes, state["num_bytes"]) as progress,
+        contextlib.closing(_ahead(_shards(pieces, document, sides))) as shards,
+    ):
+        for shard in shards:
+            start = entry.lengths["tokens"] if entry else 0
+            arrays, pending = _tokenize(shard, sides, end_of_document, state["pending"])
+            arrays["sentences"] += start
+            arrays["documents"] += start
+            arrays["bytes"] += state["num_bytes"]
+            num_bytes = int(shard.sizes.sum())
+            state = {
+                "pieces": state["pieces"] + shard.num_pieces,
+                "num_bytes": state["num_bytes"] + num_bytes,
+                "pending": pending,
+            }
+            entry = journal.append(folder, types, entry, arrays, state)
+            progress.add(num_bytes)
     if not (entry and entry.lengths["tokens"]):
         raise ValueError("the text has no tokens: use another text or another --tokenizer")
     tokens = [] if end_of_document is None else [end_of_document]
@@ -177,58 +187,81 @@ def _write(
     journal.append(folder, types, entry, closing, state, is_last=True)
 
 
-def _take_shard(pieces: Iterator[Piece]) -> list[Piece]:
+class _Shard(NamedTuple):
+    """Some pieces of text as sentences; the arrays have one value for each sentence."""
+
+    num_pieces: int
+    starts: np.ndarray  # whether it starts its document
+    sizes: np.ndarray  # in bytes
+    sides: list[np.ndarray]  # for each tokenizer, the indices of its sentences
+    words: list[encode.Split]  # for each tokenizer, its sentences
+
+
+def _shards(
+    pieces: Iterator[Piece], last_document: int, sides: Sequence[Tokenizer]
+) -> Iterator[_Shard]:
+    """Yield the remaining pieces in shards; `last_document` is the number of the one before."""
+    while taken := _take(pieces):
+        texts: list[str] = []
+        documents: list[int] = []
+        starts: list[bool] = []
+        for piece in taken:
+            bounds = [0, *sentence_ends(piece.text)]
+            texts += [piece.text[a:b] for a, b in itertools.pairwise(bounds)]
+            documents += [piece.document] * (len(bounds) - 1)
+            starts += [piece.document != last_document, *[False] * (len(bounds) - 2)]
+            last_document = piece.document
+        side = np.array(documents) % len(sides)
+        indices = [np.flatnonzero(side == number) for number in range(len(sides))]
+        words = [
+            encode.split([texts[i] for i in indices[number]], tokenizer)
+            for number, tokenizer in enumerate(sides)
+        ]
+        sizes = np.array([len(text.encode()) for text in texts])
+        yield _Shard(len(taken), np.array(starts), sizes, indices, words)
+
+
+def _take(pieces: Iterator[Piece]) -> list[Piece]:
     """Return the next pieces, up to the first that completes a shard."""
-    shard, size = [], 0
+    taken, size = [], 0
     while size < SHARD and (piece := next(pieces, None)) is not None:
-        shard.append(piece)
+        taken.append(piece)
         size += len(piece.text)
-    return shard
+    return taken
+
+
+def _ahead(shards: Iterator[_Shard]) -> Generator[_Shard, None, None]:
+    """Yield the shards; a thread makes the next one while the caller works on this one."""
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, shards, None)
+        while (shard := following.result()) is not None:
+            following = thread.submit(next, shards, None)
+            yield shard
 
 
 def _tokenize(
-    pieces: list[Piece],
-    last_document: int,
-    sides: list[Tokenizer],
-    end_of_document: int | None,
-    pending: bool,
-) -> tuple[dict[str, np.ndarray], int, bool]:
+    shard: _Shard, sides: Sequence[Tokenizer], end_of_document: int | None, pending: bool
+) -> tuple[dict[str, np.ndarray], bool]:
     """Tokenize a shard.
 
     Args:
-      pieces: The shard.
-      last_document: The number of the last document of the previous shard.
-      sides: The tokenizers of the even and the odd documents.
+      shard: The shard.
+      sides: The tokenizers of the even and the odd documents, or one for all.
       end_of_document: The id inserted before every document, or None.
       pending: Whether the last document has no token yet. (Control characters alone give none.)
 
     Returns:
-      The arrays of the shard, with offsets relative to its start; the number of its bytes; and
-      whether its last document has no token yet.
+      The arrays of the shard, with offsets relative to its start, and whether its last document
+      has no token yet.
     """
-    texts: list[str] = []
-    documents: list[int] = []
-    opens: list[bool] = []  # whether a text starts its document
-    for piece in pieces:
-        bounds = [0, *sentence_ends(piece.text)]
-        texts += [piece.text[a:b] for a, b in itertools.pairwise(bounds)]
-        documents += [piece.document] * (len(bounds) - 1)
-        opens += [piece.document != last_document, *[False] * (len(bounds) - 2)]
-        last_document = piece.document
-    starts = np.array(opens)
-    encodings = _encode(texts, np.array(documents), sides)
-    lengths = np.array([len(encoding) for encoding in encodings])
+    tokens, words, lengths = _encode(shard, sides)
+    starts, sizes = shard.starts, shard.sizes
     offsets = np.cumsum(lengths) - lengths
-    tokens = _concatenate(encoding.ids for encoding in encodings)
-    # Word ids restart in every sentence.
-    words = np.diff(_concatenate(encoding.word_ids for encoding in encodings), prepend=-1) != 0
-    words[offsets[lengths > 0]] = True
     if end_of_document is not None:
         tokens = np.insert(tokens, offsets[starts], end_of_document)
         words = np.insert(words, offsets[starts], True)
         lengths = lengths + starts
         offsets = np.cumsum(lengths) - lengths
-    sizes = np.array([len(text.encode()) for text in texts])
     # A sentence without tokens is merged into the one before it, and a document starts with its
     # first token, which may be in a later shard.
     kept = lengths > 0
@@ -241,18 +274,15 @@ def _tokenize(
         "documents": offsets[kept][np.diff(with_tokens) != 0],
         "bytes": (np.cumsum(sizes) - sizes)[kept],
     }
-    return arrays, int(sizes.sum()), bool(with_tokens[-1] != document[-1])
+    return arrays, bool(with_tokens[-1] != document[-1])
 
 
-def _encode(texts: list[str], documents: np.ndarray, sides: list[Tokenizer]) -> list[Encoding]:
-    """Encode every text with the tokenizer of its side (even or odd documents)."""
-    encodings = np.empty(len(texts), object)
-    for number, tokenizer in enumerate(sides):
-        indices = np.flatnonzero(documents % len(sides) == number)
-        batch = [texts[i] for i in indices]
-        encodings[indices] = tokenizer.encode_batch(batch, add_special_tokens=False)
-    return list(encodings)
-
-
-def _concatenate(lists: Iterable[Sequence[int | None]]) -> np.ndarray:
-    return np.fromiter(itertools.chain.from_iterable(lists), np.int64)
+def _encode(shard: _Shard, sides: Sequence[Tokenizer]) -> encode.Encoded:
+    """Return the tokens of a shard, each sentence encoded by the tokenizer of its side."""
+    parts = [encode.encode(words, side) for words, side in zip(shard.words, sides, strict=True)]
+    if len(parts) == 1:
+        return parts[0]
+    tokens, words, lengths = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    order = np.argsort(np.concatenate(shard.sides))
+    places = encode.ragged((np.cumsum(lengths) - lengths)[order], lengths[order])
+    return encode.Encoded(tokens[places], words[places], lengths[order])

@@ -50,10 +50,19 @@ class PairSource(Source):
     def documents(self) -> Iterator[str]:
         return itertools.chain.from_iterable(self.pairs())
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """The sha256 of all pairs; computing it reads and checks every pair."""
-        digest, count = hashlib.sha256(), 0
+        return self._checked[0]
+
+    @property
+    def num_bytes(self) -> int:
+        return self._checked[1]
+
+    @cached_property
+    def _checked(self) -> tuple[str, int]:
+        """The fingerprint and the number of bytes."""
+        digest, count, num_bytes = hashlib.sha256(), 0, 0
         for pair in self.pairs():
             for side, content in enumerate(pair):
                 try:
@@ -62,10 +71,11 @@ class PairSource(Source):
                     raise ValueError(f"{self.location(count, side)} {error}") from None
                 digest.update(b"%d " % len(encoded))
                 digest.update(encoded)
+                num_bytes += len(encoded)
             count += 1
         if not count:
             raise ValueError(f"no pairs in {self.name}")
-        return digest.hexdigest()
+        return digest.hexdigest(), num_bytes
 
 
 @dataclass(frozen=True)

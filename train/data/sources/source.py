@@ -27,6 +27,11 @@ class Source(ABC):
     def fingerprint(self) -> str:
         """A sha256 that identifies the documents."""
 
+    @property
+    def num_bytes(self) -> int | None:
+        """The bytes of UTF-8 text, to show progress; None if they are not known beforehand."""
+        return None
+
     @abstractmethod
     def documents(self) -> Iterator[str]:
         """Yield every document as one string."""

@@ -1,4 +1,11 @@
-"""Sources of documents in memory and in text files."""
+"""Sources of documents in memory and in text files.
+
+A file is read block by block, and a document longer than a block comes in pieces. No token of our
+tokenizers spans a place between a character and the white space behind it, so the tokens of pieces
+that end at such a place are those of the document. A piece ends at the last line end of its block;
+without one in the last half of the block, before the last space or tab; without either, anywhere,
+and only then a word, and its tokens, may be split.
+"""
 
 import codecs
 import gzip
@@ -10,11 +17,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO, cast
 
+from train.data.progress import Progress
 from train.data.sources.source import Piece, Source
 
 BLOCK = 1 << 20  # bytes read at a time, and the approximate maximum of characters per piece
-_LINE_END = re.compile(r"(?<=\S)[ \t\r]*\n")
 _WORD_END = re.compile(r"(?<=\S)[ \t]")
 
 
@@ -34,6 +42,10 @@ class Strings(Source):
             digest.update(hashlib.sha256(document.encode()).digest())
         return digest.hexdigest()
 
+    @property
+    def num_bytes(self) -> int:
+        return sum(len(document.encode()) for document in self.texts)
+
 
 @dataclass(frozen=True)
 class TextFiles(Source):
@@ -42,21 +54,33 @@ class TextFiles(Source):
     paths: tuple[Path, ...]
     separator: str | None
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """The sha256 of all files; computing it reads and checks every file."""
-        digest = hashlib.sha256(repr(self.separator).encode())
+        return self._checked[0]
+
+    @property
+    def num_bytes(self) -> int:
+        return self._checked[1]
+
+    @cached_property
+    def _checked(self) -> tuple[str, int]:
+        """The fingerprint and the number of bytes."""
+        digest, num_bytes = hashlib.sha256(repr(self.separator).encode()), 0
         empty = True
-        for path in self.paths:
-            content = hashlib.sha256()
-            for block in blocks(path):
-                content.update(block.encode())
-                empty = empty and not block.strip()
-            digest.update(content.digest())
+        with Progress("check", _size_on_disk(self.paths)) as progress:
+            for path in self.paths:
+                content = hashlib.sha256()
+                for block in blocks(path, progress):
+                    encoded = block.encode()
+                    content.update(encoded)
+                    num_bytes += len(encoded)
+                    empty = empty and not block.strip()
+                digest.update(content.digest())
         if empty:
             names = ", ".join(map(str, self.paths[:3])) + (", ..." if len(self.paths) > 3 else "")
             raise ValueError(f"no text in {names or 'an empty list of files'}")
-        return digest.hexdigest()
+        return digest.hexdigest(), num_bytes
 
     def documents(self) -> Iterator[str]:
         for _, pieces in itertools.groupby(self.pieces(), lambda piece: piece.document):
@@ -99,6 +123,23 @@ def files(paths: Iterable[str | Path], separator: str | None = None) -> TextFile
     return source
 
 
+def safe_split(text: str, start: int, end: int) -> int:
+    """Return the last offset between `start` and `end` at which a split does not change tokens.
+
+    This is before a line ending; without one, before a space or tab; without either, `end`.
+    """
+    stop = end
+    while (line := text.rfind("\n", start, stop)) >= 0:
+        place = line
+        while place > start and text[place - 1] in " \t\r":
+            place -= 1
+        if place and not text[place - 1].isspace():
+            return place
+        stop = line
+    spaces = [match.start() for match in _WORD_END.finditer(text, start, end)]
+    return spaces[-1] if spaces else end
+
+
 def _pieces(path: Path, separator: str | None, document: int) -> Iterator[Piece]:
     """Yield the documents of a file in pieces, numbered from `document` on."""
     text, is_begun = "", False  # is_begun: a piece of the document has already been yielded
@@ -112,28 +153,25 @@ def _pieces(path: Path, separator: str | None, document: int) -> Iterator[Piece]
                     document += 1
                 is_begun = False
         if len(text) > BLOCK:
-            split = _safe_split(text, len(text) - len(separator or ""))
-            if text[:split].strip():
+            end = len(text) - len(separator or "")
+            split = safe_split(text, end - BLOCK // 2, end)
+            if is_begun or text[:split].strip():
                 yield Piece(document, text[:split])
                 text, is_begun = text[split:], True
     if is_begun or text.strip():
         yield Piece(document, text)
 
 
-def _safe_split(text: str, end: int) -> int:
-    """Return an offset at which a split does not change tokens.
-
-    This is before the last line ending; without one, before the last space; without either, `end`.
-    """
-    for pattern in (_LINE_END, _WORD_END):
-        splits = [match.start() for match in pattern.finditer(text, end - BLOCK // 2, end)]
-        if splits:
-            return splits[-1]
-    return end
+def _size_on_disk(paths: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
-def blocks(path: Path) -> Iterator[str]:
+def blocks(path: Path, progress: Progress | None = None) -> Iterator[str]:
     """Yield the text of a file block by block, without a byte-order mark.
+
+    Args:
+      path: The file.
+      progress: Counts the bytes read from the disk, which of a `.gz` are fewer than its text has.
 
     Raises:
       FileNotFoundError: If the file does not exist.
@@ -142,8 +180,8 @@ def blocks(path: Path) -> Iterator[str]:
     if not path.is_file():
         raise FileNotFoundError(f"no such text file: {path}")
     decoder = codecs.getincrementaldecoder("utf-8")()
-    offset = 0
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+    offset = place = 0
+    with path.open("rb") as raw, _opened(raw, path) as file:
         while True:
             try:
                 block = file.read(BLOCK)
@@ -160,7 +198,14 @@ def blocks(path: Path) -> Iterator[str]:
             if offset == 0:
                 text = text.removeprefix("\ufeff")
             offset += len(block)
+            if progress:
+                progress.add(raw.tell() - place)
+                place = raw.tell()
             if text:
                 yield text
             if not block:
                 return
+
+
+def _opened(raw: BinaryIO, path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
