@@ -52,10 +52,10 @@ def test_every_tenth_of_a_text_gives_a_tenth_of_the_sample(seed):
     assert max(tenths) <= 1.2 * min(tenths)
 
 
-def test_a_unit_of_every_pair_wins_by_chance():
-    wins = [sampling._wins(number, 0, 0) for number in range(2000)]
-    assert all(a != b for a, b in zip(wins[::2], wins[1::2], strict=True))
-    assert 400 < sum(wins[::2]) < 600
+def test_one_unit_of_every_pair_is_kept_at_random():
+    kept = [sampling._is_kept(number, 0, 0) for number in range(2000)]
+    assert all(a != b for a, b in zip(kept[::2], kept[1::2], strict=True))
+    assert 400 < sum(kept[::2]) < 600
 
 
 def test_the_seed_alone_decides():

@@ -1,10 +1,10 @@
 """A sample of a text of any size: bounded in bytes, seeded, and spread evenly over the text.
 
 The text is read once, piece by piece, as a sequence of units of about `UNIT` bytes: some short
-documents, or a part of a long one. If it is larger than the bound, neighbouring units play each
-other and the winner is drawn by the seed; if the winners are still too many, they play their
-neighbours, and so on. After k rounds the sample has one unit of every 2^k, between half of the
-bound and all of it. Only the winners are in memory.
+documents, or a part of a long one. If it is larger than the bound, one unit of every two neighbours
+is kept, drawn by the seed; if what is kept is still too large, one of every two of those, and so
+on. After k rounds the sample has one unit of every 2^k, between half of the bound and all of it.
+Only units that are kept are in memory.
 """
 
 import hashlib
@@ -40,18 +40,18 @@ def sample(source: Source, most: int, seed: int = 0) -> list[str]:
     Args:
       source: The text. Its pieces are split as in `train.data.sources.text`, if at all.
       most: Upper limit on the number of bytes.
-      seed: Decides which unit wins.
+      seed: Determines which units are kept.
     """
     kept: list[_Unit] = []
     size = rounds = 0
     with Progress("sample", source.num_bytes) as progress:
         for unit in _units(source):
             progress.add(unit.size)
-            if all(_wins(unit.number, level, seed) for level in range(rounds)):
+            if all(_is_kept(unit.number, level, seed) for level in range(rounds)):
                 kept.append(unit)
                 size += unit.size
             while size > most and len(kept) > 1:
-                kept = [unit for unit in kept if _wins(unit.number, rounds, seed)]
+                kept = [unit for unit in kept if _is_kept(unit.number, rounds, seed)]
                 size = sum(unit.size for unit in kept)
                 rounds += 1
     return list(_joined(kept))
@@ -80,8 +80,8 @@ def _parts(source: Source) -> Iterator[_Part]:
         yield _Part(number, start, piece.text[start:])
 
 
-def _wins(number: int, level: int, seed: int) -> bool:
-    """Return whether a unit's group of 2^level units wins against the group beside it."""
+def _is_kept(number: int, level: int, seed: int) -> bool:
+    """Return whether a unit's group of 2^level units is kept, and not the group beside it."""
     group = number >> level
     draw = hashlib.sha256(f"{seed} {level} {group >> 1}".encode()).digest()[0]
     return draw & 1 == group & 1
