@@ -14,6 +14,7 @@ from zoo.models import (
     bert,
     distilbert,
     electra,
+    fixed_window,
     gpt2,
     luong,
     rnn,
@@ -69,6 +70,15 @@ def _guess_and_detect(model, tokens_BL, segments_BL, document_ids_BL, prediction
 TOKENS, SEGMENTS, DOCUMENTS, PREDICTIONS, BLOCKED = _draw()
 TARGETS = np.pad(TOKENS[:, 2:9], ((0, 0), (1, 0)))  # the input of a decoder: 0, then its own tokens
 TABLE = {
+    "fixed_window": Tiny(
+        fixed_window,
+        fixed_window.Config(
+            vocab_size=V, width=24, dropout=0.1, embed_width=20, window=4, features="direct"
+        ),
+        "past",
+        {},
+        (TOKENS, DOCUMENTS),
+    ),
     "rnn": Tiny(
         rnn,
         rnn.Config(

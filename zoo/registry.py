@@ -13,6 +13,7 @@ from zoo.models import (
     bert,
     distilbert,
     electra,
+    fixed_window,
     gpt2,
     luong,
     resnet,
@@ -27,6 +28,7 @@ from zoo.models import (
 
 # By the name in model.json.
 ARCHITECTURES: dict[str, Architecture] = {
+    "fixed_window": fixed_window,
     "rnn": rnn,
     "seq2seq": seq2seq,
     "bahdanau": bahdanau,

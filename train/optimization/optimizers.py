@@ -124,10 +124,17 @@ def adafactor(
 
 
 def sgd(
-    schedule: optax.Schedule, decay_mask: Mask | None = None, clip: float | None = 5.0
+    schedule: optax.Schedule,
+    decay: float = 0.0,
+    decay_mask: Mask | None = None,
+    clip: float | None = 5.0,
 ) -> optax.GradientTransformation:
-    """Return stochastic gradient descent without momentum and weight decay."""
-    return _chain(clip, optax.scale_by_learning_rate(schedule))
+    """Return stochastic gradient descent without momentum; weight decay joins the gradient."""
+    return _chain(
+        clip,
+        optax.add_decayed_weights(decay, decay_mask),
+        optax.scale_by_learning_rate(schedule),
+    )
 
 
 def adadelta(

@@ -9,6 +9,7 @@ from train.recipes import (
     bert,
     distilbert,
     electra,
+    fixed_window,
     gpt2,
     rnn,
     roberta,
@@ -29,6 +30,7 @@ class Family(Protocol):
 
 
 FAMILIES: tuple[Family, ...] = (
+    fixed_window,
     rnn,
     translators,
     gpt2,
