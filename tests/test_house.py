@@ -82,7 +82,7 @@ ZOO_ROOMS = (
 TRAIN_ROOMS = (
     ("__main__",),
     ("commands",),
-    ("pretraining", "finetuning"),
+    ("pretraining", "finetuning", "counting"),
     ("step", "checkpoint", "recipes", "devices", "reporting", "metrics"),
     ("objectives", "data", "optimization"),
 )

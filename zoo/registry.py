@@ -15,6 +15,7 @@ from zoo.models import (
     electra,
     gpt2,
     luong,
+    ngram,
     resnet,
     rnn,
     roberta,
@@ -27,6 +28,7 @@ from zoo.models import (
 
 # By the name in model.json.
 ARCHITECTURES: dict[str, Architecture] = {
+    "ngram": ngram,
     "rnn": rnn,
     "seq2seq": seq2seq,
     "bahdanau": bahdanau,
