@@ -143,8 +143,18 @@ def _unknown(loaded: Loaded, tokens: np.ndarray) -> np.ndarray:
     return np.zeros(len(tokens), bool) if unknown is None else tokens == unknown
 
 
-def _orders(model: NGram, tables: Tables, tokens: np.ndarray, seen: np.ndarray) -> list[Order]:
-    """Return the rows of the table; `seen` counts the tokens by the order they were found in."""
+def _orders(
+    model: NGram, tables: Tables, tokens: np.ndarray, seen: np.ndarray, unknown: float
+) -> list[Order]:
+    """Return the rows of the table.
+
+    Args:
+      model: The model.
+      tables: Its tables.
+      tokens: The text.
+      seen: The number of tokens by the order they were found in.
+      unknown: The share of <unk>.
+    """
     c = model.config
     position = np.arange(len(tokens))
     begins = np.maximum.accumulate(np.where(tokens == c.end, position, 0))
