@@ -258,6 +258,8 @@ class Katz(Estimator):
             return None
         k = np.arange(1, GOOD_TURING + 1)
         rest = (GOOD_TURING + 1) * t[GOOD_TURING + 1] / t[1]
+        if rest >= 1:
+            return None
         rate = ((k + 1) * t[k + 1] / (k * t[k]) - rest) / (1 - rest)
         if not ((rate > 0) & (rate <= 1)).all():
             return None

@@ -204,7 +204,7 @@ def _at(array: jax.Array, index: jax.Array) -> jax.Array:
     """Return elements of an array; those of indices out of range are arbitrary."""
     if not len(array):
         return jnp.zeros(index.shape, array.dtype)
-    return array.at[index].get(mode="clip")
+    return jnp.take(array, index, mode="clip")
 
 
 def _continues(tokens_BL: jax.Array, document_ids_BL: jax.Array | None) -> jax.Array:
