@@ -79,8 +79,8 @@ def write(
 def read(file: str | os.PathLike) -> tuple[Config, dict[str, Any], Tokenizer]:
     """Return the config, the tables and the tokenizer of an ARPA file.
 
-    If every word is one character, the tokens are characters; otherwise they are words. A file
-    without <unk> gives unknown words the probability 1e-37.
+    The tokens are words; or characters, if white space is one of them. A file without <unk> gives
+    unknown words the probability 1e-37.
 
     Raises:
       FileNotFoundError: If the file does not exist.
@@ -92,7 +92,7 @@ def read(file: str | os.PathLike) -> tuple[Config, dict[str, Any], Tokenizer]:
         reader = _Reader(file, lines)
         tables = reader.tables()
     words = [_unescaped(word) for word in reader.words]
-    unit = "character" if all(len(word) == 1 for word in words[2:]) else "word"
+    unit = "character" if any(word.isspace() for word in words) else "word"
     config = Config(
         vocab_size=len(words),
         order=len(tables),
@@ -203,8 +203,9 @@ class _Reader:
                 )
             fields = line.split()
             if len(fields) != n + 1 and (is_highest or len(fields) != n + 2):
+                named = "a word" if n == 1 else f"{n} words"
                 weight = "" if is_highest else ", with a weight or without"
-                raise self._error(f"expected log10 p and {n} words{weight}, not {line!r:.60}")
+                raise self._error(f"expected log10 p and {named}{weight}, not {line!r:.60}")
             try:
                 p, b = float(fields[0]), float(fields[n + 1]) if len(fields) > n + 1 else 0.0
             except ValueError:

@@ -24,7 +24,8 @@ rows, sorted by their last token, and one is found by binary search.
 The token `end` begins and ends every document. As a context it is KenLM's <s>, and as a prediction
 KenLM's </s>, so every context has a distribution over the whole vocabulary, which sums to one.
 
-B batch  L length  V vocabulary  O orders, from 0: the contexts of 0 to n - 1 tokens  C children
+B batch  L length  P predictions  V vocabulary  C children of a context
+O orders of contexts: 0 to n - 1 tokens
 """
 
 import math
@@ -94,8 +95,8 @@ class NGram:
         """Return the next-token logits, which are log probabilities: logits_BLV."""
         rows_BLO = self.contexts(tables, tokens_BL, document_ids_BL)
         B, L, O = rows_BLO.shape
-        p_BV = self.distribution(tables, rows_BLO.reshape(B * L, O))
-        return jnp.log(p_BV).reshape(B, L, -1)
+        p_PV = self.distribution(tables, rows_BLO.reshape(B * L, O))
+        return jnp.log(p_PV).reshape(B, L, -1)
 
     def start(
         self, tables: Tables, tokens_BL: jax.Array, document_ids_BL: jax.Array, max_new_tokens: int
@@ -172,14 +173,15 @@ class NGram:
             return jnp.full_like(token, ABSENT)
         low = _at(table["first"], context)
         end = jnp.where(context >= 0, _at(table["first"], context + 1), low)
-        high = end
-        for _ in range(math.ceil(math.log2(self.config.vocab_size + 1)) + 1):
+
+        def halve(_, bounds):
+            low, high = bounds
             middle = (low + high) // 2
-            above = _at(table["last"], middle) < token
-            low, high = (
-                jnp.where(above & (low < high), middle + 1, low),
-                jnp.where(above, high, middle),
-            )
+            is_below = (low < high) & (_at(table["last"], middle) < token)
+            return jnp.where(is_below, middle + 1, low), jnp.where(is_below, high, middle)
+
+        steps = math.ceil(math.log2(self.config.vocab_size)) + 1
+        low, _ = jax.lax.fori_loop(0, steps, halve, (low, end))
         return jnp.where((low < end) & (_at(table["last"], low) == token), low, ABSENT)
 
     def distribution(self, tables: Tables, rows_BO: jax.Array) -> jax.Array:
