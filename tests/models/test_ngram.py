@@ -51,11 +51,15 @@ def test_it_is_a_language_model_and_no_flax_module(counted):
 def test_shapes_are_what_names_say(counted):
     model, tables, tokens_BL = counted
     ones_BL = np.ones_like(tokens_BL)
-    with shapes.checked() as seen:
+
+    def everything(tables):
         model.apply({"params": tables}, tokens_BL)
         model.apply({"params": tables}, tokens_BL, ones_BL, method="score")
         _, cache = model.apply({"params": tables}, tokens_BL, ones_BL, 4, method="start")
         model.apply({"params": tables}, tokens_BL[:, 0], cache, method="step")
+
+    with shapes.checked() as seen:
+        jax.eval_shape(everything, tables)
     assert any(place.endswith(":rows_BLO") for place in seen)
 
 
@@ -142,10 +146,10 @@ def _ngrams(tables, order):
 
 def test_generation_is_greedy_or_by_chance_and_ends(counted):
     model, tables, _ = counted
-    greedy = generate_ids(model, tables, [[END]] * 2, max_new_tokens=8, end=END, temperature=0)
-    assert greedy[0] == greedy[1]
-    sampled = generate_ids(model, tables, [[END]] * 12, max_new_tokens=8, end=END)
-    assert len({tuple(row) for row in sampled}) > 6
+    greedy = generate_ids(model, tables, [[END]] * 4, max_new_tokens=8, end=END, temperature=0)
+    assert greedy == greedy[:1] * 4
+    sampled = generate_ids(model, tables, [[END]] * 4, max_new_tokens=8, end=END)
+    assert len({tuple(row) for row in sampled}) > 2
     assert any(len(row) < 8 for row in sampled)
 
 

@@ -24,17 +24,9 @@ def test_rare_words_are_unknown():
 
 def test_every_line_ends_with_a_token_where_the_vocabulary_has_one():
     tokenizer = vocabulary.tokenizer([TEXT], "word")
-    assert tokenizer.encode(TEXT).tokens == [
-        "b",
-        "a",
-        "b",
-        "<eos>",
-        "<eos>",
-        "c",
-        "b",
-        "<unk>",
-        "<eos>",
-    ]
+    lines = [["b", "a", "b"], [], ["c", "b", "<unk>"]]
+    expected = [token for line in lines for token in [*line, "<eos>"]]
+    assert tokenizer.encode(TEXT).tokens == expected
     without = units.words(["<unk>", "</s>", "a", "b"])
     assert without.encode("a\nb\n").tokens == ["a", "b"]
 

@@ -50,8 +50,8 @@ def pretrain(
     train, held_out = (whole, text.corpus(dev, unit, end)) if dev else whole.split()
     if train.num_tokens - 1 < recipe.order:
         raise ValueError(
-            f"the text has {train.num_tokens - 1} {recipe.units}s to train on, fewer than the "
-            f"order {recipe.order}: give more text, or a lower --order"
+            f"the text has {train.num_tokens - 1} tokens to train on, with the one that ends it, "
+            f"fewer than the order {recipe.order}: give more text, or a lower --order"
         )
     report(f"data     {train.num_tokens:,} tokens to train on, {held_out.num_tokens:,} held out")
     report(f"output   {out}")
