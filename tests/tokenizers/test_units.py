@@ -54,7 +54,7 @@ def test_words_are_split_as_they_are_counted():
 @pytest.mark.parametrize(
     ("text", "settings", "words"),
     [
-        ("a a a", {"units": "word"}, "1 distinct word: a model needs at least 2"),
+        ("a a a\n", {"units": "word"}, "1 distinct word: a model needs at least 2"),
         ("aaa", {"units": "character"}, "1 distinct character: a model needs at least 2"),
         ("a b c a", {"units": "word", "min_count": 3}, "3 .* of which --min-count leaves 0"),
         ("a b c", {"units": "word", "vocab_size": 3}, "3 .* of which --vocab-size leaves 1"),

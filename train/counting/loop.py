@@ -39,7 +39,7 @@ def pretrain(
     Raises:
       ValueError: If the folder holds a model, or the text or the settings do not fit.
     """
-    started, out = time.monotonic(), Path(out).absolute()
+    out = Path(out).absolute()
     if (out / "model.json").exists():
         raise ValueError(f"{out} holds a model already: use another --out, or delete it")
     estimator = estimators.estimator(recipe.estimator)
@@ -57,12 +57,14 @@ def pretrain(
     report(f"output   {out}")
     out.mkdir(parents=True, exist_ok=True)
     vocab_size = unit.get_vocab_size()
+    started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=".counting", dir=out) as folder:
         tokens = train.tokens[train.start : train.stop]
         levels = counts.count(tokens, recipe.order, vocab_size, end, Path(folder))
         kept = tables.kept(levels, recipe.prune)
         estimates = estimator.estimate(levels, kept)
         params = tables.tables(levels, estimates, kept)
+    seconds = time.monotonic() - started
     config = Config(
         vocab_size=vocab_size,
         order=recipe.order,
@@ -76,7 +78,7 @@ def pretrain(
     write_manifest(out, recipe=recipe.name, **recipe.identity(), **identity)
     for note in estimates.notes:
         report(f"note     {note}")
-    report(f"model    {sum(config.ngrams):,} n-grams in {time.monotonic() - started:.1f} s")
+    report(f"model    {sum(config.ngrams):,} n-grams, counted and estimated in {seconds:.1f} s")
     evaluation = evaluate.evaluate(load(out), held_out)
     event = {"kind": "held_out", "step": 0, **evaluation.metrics, "time": round(time.time(), 3)}
     (out / "log.jsonl").write_text(json.dumps(event) + "\n", "utf-8")

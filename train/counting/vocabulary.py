@@ -47,15 +47,16 @@ def tokenizer(
     specials = [UNKNOWN, END]
     for name in (*specials, *RESERVED):
         counts.pop(name, None)
-    found = sum(count > 0 for count in counts.values())
+    found = sum(count > 0 for text, count in counts.items() if text != LINE_END)
     frequent = [text for text, count in counts.items() if count >= max(min_count, 1)]
     frequent.sort(key=lambda text: (-counts[text], text))
     most = len(frequent) if vocab_size is None else max(vocab_size - len(specials), 0)
     kept = frequent[:most]
-    if len(kept) < 2:
+    remaining = len([text for text in kept if text != LINE_END])
+    if remaining < 2:
         reason = f"the text has {found} distinct {units}{'' if found == 1 else 's'}"
-        if found > len(kept):
+        if found > remaining:
             limit = "--vocab-size" if len(frequent) > len(kept) else "--min-count"
-            reason += f", of which {limit} leaves {len(kept)}"
+            reason += f", of which {limit} leaves {remaining}"
         raise ValueError(f"{reason}: a model needs at least 2")
     return UNITS[units]([*specials, *kept])
