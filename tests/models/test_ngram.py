@@ -163,6 +163,7 @@ def test_a_folder_gives_back_the_tables_mapped_into_memory(counted, tmp_path):
         assert (np.asarray(flatten(loaded.params)[path]) == array).all()
     mapped = flatten(model_folder.read(tmp_path / "model"))["order_3/last"]
     assert isinstance(mapped.base, np.memmap)
+    assert jax.device_put(mapped).unsafe_buffer_pointer() == mapped.ctypes.data  # not copied
     assert zoo.generate(loaded, "w2", max_new_tokens=3)
 
 

@@ -16,8 +16,8 @@ def test_a_vocabulary_is_in_the_order_of_frequency():
 
 
 def test_rare_words_are_unknown():
-    tokenizer = vocabulary.tokenizer([TEXT], "word", min_count=2)
-    assert tokenizer.encode("b a\n").tokens == ["b", "<unk>", "<eos>"]
+    tokenizer = vocabulary.tokenizer([TEXT, "a"], "word", min_count=2)
+    assert tokenizer.encode("a c\n").tokens == ["a", "<unk>", "<eos>"]
     tokenizer = vocabulary.tokenizer([TEXT], "word", vocab_size=5)
     assert tokenizer.encode("b a c").tokens == ["b", "a", "<unk>"]
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo import registry, tokenizers
-from zoo.checkpoints import model_folder
+from zoo.checkpoints import mapped, model_folder
 from zoo.contracts import Composite
 from zoo.formats import arpa, huggingface
 from zoo.models.ngram import NGram
@@ -72,7 +72,9 @@ def load(
         if target is not held and isinstance(whole, Composite):
             config, params = whole.part(target, config, params)
         _check_shapes(folder, target(config), params)
-    params = jax.tree.map(jnp.asarray, params)
+    # On a CPU, device_put leaves tables in their mapped memory; asarray would copy them.
+    place = jax.device_put if mapped.is_for(params) else jnp.asarray
+    params = jax.tree.map(place, params)
     return Loaded(target(config), params, load_tokenizer(folder, config))
 
 
