@@ -1,6 +1,7 @@
 """From a text to the model folder of an n-gram model: tokenize, count, estimate, evaluate."""
 
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from zoo import tokenizers
 from zoo.checkpoints import model_folder
 from zoo.checkpoints.load import load
 from zoo.models.ngram import Config
+
+FILES = ".counting-"  # the beginning of the name of a folder for temporary files
 
 
 def pretrain(
@@ -56,9 +59,11 @@ def pretrain(
     report(f"data     {train.num_tokens:,} tokens to train on, {held_out.num_tokens:,} held out")
     report(f"output   {out}")
     out.mkdir(parents=True, exist_ok=True)
+    for leftover in out.glob(f"{FILES}*"):  # of a run that was killed
+        shutil.rmtree(leftover)
     vocab_size = unit.get_vocab_size()
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix=".counting", dir=out) as folder:
+    with tempfile.TemporaryDirectory(prefix=FILES, dir=out) as folder:
         tokens = train.tokens[train.start : train.stop]
         levels = counts.count(tokens, recipe.order, vocab_size, end, Path(folder))
         kept = tables.kept(levels, recipe.prune)

@@ -2,7 +2,9 @@
 
 The rule: `<unk>` has the id 0 and `</s>`, which begins and ends a document, the id 1. Then come the
 words or characters of the text, the most frequent first, and in alphabetical order where they are
-equally frequent. What occurs fewer than `min_count` times is left out, and is `<unk>`.
+equally frequent. What occurs fewer than `min_count` times is left out, and is `<unk>`. All of the
+training text counts, with the part of it that is held out, as for other tokenizers; the words of a
+text to evaluate on (`--dev`) do not.
 """
 
 import re
