@@ -35,7 +35,7 @@ class Import:
 
 @dataclass(frozen=True)
 class Export:
-    """Convert a model folder of ours to a Hugging Face folder, or an n-gram model to ARPA."""
+    """Convert a model folder of ours to a Hugging Face folder, or an ARPA file."""
 
     example: ClassVar[str] = "zoo export runs/gpt2-tiny exported/gpt2-tiny"
 
