@@ -82,7 +82,7 @@ ZOO_LAYERS = (
 TRAIN_LAYERS = (
     ("__main__",),
     ("commands",),
-    ("pretraining", "finetuning"),
+    ("pretraining", "finetuning", "counting"),
     ("loop",),
     ("step", "checkpoint", "recipes", "devices", "reporting", "metrics"),
     ("objectives", "data", "optimization"),

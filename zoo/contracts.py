@@ -23,11 +23,11 @@ class Architecture(Protocol):
         """Published name -> Config."""
 
     @property
-    def Model(self) -> type[nn.Module]:
-        """The model that pretraining trains."""
+    def Model(self) -> type[Any]:
+        """The model that pretraining trains: a Flax module, or a `CountModel`."""
 
     @property
-    def MODELS(self) -> tuple[type[nn.Module], ...]:
+    def MODELS(self) -> tuple[type[Any], ...]:
         """All models that are not for a task."""
 
     @property
@@ -80,6 +80,31 @@ class LanguageModel(Protocol):
 
     def step(self, token_B: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
         """Process one more token: next-token logits_BV and the updated cache."""
+
+
+@runtime_checkable
+class CountModel(LanguageModel, Protocol):
+    """A language model of counts: its parameters are tables, and no gradient trains it.
+
+    It has `init` and `apply` in the form of Flax's, so functions that are annotated with
+    `nn.Module` and only apply the model take it too; its methods get the tables from `apply`.
+    """
+
+    def init(self, key: Any, tokens_BL: jax.Array) -> Mapping[str, Any]:
+        """Return {"params": tables} of the right shapes."""
+
+    def apply(
+        self, variables: Mapping[str, Any], *inputs: Any, method: str = "__call__", **options: Any
+    ) -> Any:
+        """Call a method by name with the tables, `variables["params"]`."""
+
+    def score(
+        self,
+        tables: Any,
+        tokens_BL: jax.Array,
+        document_ids_BL: jax.Array | None = None,
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return the probability of each token after those before it, p_BL, and the order used."""
 
 
 @runtime_checkable

@@ -16,6 +16,7 @@ from zoo.models import (
     fixed_window,
     gpt2,
     luong,
+    ngram,
     resnet,
     rnn,
     roberta,
@@ -28,6 +29,7 @@ from zoo.models import (
 
 # By the name in model.json.
 ARCHITECTURES: dict[str, Architecture] = {
+    "ngram": ngram,
     "fixed_window": fixed_window,
     "rnn": rnn,
     "seq2seq": seq2seq,

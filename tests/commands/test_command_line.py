@@ -188,9 +188,9 @@ def test_recipes_are_listed_by_architecture_with_the_tiny_ones_first(monkeypatch
     head, *table = run(monkeypatch, "list", read=capsys).splitlines()
     assert head.split() == ["recipe", "parameters", "steps", "batch", "x", "length"]
     assert [line.split()[0] for line in table] == [
-        "gpt2", "gpt2-tiny", "gpt2", "seq2seq", "seq2seq-tiny",
+        "ngram", "ngram", "gpt2", "gpt2-tiny", "gpt2", "seq2seq", "seq2seq-tiny",
     ]  # fmt: skip
-    assert table[2].split() == ["gpt2", "124,439,808", "300,000", "512", "x", "1024"]
+    assert table[4].split() == ["gpt2", "124,439,808", "300,000", "512", "x", "1024"]
     _, *table = run(monkeypatch, "list", "--architecture", "seq2seq", read=capsys).splitlines()
     assert [line.split()[0] for line in table] == ["seq2seq", "seq2seq-tiny"]
     assert "no recipe trains t5" in refusal(monkeypatch, capsys, "list", "--architecture", "t5")

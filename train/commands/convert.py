@@ -9,12 +9,12 @@ import tyro
 
 @dataclass(frozen=True)
 class Import:
-    """Convert a Hugging Face folder to a Zoo model folder."""
+    """Convert a Hugging Face folder, or an ARPA file, to a Zoo model folder."""
 
     example: ClassVar[str] = "zoo import bert-base-uncased models/bert-base"
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """The Hugging Face folder, with config.json and model.safetensors."""
+    """The Hugging Face folder, with config.json and model.safetensors, or the .arpa file."""
     out: Annotated[Path, tyro.conf.Positional]
     """The folder to write."""
     new: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[PREFIX ...]")] = ()
@@ -35,20 +35,21 @@ class Import:
 
 @dataclass(frozen=True)
 class Export:
-    """Convert a Zoo model folder to a Hugging Face folder."""
+    """Convert a Zoo model folder to a Hugging Face folder, or to an ARPA file."""
 
     example: ClassVar[str] = "zoo export runs/gpt2-tiny exported/gpt2-tiny"
 
     folder: Annotated[Path, tyro.conf.Positional]
     """The model folder."""
     out: Annotated[Path, tyro.conf.Positional]
-    """The folder to write."""
+    """The folder to write; for an n-gram model, the .arpa or .arpa.gz file."""
     model_class: str | None = None
     """For a model that is published in parts: the part, such as ElectraGenerator."""
 
     def run(self) -> None:
-        """Write config.json, model.safetensors and the tokenizer."""
+        """Write config.json, model.safetensors and the tokenizer; or the n-grams."""
         import zoo
+        from zoo.formats.arpa import is_arpa
 
         zoo.export(zoo.load(self.folder), self.out, self.model_class)
-        print(f"Hugging Face folder: {self.out}")
+        print(f"{'ARPA file' if is_arpa(self.out) else 'Hugging Face folder'}: {self.out}")

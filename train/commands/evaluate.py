@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
@@ -17,7 +17,7 @@ class Evaluate:
     example: ClassVar[str] = "zoo evaluate runs/gpt2-tiny --text book.txt"
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """The model folder, ours or Hugging Face's."""
+    """The model folder, ours or Hugging Face's, or an ARPA file."""
     text: tuple[Path, ...] = ()
     """Text files (UTF-8, or .gz). Default: the held-out part of the built-in corpus."""
     separator: str | None = None
@@ -36,6 +36,8 @@ class Evaluate:
     """For translation: number of beams. 1: greedy search."""
     length_penalty: float = 1.0
     """For translation: above 1 favors longer translations, below 1 shorter ones."""
+    show: Literal["counts"] | None = None
+    """For an n-gram model: print which n-grams of the text were never seen, for every order."""
     data: Path | None = None
     """For a fine-tuned model: a file of examples, as `zoo finetune` reads them."""
     task: TaskName | None = None
@@ -54,6 +56,7 @@ class Evaluate:
         from train.pretraining import evaluate
         from zoo import registry
         from zoo.checkpoints.load import saved_class
+        from zoo.models.ngram import NGram
 
         if self.data:
             return self._task(self.data)
@@ -63,12 +66,25 @@ class Evaluate:
             source = parallel_text.files(files, self.fields)
         elif self.text:
             source = text.files(self.text, unescaped(self.separator))
+        if saved_class(self.folder) is NGram:
+            return self._counted(source)
+        if self.show:
+            raise ValueError(f"--show counts is for n-gram models, which {self.folder} is not")
         metrics = evaluate.evaluate(self.folder, source, self.batch, self.length)
         for name, value in metrics.items():
             print(f"{name.replace('_', ' ')}: {value:.4f}")
         texts = evaluate.pairs(registry.name_of(saved_class(self.folder)), source)
         if texts:
             self._translations(texts[::2], texts[1::2])
+
+    def _counted(self, source) -> None:
+        from train.counting import evaluate
+
+        evaluation = evaluate.evaluate_folder(self.folder, source)
+        for name, value in evaluation.metrics.items():
+            print(f"{name.replace('_', ' ')}: {value:.4f}")
+        if self.show:
+            print("\n".join(evaluate.table(evaluation.orders)))
 
     def _task(self, data: Path) -> None:
         import json

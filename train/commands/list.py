@@ -17,7 +17,7 @@ class List:
 
     def run(self) -> None:
         """Print a table, architecture by architecture, with the tiny recipes first."""
-        from train.recipes import RECIPES, recipe
+        from train.recipes import RECIPES, ngram, recipe
         from zoo import registry
         from zoo.params import num_parameters
 
@@ -25,11 +25,14 @@ class List:
         names = list(dict.fromkeys(entry.architecture for entry in recipes))
         if self.architecture:
             registry.named(self.architecture)
-            if self.architecture not in names:
+            if self.architecture not in [*names, *ngram.RECIPES]:
                 raise ValueError(f"no recipe trains {self.architecture}")
-            names = [self.architecture]
+            names = [name for name in names if name == self.architecture]
         width = max(len(entry.name) for entry in recipes) + 2
         print(f"{'recipe':{width}}  {'parameters':>14}  {'steps':>9}  batch x length")
+        for name in ngram.RECIPES:
+            if self.architecture in (None, name):
+                print(f"{name}\n{'  ' + name:{width}}  {'of the text':>14}  {'counted':>9}")
         for name in names:
             print(name)
             model = registry.named(name).Model

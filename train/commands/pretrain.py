@@ -1,5 +1,6 @@
 """`zoo pretrain`."""
 
+import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,14 @@ import tyro
 
 from train.commands.command import unescaped
 from train.commands.infer import Generate
+from train.counting.settings import CountSettings
+
+NOT_COUNTED = CountSettings()
+# The arguments of no use to a model that is not trained by gradient.
+GRADIENT_ONLY = (
+    *("config", "separate_vocabularies", "teacher", "steps", "batch", "length", "seed", "dtype"),
+    *("accumulate", "parallel", "mesh", "cluster", "resume", "verbose"),
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,8 @@ class Pretrain:
     """Number of devices along each axis of the mesh; -1: all that remain."""
     cluster: bool = False
     """Run as one of many processes: on a TPU pod, or under Slurm, Kubernetes or Open MPI."""
+    counting: Annotated[CountSettings, tyro.conf.OmitArgPrefixes] = NOT_COUNTED
+    """What is counted, for an n-gram model."""
     out: Path | None = None
     """The folder to write. Default: runs/RECIPE."""
     evaluate_tokens: Annotated[str | None, tyro.conf.arg(metavar="INT|all")] = None
@@ -78,12 +89,16 @@ class Pretrain:
         from train.devices import malloc
         from train.devices.placement import join_processes
         from train.pretraining import distill, pretrain
-        from train.recipes import recipe
+        from train.recipes import ngram, recipe
         from train.recipes.recipe import with_config, with_fields
         from zoo import registry
         from zoo.contracts import EncoderDecoder, LanguageModel
 
         malloc.keep_freed_memory()
+        if self.recipe in ngram.RECIPES:
+            return self._count(ngram.RECIPES[self.recipe]())
+        if self.counting.given():
+            raise ValueError(f"{self.counting.given()[0]} is for n-gram models, not {self.recipe}")
         if self.cluster:
             join_processes()
         plain = ("steps", "batch", "length", "seed", "dtype", "accumulate", "vocab_size")
@@ -116,6 +131,25 @@ class Pretrain:
             print("a sample:")
             Generate(out, "The").run()
         print(f"model folder: {out}\ncurves: {out / 'curves.png'}")
+
+    def _count(self, chosen):
+        from train.counting import evaluate, loop
+
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name in GRADIENT_ONLY:
+            if getattr(self, name) != defaults[name]:
+                flag = "--" + name.replace("_", "-")
+                raise ValueError(f"{self.recipe} is counted, not trained step by step: omit {flag}")
+        chosen = self.counting.apply(chosen, self.tokenizer, self.vocab_size)
+        loop.check(chosen)
+        source, dev = self._sources(chosen)
+        out = self.out or Path("runs") / self.recipe
+        evaluation = loop.pretrain(chosen, source, out, dev=dev, tokenizer=self.tokenizer)
+        if self.counting.show:
+            print("\n".join(evaluate.table(evaluation.orders)))
+        print("a sample:")
+        Generate(out, "The").run()
+        print(f"model folder: {out}")
 
     def _sources(self, chosen):
         """Return the sources for training and for evaluation; None: hold out training text."""

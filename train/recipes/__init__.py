@@ -1,4 +1,4 @@
-"""All recipes by name, with one file per family."""
+"""All recipes by name, with one file per family; those of count models are in `ngram`."""
 
 import difflib
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from train.recipes import (
     electra,
     fixed_window,
     gpt2,
+    ngram,
     rnn,
     roberta,
     t5,
@@ -46,13 +47,13 @@ RECIPES = {name: make for family in FAMILIES for name, make in family.RECIPES.it
 
 
 def recipe(name: str) -> Recipe:
-    """Return the recipe with the given name.
+    """Return the recipe with the given name, of those that are trained by gradient.
 
     Raises:
       ValueError: If there is none; the message suggests the most similar name.
     """
     if name not in RECIPES:
-        matches = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.4)
+        matches = difflib.get_close_matches(name, [*RECIPES, *ngram.RECIPES], n=1, cutoff=0.4)
         hint = f"did you mean {matches[0]!r}?" if matches else "`zoo list` shows them"
         raise ValueError(f"unknown recipe {name!r}; {hint}")
     return RECIPES[name]()

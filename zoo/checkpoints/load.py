@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import chex
 import jax
@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo import registry, tokenizers
-from zoo.checkpoints import model_folder
+from zoo.checkpoints import mapped, model_folder
 from zoo.contracts import Composite
-from zoo.formats import huggingface
+from zoo.formats import arpa, huggingface
+from zoo.models.ngram import NGram
 from zoo.params import abstract, flatten
 from zoo.tokenizers import AnyTokenizer
 
@@ -37,12 +38,12 @@ def load(
     ignore: Sequence[str] = (),
     key: chex.PRNGKey | None = None,
 ) -> Loaded:
-    """Load a model folder, ours or Hugging Face's. Nothing is downloaded.
+    """Load a model folder, ours or Hugging Face's, or an ARPA file. Nothing is downloaded.
 
     Loading is strict: every parameter must be found, and every tensor used.
 
     Args:
-      folder: The folder.
+      folder: The folder or file.
       cls: The class to load it as, such as "ElectraGenerator"; None: the class that was saved.
       new: Prefixes of parameter paths that a published folder may lack; these parameters are
         initialized from `key`.
@@ -55,6 +56,9 @@ def load(
     """
     folder = Path(folder)
     saved_cls = saved_class(folder)
+    if arpa.is_arpa(folder):
+        config, tables, tokenizer = arpa.read(folder)
+        return Loaded(saved_cls(config), jax.tree.map(jnp.asarray, tables), tokenizer)
     target = saved_cls if cls is None else _named_class(saved_cls, cls)
     if is_published(folder):
         format = huggingface.find(huggingface.read_config(folder))
@@ -69,7 +73,9 @@ def load(
         if target is not saved_cls and isinstance(model, Composite):
             config, params = model.part(target, config, params)
         _check_shapes(folder, target(config), params)
-    params = jax.tree.map(jnp.asarray, params)
+    # On a CPU, device_put leaves tables in their mapped memory; asarray would copy them.
+    place = jax.device_put if mapped.is_for(params) else jnp.asarray
+    params = jax.tree.map(place, params)
     return Loaded(target(config), params, load_tokenizer(folder, config))
 
 
@@ -79,7 +85,9 @@ def is_published(folder: str | os.PathLike) -> bool:
 
 
 def saved_class(folder: str | os.PathLike) -> type[nn.Module]:
-    """Return the class of the model that is saved in a folder."""
+    """Return the class of the model that is saved in a folder or file."""
+    if arpa.is_arpa(folder):
+        return registry.named("ngram").Model
     if is_published(folder):
         published = huggingface.read_config(folder)
         format = huggingface.find(published)
@@ -122,11 +130,11 @@ def save(loaded: Loaded, folder: str | os.PathLike) -> None:
 
 
 def export(loaded: Loaded, folder: str | os.PathLike, cls: str | None = None) -> None:
-    """Write a model as a Hugging Face folder, which transformers loads.
+    """Write a model as a Hugging Face folder, which transformers loads; an n-gram model as ARPA.
 
     Args:
       loaded: The result of `load`.
-      folder: The folder to write.
+      folder: The folder to write; for an n-gram model, a file that ends in .arpa or .arpa.gz.
       cls: The class to export it as; None: its own, or the first part of a model that is published
         in parts only.
 
@@ -134,6 +142,10 @@ def export(loaded: Loaded, folder: str | os.PathLike, cls: str | None = None) ->
       ValueError: If the model has no published form.
     """
     model, params, tokenizer = loaded
+    if registry.name_of(model) == "ngram":
+        if not arpa.is_arpa(folder):
+            raise ValueError(f"an n-gram model is exported as ARPA: name the file {folder}.arpa")
+        return arpa.write(folder, cast(NGram, model), params, tokenizer)
     target = type(model) if cls is None else _named_class(type(model), cls)
     if cls is None and isinstance(model, Composite):
         target = next(c for c in registry.of(model).MODELS if huggingface.find_class(c))

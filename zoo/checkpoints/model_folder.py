@@ -2,7 +2,7 @@
 
     model.json       architecture, class, config, version; shape, dtype and fingerprint of every
                      parameter
-    params/          the parameters
+    params/          the parameters; the tables of a count model are .npy files, mapped into memory
     tokenizer.json   the tokenizer, if there is one
     checkpoints/     only in the folder of a run: one folder per step, see train/checkpoint.py
 
@@ -22,6 +22,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from zoo import tokenizers
+from zoo.checkpoints import mapped
 from zoo.checkpoints.arrays import Damaged, describe, fingerprint, load, read_record, save
 from zoo.params import unflatten
 from zoo.version import __version__
@@ -62,7 +63,10 @@ def write(folder, architecture, config, params=None, tokenizer=None, cls=None) -
         "tokenizer": None if tokenizer is None else tokenizers.fingerprint(tokenizer),
         "parameters": None if params is None else describe(params),
     }
-    if params is not None:
+    if params is not None and mapped.is_for(params):
+        if jax.process_index() == 0:
+            mapped.save(draft / "params", params)
+    elif params is not None:
         save(draft, {"params": params}).finish()
     if jax.process_index() == 0:
         draft.mkdir(exist_ok=True)
@@ -117,7 +121,8 @@ def read(folder) -> dict:
     folder = Path(folder)
     parameters = manifest(folder)["parameters"]
     if parameters is not None and (folder / "params").is_dir():
-        return unflatten(load(folder / "params", parameters))
+        stored = mapped.load if mapped.is_in(folder / "params") else load
+        return unflatten(stored(folder / "params", parameters))
     damage = []
     for step in reversed(steps(folder)):
         path = folder / "checkpoints" / str(step)

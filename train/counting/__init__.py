@@ -1,0 +1,1 @@
+"""Training of n-gram models: counting in bounded memory, then estimating."""

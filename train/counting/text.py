@@ -1,0 +1,48 @@
+"""The tokenizer and the tokenized text of a count model."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from train.counting import vocabulary
+from train.data.corpus import prepare
+from train.data.corpus.corpus import Corpus
+from train.data.sources.source import Source
+from train.recipes.ngram import NGramRecipe
+from zoo import tokenizers
+from zoo.tokenizers import Tokenizer
+
+ENDS = ("</s>", "<|endoftext|>", "[SEP]")  # the names of the token that begins and ends a document
+
+
+def tokenizer(recipe: NGramRecipe, source: Source, folder: Path | None = None) -> Tokenizer:
+    """Return the tokenizer in a folder, or else that of the words or characters of a text.
+
+    Raises:
+      ValueError: If the tokenizer is that of a translator, or the text has too few words.
+    """
+    if folder is None:
+        texts = (piece.text for piece in source.pieces())
+        return vocabulary.tokenizer(texts, recipe.units, recipe.min_count, recipe.vocab_size)
+    result = tokenizers.load(folder)
+    if isinstance(result, tokenizers.Sides):
+        raise ValueError(f"{folder} has a tokenizer for each of two languages: use another one")
+    return result
+
+
+def end_token(tokenizer: Tokenizer) -> int:
+    """Return the token that begins and ends a document; ValueError if there is none."""
+    found = next((i for name in ENDS if (i := tokenizer.token_to_id(name)) is not None), None)
+    if found is None:
+        raise ValueError(
+            f"the tokenizer has no token that ends a document: use one with {', '.join(ENDS)}"
+        )
+    return found
+
+
+def corpus(source: Source, tokenizer: Tokenizer, end: int) -> Corpus:
+    """Return the tokenized source, cached for all runs in ZOO_CACHE (default: ~/.cache/zoo)."""
+    identity = f"{source.fingerprint} {tokenizers.fingerprint(tokenizer)} {end}"
+    cache = Path(os.environ.get("ZOO_CACHE", Path.home() / ".cache" / "zoo"))
+    folder = cache / "corpora" / hashlib.sha256(identity.encode()).hexdigest()[:16]
+    return prepare.prepare(source, tokenizer, folder, end)

@@ -1,0 +1,73 @@
+"""Tables on disk: one .npy file per array, which is mapped into memory when it is loaded.
+
+The tables of a count model may be larger than the memory, and a text needs few of their rows.
+Arrays of weights are all needed at once, and are stored as in `arrays`.
+"""
+
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zoo.checkpoints.arrays import Damaged, fingerprint
+from zoo.params import flatten
+
+
+def is_for(tree) -> bool:
+    """Return whether a pytree is stored in this form: whether it has integers, as tables have."""
+    return any(jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(tree))
+
+
+def is_in(folder: str | os.PathLike) -> bool:
+    """Return whether a folder holds arrays in this form."""
+    return any(Path(folder).glob("*.npy"))
+
+
+def save(folder: str | os.PathLike, tree) -> None:
+    """Write every array of a pytree into a folder, as PATH.npy with dots for slashes.
+
+    Raises:
+      OSError: If the folder cannot be written.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True)
+    for path, leaf in flatten(tree).items():
+        np.save(_file(folder, path), np.asarray(leaf), allow_pickle=False)
+
+
+def load(folder: str | os.PathLike, description: dict) -> dict[str, np.ndarray]:
+    """Return the arrays in a folder, path -> array in mapped memory, with verified fingerprints.
+
+    Args:
+      folder: The folder.
+      description: The result of `arrays.describe` for them.
+
+    Raises:
+      Damaged: If an array cannot be read, or its shape, type or fingerprint is wrong.
+    """
+    folder, arrays = Path(folder), {}
+    for path, about in description.items():
+        file = _file(folder, path)
+        try:
+            # An empty file cannot be mapped.
+            empty = 0 in about["shape"]
+            array = np.load(file, mmap_mode=None if empty else "r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise Damaged(f"{file} cannot be read: {error}") from None
+        if list(array.shape) != about["shape"] or str(array.dtype) != about["dtype"]:
+            raise Damaged(
+                f"{file} holds {array.dtype} {list(array.shape)}, not {about['dtype']} "
+                f"{about['shape']}"
+            )
+        arrays[path] = np.asarray(array)
+    sums = fingerprint(arrays)
+    changed = [path for path, about in description.items() if sums[path] != about["fingerprint"]]
+    if changed:
+        raise Damaged(f"{folder}: wrong checksum of {', '.join(changed)}")
+    return arrays
+
+
+def _file(folder: Path, path: str) -> Path:
+    return folder / f"{path.replace('/', '.')}.npy"
