@@ -95,7 +95,7 @@ def test_another_run_is_neither_overwritten_nor_resumed(tmp_path):
     run(tmp_path, "out", replace(SHORT, epochs=0.5))
     with pytest.raises(ValueError, match=r"holds a run at step 3: use --resume to continue it"):
         run(tmp_path, "out", SHORT)
-    with pytest.raises(ValueError, match="belongs to another run: settings was"):
+    with pytest.raises(ValueError, match=r"belongs to another run: --epochs was 0.5, is 3.0$"):
         run(tmp_path, "out", SHORT, resume=True)
 
 

@@ -54,6 +54,7 @@ from zoo.checkpoints.load import Loaded
 from zoo.contracts import TrunkWithHead
 from zoo.params import flatten, unflatten
 
+WITHOUT_EFFECT = "save_every", "parallel", "mesh", "parallel_runs"  # on the results
 FETCH_EVERY = 10  # steps between two fetches of the losses, all of which are logged
 
 
@@ -181,8 +182,8 @@ class Tuning:
             "model": hashlib.sha256(json.dumps(sums).encode()).hexdigest(),
             "tokenizer": tokenizers.fingerprint(self.loaded.tokenizer),
             "rows": rows.hexdigest(),
-            "settings": asdict(self.settings),
-            "distillation": self.distillation and asdict(self.distillation),
+            **_flags(self.settings),
+            **(_flags(self.distillation) if self.distillation else {}),
         }
         return json.loads(json.dumps(identity, default=str))
 
@@ -333,6 +334,15 @@ def train_runs(tuning: Tuning, *, resume: bool = False) -> list[chex.ArrayTree]:
         trained = saved if progress.best is None else progress.best.params
         check_finite(trained, checkpoints)
     return [tuning.run_params(trained, run) for run in range(tuning.settings.seeds)]
+
+
+def _flags(settings: Settings | Distillation) -> dict[str, Any]:
+    """Return the settings that determine the results, by their flags."""
+    return {
+        f"--{name.replace('_', '-')}": value
+        for name, value in asdict(settings).items()
+        if name not in WITHOUT_EFFECT
+    }
 
 
 def _introduction(tuning: Tuning) -> str:
