@@ -43,5 +43,16 @@ def test_an_id_outside_the_vocabulary_is_refused_outside_jit_and_nan_under_it(wr
     assert np.isnan(x_BLD[:, 1]).all()
 
 
+def test_ids_that_are_constants_of_a_compiled_program_are_checked_too():
+    model = GPT2(tiny.TABLE["gpt2"].config)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))
+    apply = lambda tokens_BL: jax.jit(lambda variables: model.apply(variables, tokens_BL))(
+        variables
+    )
+    assert np.isfinite(apply(jnp.array([[1, 2]]))).all()
+    with pytest.raises(ValueError, match="is outside the embedding table"):
+        apply(jnp.array([[1, tiny.V]]))
+
+
 def params(row):
     return abstract(row.model)

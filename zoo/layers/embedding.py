@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from zoo.layers.linear import product
@@ -27,11 +28,11 @@ class Embedding(nn.Module):
 
     def __call__(self, ids_BL: jax.Array) -> jax.Array:
         if not isinstance(ids_BL, jax.core.Tracer):
-            _check_ids(ids_BL, self.num_embeddings)
+            _check_ids(np.asarray(ids_BL), self.num_embeddings)
         return lookup(self.embedding, ids_BL)
 
 
-def _check_ids(ids: jax.Array, size: int) -> None:
+def _check_ids(ids: np.ndarray, size: int) -> None:
     invalid = ids[(ids < 0) | (ids >= size)]
     if len(invalid):
         raise ValueError(
