@@ -83,6 +83,7 @@ TRAIN_ROOMS = (
     ("__main__",),
     ("commands",),
     ("pretraining", "finetuning"),
+    ("loop",),
     ("step", "checkpoint", "recipes", "devices", "reporting", "metrics"),
     ("objectives", "data", "optimization"),
 )

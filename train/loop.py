@@ -129,8 +129,9 @@ def train(
             best = _better(stage, best, state, metrics, step)
         if is_saved or is_over(stage, best, step):
             _save(stage, Progress(state, best, step, metrics), checkpoints)
-    if signals.stop and step < stage.last and pending:
-        _fetch(stage, pending, step, checkpoints)
+    if signals.stop and step < stage.last:
+        if pending:
+            _fetch(stage, pending, step, checkpoints)
         _save(stage, Progress(state, best, step, metrics), checkpoints)
     return Progress(state, best, step, metrics)
 

@@ -194,7 +194,8 @@ def test_under_pmap_nothing_more_is_compiled(tmp_path):
 
 def stopped_and_resumed(folder, monkeypatch, at, **fields):
     """A run that is asked to stop at a step, and goes on."""
-    stop = lambda report, steps: signal.raise_signal(signal.SIGTERM) if steps[-1][0] == at else None
+    last = lambda steps: steps[-1][0] if steps else None
+    stop = lambda report, steps: signal.raise_signal(signal.SIGTERM) if last(steps) == at else None
     with monkeypatch.context() as patch:
         patch.setattr(Report, "steps", stop)
         assert pretrain(folder, report_every=at, **fields) == {}

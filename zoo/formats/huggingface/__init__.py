@@ -17,7 +17,14 @@ from zoo.formats.huggingface import (
     t5,
     xlnet,
 )
-from zoo.formats.huggingface.folder import new_head, published_labels, read, read_config, write
+from zoo.formats.huggingface.folder import (
+    new_head,
+    published_labels,
+    read,
+    read_config,
+    read_held,
+    write,
+)
 from zoo.formats.huggingface.format import Format
 
 __all__ = [
@@ -29,6 +36,7 @@ __all__ = [
     "published_labels",
     "read",
     "read_config",
+    "read_held",
     "write",
 ]
 
