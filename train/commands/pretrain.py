@@ -13,7 +13,7 @@ from train.commands.infer import Generate
 
 @dataclass(frozen=True)
 class Pretrain:
-    """Train a model by a recipe, from scratch or from a model, and write a model folder."""
+    """Train a model by a recipe, and write a model folder."""
 
     example: ClassVar[str] = "zoo pretrain gpt2-tiny --text book.txt --out runs/book"
 
