@@ -69,6 +69,8 @@ def test_more_new_layers_than_there_are_is_one_line(tmp_path):
         loaded(tiny_task.folder(tmp_path), reinit=3)
     with pytest.raises(ValueError, match=r"^--scratch initializes all layers .* leave out --rein"):
         replace(tiny_task.SETTINGS, reinit=1, scratch=True).check()
+    with pytest.raises(ValueError, match=r"^--reinit needs --unfreeze all, not gradual, which fre"):
+        replace(tiny_task.SETTINGS, reinit=1, unfreeze="gradual").check()
     with pytest.raises(ValueError, match=r"^--reinit must be at least 0"):
         replace(tiny_task.SETTINGS, reinit=-1).check()
 

@@ -122,6 +122,10 @@ class Settings:
             raise ValueError(f"--dropout must be less than 1, not {self.dropout}")
         if self.reinit and self.scratch:
             raise ValueError("--scratch initializes all layers randomly: leave out --reinit")
+        if self.reinit and self.unfreeze != "all":
+            raise ValueError(
+                f"--reinit needs --unfreeze all, not {self.unfreeze}, which freezes the new layers"
+            )
         if self.patience and self.keep == "last":
             raise ValueError("--patience looks for the best model: use it with --keep best")
         if self.seeds > 1 and (self.parallel != "mesh" or self.mesh != (-1, 1, 1)):
