@@ -18,6 +18,7 @@ from zoo.inference.tag import tag
 from zoo.inference.translate import translate
 from zoo.registry import architectures, create, sizes
 from zoo.version import __version__
+from zoo.vocabulary import extend_vocabulary
 
 __all__ = [
     "Loaded",
@@ -29,6 +30,7 @@ __all__ = [
     "create",
     "detect_replaced",
     "export",
+    "extend_vocabulary",
     "fill_mask",
     "generate",
     "load",

@@ -31,7 +31,10 @@ class Evaluate:
     batch: int = 16
     """Sequences per batch."""
     length: int | None = None
-    """Tokens per sequence. Default: 128, or the model's maximum if that is less."""
+    """Tokens per sequence. Default: 128, or the model's maximum if less or with --stride."""
+    stride: int | None = None
+    """For causal models: tokens between overlapping windows, each scored on its last ones only, so
+    that every token has a long context. Default: windows do not overlap."""
     beams: int = 4
     """For translation: number of beams. 1: greedy search."""
     length_penalty: float = 1.0
@@ -58,6 +61,8 @@ class Evaluate:
         from zoo.checkpoints.load import saved_class
         from zoo.models.ngram import NGram
 
+        if self.data and self.stride is not None:
+            raise ValueError("--stride is for --text: leave it out with --data")
         if self.data:
             return self._task(self.data)
         source: Source | None = None
@@ -70,7 +75,7 @@ class Evaluate:
             return self._counted(source)
         if self.show:
             raise ValueError(f"--show counts is for n-gram models, which {self.folder} is not")
-        metrics = evaluate.evaluate(self.folder, source, self.batch, self.length)
+        metrics = evaluate.evaluate(self.folder, source, self.batch, self.length, self.stride)
         for name, value in metrics.items():
             print(f"{name.replace('_', ' ')}: {value:.4f}")
         texts = evaluate.pairs(registry.name_of(saved_class(self.folder)), source)

@@ -22,7 +22,7 @@ GRADIENT_ONLY = (
 
 @dataclass(frozen=True)
 class Pretrain:
-    """Train a model from scratch by a recipe, and write a model folder."""
+    """Train a model by a recipe, and write a model folder."""
 
     example: ClassVar[str] = "zoo pretrain gpt2-tiny --text book.txt --out runs/book"
 
@@ -50,6 +50,9 @@ class Pretrain:
     """Changes to the recipe's model config, such as width=512 dropout=0.1."""
     separate_vocabularies: bool = False
     """For translation: one vocabulary per language instead of a joint one."""
+    init: Path | None = None
+    """Start from the model of this folder, ours or Hugging Face's, with its tokenizer and config.
+    Default: random weights."""
     teacher: Path | None = None
     """Distillation: the model folder of the teacher."""
     steps: int | None = None
@@ -78,7 +81,8 @@ class Pretrain:
     """Held-out tokens to read per evaluation; the last one reads all. Default: 5 % of the tokens
     trained on since the one before."""
     resume: bool = False
-    """Continue the run in that folder from its last checkpoint."""
+    """Continue the run in that folder from its last checkpoint. More --steps lengthen it, if its
+    learning rates do not depend on the number of steps."""
     verbose: bool = False
     """Also print which parameters have weight decay, and the baselines of the loss."""
 
@@ -88,7 +92,7 @@ class Pretrain:
 
         from train.devices import malloc
         from train.devices.placement import join_processes
-        from train.pretraining import distill, pretrain
+        from train.pretraining import continued, distill, pretrain
         from train.recipes import ngram, recipe
         from train.recipes.recipe import with_config, with_fields
         from zoo import registry
@@ -102,7 +106,12 @@ class Pretrain:
         if self.cluster:
             join_processes()
         plain = ("steps", "batch", "length", "seed", "dtype", "accumulate", "vocab_size")
-        chosen = with_config(recipe(self.recipe), self.config)
+        chosen = recipe(self.recipe)
+        if self.init:
+            self._check_init()
+            chosen = continued.continued(chosen, self.init, self.config)
+        else:
+            chosen = with_config(chosen, self.config)
         chosen = with_fields(chosen, **{name: getattr(self, name) for name in plain})
         if self.separate_vocabularies:
             chosen = chosen.separate_vocabularies()
@@ -129,8 +138,18 @@ class Pretrain:
         model = registry.named(chosen.architecture).Model(chosen.config)
         if isinstance(model, LanguageModel) and not isinstance(model, EncoderDecoder):
             print("a sample:")
-            Generate(out, "The").run()
+            tokens = min(Generate.max_new_tokens, chosen.config.max_length // 2)
+            Generate(out, "The", max_new_tokens=tokens).run()
         print(f"model folder: {out}\ncurves: {out / 'curves.png'}")
+
+    def _check_init(self) -> None:
+        """Raise ValueError with a flag that --init leaves no choice for."""
+        for name in ("tokenizer", "vocab_size", "separate_vocabularies", "teacher"):
+            if getattr(self, name):
+                flag = name.replace("_", "-")
+                raise ValueError(
+                    f"--init and --{flag} cannot be combined: the folder gives model and tokenizer"
+                )
 
     def _count(self, chosen):
         from train.counting import evaluate, loop

@@ -12,10 +12,11 @@ from flax import linen as nn
 
 from train.devices import placement
 from train.finetuning import distillation as distill
-from train.finetuning import transfer, tuning
+from train.finetuning import transfer, tuning, unfreezing
 from train.finetuning.evaluate import Metrics, best_run, evaluate
 from train.finetuning.settings import Distillation, Settings
 from train.finetuning.tasks.task import Distillable, Task, encode
+from zoo import registry
 from zoo.checkpoints.load import Loaded, save
 from zoo.contracts import ClassifierWithLanguageModel
 from zoo.params import flatten
@@ -56,6 +57,9 @@ def finetune(
     settings.check()
     out = Path(out).absolute()
     loaded, new_paths = load(folder, task, task.labels(data["train"], labels), settings)
+    notes: list[str] = []
+    if settings.add_tokens is not None:
+        loaded, notes = transfer.add_words(loaded, settings.add_tokens)
     length = min(settings.length, loaded.model.config.max_length)
     teacher = None
     if distillation is not None and distillation.teacher is not None:
@@ -94,7 +98,7 @@ def finetune(
     save(loaded._replace(params=params[best]), out)
     results = {"settings": asdict(settings), "best": best, "metrics": metrics}
     Path(out, "results.json").write_text(json.dumps(results, indent=2))
-    return metrics, _notes(rows, length, len(parts))
+    return metrics, [*notes, *_notes(rows, length, len(parts))]
 
 
 def load(
@@ -116,6 +120,9 @@ def load(
         if settings.unfreeze != "all":
             raise ValueError(f"--scratch needs --unfreeze all, not {settings.unfreeze}")
         new_paths = list(flatten(loaded.params))
+    paths = list(flatten(loaded.params))
+    again = unfreezing.top_layers(paths, registry.of(loaded.model).GROUPS, settings.reinit)
+    new_paths = list(dict.fromkeys([*new_paths, *again]))
     if settings.dropout is not None:
         config = replace(loaded.model.config, dropout=settings.dropout)
         loaded = loaded._replace(model=type(loaded.model)(config))

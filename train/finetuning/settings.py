@@ -67,6 +67,7 @@ RANGES = {
     "weight_decay": (0, True),
     "dropout": (0, True),
     "auxiliary": (0, True),
+    "reinit": (0, True),
     "epochs": (0, False),
     "batch": (1, True),
     "accumulate": (1, True),
@@ -88,6 +89,10 @@ class Settings:
     """Train all layers, the head, first the head and then all, or one more group per stage."""
     scratch: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Initialize all weights randomly, to measure what pretraining contributes."""
+    reinit: int = 0
+    """Also initialize the top layers randomly, this many, besides the head."""
+    add_tokens: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """Add the words of this file to the vocabulary, one per line, each as one token."""
     schedule: Literal["linear", "slanted", "one-cycle", "constant"] = "linear"
     """Learning-rate schedule of each stage."""
     learning_rate: Annotated[str | None, tyro.conf.arg(metavar="RATE|LOW:HIGH")] = None
@@ -140,6 +145,12 @@ class Settings:
                 )
         if self.dropout is not None and self.dropout >= 1:
             raise ValueError(f"--dropout must be less than 1, not {self.dropout}")
+        if self.reinit and self.scratch:
+            raise ValueError("--scratch initializes all layers randomly: leave out --reinit")
+        if self.reinit and self.unfreeze != "all":
+            raise ValueError(
+                f"--reinit needs --unfreeze all, not {self.unfreeze}, which freezes the new layers"
+            )
         if self.patience and self.keep == "last":
             raise ValueError("--patience looks for the best model: use it with --keep best")
         if self.seeds > 1 and (self.parallel != "mesh" or self.mesh != (-1, 1, 1)):

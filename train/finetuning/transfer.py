@@ -8,10 +8,9 @@ from pathlib import Path
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 from tokenizers import AddedToken, Tokenizer, processors
 
-from zoo import registry
+from zoo import registry, tokenizers
 from zoo.checkpoints import model_folder
 from zoo.checkpoints.load import (
     Loaded,
@@ -26,9 +25,9 @@ from zoo.formats import huggingface
 from zoo.layers import heads
 from zoo.params import flatten, unflatten
 from zoo.tokenizers import token_id
+from zoo.vocabulary import extend_vocabulary, with_tokenizer
 
 MARKS = ("<start>", "<delimiter>", "<extract>")
-STD = 0.02
 
 
 def load_for_task(
@@ -125,11 +124,25 @@ def add_marks(loaded: Loaded, key: chex.PRNGKey) -> Loaded:
         pair=f"{start} $A {delimiter} $B {extract}",
         special_tokens=[(mark, token_id(tokenizer, mark)) for mark in MARKS],
     )
-    config = loaded.model.config
-    table_VD = np.asarray(loaded.params["trunk"]["token_embedding"]["embedding"])
-    num_new = max(0, tokenizer.get_vocab_size() - config.vocab_size)
-    new_VD = STD * jax.random.normal(key, (num_new, table_VD.shape[1]))
-    embedding = {"embedding": jnp.concatenate([table_VD, new_VD])}
-    params = loaded.params | {"trunk": loaded.params["trunk"] | {"token_embedding": embedding}}
-    model = type(loaded.model)(replace(config, vocab_size=config.vocab_size + num_new))
-    return Loaded(model, params, tokenizer)
+    return with_tokenizer(loaded, tokenizer, "random", key)
+
+
+def add_words(loaded: Loaded, file: str | os.PathLike) -> tuple[Loaded, list[str]]:
+    """Return a model whose vocabulary has the words of a file, one per line, and notes on them."""
+    path = Path(file)
+    if not path.is_file():
+        raise ValueError(f"--add-tokens {path}: no such file")
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--add-tokens {path} is not UTF-8 at byte {error.start}") from None
+    words = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if not words:
+        raise ValueError(f"--add-tokens {path} has no words: write one per line")
+    assert loaded.tokenizer is not None, "checked when the model was loaded"
+    known = set(tokenizers.known_words(loaded.tokenizer, words))
+    extended = extend_vocabulary(loaded, [word for word in words if word not in known])
+    notes = [f"{len(words) - len(known)} of {len(words)} words were added to the vocabulary"]
+    if known:
+        notes.append(f"already in the vocabulary: {', '.join(sorted(known))}")
+    return extended, notes

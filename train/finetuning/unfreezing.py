@@ -82,6 +82,33 @@ def groups(paths: Sequence[str], patterns: Sequence[str]) -> list[list[str]]:
     return [by_key[key] for key in sorted(by_key)]
 
 
+def top_layers(paths: Sequence[str], patterns: Sequence[str], count: int) -> list[str]:
+    """Return the paths of the top layers, and of all that is above them up to the head.
+
+    Zhang et al. 2021, section 5 (https://arxiv.org/abs/2006.05987) initialize these again, because
+    the top layers of a pretrained model are specialized in its pretraining task. BERT's pooler is
+    above the layers.
+
+    Args:
+      paths: The paths of all parameters.
+      patterns: As in `groups`. A layer is a group whose pattern captures a number.
+      count: Number of layers.
+
+    Raises:
+      ValueError: If there are fewer layers.
+    """
+    layered = [bool(re.compile(pattern).groups) for pattern in patterns]
+    ordered = groups(paths, patterns)
+    is_layer = [
+        next(layered[n] for n, pattern in enumerate(patterns) if re.search(pattern, group[0]))
+        for group in ordered
+    ]
+    layers = [number for number, layer in enumerate(is_layer) if layer]
+    if count > len(layers):
+        raise ValueError(f"--reinit {count}: the model has {len(layers)} layers")
+    return [path for group in ordered[layers[-count] :] for path in group] if count else []
+
+
 def learning_rates(text: str, count: int, layer_decay: float = 1.0) -> np.ndarray:
     """Return the learning rate of each group.
 

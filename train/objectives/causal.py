@@ -59,3 +59,14 @@ class Causal(Objective):
         return {
             "token": cross_entropy(unprojected, batch["targets"], batch["weights"]["token"])
         }, carry
+
+
+@objective
+class SlidingCausal(Causal):
+    """Prediction of the next token in overlapping windows, of which only `scored` tokens count."""
+
+    def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
+        """Prepare a window as `Causal` does; a prediction that is not scored weighs nothing."""
+        inputs = super().corrupt(key, example)
+        weights = inputs["weights"]["token"] * example["scored"][1:]
+        return inputs | {"weights": {"token": weights}}

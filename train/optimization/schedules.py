@@ -5,6 +5,7 @@ learning rate of step 0, and a resumed run uses those of an uninterrupted one. A
 schedule stays constant.
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import jax.numpy as jnp
@@ -18,6 +19,20 @@ class ScheduleFactory(Protocol):
     def __call__(self, steps: int, /) -> optax.Schedule:
         """Return the schedule of a run of `steps` steps."""
         ...
+
+
+@dataclass(frozen=True)
+class AnyLength:
+    """A schedule factory whose schedule does not depend on the number of steps.
+
+    A run with it can be lengthened: its steps so far are those of the longer run.
+    """
+
+    schedule: optax.Schedule
+
+    def __call__(self, steps: int, /) -> optax.Schedule:
+        """Return the schedule, the same for any number of steps."""
+        return self.schedule
 
 
 def constant(peak: float) -> optax.Schedule:

@@ -6,9 +6,13 @@ from pathlib import Path
 import jax
 
 import zoo
+from train.data.batches.sliding_windows import SlidingWindows
 from train.data.corpus.pair_corpus import num_held_out
 from train.data.sources.source import Source
 from train.metrics import language_model
+from train.objectives.causal import Causal, SlidingCausal
+from train.objectives.causal_stateful import StatefulCausal
+from train.objectives.objective import Objective
 from train.pretraining import corpus
 from train.recipes import RECIPES, recipe
 from train.recipes.recipe import Recipe
@@ -21,6 +25,7 @@ def evaluate(
     source: Source | None = None,
     batch_size: int = 16,
     length: int | None = None,
+    stride: int | None = None,
 ) -> dict[str, float]:
     """Return loss, perplexity and accuracy, and for causal models also bits per byte.
 
@@ -28,7 +33,10 @@ def evaluate(
       folder: A model folder, ours or Hugging Face's.
       source: The text. None: the held-out part of the built-in data.
       batch_size: Rows per batch.
-      length: Tokens per row. None: 128, or the maximum of the model if that is lower.
+      length: Tokens per row. None: 128, or the maximum of the model if that is lower or if a
+        stride is given.
+      stride: For causal models: the distance between windows, each of which scores only its last
+        `stride` tokens, so that a token has the longest context. None: windows do not overlap.
 
     Raises:
       ValueError: If the model is not a pretrained one, or the source or length does not fit it.
@@ -43,7 +51,8 @@ def evaluate(
             f"{folder} holds a {type(model).__name__}, which has no pretraining objective: use a "
             f"{pretrained.__name__}"
         )
-    length = length or min(128, model.config.max_length)
+    most = 128 if stride is None else model.config.max_length
+    length = length or min(most, model.config.max_length)
     if length > model.config.max_length:
         raise ValueError(
             f"--length {length} is too long: {folder} supports at most "
@@ -57,12 +66,38 @@ def evaluate(
     if source is None:
         _, text = text.split()
     objective = model_recipe.objective(tokenizer)
-    batches = model_recipe.batches(tokenizer).evaluate(text, batch_size)
+    if stride is None:
+        batches = model_recipe.batches(tokenizer).evaluate(text, batch_size)
+    else:
+        objective, windows = _sliding(objective, length, stride, folder)
+        batches = windows.evaluate(text, batch_size)
     compiled = jax.jit(make_evaluate(model, objective, dtype="float32"))
     carry = objective.initial_carry(model, batch_size)
     metrics = add_up(objective, compiled, params, batches, carry)
     tokens_per_byte = len(text.predicted_tokens(tokenizer)) / text.num_bytes
     return language_model.add_derived(metrics, objective, tokens_per_byte)
+
+
+def _sliding(
+    objective: Objective, length: int, stride: int, folder: str | Path
+) -> tuple[SlidingCausal, SlidingWindows]:
+    """Return the objective and the batches of overlapping windows."""
+    if isinstance(objective, StatefulCausal):
+        raise ValueError(
+            f"{folder} passes its state from window to window, so every token has the whole "
+            "context already: leave out --stride"
+        )
+    if not isinstance(objective, Causal):
+        raise ValueError(
+            f"--stride is for causal language models, such as GPT-2, but {folder} is trained on "
+            f"another objective, {type(objective).__name__}: leave it out"
+        )
+    if not 1 <= stride <= length:
+        raise ValueError(
+            f"--stride must be from 1 to the length of a window, {length}, not {stride}"
+        )
+    windows = SlidingWindows(length=length, stride=stride)
+    return SlidingCausal(objective.end_of_document), windows
 
 
 def pairs(architecture: str, source: Source | None = None) -> list[str]:

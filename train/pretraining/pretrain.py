@@ -15,6 +15,7 @@ from train.loop import Metrics, Progress, Signals, Stage, check_finite, check_sa
 from train.loop import train as train_stage
 from train.metrics import language_model
 from train.optimization import weight_decay
+from train.optimization.schedules import AnyLength
 from train.pretraining.run import Run, prepare
 from train.recipes.recipe import Recipe, flops_per_step
 from train.reporting.manifest import write_manifest
@@ -49,8 +50,10 @@ def pretrain(
       out: The folder to write.
       dev: The text to evaluate on. None: the last part of the text.
       resume: Whether to resume the run in `out` from its newest intact step, with the same results
-        as an uninterrupted run. If there is no run, a new one starts.
-      tokenizer: A folder with a tokenizer. None: one is trained on the text.
+        as an uninterrupted run. If there is no run, a new one starts. The recipe may have more
+        steps than the run if its schedule is the same for any number of steps.
+      tokenizer: A folder with a tokenizer. None: one is trained on the text. A run that starts from
+        the model of a folder uses the tokenizer of that folder.
       parallelism: How devices share the work.
       mesh: Devices along data, fsdp and tensor; -1: all that are left.
       evaluate_tokens: Maximum number of held-out tokens per evaluation, except for the last one,
@@ -113,16 +116,43 @@ def make_stage(run: Run, evaluate_tokens: int | None = None) -> Stage:
 
 def begin_or_resume(run: Run, stage: Stage, checkpoints: Checkpoints) -> tuple[Progress, list[str]]:
     """Return the initial or restored progress of a run, and messages about it."""
-    check_same_run(run.out, checkpoints.meta(), run.identity)
+    before = checkpoints.meta()
+    steps = run.recipe.steps if before is None else before["steps"]
+    # All but the number of steps, which may grow, must be as before.
+    check_same_run(run.out, before, run.identity | {"steps": steps})
+    if steps != run.recipe.steps:
+        _check_longer(run, steps)
     restored = restore(checkpoints, lambda step: stage)
-    if restored is not None:
-        progress, skipped = restored
-        return progress, [*skipped, f"resuming from step {progress.step}"]
+    if restored is None:
+        _begin_folder(run)
+        return Progress(_with_initial_params(run, run.placement.init()), None, 0), []
+    progress, messages = restored
+    if steps != run.recipe.steps:
+        _begin_folder(run)
+        messages.append(f"the run of {steps:,} steps now has {run.recipe.steps:,}")
+    return progress, [*messages, f"resuming from step {progress.step}"]
+
+
+def _begin_folder(run: Run) -> None:
+    """Write what a run folder has from the start; its model is the newest saved step."""
     recipe = run.recipe
     model_folder.write(run.out, recipe.architecture, recipe.config, tokenizer=run.tokenizer)
     if jax.process_index() == 0:
         write_manifest(run.out, recipe=recipe.name, **run.identity)
-    return Progress(_with_initial_params(run, run.placement.init()), None, 0), []
+
+
+def _check_longer(run: Run, steps: int) -> None:
+    """Raise ValueError unless a run of so many steps can be lengthened to those of the recipe."""
+    changed = f"{run.out} belongs to another run: steps was {steps}, is {run.recipe.steps}"
+    if run.recipe.steps < steps:
+        raise ValueError(
+            f"{changed}; a run can be lengthened, but not shortened: leave out --steps"
+        )
+    if not isinstance(run.recipe.schedule, AnyLength):
+        raise ValueError(
+            f"{changed}; its learning rates depend on the number of steps, so it cannot be "
+            f"lengthened: start another run with --init {run.out}"
+        )
 
 
 def evaluate(
@@ -226,6 +256,7 @@ def _introduction(run: Run) -> list[str]:
     on_each = f" ({recipe.batch // processes} per process)" if processes > 1 else ""
     return [
         f"model    {recipe.name}: {count:,} parameters",
+        *_start(run),
         f"data     {run.num_tokens[0]:,} tokens to train on, {run.num_tokens[1]:,} held out",
         f"steps    {recipe.steps:,} of {recipe.batch}{on_each} x {recipe.length} tokens: "
         f"{epochs:.2g} epochs",
@@ -233,6 +264,19 @@ def _introduction(run: Run) -> list[str]:
         f"output   {run.out}",
         *run.notes,
     ]
+
+
+def _start(run: Run) -> list[str]:
+    """Return lines on the weights that the run starts from, and on those that are new."""
+    initial = run.recipe.initial
+    if initial is None:
+        return []
+    paths = flatten(run.placement.abstract.params).keys() - initial.params.keys()
+    lines = [f"init     {initial.folder}"]
+    if paths:
+        heads = ", ".join(sorted({path.partition("/")[0] for path in paths}))
+        lines.append(f"note     {initial.folder} has no {heads}: initialized at random")
+    return lines
 
 
 def _details(run: Run) -> list[str]:
@@ -244,7 +288,7 @@ def _details(run: Run) -> list[str]:
 
 
 def _before(run: Run, metrics: Metrics) -> str:
-    """Return a line that compares the untrained model with the baselines of the same loss."""
+    """Return a line that compares the model before training with the baselines of the same loss."""
     name = language_model.reported_loss(run.objective)
     baselines = "; ".join(f"{key}: {value:.3f}" for key, value in run.baselines.items())
     return (

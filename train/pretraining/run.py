@@ -75,6 +75,7 @@ def prepare(
     """
     out = Path(out).absolute()
     check_new(out, resume)
+    tokenizer = tokenizer if recipe.initial is None else recipe.initial.folder
     text_tokenizer = corpus.tokenizer(recipe, source, out if resume else None, tokenizer)
     train_text, held_out_text, notes = _texts(recipe, source, dev, text_tokenizer)
     texts = train_text, held_out_text

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import chex
 import jax
+import numpy as np
 
 import zoo
 from train.data.batches.batches import BatchSource
@@ -53,6 +54,21 @@ class Config(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class Initial:
+    """The weights that a run starts from.
+
+    Attributes:
+      folder: Where they are from.
+      params: Path -> array; parameters that it lacks are initialized at random.
+      fingerprint: A checksum of all arrays.
+    """
+
+    folder: str
+    params: Mapping[str, np.ndarray]
+    fingerprint: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe(ABC):
     """A run of `steps` steps, each on a batch of `batch` sequences of `length` tokens.
@@ -77,6 +93,7 @@ class Recipe(ABC):
       save_every: Steps between checkpoints.
       report_every: Steps between reports.
       average: Number of last checkpoints whose mean is the final model; 1: no averaging.
+      initial: The weights to start from. None: random ones.
     """
 
     source_kind: ClassVar[str] = "text"
@@ -99,6 +116,7 @@ class Recipe(ABC):
     save_every: int = 1000
     report_every: int = 10
     average: int = 1
+    initial: Initial | None = None
 
     @abstractmethod
     def train_tokenizer(self, texts: Iterable[str]) -> AnyTokenizer:
@@ -120,9 +138,9 @@ class Recipe(ABC):
         """Return notes for the user about a text before training, one line each."""
         return []
 
-    def initial_params(self, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+    def initial_params(self, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
         """Return the parameters that are not initialized at random: path -> array."""
-        return {}
+        return {} if self.initial is None else dict(self.initial.params)
 
     def student_config(self, teacher: Config) -> Config:
         """Return the config of a student of a teacher with the given config."""
@@ -142,6 +160,8 @@ class Recipe(ABC):
         """Return all settings that determine the results, as JSON; resuming requires the same."""
         plain = ("name", "steps", "batch", "length", "seed", "dtype", "accumulate")
         values = {name: getattr(self, name) for name in plain}
+        if self.initial is not None:
+            values["init"] = self.initial.fingerprint
         return {"zoo": zoo.__version__, "config": vars(self.config)} | values
 
 

@@ -57,7 +57,7 @@ def published(name: str, hold: int, factor: float, epochs: int, clip: float, **f
     epoch = EPOCH // (batch * length)
     return _recipe(
         name,
-        schedule=lambda steps: schedules.staircase(length, hold * epoch, epoch, factor),
+        schedule=schedules.AnyLength(schedules.staircase(length, hold * epoch, epoch, factor)),
         optimizer=partial(optimizers.sgd, clip=clip / length),
         steps=epochs * epoch,
         **fields,

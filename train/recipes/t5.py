@@ -57,7 +57,7 @@ def published(name: str, architecture: str, config: Config) -> T5Recipe:
         name,
         architecture,
         config,
-        schedule=lambda steps: schedules.inverse_square_root(0.01, 10_000),
+        schedule=schedules.AnyLength(schedules.inverse_square_root(0.01, 10_000)),
         steps=1_000_000,
         batch=2048,
         length=512,

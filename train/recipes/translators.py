@@ -153,8 +153,8 @@ def gradient_descent(
     return _recipe(
         name,
         architecture,
-        schedule=lambda _: schedules.staircase(
-            peak * WORDS, int(hold * steps), int(every * steps), 2.0
+        schedule=schedules.AnyLength(
+            schedules.staircase(peak * WORDS, int(hold * steps), int(every * steps), 2.0)
         ),
         optimizer=partial(optimizers.sgd, clip=5.0 / WORDS),
         steps=int(epochs * steps),
@@ -168,7 +168,7 @@ def bahdanau_published() -> TranslatorRecipe:
     return _recipe(
         "bahdanau",
         "bahdanau",
-        schedule=lambda steps: schedules.constant(1.0),
+        schedule=schedules.AnyLength(schedules.constant(1.0)),
         optimizer=optimizers.adadelta,
         steps=5 * FRENCH // 80,
         batch=80,
@@ -183,7 +183,9 @@ def transformer_published(name: str, steps: int, average: int) -> TranslatorReci
         name,
         "transformer",
         0.1,
-        schedule=lambda steps: schedules.inverse_square_root((config.width * 4000) ** -0.5, 4000),
+        schedule=schedules.AnyLength(
+            schedules.inverse_square_root((config.width * 4000) ** -0.5, 4000)
+        ),
         optimizer=partial(optimizers.adamw, b2=0.98, eps=1e-9, decay=0.0, clip=None),
         steps=steps,
         average=average,

@@ -13,12 +13,15 @@ from zoo.tokenizers.folder import (
     sides,
     token_id,
 )
+from zoo.tokenizers.words import add_words, known_words
 
 __all__ = [
     "AnyTokenizer",
     "Sides",
     "Tokenizer",
+    "add_words",
     "fingerprint",
+    "known_words",
     "load",
     "lowercase",
     "ordinary",

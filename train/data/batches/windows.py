@@ -67,7 +67,11 @@ def count_windows(corpus: Corpus, length: int, overlap: int) -> int:
 
 def window(corpus: Corpus, number: int, length: int, overlap: int) -> Batch:
     """Return one row of a batch, padded after the end of the text."""
-    start, size = corpus.start + number * length, length + overlap
+    return window_at(corpus, corpus.start + number * length, length + overlap)
+
+
+def window_at(corpus: Corpus, start: int, size: int) -> Batch:
+    """Return a row of `size` tokens from an offset on, padded after the end of the text."""
     text = corpus.read(start, min(start + size, corpus.stop))
     tokens = np.zeros(size, np.int32)
     tokens[: len(text)] = text

@@ -17,7 +17,14 @@ from zoo.formats.huggingface import (
     t5,
     xlnet,
 )
-from zoo.formats.huggingface.folder import new_head, published_labels, read, read_config, write
+from zoo.formats.huggingface.folder import (
+    new_head,
+    published_labels,
+    read,
+    read_available,
+    read_config,
+    write,
+)
 from zoo.formats.huggingface.format import Format
 
 __all__ = [
@@ -28,6 +35,7 @@ __all__ = [
     "new_head",
     "published_labels",
     "read",
+    "read_available",
     "read_config",
     "write",
 ]

@@ -70,6 +70,30 @@ def read(
       ValueError: If tensors are missing, unexpected, or of the wrong shape; the message lists all
         of them.
     """
+    config, params = read_available(folder, format, cls, labels=labels, new=new, ignore=ignore)
+    model = cls(config)
+    missing = [path for path in flatten(abstract(model)) if path not in params]
+    if missing:
+        if key is None:
+            raise ValueError(f"{folder}: new parameters need a key for initialization")
+        initial = flatten(model.init(key, jnp.zeros((1, 8), jnp.int32))["params"])
+        params |= {path: initial[path] for path in missing}
+    return config, unflatten(params)
+
+
+def read_available(
+    folder: str | os.PathLike,
+    format: Format,
+    cls: type[nn.Module],
+    *,
+    labels: Sequence[str] | None = None,
+    new: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+) -> tuple[Any, dict[str, Any]]:
+    """Return the config of a folder and the parameters that it has of a model, by path.
+
+    The arguments and errors are those of `read`.
+    """
     published = read_config(folder)
     config = format.to_config(published)
     if _has_labels(config):
@@ -79,15 +103,12 @@ def read(
     tensors = _Tensors(folder, format.prefix)
     unused = {name for name in tensors if not name.startswith(tuple(ignore))}
     problems: list[str] = []
-    params: dict[str, np.ndarray | None] = {}
-    model = cls(config)
-    for path, parameter in flatten(abstract(model)).items():
+    params: dict[str, Any] = {}
+    for path, parameter in flatten(abstract(cls(config))).items():
         name, layout = _row(format.weights, path)
         name, part, parts = _slice(name)
         if name not in tensors:
-            if path.startswith(tuple(new)):
-                params[path] = None
-            else:
+            if not path.startswith(tuple(new)):
                 problems.append(f"missing {name} (to initialize it, use new=[{path!r}])")
             continue
         unused.discard(name)
@@ -110,21 +131,20 @@ def read(
         architectures = " and ".join(published.get("architectures", ()))
         contents = f", which contains {architectures}," if architectures else ""
         raise ValueError(f"{folder}{contents} does not fit {cls.__name__}: " + "; ".join(problems))
-    missing = [path for path, array in params.items() if array is None]
-    if missing:
-        if key is None:
-            raise ValueError(f"{folder}: new parameters need a key for initialization")
-        initial = flatten(model.init(key, jnp.zeros((1, 8), jnp.int32))["params"])
-        params |= {path: initial[path] for path in missing}
-    return config, unflatten(params)
+    return config, params
 
 
 def new_head(
-    folder: str | os.PathLike, format: Format, cls: type[nn.Module], labels: Sequence[str]
+    folder: str | os.PathLike,
+    format: Format,
+    cls: type[nn.Module],
+    labels: Sequence[str] | None = None,
 ) -> tuple[list[str], list[str]]:
     """Return the arguments `new` and `ignore` of `read` for a class whose head may be missing."""
     tensors = _Tensors(folder, format.prefix)
-    config = replace(format.to_config(read_config(folder)), labels=labels)
+    config = format.to_config(read_config(folder))
+    if labels is not None:
+        config = replace(config, labels=labels)
     names = {
         path: _slice(_row(format.weights, path)[0])[0] for path in flatten(abstract(cls(config)))
     }

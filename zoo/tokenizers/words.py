@@ -1,0 +1,122 @@
+"""Whole words that are added to a trained tokenizer, each as one token.
+
+A word is found in a text after normalization, so casing and accents count as for any other text,
+and only where letters or digits do not continue it: "covid" is not found in "covids". Scripts that
+are written without spaces have no such border. All other text is tokenized as before.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers
+
+from zoo.tokenizers.folder import AnyTokenizer, Sides
+
+# Thai, Lao, Myanmar, Khmer, kana, CJK.
+UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
+
+
+def known_words(tokenizer: AnyTokenizer, words: Sequence[str]) -> list[str]:
+    """Return the words that are one token already, other than the unknown one."""
+    if isinstance(tokenizer, Sides):
+        on_target = set(known_words(tokenizer.target, words))
+        return [word for word in known_words(tokenizer.source, words) if word in on_target]
+    unknown = _unknown(tokenizer)
+    ids = {word: _encode(tokenizer, word) for word in words}
+    return [word for word in words if len(ids[word]) == 1 and ids[word][0] != unknown]
+
+
+def add_words(tokenizer: AnyTokenizer, words: Sequence[str]) -> AnyTokenizer:
+    """Return a copy of a tokenizer that encodes each word as one token, with ids after all others.
+
+    Words that are one token already are left out. With separate tokenizers for source and target,
+    both get the words.
+
+    Raises:
+      ValueError: If a word is empty or contains white space, or if the tokenizer does not find it
+        in a text, because its normalizer changes it.
+    """
+    wrong = [word for word in words if not word or re.search(r"\s", word)]
+    if wrong:
+        raise ValueError(f"{wrong[0]!r} cannot be added to a vocabulary: use words without spaces")
+    if isinstance(tokenizer, Sides):
+        known = set(known_words(tokenizer, words))
+        new = [word for word in words if word not in known]
+        return Sides(*(_added(side, new) for side in (tokenizer.source, tokenizer.target)))
+    known = set(known_words(tokenizer, words))
+    return _added(tokenizer, [word for word in words if word not in known])
+
+
+def _added(tokenizer: Tokenizer, words: Sequence[str]) -> Tokenizer:
+    copy = Tokenizer.from_str(tokenizer.to_str())
+    contents = list(dict.fromkeys(_content(tokenizer, word) for word in words))
+    copy.add_tokens(
+        [
+            AddedToken(content, normalized=True, single_word=not UNSPACED.search(content))
+            for content in contents
+        ]
+    )
+    _decode_words(copy, contents)
+    unknown = _unknown(copy)
+    for word in words:
+        ids = _encode(copy, word)
+        if len(ids) != 1 or ids[0] == unknown:
+            raise ValueError(
+                f"{word!r} cannot be added to the vocabulary: the tokenizer still reads it as "
+                f"{' '.join(map(repr, copy.encode(word, add_special_tokens=False).tokens))}"
+            )
+    return copy
+
+
+def _content(tokenizer: Tokenizer, word: str) -> str:
+    """Return a word as the vocabulary has it: normalized, as far as that leaves it one word."""
+    normalizer = tokenizer.normalizer
+    normalized = normalizer.normalize_str(word).strip() if normalizer else word
+    return normalized if normalized and not re.search(r"\s", normalized) else word
+
+
+def _decode_words(tokenizer: Tokenizer, contents: Sequence[str]) -> None:
+    """Let the decoder write the words as they are, with a space before them where it belongs."""
+    decoder = tokenizer.decoder
+    if decoder is None:
+        return
+    kinds = _kinds(json.loads(tokenizer.to_str())["decoder"])
+    if "ByteLevel" in kinds:
+        # This decoder takes letters such as Å for bytes.
+        written = {content: _as_bytes(content) for content in contents}
+    elif "Metaspace" in kinds:
+        # This decoder knows a space by its mark.
+        written = {word: word if UNSPACED.search(word) else f"▁{word}" for word in contents}
+    else:
+        return
+    steps = [
+        decoders.Replace(Regex(f"^{re.escape(content)}$"), as_piece)
+        for content, as_piece in written.items()
+        if content != as_piece
+    ]
+    if steps:
+        tokenizer.decoder = decoders.Sequence([*steps, decoder])
+
+
+def _as_bytes(word: str) -> str:
+    """Return a word in the letters that stand for bytes in a byte-level vocabulary."""
+    whole = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return whole.pre_tokenize_str(word)[0][0]
+
+
+def _kinds(decoder: dict) -> set[str]:
+    return {decoder["type"]}.union(*(_kinds(part) for part in decoder.get("decoders", ())))
+
+
+def _encode(tokenizer: Tokenizer, word: str) -> list[int]:
+    return tokenizer.encode(word, add_special_tokens=False).ids
+
+
+def _unknown(tokenizer: Tokenizer) -> int | None:
+    """Return the id of the unknown token, or None."""
+    model = json.loads(tokenizer.to_str())["model"]
+    if model.get("unk_id") is not None:
+        return model["unk_id"]
+    name = model.get("unk_token")
+    return None if name is None else tokenizer.token_to_id(name)
