@@ -130,7 +130,7 @@ def test_an_electra_starts_from_its_published_discriminator(tmp_path):
     model = electra.ElectraGenerator(electra.generator(config))
     alone = published_folder(tmp_path / "generator", "electra", model)
     with pytest.raises(
-        ValueError, match=r"holds a ElectraGenerator without discriminator/blocks_0"
+        ValueError, match=r"contains a ElectraGenerator without discriminator/blocks_0"
     ):
         continued(recipe("electra-small"), alone)
 
@@ -142,7 +142,9 @@ def test_dropout_may_change_at_the_start_but_not_a_width(folder):
 
 
 def test_what_cannot_start_a_run_is_one_line(folder, tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match=r"holds a GPT2LM, but bert-tiny trains a BertPretraining"):
+    with pytest.raises(
+        ValueError, match=r"contains a GPT2LM, but bert-tiny trains a BertPretraining"
+    ):
         continued(recipe("bert-tiny"), folder)
     zoo.save(zoo.load(folder)._replace(tokenizer=None), tmp_path / "mute")
     with pytest.raises(ValueError, match=r"mute has no tokenizer, which the text needs"):
