@@ -1,8 +1,8 @@
 """Continued pretraining: a recipe that starts from the model of a folder, not from random weights.
 
 The folder gives the config, the tokenizer and the weights; the recipe gives objective, batches,
-optimizer and schedule. The folder may contain another model of the same architecture, such as one that
-was fine-tuned: heads that the folder lacks are initialized at random.
+optimizer and schedule. The folder may contain another model of the same architecture, such as one
+that was fine-tuned: heads that the folder lacks are initialized at random.
 """
 
 import hashlib
