@@ -142,9 +142,7 @@ def test_dropout_may_change_at_the_start_but_not_a_width(folder):
 
 
 def test_what_cannot_start_a_run_is_one_line(folder, tmp_path, monkeypatch):
-    with pytest.raises(
-        ValueError, match=r"contains a GPT2LM, but bert-tiny trains a Bert"
-    ):
+    with pytest.raises(ValueError, match=r"contains a GPT2LM, but bert-tiny trains a Bert"):
         continued(recipe("bert-tiny"), folder)
     zoo.save(zoo.load(folder)._replace(tokenizer=None), tmp_path / "mute")
     with pytest.raises(ValueError, match=r"mute has no tokenizer, which the text needs"):
