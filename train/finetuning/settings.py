@@ -34,6 +34,10 @@ class DataSettings:
     """Class names in order. Default: those of the data, sorted alphabetically."""
     limit: int | None = None
     """Train on this many examples, spread evenly over the file. Default: all."""
+    group: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
+    """Without --dev: the column whose equal values stay together, in training or development."""
+    split_seed: int = 0
+    """Without --dev: random seed of the draw of a tenth, which is stratified by label."""
 
 
 # The lowest value of each setting, and whether that value itself is valid.

@@ -44,6 +44,7 @@ class TextExample(NamedTuple):
     text: str
     pair: str | None
     label: str
+    group: str = ""  # the value of the column that groups examples
 
 
 def read_texts(path: str | Path, columns: Mapping[str, str] | None = None) -> Examples:
@@ -60,7 +61,7 @@ def read_texts(path: str | Path, columns: Mapping[str, str] | None = None) -> Ex
     Args:
       path: The file.
       columns: The columns or fields of "text", "pair" and "label", if their names are not in
-        `KNOWN`.
+        `KNOWN`, and of "group" to read one.
 
     Raises:
       FileNotFoundError: If the file does not exist.
@@ -91,15 +92,16 @@ def from_rows(rows: Iterable[Row], source: str, columns: Mapping[str, str]) -> E
         fields = fields or _fields(row, source, columns)
         if missing := [field for field in fields.values() if field not in row]:
             raise ValueError(f"{place} has no field {missing[0]!r}, but the first row has it")
-        label = _label(row[fields["label"]])
+        label = text_of(row[fields["label"]])
         if label in UNLABELLED:
             unlabelled += 1
             continue
-        texts = {role: row[field] for role, field in fields.items() if role != "label"}
+        texts = {role: row[fields[role]] for role in ("text", "pair") if role in fields}
         for role, content in texts.items():
             if not isinstance(content, str) or not content.strip():
                 raise ValueError(f"{place} has no text in {fields[role]!r}: remove the row")
-        examples.append(TextExample(texts["text"], texts.get("pair"), label))
+        group = text_of(row[fields["group"]]) if "group" in fields else ""
+        examples.append(TextExample(texts["text"], texts.get("pair"), label, group))
     count = len(examples) + unlabelled
     if not examples:
         raise ValueError(
@@ -109,8 +111,8 @@ def from_rows(rows: Iterable[Row], source: str, columns: Mapping[str, str]) -> E
     return Examples(tuple(examples), (note,) if unlabelled else ())
 
 
-def _label(value) -> str:
-    """Return a label as text: numbers and booleans in JSON notation, "" for None."""
+def text_of(value: Any) -> str:
+    """Return a field as text: numbers and booleans in JSON notation, "" for None."""
     if value is None:
         return ""
     return value.strip() if isinstance(value, str) else json.dumps(value)
@@ -121,7 +123,23 @@ def _fields(row: dict, source: str, columns: Mapping[str, str]) -> dict[str, str
     roles = ["text", "label"]
     if "pair" in columns or ("text" not in columns and _candidates(row, "pair", columns)):
         roles.insert(1, "pair")
-    return {role: _field(row, role, source, roles, columns) for role in roles}
+    group = group_field(row, source, columns)
+    return {role: _field(row, role, source, roles, columns) for role in roles} | group
+
+
+def group_field(row: Mapping[str, Any], source: str, columns: Mapping[str, str]) -> dict[str, str]:
+    """Return {"group": field} if a column of groups is named.
+
+    Raises:
+      ValueError: If the row has no such field.
+    """
+    if "group" not in columns:
+        return {}
+    if columns["group"] not in row:
+        raise ValueError(
+            f"--group {columns['group']}: {source} has no such column, but {', '.join(row)}"
+        )
+    return {"group": columns["group"]}
 
 
 def _candidates(row: dict, role: str, columns: Mapping[str, str]) -> list[str]:

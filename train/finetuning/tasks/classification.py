@@ -46,6 +46,9 @@ class Classification:
     def read_tfds(self, name: str, split: str, columns: Mapping[str, str]) -> Examples:
         return tfds.read_texts(name, split, columns)
 
+    def classes(self, example: TextExample) -> tuple[str, ...]:
+        return (example.label,)
+
     def labels(self, examples: Sequence[TextExample], names: Sequence[str]) -> Labels:
         """Return the given names, or all labels in alphabetical order.
 
@@ -128,6 +131,9 @@ class Regression:
 
     def read_tfds(self, name: str, split: str, columns: Mapping[str, str]) -> Examples:
         return tfds.read_texts(name, split, columns)
+
+    def classes(self, example: TextExample) -> tuple[str, ...]:
+        return ()
 
     def labels(self, examples: Sequence[TextExample], names: Sequence[str]) -> Labels:
         """Return the single label."""

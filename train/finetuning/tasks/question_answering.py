@@ -30,12 +30,23 @@ class QuestionAnswering:
     metric: str = "f1"
 
     def read(self, path: Path, columns: Mapping[str, str]) -> Examples:
-        return squad.read_questions(path)
+        return squad.read_questions(path, columns.get("group"))
 
     def read_tfds(self, name: str, split: str, columns: Mapping[str, str]) -> Examples:
-        return tfds.read_questions(name, split)
+        return tfds.read_questions(name, split, columns.get("group"))
+
+    def classes(self, example: Question) -> tuple[str, ...]:
+        """Return whether the question has an answer."""
+        return ("answer",) if example.answers else ("no answer",)
 
     def labels(self, examples: Sequence[Question], names: Sequence[str]) -> Labels:
+        """Return no labels.
+
+        Raises:
+          ValueError: If no question has an answer.
+        """
+        if not any(example.answers for example in examples):
+            raise ValueError("no question has an answer: training data need answers")
         return ()
 
     def rows(

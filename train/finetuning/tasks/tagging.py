@@ -38,10 +38,13 @@ class Tagging:
     metric: str = "f1"
 
     def read(self, path: Path, columns: Mapping[str, str]) -> Examples:
-        return tagged.read_tagged(path, columns.get("label"))
+        return tagged.read_tagged(path, columns.get("label"), columns.get("group"))
 
     def read_tfds(self, name: str, split: str, columns: Mapping[str, str]) -> Examples:
-        return tfds.read_tagged(name, split, columns.get("label"))
+        return tfds.read_tagged(name, split, columns.get("label"), columns.get("group"))
+
+    def classes(self, example: TaggedSentence) -> tuple[str, ...]:
+        return example.labels or ()
 
     def labels(self, examples: Sequence[TaggedSentence], names: Sequence[str]) -> Labels:
         """Return the given names, or all labels in alphabetical order.

@@ -63,6 +63,9 @@ class Task(Protocol[Example, Prediction]):
     def read_tfds(self, name: str, split: str, columns: Mapping[str, str]) -> Examples:
         """Return the examples of a split of a TensorFlow dataset."""
 
+    def classes(self, example: Example) -> tuple[str, ...]:
+        """Return the classes of an example, by which the data are split; empty if it has none."""
+
     def labels(self, examples: Sequence[Example], names: Sequence[str]) -> Labels:
         """Return the names of the classes in a fixed order.
 

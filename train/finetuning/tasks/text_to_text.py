@@ -35,6 +35,8 @@ class TextToText:
 
     def read(self, path: Path, columns: Mapping[str, str]) -> Examples:
         """Return the pairs of a .tsv with two columns, or of a .jsonl."""
+        if "group" in columns:
+            raise ValueError("--group does not work with --task text-to-text: use --dev FILE")
         if columns and columns.keys() != {"text", "label"}:
             raise ValueError("use --columns text=NAME label=NAME with --task text-to-text, or none")
         fields = (columns["text"], columns["label"]) if columns else None
@@ -45,6 +47,9 @@ class TextToText:
     def read_tfds(self, name: str, split: str, columns: Mapping[str, str]) -> Examples:
         examples, notes = tfds.read_texts(name, split, columns)
         return Examples(tuple(example._replace(pair=None) for example in examples), notes)
+
+    def classes(self, example: TextExample) -> tuple[str, ...]:
+        return ()
 
     def labels(self, examples: Sequence[TextExample], names: Sequence[str]) -> Labels:
         return ()
