@@ -13,7 +13,7 @@ from zoo.inference.classify import classify
 from zoo.inference.detect_replaced import detect_replaced
 from zoo.inference.fill_mask import fill_mask
 from zoo.inference.generate import generate
-from zoo.inference.tag import tag
+from zoo.inference.tag import entities, tag
 from zoo.inference.translate import translate
 from zoo.registry import architectures, create, sizes
 from zoo.version import __version__
@@ -27,6 +27,7 @@ __all__ = [
     "classify",
     "create",
     "detect_replaced",
+    "entities",
     "export",
     "fill_mask",
     "generate",

@@ -137,6 +137,29 @@ def test_texts_are_cut_as_the_tokenizers_library_cuts_the_longest_first(tokenize
     assert tokenizer.to_str() == before
 
 
+@pytest.mark.parametrize("stride", [1, 7, 100])
+def test_windows_of_a_text_have_every_token_and_a_pair_its_whole_shorter_text(tokenizer, stride):
+    draw = np.random.default_rng(10)
+    long, short = text(draw, 40), text(draw, 3)
+    for pair in (None, short):
+        whole = tokenizer.encode(long, pair)
+        found = classify.windows(tokenizer, long, pair, max_length=48, stride=stride)
+        assert all(len(row.tokens) == 48 for row in found[:-1])
+        assert len(found) > 1
+        ids = [i for i, side in zip(whole.ids, whole.sequence_ids, strict=True) if side == 0]
+        rest = len(whole.ids) - len(ids)
+        first = whole.sequence_ids.index(0)
+        parts = [row.tokens[first : len(row.tokens) - rest + first] for row in found]
+        for number, part in enumerate(parts):
+            start = number * min(stride, 48 - rest)
+            assert part == ids[start : start + 48 - rest]
+        assert start + 48 - rest >= len(ids)
+        (whole_row,) = classify.windows(tokenizer, long, pair, max_length=999, stride=stride)
+        assert whole_row == Row(whole.ids, whole.type_ids)
+    with pytest.raises(ValueError, match="leaves no room for the other"):
+        classify.windows(tokenizer, long, long[:-5], max_length=48, stride=stride)
+
+
 def test_a_text_has_its_labels_the_likeliest_first(wordpiece):
     net, params = model("classification")
     texts = [text(np.random.default_rng(4), 6), "the cat", "a"]
@@ -236,14 +259,49 @@ def test_a_tag_is_that_of_the_first_token_and_of_a_word_without_one_unknown(word
         label = chance_LC[place].argmax()
         assert found[word].label == CONFIG.labels[label]
         assert found[word].probability == pytest.approx(chance_LC[place, label], abs=1e-5)
-    assert found[1] == ("\x01", "O", 0.0)
-    assert tag.best_tags(("A", "B"), ["\x01"], [], []) == [("\x01", "A", 0.0)]
+    assert found[1] == ("\x01", "O", 0.0, 4, 5)
+    assert tag.best_tags(("A", "B"), ["\x01"], [], []) == [("\x01", "A", 0.0, 0, 1)]
     assert tag.pieces(wordpiece, ["\x01"], 48) == []
 
 
 def test_a_text_is_split_at_blanks_and_around_punctuation(wordpiece):
-    found = tag.tag(Loaded(*model("tagging"), wordpiece), " It's a cat,\nno? ")
+    text = " It's a cat,\nno? "
+    found = tag.tag(Loaded(*model("tagging"), wordpiece), text)
     assert [one.word for one in found] == ["It", "'", "s", "a", "cat", ",", "no", "?"]
+    assert [text[one.start : one.end] for one in found] == [one.word for one in found]
+    found = tag.tag(Loaded(*model("tagging"), wordpiece), ["It", "'s", "é"])
+    assert [(one.start, one.end) for one in found] == [(0, 2), (3, 5), (6, 7)]
+
+
+def test_entities_are_those_of_seqeval_with_their_characters():
+    from seqeval.metrics.sequence_labeling import get_entities
+
+    draw = np.random.default_rng(11)
+    for _ in range(100):
+        words = ["".join(draw.choice(list("abc"), draw.integers(1, 5))) for _ in range(12)]
+        labels = [str(x) for x in draw.choice(["O", "B-x", "I-x", "B-y", "I-y"], 12)]
+        text = " ".join(words)
+        tags = [
+            one._replace(label=label, probability=0.5)
+            for one, label in zip(tag.best_tags(["O"], words, [], []), labels, strict=True)
+        ]
+        found = tag.group_entities(tags, text)
+        expected = get_entities(labels)
+        assert [(one.label, one.text) for one in found] == [
+            (label, " ".join(words[first : last + 1])) for label, first, last in expected
+        ]
+        for one in found:
+            assert text[one.start : one.end] == one.text
+            assert one.probability == 0.5
+
+
+def test_entities_need_labels_of_names(wordpiece):
+    with pytest.raises(ValueError, match="the model has the label 'A', but entities need labels"):
+        tag.entities(Loaded(*model("tagging"), wordpiece), "The cat")
+    net, params = model("tagging", replace(CONFIG, labels=("O", "B-x", "I-x")))
+    text = "The cat,  a dog"
+    for one in tag.entities(Loaded(net, params, wordpiece), text):
+        assert text[one.start : one.end] == one.text
 
 
 def test_what_cannot_be_tagged_is_an_error(wordpiece):
@@ -380,7 +438,9 @@ def test_the_best_answer_is_that_of_trying_all(tokenizer):
             for last in range(first, min(first + longest, len(scores_L2)))
             if window.characters[first] and window.characters[last]
         )
-        assert best == (context[start:end], start, end, pytest.approx(score))
+        assert best[:4] == (context[start:end], start, end, pytest.approx(score))
+        null = min(x[window.null].sum() for x, window in zip(scores, found, strict=True))
+        assert best.null_score == pytest.approx(null)
         assert best.text == best.text.strip() != ""
 
 

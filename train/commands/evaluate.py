@@ -40,6 +40,9 @@ class Evaluate:
     """For a fine-tuned model: a file of examples, as `zoo finetune` reads them."""
     task: TaskName | None = None
     """The task of a fine-tuned model. Default: inferred from the model."""
+    stride: int | None = None
+    """With --data: read longer texts in windows that begin so many tokens apart, as --stride of
+    `zoo finetune`."""
     columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME=COLUMN ...]")] = ()
     """The columns of --data to read, such as text=sentence1 pair=sentence2 label=3."""
     confusion_matrix: Path | None = None
@@ -77,17 +80,18 @@ class Evaluate:
         from train.reporting import plots
 
         evaluation = evaluate.evaluate_folder(
-            self.folder, data, self.task, self.columns, self.batch
+            self.folder, data, self.task, self.columns, self.batch, self.stride
         )
         for line in evaluation.notes:
             print(line)
         for name, value in evaluation.metrics.items():
             print(f"{name.replace('_', ' ')}: {value:.4f}")
         if self.confusion_matrix:
-            if len(evaluation.labels) < 2:
+            gold, predicted = evaluation.classes()
+            if len(evaluation.labels) < 2 or not gold:
                 raise ValueError("--confusion-matrix needs a model that predicts classes or tags")
             plots.confusion(
-                *evaluation.classes(), evaluation.labels, self.confusion_matrix, self.folder.name
+                gold, predicted, evaluation.labels, self.confusion_matrix, self.folder.name
             )
             print(f"picture: {self.confusion_matrix}")
         if self.out:

@@ -22,22 +22,19 @@ from zoo.inference.batching import batches, pad
 class LabelledBatches:
     """All rows as arrays [N + 1, ...], the last of them empty, and their order.
 
-    A batch is [B, ...]; with several seeds it is [S, B, ...], one batch for each run.
+    A batch is [B, ...]; with several seeds it is [S, B, ...], one batch for each run. The second
+    axis of the arrays that `per_token` names counts tokens.
     """
 
     arrays: Mapping[str, np.ndarray]
     order: Epochs
+    per_token: frozenset[str]
 
     def __call__(self, step: int) -> Batch:
-        """Return the batch of a step; arrays per token are truncated to its length bucket.
-
-        Features of whole texts are [N, D] and never truncated, even if D equals the longest length.
-        """
+        """Return the batch of a step; arrays per token are truncated to its length bucket."""
         length, indices_SB = self.order(step)
-        longest = self.arrays["tokens"].shape[1]
-        per_token = lambda name, x: x.ndim > 1 + (name == "features") and x.shape[1] == longest
         rows = {
-            name: (x[:, :length] if per_token(name, x) else x)[indices_SB]
+            name: (x[:, :length] if name in self.per_token else x)[indices_SB]
             for name, x in self.arrays.items()
         }
         return rows if len(self.order.seeds) > 1 else {name: x[0] for name, x in rows.items()}
@@ -49,8 +46,9 @@ class LabelledBatches:
             step += 1
 
     def with_features(self, features: np.ndarray) -> "LabelledBatches":
-        """Return batches that also have the features of the rows."""
-        return replace(self, arrays={**self.arrays, "features": features})
+        """Return batches that also have the features of the rows, [N + 1, D] or [N + 1, L, D]."""
+        per_token = self.per_token | ({"features"} if features.ndim > 2 else set())
+        return replace(self, arrays={**self.arrays, "features": features}, per_token=per_token)
 
 
 def labelled_batches(
@@ -60,7 +58,9 @@ def labelled_batches(
     target_length = lambda target: len(target) if isinstance(target, list) else 0
     lengths = [max(len(row.row.tokens), target_length(row.target)) for row in rows]
     order = epochs(lengths, longest, batch_size, seeds)
-    return LabelledBatches(stack(rows, max(order.buckets)), order)
+    per_token = {"tokens", "segments", "documents"}
+    per_token |= {"targets"} if isinstance(rows[0].target, list) else set()
+    return LabelledBatches(stack(rows, max(order.buckets)), order, frozenset(per_token))
 
 
 def stack(rows: Sequence[LabelledRow], longest: int) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ from train.finetuning import transfer, tuning
 from train.finetuning.evaluate import Metrics, best_run, evaluate
 from train.finetuning.settings import Settings
 from train.finetuning.tasks.task import Task, encode
+from train.finetuning.weighting import configured
 from zoo.checkpoints.load import Loaded, save
 from zoo.contracts import ClassifierWithLanguageModel
 from zoo.params import flatten
@@ -52,7 +53,9 @@ def finetune(
     """
     settings.check()
     out = Path(out).absolute()
-    loaded, new_paths = load(folder, task, task.labels(data["train"], labels), settings)
+    names = task.labels(data["train"], labels)
+    task = configured(task, data["train"], names, settings)
+    loaded, new_paths = load(folder, task, names, settings)
     length = min(settings.length, loaded.model.config.max_length)
     rows = {name: encode(task, loaded, examples, length) for name, examples in data.items()}
     parts = split_runs(loaded, settings, length)
@@ -61,16 +64,17 @@ def finetune(
         part_out = out if len(parts) == 1 else out / f"seed_{part.seed}"
         runs = tuning.prepare(loaded, new_paths, task, data["dev"], rows, part_out, part)
         params += tuning.train_runs(runs, resume=resume)
-    metrics = {
-        name: [
-            evaluate(task, loaded._replace(params=run_params), data[name], rows[name]).metrics
-            for run_params in params
-        ]
-        for name in data
-        if name != "train"
-    }
+    metrics: dict[str, list[Metrics]] = {name: [] for name in data if name != "train"}
+    runs_loaded = []
+    for run_params in params:
+        run = loaded._replace(params=run_params)
+        metrics["dev"].append(evaluate(task, run, data["dev"], rows["dev"]).metrics)
+        run = _with_threshold(run, metrics["dev"][-1].get("null_threshold"))
+        runs_loaded.append(run)
+        for name in metrics.keys() - {"dev"}:
+            metrics[name].append(evaluate(task, run, data[name], rows[name]).metrics)
     best = best_run(task, metrics["dev"])
-    save(loaded._replace(params=params[best]), out)
+    save(runs_loaded[best], out)
     results = {"settings": asdict(settings), "best": best, "metrics": metrics}
     Path(out, "results.json").write_text(json.dumps(results, indent=2))
     return metrics, _notes(rows, length, len(parts))
@@ -89,7 +93,7 @@ def load(
             f"a {type(loaded.model).__name__} predicts no next token: leave out --auxiliary"
         )
     special = any(loaded.tokenizer.encode("a").special_tokens_mask)
-    if task.head == "classification" and not special:
+    if task.head in ("classification", "multi-label") and not special:
         loaded = transfer.add_marks(loaded, jax.random.key(0))
     if settings.scratch:
         if settings.unfreeze != "all":
@@ -98,7 +102,15 @@ def load(
     if settings.dropout is not None:
         config = replace(loaded.model.config, dropout=settings.dropout)
         loaded = loaded._replace(model=type(loaded.model)(config))
-    return loaded, new_paths
+    return _with_threshold(loaded, None), new_paths
+
+
+def _with_threshold(loaded: Loaded, threshold: float | None) -> Loaded:
+    """Return the model with the threshold of "no answer" that was chosen on the dev data."""
+    config = loaded.model.config
+    if getattr(config, "null_threshold", None) == threshold:
+        return loaded
+    return loaded._replace(model=type(loaded.model)(replace(config, null_threshold=threshold)))
 
 
 def split_runs(loaded: Loaded, settings: Settings, length: int) -> list[Settings]:

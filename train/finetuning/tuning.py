@@ -176,6 +176,7 @@ class Tuning:
             "model": hashlib.sha256(json.dumps(sums).encode()).hexdigest(),
             "tokenizer": tokenizers.fingerprint(self.loaded.tokenizer),
             "rows": rows.hexdigest(),
+            "task": str(self.task),
             "settings": asdict(self.settings),
         }
         return json.loads(json.dumps(identity))

@@ -81,9 +81,7 @@ def held_class(folder: str | os.PathLike) -> type[nn.Module]:
     """Return the class of the model in a folder."""
     if is_published(folder):
         published = huggingface.read_config(folder)
-        known = huggingface.find(published)
-        named = next(iter(published.get("architectures") or ()), "")
-        return known.classes.get(named, next(iter(known.classes.values())))
+        return huggingface.find(published).class_of(published)
     manifest = model_folder.manifest(folder)
     architecture = _architecture(manifest)
     name = manifest["class"]

@@ -141,6 +141,17 @@ def question(trunk_class: type[Encoder]) -> type["Question"]:
     return _family(trunk_class, Question)
 
 
+def multi_label(classifier: type[nn.Module]) -> type[nn.Module]:
+    """Return a model class like this classifier, whose classes are independent of each other.
+
+    The parameters and the logits are the same, but their sigmoid gives the probabilities.
+    """
+    name = classifier.__name__.removesuffix("Classifier") + "MultiLabel"
+    doc = "Classifier of a text or a pair of texts that may have any number of labels."
+    members = {"__doc__": doc, "__module__": classifier.__module__}
+    return type(name, (classifier,), members)
+
+
 def _family(trunk_class, cls):
     members = {
         "trunk_class": trunk_class,
@@ -164,7 +175,11 @@ class Tagger(OnTrunk):
 
 
 class Question(OnTrunk):
-    """A trunk and a head for extractive question answering: the span of the answer."""
+    """A trunk and a head for extractive question answering: the span of the answer.
+
+    `Config.null_threshold` is for questions that may have no answer: they have none if the score of
+    the null position exceeds that of the best span by more. None: every question has an answer.
+    """
 
     def setup(self):
         super().setup()

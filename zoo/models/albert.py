@@ -49,6 +49,7 @@ class Config:
     activation: str = "gelu_tanh"
     epsilon: float = 1e-12
     labels: tuple[str, ...] = heads.LABELS
+    null_threshold: float | None = None  # see heads.Question
 
 
 SIZES = {
@@ -281,8 +282,10 @@ class AlbertPretraining(nn.Module):
 Model = AlbertPretraining
 MODELS = (AlbertPretraining, AlbertLM)
 AlbertTagger, AlbertQuestion = heads.tagger(Albert), heads.question(Albert)
+AlbertMultiLabel = heads.multi_label(AlbertClassifier)
 TASKS: dict[str, type[nn.Module]] = {
     "classification": AlbertClassifier,
+    "multi-label": AlbertMultiLabel,
     "tagging": AlbertTagger,
     "question-answering": AlbertQuestion,
 }

@@ -45,6 +45,7 @@ class Config:
     activation: str = "gelu"
     epsilon: float = 1e-12
     labels: tuple[str, ...] = heads.LABELS
+    null_threshold: float | None = None  # see heads.Question
 
 
 # The miniatures of Turc et al. (2019), https://arxiv.org/abs/1908.08962, differ in depth and width.
@@ -247,8 +248,10 @@ class BertPretraining(nn.Module):
 Model = BertPretraining
 MODELS = (BertPretraining,)
 BertTagger, BertQuestion = heads.tagger(Bert), heads.question(Bert)
+BertMultiLabel = heads.multi_label(BertClassifier)
 TASKS: dict[str, type[nn.Module]] = {
     "classification": BertClassifier,
+    "multi-label": BertMultiLabel,
     "tagging": BertTagger,
     "question-answering": BertQuestion,
 }

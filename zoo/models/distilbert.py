@@ -42,6 +42,7 @@ class Config:
     activation: str = "gelu"
     epsilon: float = 1e-12
     labels: tuple[str, ...] = heads.LABELS
+    null_threshold: float | None = None  # see heads.Question
 
 
 SIZES = {
@@ -208,8 +209,10 @@ class DistilBertLM(nn.Module):
 Model = DistilBertLM
 MODELS = (DistilBertLM,)
 DistilBertTagger = heads.tagger(DistilBert)
+DistilBertMultiLabel = heads.multi_label(DistilBertClassifier)
 TASKS: dict[str, type[nn.Module]] = {
     "classification": DistilBertClassifier,
+    "multi-label": DistilBertMultiLabel,
     "tagging": DistilBertTagger,
     "question-answering": DistilBertQuestion,
 }

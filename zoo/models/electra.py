@@ -57,6 +57,7 @@ class Config:
     activation: str = "gelu"
     epsilon: float = 1e-12
     labels: tuple[str, ...] = heads.LABELS
+    null_threshold: float | None = None  # see heads.Question
 
 
 # Parameter counts include both networks and their heads; shared parameters count once.
@@ -347,8 +348,10 @@ class ElectraPretraining(nn.Module):
 Model = ElectraPretraining
 MODELS = (ElectraPretraining, ElectraDiscriminator, ElectraGenerator)
 ElectraTagger, ElectraQuestion = heads.tagger(Electra), heads.question(Electra)
+ElectraMultiLabel = heads.multi_label(ElectraClassifier)
 TASKS: dict[str, type[nn.Module]] = {
     "classification": ElectraClassifier,
+    "multi-label": ElectraMultiLabel,
     "tagging": ElectraTagger,
     "question-answering": ElectraQuestion,
 }

@@ -43,6 +43,7 @@ class Config:
     activation: str = "gelu"
     epsilon: float = 1e-5  # PyTorch's default; BERT uses 1e-12
     labels: tuple[str, ...] = heads.LABELS
+    null_threshold: float | None = None  # see heads.Question
 
 
 SIZES = {
@@ -186,8 +187,10 @@ class RobertaLM(nn.Module):
 Model = RobertaLM
 MODELS = (RobertaLM,)
 RobertaTagger, RobertaQuestion = heads.tagger(Roberta), heads.question(Roberta)
+RobertaMultiLabel = heads.multi_label(RobertaClassifier)
 TASKS: dict[str, type[nn.Module]] = {
     "classification": RobertaClassifier,
+    "multi-label": RobertaMultiLabel,
     "tagging": RobertaTagger,
     "question-answering": RobertaQuestion,
 }

@@ -47,6 +47,7 @@ class Config:
     activation: str = "gelu"
     epsilon: float = 1e-12
     labels: tuple[str, ...] = heads.LABELS
+    null_threshold: float | None = None  # see heads.Question
 
 
 SIZES = {
@@ -267,8 +268,10 @@ class XLNetLM(nn.Module):
 Model = XLNetLM
 MODELS = (XLNetLM,)
 XLNetTagger, XLNetQuestion = heads.tagger(XLNet), heads.question(XLNet)
+XLNetMultiLabel = heads.multi_label(XLNetClassifier)
 TASKS: dict[str, type[nn.Module]] = {
     "classification": XLNetClassifier,
+    "multi-label": XLNetMultiLabel,
     "tagging": XLNetTagger,
     "question-answering": XLNetQuestion,
 }

@@ -7,7 +7,7 @@ corresponding functions for files.
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from train.data.examples import squad, tables, tagged
+from train.data.examples import multi_label, squad, tables, tagged
 from train.data.examples.tables import Examples, Row
 from train.data.sources import tfds
 
@@ -17,6 +17,13 @@ def read_texts(
 ) -> Examples:
     """Return the `TextExample`s of a split; `columns` names features, as in `tables.read_texts`."""
     return tables.from_rows(_rows(name, split, data_dir), f"{name} ({split})", columns)
+
+
+def read_labelled_texts(
+    name: str, split: str, columns: Mapping[str, str], data_dir: Path | None = None
+) -> Examples:
+    """Return the `LabelledText`s of a split, as `multi_label.read_labelled_texts` does."""
+    return multi_label.from_rows(_rows(name, split, data_dir), f"{name} ({split})", columns)
 
 
 def read_tagged(

@@ -21,8 +21,9 @@ from zoo.tokenizers import AnyTokenizer
 
 IGNORED = -1  # the target of tokens without a prediction
 
-# A class; a number; one target per token (or IGNORED); the first and last token of an answer.
-Target = int | float | list[int] | tuple[int, int]
+# A class; a number; one target per token (or IGNORED); a fixed number of targets, such as 0 or 1
+# for each class, or the first and last token of an answer.
+Target = int | float | list[int] | tuple[int, ...]
 Labels = tuple[str, ...]  # the names of the classes; empty for tasks without classes
 Example = TypeVar("Example", contravariant=True)
 Prediction = TypeVar("Prediction")
@@ -128,6 +129,11 @@ def run_model(apply: Apply, batch: Mapping[str, jax.Array]) -> jax.Array:
 def is_real(row: Mapping[str, jax.Array]) -> jax.Array:
     """Return 1 for a row with an example, 0 for an empty one; used as `weights` by most tasks."""
     return jnp.float32((row["documents"] > 0).any())
+
+
+def weight_of(class_weights: Sequence[float], targets: jax.Array) -> jax.Array:
+    """Return the weight of the class of each target; 1 if there are no weights."""
+    return jnp.float32(class_weights)[targets] if class_weights else jnp.ones(targets.shape)
 
 
 def labels_of(model: nn.Module) -> Labels:

@@ -1,7 +1,7 @@
 """ELECTRA's folders: a discriminator or a generator, each on its own."""
 
 from zoo.formats.huggingface import bert, roberta
-from zoo.formats.huggingface.format import LINEAR, NORM, TASK_HEADS, Format, nested
+from zoo.formats.huggingface.format import LINEAR, NORM, TASK_HEADS, Format, classifiers, nested
 from zoo.models import electra
 
 # transformers has no model with both networks, so it ignores these fields.
@@ -14,7 +14,9 @@ FORMAT = Format(
     classes={
         "ElectraForPreTraining": electra.ElectraDiscriminator,
         "ElectraForMaskedLM": electra.ElectraGenerator,
-        "ElectraForSequenceClassification": electra.ElectraClassifier,
+        **classifiers(
+            "ElectraForSequenceClassification", electra.ElectraClassifier, electra.ElectraMultiLabel
+        ),
         "ElectraForTokenClassification": electra.ElectraTagger,
         "ElectraForQuestionAnswering": electra.ElectraQuestion,
     },

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.formats.huggingface import bert
-from zoo.formats.huggingface.format import LINEAR, NORM, TASK_HEADS, Format, nested
+from zoo.formats.huggingface.format import LINEAR, NORM, TASK_HEADS, Format, classifiers, nested
 from zoo.models import roberta
 
 # The two-layer classifier, which ELECTRA shares.
@@ -34,7 +34,9 @@ FORMAT = RobertaFormat(
     config_class=roberta.Config,
     classes={
         "RobertaForMaskedLM": roberta.RobertaLM,
-        "RobertaForSequenceClassification": roberta.RobertaClassifier,
+        **classifiers(
+            "RobertaForSequenceClassification", roberta.RobertaClassifier, roberta.RobertaMultiLabel
+        ),
         "RobertaForTokenClassification": roberta.RobertaTagger,
         "RobertaForQuestionAnswering": roberta.RobertaQuestion,
     },
