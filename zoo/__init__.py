@@ -9,6 +9,7 @@
 from zoo.checkpoints.load import Loaded, export, load, save
 from zoo.inference.answer import answer
 from zoo.inference.beam_search import beam_search
+from zoo.inference.choose import choose
 from zoo.inference.classify import classify
 from zoo.inference.detect_replaced import detect_replaced
 from zoo.inference.fill_mask import fill_mask
@@ -24,6 +25,7 @@ __all__ = [
     "answer",
     "architectures",
     "beam_search",
+    "choose",
     "classify",
     "create",
     "detect_replaced",

@@ -13,7 +13,6 @@ from tests.tiny_task import (
     BAD,
     CLASSIFICATION,
     DATA,
-    DULL,
     GOOD,
     SETTINGS,
     texts,
@@ -154,24 +153,23 @@ def test_smoothing_is_least_where_its_own_distribution_is_predicted():
 
 
 def many(count, seed=0):
-    """Texts that are labelled good, bad, both or neither by their words."""
+    """Texts of one word that are labelled good, bad, both or neither."""
     draw, examples = np.random.default_rng(seed), []
     for number in range(count):
-        words = [*draw.choice(DULL, 5)]
-        words += [draw.choice(GOOD)] * (number % 2) + [draw.choice(BAD)] * (number // 2 % 2)
+        words = [draw.choice(GOOD)] * (number % 2) + [draw.choice(BAD)] * (number // 2 % 2)
         labels = ("good",) * (number % 2) + ("bad",) * (number // 2 % 2)
-        examples.append(LabelledText(" ".join(draw.permutation(words)), None, labels))
+        examples.append(LabelledText(" ".join([*words, "film"]), None, labels))
     return examples
 
 
 def test_several_labels_per_text_are_learned_and_stored(tmp_path):
-    data = {"train": many(256), "dev": many(32, 1)}
-    settings = replace(SETTINGS, class_weights="balanced", label_smoothing=0.05, epochs=14.0)
+    data = {"train": many(128), "dev": many(32, 1)}
+    settings = replace(SETTINGS, class_weights="balanced", label_smoothing=0.05)
     metrics, _ = tune(tmp_path, settings, MULTI_LABEL, data)
     assert metrics["dev"][0]["micro_f1"] > 0.95
     loaded = zoo.load(tmp_path / "out")
     assert type(loaded.model).__name__ == "BertMultiLabel"
-    predicted = zoo.classify(loaded, ["lovely film poor", "the film"])
+    predicted = zoo.classify(loaded, ["lovely poor film", "film"])
     assert all(x > 0.5 for x in predicted[0].values())
     assert all(x < 0.5 for x in predicted[1].values())
     file = tmp_path / "dev.jsonl"

@@ -168,6 +168,29 @@ class Classify:
 
 
 @dataclass(frozen=True)
+class Choose:
+    """Choose the most plausible ending of a text."""
+
+    example: ClassVar[str] = (
+        'zoo choose runs/bert-tiny-multiple-choice "She opens the door and" "walks in." "melts."'
+    )
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """The folder of a fine-tuned model, ours or Hugging Face's."""
+    context: Annotated[str, tyro.conf.Positional]
+    """The text, or a question."""
+    endings: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Two or more endings, or answers."""
+
+    def run(self) -> None:
+        """Print one line per ending, most likely first, with its probability."""
+        import zoo
+
+        for ending, value in zoo.choose(zoo.load(self.folder), self.context, self.endings).items():
+            print(f"{value:.3f} {ending}")
+
+
+@dataclass(frozen=True)
 class Tag:
     """Predict a tag for every word of a text."""
 

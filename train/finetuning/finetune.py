@@ -14,7 +14,7 @@ from train.devices import placement
 from train.finetuning import transfer, tuning
 from train.finetuning.evaluate import Metrics, best_run, evaluate
 from train.finetuning.settings import Settings
-from train.finetuning.tasks.task import Task, encode
+from train.finetuning.tasks.task import Task, encode, rows_of
 from train.finetuning.weighting import configured
 from zoo.checkpoints.load import Loaded, save
 from zoo.contracts import ClassifierWithLanguageModel
@@ -137,8 +137,8 @@ def max_runs(model: nn.Module, params: chex.ArrayTree, rows: int, length: int) -
 
 
 def _notes(rows: Mapping[str, Sequence], length: int, parts: int) -> list[str]:
-    flat = (labelled for data in rows.values() for example in data for labelled in example)
-    truncated = sum(labelled.row.truncated > 0 for labelled in flat)
+    flat = (row for data in rows.values() for example in data for row in rows_of(example))
+    truncated = sum(row.truncated > 0 for row in flat)
     notes = [f"{truncated} texts are longer than {length} tokens and are truncated"]
     notes = notes if truncated else []
     return [*notes, *([f"the runs were trained in {parts} parts"] if parts > 1 else [])]

@@ -17,6 +17,7 @@ TaskName = Literal[
     "regression",
     "tagging",
     "question-answering",
+    "multiple-choice",
     "text-to-text",
 ]
 

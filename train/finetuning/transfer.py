@@ -88,6 +88,8 @@ def _of_ours(folder, held, cls, labels, key):
     model = cls(replace(config, labels=labels))
     initial = flatten(model.init(key, jnp.zeros((1, 8), jnp.int32))["params"])
     saved = flatten(params)
+    if held is not cls:  # a head of the same name may be for something else
+        saved = {p: x for p, x in saved.items() if p in initial and x.shape == initial[p].shape}
     new = [path for path in initial if path not in saved]
     missing = [path for path in new if path.startswith("trunk/")]
     if missing:

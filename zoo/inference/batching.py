@@ -29,6 +29,7 @@ DOES = {
     "multi-label": "predict any number of labels of texts",
     "tagging": "tag words",
     "question-answering": "answer questions",
+    "multiple-choice": "choose among endings",
     "text-to-text": "rewrite texts",
 }
 

@@ -185,7 +185,7 @@ class BertClassifier(heads.OnTrunk):
     def setup(self):
         super().setup()
         self.pooler, self.dropout = Pooler(self.config.width), Dropout(self.config.dropout)
-        self.classes = Dense(len(self.config.labels), heads.INIT)
+        self.classes = Dense(self.num_outputs, heads.INIT)
 
     def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
         """Return the logits of the classes: logits_BC."""
@@ -249,11 +249,13 @@ Model = BertPretraining
 MODELS = (BertPretraining,)
 BertTagger, BertQuestion = heads.tagger(Bert), heads.question(Bert)
 BertMultiLabel = heads.multi_label(BertClassifier)
+BertMultipleChoice = heads.multiple_choice(BertClassifier)
 TASKS: dict[str, type[nn.Module]] = {
     "classification": BertClassifier,
     "multi-label": BertMultiLabel,
     "tagging": BertTagger,
     "question-answering": BertQuestion,
+    "multiple-choice": BertMultipleChoice,
 }
 GROUPS = (r"trunk/\w*embedding", r"trunk/blocks_(\d+)/", "")
 AXES = sharding.AXES

@@ -7,7 +7,7 @@ corresponding functions for files.
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from train.data.examples import multi_label, squad, tables, tagged
+from train.data.examples import choices, multi_label, squad, tables, tagged
 from train.data.examples.tables import Examples, Row
 from train.data.sources import tfds
 
@@ -24,6 +24,13 @@ def read_labelled_texts(
 ) -> Examples:
     """Return the `LabelledText`s of a split, as `multi_label.read_labelled_texts` does."""
     return multi_label.from_rows(_rows(name, split, data_dir), f"{name} ({split})", columns)
+
+
+def read_choices(
+    name: str, split: str, columns: Mapping[str, str], data_dir: Path | None = None
+) -> Examples:
+    """Return the `Choice`s of a split, as `choices.read_choices` does."""
+    return choices.from_rows(_rows(name, split, data_dir), f"{name} ({split})", columns)
 
 
 def read_tagged(

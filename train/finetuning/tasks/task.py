@@ -30,11 +30,18 @@ Prediction = TypeVar("Prediction")
 
 
 class LabelledRow(NamedTuple):
-    """A row of tokens, its target, and the part of a long example that it holds."""
+    """A row of tokens or one for each choice, its target, and the part that it holds."""
 
-    row: Row
+    row: Row | list[Row]
     target: Target
     part: Any = None  # a Piece of a sentence, a Window of a context
+
+
+def rows_of(labelled: Sequence[LabelledRow]) -> list[Row]:
+    """Return the rows of tokens of labelled rows, those of choices one after another."""
+    return [
+        row for one in labelled for row in (one.row if isinstance(one.row, list) else [one.row])
+    ]
 
 
 class Apply(Protocol):
@@ -153,14 +160,17 @@ def encode(
         raise ValueError("the model folder has no tokenizer to encode the examples")
     labels = labels_of(loaded.model)
     rows = [task.rows(loaded.tokenizer, example, labels, max_length) for example in examples]
-    batching.check_rows([labelled.row for parts in rows for labelled in parts], loaded.model)
+    batching.check_rows([row for parts in rows for row in rows_of(parts)], loaded.model)
     return rows
 
 
 def outputs(
     loaded: Loaded, rows: Sequence[Sequence[LabelledRow]], batch_size: int
 ) -> list[list[np.ndarray]]:
-    """Return the output of the model for every row of every example."""
-    flat = [labelled.row for parts in rows for labelled in parts]
+    """Return the output of the model for every labelled row of every example."""
+    flat = [row for parts in rows for row in rows_of(parts)]
     results = iter(batching.outputs(loaded.model, loaded.params, flat, batch_size))
-    return [[next(results) for _ in parts] for parts in rows]
+    of_row = lambda row: (
+        np.array([next(results) for _ in row]) if isinstance(row, list) else next(results)
+    )
+    return [[of_row(labelled.row) for labelled in parts] for parts in rows]

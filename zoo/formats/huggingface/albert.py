@@ -35,6 +35,7 @@ FORMAT = Format(
         ),
         "AlbertForTokenClassification": albert.AlbertTagger,
         "AlbertForQuestionAnswering": albert.AlbertQuestion,
+        "AlbertForMultipleChoice": albert.AlbertMultipleChoice,
     },
     # Defaults of absent fields: xxlarge of version 2.
     fields=bert.FIELDS

@@ -67,6 +67,7 @@ FORMAT = Format(
         **classifiers("BertForSequenceClassification", bert.BertClassifier, bert.BertMultiLabel),
         "BertForTokenClassification": bert.BertTagger,
         "BertForQuestionAnswering": bert.BertQuestion,
+        "BertForMultipleChoice": bert.BertMultipleChoice,
     },
     fields=FIELDS,
     constants=CONSTANTS,

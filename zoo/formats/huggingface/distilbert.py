@@ -40,6 +40,7 @@ FORMAT = Format(
         ),
         "DistilBertForTokenClassification": distilbert.DistilBertTagger,
         "DistilBertForQuestionAnswering": distilbert.DistilBertQuestion,
+        "DistilBertForMultipleChoice": distilbert.DistilBertMultipleChoice,
     },
     # Defaults of absent fields: the uncased base model.
     fields={

@@ -39,6 +39,7 @@ FORMAT = RobertaFormat(
         ),
         "RobertaForTokenClassification": roberta.RobertaTagger,
         "RobertaForQuestionAnswering": roberta.RobertaQuestion,
+        "RobertaForMultipleChoice": roberta.RobertaMultipleChoice,
     },
     fields={ours: row for ours, row in bert.FIELDS.items() if ours != "num_segments"}
     | {
@@ -59,6 +60,7 @@ FORMAT = RobertaFormat(
         **nested(LINEAR, "masked_head/dense", "lm_head.dense"),
         **nested(NORM, "masked_head/norm", "lm_head.layer_norm"),
         "masked_head/bias": "lm_head.bias",
+        **nested(LINEAR, "pooler/dense", "roberta.pooler.dense"),
         **TWO_LAYERS,
         **TASK_HEADS,
     },

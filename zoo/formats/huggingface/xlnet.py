@@ -42,6 +42,7 @@ FORMAT = XLNetFormat(
         ),
         "XLNetForTokenClassification": xlnet.XLNetTagger,
         "XLNetForQuestionAnsweringSimple": xlnet.XLNetQuestion,
+        "XLNetForMultipleChoice": xlnet.XLNetMultipleChoice,
     },
     # Defaults of absent fields: the large size.
     fields={
