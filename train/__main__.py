@@ -12,6 +12,7 @@ from train.commands.evaluate import Evaluate
 from train.commands.finetune import FindLearningRate, Finetune
 from train.commands.infer import (
     Answer,
+    Choose,
     Classify,
     DetectReplaced,
     FillMask,
@@ -36,6 +37,7 @@ GROUPS: dict[str, dict[str, type[command.Command]]] = {
         "classify": Classify,
         "tag": Tag,
         "answer": Answer,
+        "choose": Choose,
     },
     "Measure": {"evaluate": Evaluate, "list": List},
     "Convert": {"import": Import, "export": Export},

@@ -10,11 +10,12 @@ of the functions for inference.
 from zoo.checkpoints.load import Loaded, export, load, save
 from zoo.inference.answer import answer
 from zoo.inference.beam_search import beam_search
+from zoo.inference.choose import choose
 from zoo.inference.classify import classify
 from zoo.inference.detect_replaced import detect_replaced
 from zoo.inference.fill_mask import fill_mask
 from zoo.inference.generate import generate
-from zoo.inference.tag import tag
+from zoo.inference.tag import entities, tag
 from zoo.inference.translate import translate
 from zoo.registry import architectures, create, sizes
 from zoo.version import __version__
@@ -26,9 +27,11 @@ __all__ = [
     "answer",
     "architectures",
     "beam_search",
+    "choose",
     "classify",
     "create",
     "detect_replaced",
+    "entities",
     "export",
     "extend_vocabulary",
     "fill_mask",

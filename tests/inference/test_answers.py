@@ -139,6 +139,31 @@ def test_texts_are_truncated_like_the_tokenizers_library_does_the_longest_first(
     assert tokenizer.to_str() == before
 
 
+@pytest.mark.parametrize("stride", [1, 7, 100])
+def test_windows_of_a_text_have_every_token_and_a_pair_has_all_of_its_shorter_text(
+    tokenizer, stride
+):
+    draw = np.random.default_rng(10)
+    long, short = text(draw, 40), text(draw, 3)
+    for pair in (None, short):
+        encoding = tokenizer.encode(long, pair)
+        rows = classify.windows(tokenizer, long, pair, max_length=48, stride=stride)
+        assert all(len(row.tokens) == 48 for row in rows[:-1])
+        assert len(rows) > 1
+        ids = [i for i, side in zip(encoding.ids, encoding.sequence_ids, strict=True) if side == 0]
+        rest = len(encoding.ids) - len(ids)
+        first = encoding.sequence_ids.index(0)
+        parts = [row.tokens[first : len(row.tokens) - rest + first] for row in rows]
+        for number, part in enumerate(parts):
+            start = number * min(stride, 48 - rest)
+            assert part == ids[start : start + 48 - rest]
+        assert start + 48 - rest >= len(ids)
+        (single_row,) = classify.windows(tokenizer, long, pair, max_length=999, stride=stride)
+        assert single_row == Row(encoding.ids, encoding.type_ids)
+    with pytest.raises(ValueError, match="leaves no room for the other"):
+        classify.windows(tokenizer, long, long[:-5], max_length=48, stride=stride)
+
+
 def test_a_text_has_its_labels_the_most_probable_first(wordpiece):
     net, params = model("classification")
     texts = [text(np.random.default_rng(4), 6), "the cat", "a"]
@@ -238,14 +263,49 @@ def test_the_tag_of_a_word_is_that_of_its_first_token_and_unknown_without_tokens
         label = probability_LC[position].argmax()
         assert tags[word].label == CONFIG.labels[label]
         assert tags[word].probability == pytest.approx(probability_LC[position, label], abs=1e-5)
-    assert tags[1] == ("\x01", "O", 0.0)
-    assert tag.best_tags(("A", "B"), ["\x01"], [], []) == [("\x01", "A", 0.0)]
+    assert tags[1] == ("\x01", "O", 0.0, 4, 5)
+    assert tag.best_tags(("A", "B"), ["\x01"], [], []) == [("\x01", "A", 0.0, 0, 1)]
     assert tag.pieces(wordpiece, ["\x01"], 48) == []
 
 
 def test_a_text_is_split_at_spaces_and_around_punctuation(wordpiece):
-    tags = tag.tag(Loaded(*model("tagging"), wordpiece), " It's a cat,\nno? ")
+    text = " It's a cat,\nno? "
+    tags = tag.tag(Loaded(*model("tagging"), wordpiece), text)
     assert [tagged.word for tagged in tags] == ["It", "'", "s", "a", "cat", ",", "no", "?"]
+    assert [text[tagged.start : tagged.end] for tagged in tags] == [tagged.word for tagged in tags]
+    tags = tag.tag(Loaded(*model("tagging"), wordpiece), ["It", "'s", "é"])
+    assert [(tagged.start, tagged.end) for tagged in tags] == [(0, 2), (3, 5), (6, 7)]
+
+
+def test_entities_are_those_of_seqeval_with_their_characters():
+    from seqeval.metrics.sequence_labeling import get_entities
+
+    draw = np.random.default_rng(11)
+    for _ in range(100):
+        words = ["".join(draw.choice(list("abc"), draw.integers(1, 5))) for _ in range(12)]
+        labels = [str(x) for x in draw.choice(["O", "B-x", "I-x", "B-y", "I-y"], 12)]
+        text = " ".join(words)
+        tags = [
+            tagged._replace(label=label, probability=0.5)
+            for tagged, label in zip(tag.best_tags(["O"], words, [], []), labels, strict=True)
+        ]
+        entities = tag.group_entities(tags, text)
+        expected = get_entities(labels)
+        assert [(entity.label, entity.text) for entity in entities] == [
+            (label, " ".join(words[first : last + 1])) for label, first, last in expected
+        ]
+        for entity in entities:
+            assert text[entity.start : entity.end] == entity.text
+            assert entity.probability == 0.5
+
+
+def test_entities_need_bio_labels(wordpiece):
+    with pytest.raises(ValueError, match="the model has the label 'A', but entities need labels"):
+        tag.entities(Loaded(*model("tagging"), wordpiece), "The cat")
+    net, params = model("tagging", replace(CONFIG, labels=("O", "B-x", "I-x")))
+    text = "The cat,  a dog"
+    for entity in tag.entities(Loaded(net, params, wordpiece), text):
+        assert text[entity.start : entity.end] == entity.text
 
 
 def test_a_text_that_cannot_be_tagged_is_an_error(wordpiece):
@@ -394,7 +454,9 @@ def test_the_best_answer_is_that_of_an_exhaustive_search(tokenizer):
             for last in range(first, min(first + longest, len(scores_L2)))
             if window.characters[first] and window.characters[last]
         )
-        assert best == (context[start:end], start, end, pytest.approx(score))
+        assert best[:4] == (context[start:end], start, end, pytest.approx(score))
+        null = min(x[window.null].sum() for x, window in zip(scores, windows, strict=True))
+        assert best.null_score == pytest.approx(null)
         assert best.text == best.text.strip() != ""
 
 

@@ -33,8 +33,8 @@ class Evaluate:
     length: int | None = None
     """Tokens per sequence. Default: 128, or the model's maximum if less or with --stride."""
     stride: int | None = None
-    """For causal models: tokens between overlapping windows, each scored on its last ones only, so
-    that every token has a long context. Default: windows do not overlap."""
+    """Read long texts in overlapping windows that begin so many tokens apart. With --text, for
+    causal models: each window is scored on its last tokens, which have a long context."""
     beams: int = 4
     """For translation: number of beams. 1: greedy search."""
     length_penalty: float = 1.0
@@ -61,8 +61,6 @@ class Evaluate:
         from zoo.checkpoints.load import saved_class
         from zoo.models.ngram import NGram
 
-        if self.data and self.stride is not None:
-            raise ValueError("--stride is for --text: leave it out with --data")
         if self.data:
             return self._task(self.data)
         source: Source | None = None
@@ -98,17 +96,18 @@ class Evaluate:
         from train.reporting import plots
 
         evaluation = evaluate.evaluate_folder(
-            self.folder, data, self.task, self.columns, self.batch
+            self.folder, data, self.task, self.columns, self.batch, self.stride
         )
         for line in evaluation.notes:
             print(line)
         for name, value in evaluation.metrics.items():
             print(f"{name.replace('_', ' ')}: {value:.4f}")
         if self.confusion_matrix:
-            if len(evaluation.labels) < 2:
+            gold, predicted = evaluation.classes()
+            if len(evaluation.labels) < 2 or not gold:
                 raise ValueError("--confusion-matrix needs a model that predicts classes or tags")
             plots.confusion(
-                *evaluation.classes(), evaluation.labels, self.confusion_matrix, self.folder.name
+                gold, predicted, evaluation.labels, self.confusion_matrix, self.folder.name
             )
             print(f"picture: {self.confusion_matrix}")
         if self.out:

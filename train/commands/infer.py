@@ -152,14 +152,42 @@ class Classify:
     """The text to classify."""
     pair: Annotated[str | None, tyro.conf.Positional] = None
     """The second text of a pair."""
+    stride: int | None = None
+    """Read a longer text in windows that begin so many tokens apart. Default: truncate it."""
 
     def run(self) -> None:
-        """Print one line per label, most likely first, with its probability; or the number."""
+        """Print one line per label, most likely first, with its probability; or the number.
+
+        The probabilities of a multi-label classifier are independent.
+        """
         import zoo
 
-        prediction = zoo.classify(zoo.load(self.folder), self.text, self.pair)
+        prediction = zoo.classify(zoo.load(self.folder), self.text, self.pair, stride=self.stride)
         for label, value in prediction.items():
             print(f"{value:.3f} {label}")
+
+
+@dataclass(frozen=True)
+class Choose:
+    """Choose the most plausible ending of a text."""
+
+    example: ClassVar[str] = (
+        'zoo choose runs/bert-tiny-multiple-choice "She opens the door and" "walks in." "melts."'
+    )
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """The folder of a fine-tuned model, ours or Hugging Face's."""
+    context: Annotated[str, tyro.conf.Positional]
+    """The text, or a question."""
+    endings: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Two or more endings, or answers."""
+
+    def run(self) -> None:
+        """Print one line per ending, most likely first, with its probability."""
+        import zoo
+
+        for ending, value in zoo.choose(zoo.load(self.folder), self.context, self.endings).items():
+            print(f"{value:.3f} {ending}")
 
 
 @dataclass(frozen=True)
@@ -172,11 +200,18 @@ class Tag:
     """The folder of a fine-tuned model, ours or Hugging Face's."""
     text: Annotated[str, tyro.conf.Positional]
     """The text to tag; it is split into words at white space and punctuation."""
+    entities: bool = False
+    """Print the entities, with the first character of each and the one behind it."""
 
     def run(self) -> None:
         """Print one line per word: the probability of its tag, the word, the tag."""
         import zoo
 
+        if self.entities:
+            for entity in zoo.entities(zoo.load(self.folder), self.text):
+                place = f"{entity.start}-{entity.end}"
+                print(f"{entity.probability:.3f} {entity.label} {place} {entity.text}")
+            return
         for word in zoo.tag(zoo.load(self.folder), self.text):
             print(f"{word.probability:.3f} {word.word} {word.label}")
 
@@ -195,11 +230,15 @@ class Answer:
     """The question to answer."""
     context: Annotated[str, tyro.conf.Positional]
     """The text that contains the answer, or a file with that text."""
+    null_threshold: float | None = None
+    """Lower values give "no answer" more often. Default: that of the model, if it has one."""
 
     def run(self) -> None:
-        """Print the answer."""
+        """Print the answer, or "no answer" if the model was trained on such questions."""
         import zoo
 
         file = Path(self.context) if len(self.context) < 256 else None
         context = file.read_text("utf-8") if file and file.is_file() else self.context
-        print(zoo.answer(zoo.load(self.folder), self.question, context).text)
+        loaded, threshold = zoo.load(self.folder), self.null_threshold
+        found = zoo.answer(loaded, self.question, context, null_threshold=threshold)
+        print(found.text or "no answer")

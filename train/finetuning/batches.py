@@ -14,10 +14,8 @@ from flax import linen as nn
 
 from train.data.batches.epochs import Epochs, epochs
 from train.devices.placement import Batch
-from train.finetuning.tasks.task import IGNORED, LabelledRow
+from train.finetuning.tasks.task import IGNORED, LabelledRow, rows_of
 from zoo.inference.batching import batches, pad
-
-OUTPUTS = "features", "teacher"  # of a model, not inputs of one
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,22 +23,19 @@ class LabelledBatches:
     """All rows as arrays [N + 1, ...], the last of them empty, and their order.
 
     A batch is [B, ...]; with several seeds it is [S, B, ...], one batch for each run.
+    `token_axes` is the axis of the tokens of the arrays that have one.
     """
 
     arrays: Mapping[str, np.ndarray]
     order: Epochs
+    token_axes: Mapping[str, int]
 
     def __call__(self, step: int) -> Batch:
-        """Return the batch of a step; arrays per token are truncated to its length bucket.
-
-        Outputs of whole texts are [N, D] and never truncated, even if D equals the longest length.
-        """
+        """Return the batch of a step; arrays per token are truncated to its length bucket."""
         length, indices_SB = self.order(step)
-        longest = self.arrays["tokens"].shape[1]
-        per_text = lambda name, x: x.ndim == 2 and name in OUTPUTS
-        per_token = lambda name, x: x.ndim > 1 and x.shape[1] == longest and not per_text(name, x)
+        truncate = lambda x, axis: x[(slice(None),) * axis + (slice(length),)]
         rows = {
-            name: (x[:, :length] if per_token(name, x) else x)[indices_SB]
+            name: (truncate(x, self.token_axes[name]) if name in self.token_axes else x)[indices_SB]
             for name, x in self.arrays.items()
         }
         return rows if len(self.order.seeds) > 1 else {name: x[0] for name, x in rows.items()}
@@ -52,8 +47,11 @@ class LabelledBatches:
             step += 1
 
     def with_outputs(self, name: str, outputs: np.ndarray) -> "LabelledBatches":
-        """Return batches that also have outputs of a model, [N + 1, D] or [N + 1, L, D]."""
-        return replace(self, arrays={**self.arrays, name: outputs})
+        """Return batches that also have outputs of a model, one per row or one per token."""
+        tokens = self.arrays["tokens"]
+        axes = {name: tokens.ndim - 1} if outputs.ndim > tokens.ndim else {}
+        arrays = {**self.arrays, name: outputs}
+        return replace(self, arrays=arrays, token_axes={**self.token_axes, **axes})
 
 
 def labelled_batches(
@@ -61,14 +59,26 @@ def labelled_batches(
 ) -> LabelledBatches:
     """Return the batches of rows, none of which has more than `longest` tokens."""
     target_length = lambda target: len(target) if isinstance(target, list) else 0
-    lengths = [max(len(row.row.tokens), target_length(row.target)) for row in rows]
+    lengths = [
+        max(target_length(row.target), *(len(tokens) for tokens, *_ in rows_of([row])))
+        for row in rows
+    ]
     order = epochs(lengths, longest, batch_size, seeds)
-    return LabelledBatches(stack(rows, max(order.buckets)), order)
+    arrays = stack(rows, max(order.buckets))
+    axes = {name: arrays[name].ndim - 1 for name in ("tokens", "segments", "documents")}
+    axes |= {"targets": 1} if isinstance(rows[0].target, list) else {}
+    return LabelledBatches(arrays, order, axes)
 
 
 def stack(rows: Sequence[LabelledRow], longest: int) -> dict[str, np.ndarray]:
-    """Return all rows as arrays [N + 1, ...]; the last row is empty."""
-    padded = pad([labelled.row for labelled in rows], len(rows) + 1, longest)
+    """Return all rows as arrays [N + 1, ...]; the last row is empty.
+
+    Tokens are [N + 1, L]; those of C choices are [N + 1, C, L].
+    """
+    flat = rows_of(rows)
+    choices = (len(flat) // len(rows),) if isinstance(rows[0].row, list) else ()
+    padded = pad(flat, len(flat) + len(flat) // len(rows), longest)
+    shape = (len(rows) + 1, *choices, longest)
     if isinstance(rows[0].target, list):
         targets = np.full((len(rows) + 1, longest), IGNORED, np.int32)
         for number, labelled in enumerate(rows):
@@ -76,7 +86,7 @@ def stack(rows: Sequence[LabelledRow], longest: int) -> dict[str, np.ndarray]:
     else:
         targets = np.array([labelled.target for labelled in rows] + [rows[0].target])
         targets = targets.astype(np.int32 if targets.dtype.kind == "i" else np.float32)
-    return padded._asdict() | {"targets": targets}
+    return {name: x.reshape(shape) for name, x in padded._asdict().items()} | {"targets": targets}
 
 
 def frozen_features(
@@ -86,13 +96,18 @@ def frozen_features(
     longest: int,
     batch_size: int = 64,
 ) -> np.ndarray:
-    """Return the features of all rows without dropout, [N + 1, D] or [N + 1, L, D].
+    """Return the features of all rows without dropout, [N + 1, D], [N + 1, L, D] or [N + 1, C, D].
 
     They are the input of the head, computed once if the trunk is frozen.
     """
+    if isinstance(rows[0].row, list):
+        each = [LabelledRow(row, 0) for row in rows_of(rows)]
+        flat_ND = frozen_features(model, params, each, longest, batch_size)[:-1]
+        features_NCD = flat_ND.reshape(len(rows), -1, flat_ND.shape[-1])
+        return np.concatenate([features_NCD, np.zeros_like(features_NCD[:1])])
     apply = jax.jit(partial(model.apply, method="features"))
     features = np.zeros(0, np.float32)
-    for indices, batch in batches([labelled.row for labelled in rows], batch_size, longest):
+    for indices, batch in batches(rows_of(rows), batch_size, longest):
         output = np.asarray(apply({"params": params}, *batch))[: len(indices)]
         if not features.size:
             shape = (len(rows) + 1, *((longest,) * (output.ndim - 2)), output.shape[-1])

@@ -24,7 +24,15 @@ from train.finetuning.evaluate import task_of
 from train.finetuning.objective import TaskObjective
 from train.finetuning.settings import Distillation
 from train.finetuning.tasks.registry import TASKS
-from train.finetuning.tasks.task import Distillable, LabelledRow, Task, encode, labels_of, outputs
+from train.finetuning.tasks.task import (
+    Distillable,
+    LabelledRow,
+    Task,
+    encode,
+    labels_of,
+    outputs,
+    rows_of,
+)
 from train.objectives.objective import Example, Term, objective
 from zoo.checkpoints.load import Loaded, load
 from zoo.inference.translate import translate
@@ -153,7 +161,7 @@ def teacher_outputs(
     assert student.tokenizer is not None
     same_tokens = fingerprint(teacher.tokenizer) == fingerprint(student.tokenizer)
     longest = teacher.model.config.max_length
-    if same_tokens and max(len(row.row.tokens) for parts in rows for row in parts) <= longest:
+    if same_tokens and all(len(row.tokens) <= longest for parts in rows for row in rows_of(parts)):
         by_example = outputs(teacher, rows, 32)
         return [output[..., order] for parts in by_example for output in parts]
     unlabelled = [_without_label(example) for example in examples]

@@ -8,9 +8,10 @@ import numpy as np
 from flax import linen as nn
 
 from train.data.examples.tables import parse_columns
-from train.finetuning.settings import TaskName
+from train.finetuning.settings import Settings, TaskName
 from train.finetuning.tasks.registry import TASKS
 from train.finetuning.tasks.task import LabelledRow, Labels, Task, encode, labels_of
+from train.finetuning.weighting import configured
 from zoo import registry
 from zoo.checkpoints.load import Loaded, load
 
@@ -62,6 +63,7 @@ def evaluate_folder(
     task_name: TaskName | None = None,
     columns: Sequence[str] = (),
     batch_size: int = 32,
+    stride: int | None = None,
 ) -> Evaluation:
     """Evaluate a fine-tuned model on the examples of a file.
 
@@ -71,12 +73,13 @@ def evaluate_folder(
       task_name: The task of the model. None: inferred from its class and labels.
       columns: Column names by role, such as "label=Quality".
       batch_size: Rows per batch.
+      stride: As in `Settings`.
 
     Raises:
       ValueError: If the model does not support the task, or does not have a label of the examples.
     """
     loaded = load(folder)
-    task = TASKS[task_name or task_of(loaded.model)]
+    task = configured(TASKS[task_name or task_of(loaded.model)], (), (), Settings(stride=stride))
     examples, notes = task.read(Path(path), parse_columns(columns))
     rows = encode(task, loaded, examples, loaded.model.config.max_length)
     return evaluate(task, loaded, examples, rows, batch_size)._replace(notes=notes)

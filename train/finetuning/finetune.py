@@ -15,7 +15,8 @@ from train.finetuning import distillation as distill
 from train.finetuning import transfer, tuning, unfreezing
 from train.finetuning.evaluate import Metrics, best_run, evaluate
 from train.finetuning.settings import Distillation, Settings
-from train.finetuning.tasks.task import Distillable, Task, encode
+from train.finetuning.tasks.task import Distillable, Task, encode, rows_of
+from train.finetuning.weighting import configured
 from zoo import registry
 from zoo.checkpoints.load import Loaded, save
 from zoo.contracts import ClassifierWithLanguageModel
@@ -56,7 +57,9 @@ def finetune(
     """
     settings.check()
     out = Path(out).absolute()
-    loaded, new_paths = load(folder, task, task.labels(data["train"], labels), settings)
+    names = task.labels(data["train"], labels)
+    task = configured(task, data["train"], names, settings)
+    loaded, new_paths = load(folder, task, names, settings)
     notes: list[str] = []
     if settings.add_tokens is not None:
         loaded, notes = transfer.add_words(loaded, settings.add_tokens)
@@ -86,16 +89,17 @@ def finetune(
             outputs,
         )
         params += tuning.train_runs(runs, resume=resume)
-    metrics = {
-        name: [
-            evaluate(task, loaded._replace(params=run_params), data[name], rows[name]).metrics
-            for run_params in params
-        ]
-        for name in data
-        if name != "train"
-    }
+    metrics: dict[str, list[Metrics]] = {name: [] for name in data if name != "train"}
+    runs_loaded = []
+    for run_params in params:
+        run = loaded._replace(params=run_params)
+        metrics["dev"].append(evaluate(task, run, data["dev"], rows["dev"]).metrics)
+        run = _with_threshold(run, metrics["dev"][-1].get("null_threshold"))
+        runs_loaded.append(run)
+        for name in metrics.keys() - {"dev"}:
+            metrics[name].append(evaluate(task, run, data[name], rows[name]).metrics)
     best = best_run(task, metrics["dev"])
-    save(loaded._replace(params=params[best]), out)
+    save(runs_loaded[best], out)
     results = {"settings": asdict(settings), "best": best, "metrics": metrics}
     Path(out, "results.json").write_text(json.dumps(results, indent=2))
     return metrics, [*notes, *_notes(rows, length, len(parts))]
@@ -114,7 +118,7 @@ def load(
             f"a {type(loaded.model).__name__} predicts no next token: leave out --auxiliary"
         )
     special = any(loaded.tokenizer.encode("a").special_tokens_mask)
-    if task.head == "classification" and not special:
+    if task.head in ("classification", "multi-label") and not special:
         loaded = transfer.add_marks(loaded, jax.random.key(0))
     if settings.scratch:
         if settings.unfreeze != "all":
@@ -126,7 +130,15 @@ def load(
     if settings.dropout is not None:
         config = replace(loaded.model.config, dropout=settings.dropout)
         loaded = loaded._replace(model=type(loaded.model)(config))
-    return loaded, new_paths
+    return _with_threshold(loaded, None), new_paths
+
+
+def _with_threshold(loaded: Loaded, threshold: float | None) -> Loaded:
+    """Return the model with the threshold of "no answer" that was chosen on the dev data."""
+    config = loaded.model.config
+    if getattr(config, "null_threshold", None) == threshold:
+        return loaded
+    return loaded._replace(model=type(loaded.model)(replace(config, null_threshold=threshold)))
 
 
 def split_runs(loaded: Loaded, settings: Settings, length: int) -> list[Settings]:
@@ -153,8 +165,8 @@ def max_runs(model: nn.Module, params: chex.ArrayTree, rows: int, length: int) -
 
 
 def _notes(rows: Mapping[str, Sequence], length: int, parts: int) -> list[str]:
-    flat = (labelled for data in rows.values() for example in data for labelled in example)
-    truncated = sum(labelled.row.truncated > 0 for labelled in flat)
+    flat = (row for data in rows.values() for example in data for row in rows_of(example))
+    truncated = sum(row.truncated > 0 for row in flat)
     notes = [f"{truncated} texts are longer than {length} tokens and are truncated"]
     notes = notes if truncated else []
     return [*notes, *([f"the runs were trained in {parts} parts"] if parts > 1 else [])]

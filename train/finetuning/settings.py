@@ -11,7 +11,15 @@ from typing import Annotated, Literal
 import tyro
 
 # The kinds of task. Regression is classification with one label, a number to predict.
-TaskName = Literal["classification", "regression", "tagging", "question-answering", "text-to-text"]
+TaskName = Literal[
+    "classification",
+    "multi-label",
+    "regression",
+    "tagging",
+    "question-answering",
+    "multiple-choice",
+    "text-to-text",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +42,10 @@ class DataSettings:
     """Class names in order. Default: those of the data, sorted alphabetically."""
     limit: int | None = None
     """Train on this many examples, evenly spaced over the file. Default: all."""
+    group: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
+    """Without --dev: the column whose equal values stay together, in training or development."""
+    split_seed: int = 0
+    """Without --dev: random seed of the draw of a tenth, which is stratified by label."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +84,8 @@ RANGES = {
     "batch": (1, True),
     "accumulate": (1, True),
     "length": (1, True),
+    "stride": (1, True),
+    "label_smoothing": (0, True),
     "seed": (0, True),
     "seeds": (1, True),
     "parallel_runs": (1, True),
@@ -113,6 +127,14 @@ class Settings:
     """Micro-batches per step: more of them need less memory."""
     length: int = 128
     """Maximum tokens per example. Longer texts are truncated; contexts and sentences are split."""
+    stride: int | None = None
+    """Read longer texts in windows that begin so many tokens apart, whose logits are averaged;
+    default: truncate them. For questions: the windows of a context. Default: 128."""
+    class_weights: Annotated[str | None, tyro.conf.arg(metavar="balanced|FILE")] = None
+    """Weight of the loss of each class: inverse to its examples, or from a file of labels and
+    weights, JSON or with tabs. Default: equal weights."""
+    label_smoothing: float = 0.0
+    """The fraction of each target that is spread evenly over the classes."""
     seed: int = 0
     """Random seed of the new head, the data order and dropout."""
     seeds: int = 1
@@ -151,6 +173,8 @@ class Settings:
             raise ValueError(
                 f"--reinit needs --unfreeze all, not {self.unfreeze}, which freezes the new layers"
             )
+        if self.label_smoothing >= 1:
+            raise ValueError(f"--label-smoothing must be less than 1, not {self.label_smoothing}")
         if self.patience and self.keep == "last":
             raise ValueError("--patience looks for the best model: use it with --keep best")
         if self.seeds > 1 and (self.parallel != "mesh" or self.mesh != (-1, 1, 1)):

@@ -91,6 +91,8 @@ def _read_own(folder, saved_cls, cls, labels, key):
     model = cls(replace(config, labels=labels))
     initial = flatten(model.init(key, jnp.zeros((1, 8), jnp.int32))["params"])
     saved = flatten(params)
+    if saved_cls is not cls:  # a head of the same name may be for another task
+        saved = {p: x for p, x in saved.items() if p in initial and x.shape == initial[p].shape}
     new = [path for path in initial if path not in saved]
     missing = [path for path in new if path.startswith("trunk/")]
     if missing:

@@ -182,6 +182,7 @@ class Tuning:
             "model": hashlib.sha256(json.dumps(sums).encode()).hexdigest(),
             "tokenizer": tokenizers.fingerprint(self.loaded.tokenizer),
             "rows": rows.hexdigest(),
+            "task": str(self.task),
             **_flags(self.settings),
             **(_flags(self.distillation) if self.distillation else {}),
         }

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from train.data.examples.squad import Question
+from zoo.inference.answer import Answer
 
 BIO = re.compile(r"O|[BI]-.+")
 
@@ -41,6 +42,28 @@ def classification(
         "macro_f1": f1(None),
         "matthews": 0.0 if one_class else matthews_corrcoef(labels, predictions),
     }
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def multi_label(
+    labels: Sequence[Sequence[bool]], predictions: Sequence[Sequence[bool]]
+) -> dict[str, float]:
+    """Return micro and macro F1, and the fraction of examples all of whose labels are right.
+
+    Args:
+      labels: For each example, whether it has each label.
+      predictions: The predicted ones, likewise.
+    """
+    from sklearn.metrics import f1_score
+
+    _check_lengths(labels, predictions)
+    sides = np.array(labels, int), np.array(predictions, int)
+    if sides[0].shape[1] == 1:  # scikit-learn would count the absence of a single label too
+        f1 = dict.fromkeys(("micro", "macro"), f1_score(*map(np.ravel, sides), zero_division=0))
+    else:
+        f1 = {kind: f1_score(*sides, average=kind, zero_division=0) for kind in ("micro", "macro")}
+    exact = (sides[0] == sides[1]).all(1).mean()
+    metrics = {"micro_f1": f1["micro"], "macro_f1": f1["macro"], "exact_match": exact}
     return {name: float(value) for name, value in metrics.items()}
 
 
@@ -83,21 +106,62 @@ def question_answering(
 ) -> dict[str, float]:
     """Return the fraction of exact matches and the mean word F1, each against the best answer.
 
+    For a question without answers, only "" is right; then also the F1 of the questions with and of
+    those without answers is returned (Rajpurkar et al. 2018, https://arxiv.org/abs/1806.03822).
+
     Args:
       questions: Questions with their answers.
       predictions: The predicted text by question id; a missing prediction counts as wrong.
     """
     if not questions:
         raise ValueError("there are no questions to score")
-    if unanswered := [question.id for question in questions if not question.answers]:
-        raise ValueError(f"question {unanswered[0]} has no answer to score a prediction against")
     exact, overlap = [], []
     for question in questions:
-        predicted = _words(predictions.get(question.id, ""))
-        answers = [_words(answer) for answer, _ in question.answers]
-        exact.append(question.id in predictions and predicted in answers)
-        overlap.append(max(_overlap(words, predicted) for words in answers))
-    return {"exact_match": float(np.mean(exact)), "f1": float(np.mean(overlap))}
+        predicted = predictions.get(question.id)
+        exact.append(predicted is not None and _is_exact(question, predicted))
+        overlap.append(0.0 if predicted is None else _f1(question, predicted))
+    metrics = {"exact_match": float(np.mean(exact)), "f1": float(np.mean(overlap))}
+    has_answer = np.array([bool(question.answers) for question in questions])
+    if not has_answer.all():
+        for name, are in (("f1_with_answer", has_answer), ("f1_without_answer", ~has_answer)):
+            metrics |= {name: float(np.mean(overlap, where=are))} if are.any() else {}
+    return metrics
+
+
+def best_null_threshold(questions: Sequence[Question], answers: Sequence[Answer]) -> float:
+    """Return the threshold of "no answer" with the highest F1, in the middle of its range.
+
+    A question is answered if the score of "no answer" exceeds that of its answer by at most the
+    threshold. Of equally good ranges the lowest is used.
+
+    Args:
+      questions: Questions, of which some have no answers.
+      answers: The best answer to each, with the score of "no answer".
+    """
+    _check_lengths(questions, answers)
+    margins = np.array([answer.null_score - answer.score for answer in answers])
+    gains = [
+        _f1(question, answer.text) - (not question.answers)
+        for question, answer in zip(questions, answers, strict=True)
+    ]
+    order = np.argsort(margins, kind="stable")
+    edges = np.concatenate([[margins.min() - 2], margins[order], [margins.max() + 2]])
+    totals = np.concatenate([[0.0], np.cumsum(np.array(gains)[order])])
+    totals[edges[:-1] == edges[1:]] = -np.inf  # between equal margins there is no threshold
+    best = int(totals.argmax())
+    return float((edges[best] + edges[best + 1]) / 2)
+
+
+def _is_exact(question: Question, predicted: str) -> bool:
+    if not question.answers:
+        return not predicted
+    return _words(predicted) in [_words(answer) for answer, _ in question.answers]
+
+
+def _f1(question: Question, predicted: str) -> float:
+    if not question.answers:
+        return float(not predicted)
+    return max(_overlap(_words(answer), _words(predicted)) for answer, _ in question.answers)
 
 
 def collapsed(predictions: Sequence) -> bool:

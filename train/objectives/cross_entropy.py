@@ -60,11 +60,37 @@ def squared_error(
     return Term(*_sum_over_chunks(_squared_error, student, (x_BLD, weights_BL), table_and_bias))
 
 
-def classify(logits_BC: jax.Array, targets_B: jax.Array, weights_B: jax.Array) -> Term:
-    """Return the cross-entropy of a few classes, from their logits."""
-    losses_B = -jnp.take_along_axis(jax.nn.log_softmax(logits_BC), targets_B[:, None], 1)[:, 0]
-    right_B = logits_BC.argmax(-1) == targets_B
-    return Term((weights_B * losses_B).sum(), (weights_B * right_B).sum())
+def classify(
+    logits: jax.Array, targets: jax.Array, weights: jax.Array, smoothing: float = 0.0
+) -> Term:
+    """Return the cross-entropy of a few classes, from their logits.
+
+    Args:
+      logits: [..., C], such as logits_BC.
+      targets: The classes, [...].
+      weights: The weight of each prediction, [...].
+      smoothing: The fraction of each target distribution that is spread evenly over the classes
+        (Szegedy et al. 2015, section 7, https://arxiv.org/abs/1512.00567).
+    """
+    logs = jax.nn.log_softmax(logits)
+    losses = -jnp.take_along_axis(logs, targets[..., None], -1)[..., 0]
+    if smoothing:
+        losses = (1 - smoothing) * losses - smoothing * logs.mean(-1)
+    right = logits.argmax(-1) == targets
+    return Term((weights * losses).sum(), (weights * right).sum())
+
+
+def classify_each(
+    logits_BC: jax.Array, targets_BC: jax.Array, weights_BC: jax.Array, smoothing: float = 0.0
+) -> Term:
+    """Return the binary cross-entropy of independent classes, from their logits.
+
+    With smoothing, a target of 0 or 1 moves by half of it towards the other.
+    """
+    shares_BC = (1 - smoothing) * targets_BC + smoothing / 2
+    losses_BC = jax.nn.softplus(logits_BC) - shares_BC * logits_BC
+    right_BC = (logits_BC > 0) == (targets_BC > 0)
+    return Term((weights_BC * losses_BC).sum(), (weights_BC * right_BC).sum())
 
 
 # The arguments of a measure are the logits of a chunk, the other inputs at its positions, and the

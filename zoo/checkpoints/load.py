@@ -90,9 +90,7 @@ def saved_class(folder: str | os.PathLike) -> type[nn.Module]:
         return registry.named("ngram").Model
     if is_published(folder):
         published = huggingface.read_config(folder)
-        format = huggingface.find(published)
-        named = next(iter(published.get("architectures") or ()), "")
-        return format.classes.get(named, next(iter(format.classes.values())))
+        return huggingface.find(published).class_of(published)
     manifest = model_folder.manifest(folder)
     architecture = _architecture(manifest)
     name = manifest["class"]

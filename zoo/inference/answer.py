@@ -2,6 +2,7 @@
 
 A long text is split into overlapping windows, and the answer is the best span of all windows
 (Devlin et al. 2018, section 4.2, https://arxiv.org/abs/1810.04805, and its released run_squad.py).
+There is no answer if the null position scores higher than that span by a threshold (section 4.3).
 
 L length
 """
@@ -34,12 +35,17 @@ class Window(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer, the offsets in the context where it starts and ends, and its score."""
+    """An answer, the offsets in the context where it starts and ends, and its score.
+
+    Without an answer, the text is "" and the score is that of the best span. `null_score` is the
+    score of "no answer", the lowest of all windows.
+    """
 
     text: str
     start: int
     end: int
     score: float
+    null_score: float = -np.inf
 
 
 def windows(
@@ -137,7 +143,23 @@ def best_answer(
         characters = spans[int(first)][0], spans[int(last)][1]
         candidates.append((float(sum_LL[first, last]), margin, *characters))
     score, _, start, end = max(candidates, key=lambda candidate: candidate[:2])
-    return Answer(context[start:end], start, end, score)
+    null_score = min(
+        float(logits_L2[window.null].sum())
+        for window, logits_L2 in zip(windows, logits, strict=True)
+    )
+    return Answer(context[start:end], start, end, score, null_score)
+
+
+def answer_or_none(best: Answer, null_threshold: float | None) -> Answer:
+    """Return the best answer, or one without text if "no answer" scores higher by the threshold.
+
+    Args:
+      best: The answer of `best_answer`.
+      null_threshold: How much higher "no answer" may score. None: there is always an answer.
+    """
+    if null_threshold is None or best.null_score - best.score <= null_threshold:
+        return best
+    return best._replace(text="", start=0, end=0)
 
 
 def answer(
@@ -147,8 +169,9 @@ def answer(
     *,
     stride: int = STRIDE,
     max_answer: int = MAX_ANSWER,
+    null_threshold: float | None = None,
 ) -> Answer:
-    """Return the part of the context that answers the question.
+    """Return the part of the context that answers the question, or "" if none does.
 
     Args:
       loaded: A model fine-tuned for question answering, with its tokenizer.
@@ -156,6 +179,9 @@ def answer(
       context: The text that has the answer.
       stride: Tokens from the start of a window to the start of the next.
       max_answer: Maximum number of tokens in an answer.
+      null_threshold: There is no answer if the score of "no answer" is higher by more. None: the
+        threshold of the model, chosen on its development data; if it has none, there is always an
+        answer.
 
     Raises:
       ValueError: As in `windows` and `best_answer`, or if the model is not for question answering.
@@ -166,4 +192,6 @@ def answer(
     check_text(context)
     parts = windows(tokenizer, question, context, model.config.max_length, stride)
     logits = outputs(model, params, [window.row for window in parts])
-    return best_answer(context, parts, logits, max_answer)
+    if null_threshold is None:
+        null_threshold = model.config.null_threshold
+    return answer_or_none(best_answer(context, parts, logits, max_answer), null_threshold)

@@ -26,8 +26,10 @@ from zoo.tokenizers import Tokenizer, sides
 # What a fine-tuned model does, by kind of task (a key of TASKS).
 DOES = {
     "classification": "classify texts",
+    "multi-label": "predict any number of labels of texts",
     "tagging": "tag words",
     "question-answering": "answer questions",
+    "multiple-choice": "choose among endings",
     "text-to-text": "rewrite texts",
 }
 
@@ -115,6 +117,11 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Return probabilities over the last axis, in NumPy: JAX would compile it for every length."""
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Return independent probabilities, in NumPy."""
+    return 1 / (1 + np.exp(-np.clip(logits, -80, None)))
 
 
 def check_rows(rows: Sequence[Row], model: nn.Module) -> None:

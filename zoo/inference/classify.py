@@ -1,5 +1,8 @@
 """Classification of a text, or of a pair of texts, with a fine-tuned model.
 
+A text has one label or, if the model is a multi-label classifier, any number of them. A text that
+is too long is truncated, or read in windows whose logits are averaged.
+
 C classes
 """
 
@@ -8,10 +11,11 @@ from collections.abc import Sequence
 from typing import overload
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
+from zoo import registry
 from zoo.checkpoints.load import Loaded
-from zoo.inference.batching import Row, check_task, outputs, select, softmax
+from zoo.inference.batching import Row, check_task, outputs, select, sigmoid, softmax
 from zoo.inference.prompts import as_list
 
 
@@ -26,6 +30,64 @@ def encode(tokenizer: Tokenizer, text: str, pair: str | None = None, *, max_leng
     """
     encoding = tokenizer.encode(text, pair)
     sides = encoding.sequence_ids
+    counts, max_tokens = _sizes(encoding, text, pair, max_length)
+    truncated: set[int] = set()
+    for side, (count, kept) in enumerate(zip(counts, _shares(counts, max_tokens), strict=True)):
+        start = sides.index(side)
+        truncated.update(range(start + kept, start + count))
+    row = select(encoding, [i for i in range(len(sides)) if i not in truncated])
+    return row._replace(truncated=len(truncated))
+
+
+def windows(
+    tokenizer: Tokenizer, text: str, pair: str | None = None, *, max_length: int, stride: int
+) -> list[Row]:
+    """Return the rows of a text or a pair, which are overlapping windows if it is too long.
+
+    Of a pair, the longer text is split, and each window has the whole of the other.
+
+    Args:
+      tokenizer: The tokenizer of the model.
+      text: The text.
+      pair: The second text of a pair.
+      max_length: Maximum number of tokens of a row.
+      stride: Tokens from the start of a window to the start of the next; reduced to the size of a
+        window if it is larger, so that no token is left out.
+
+    Raises:
+      ValueError: As `encode`, or if the shorter text of a pair leaves no room for the other.
+    """
+    if stride < 1:
+        raise ValueError(f"the stride must be at least 1 token, not {stride}")
+    encoding = tokenizer.encode(text, pair)
+    sides = encoding.sequence_ids
+    counts, max_tokens = _sizes(encoding, text, pair, max_length)
+    if sum(counts) <= max_tokens:
+        return [select(encoding, range(len(sides)))]
+    side = counts.index(max(counts))
+    begin, count = sides.index(side), counts[side]
+    room = max_tokens - (sum(counts) - count)
+    if room < 1:
+        raise ValueError(
+            f"the shorter text of a pair has {min(counts)} tokens, which leaves no room for the "
+            f"other within {max_length} tokens: use a greater length, or no stride"
+        )
+    step = min(stride, room)
+    outside = range(begin), range(begin + count, len(sides))
+    return [
+        select(
+            encoding,
+            [*outside[0], *range(start, min(start + room, begin + count)), *outside[1]],
+        )
+        for start in range(begin, begin + count - room + step, step)
+    ]
+
+
+def _sizes(
+    encoding: Encoding, text: str, pair: str | None, max_length: int
+) -> tuple[list[int], int]:
+    """Return the number of tokens of each text, and how many fit into a row."""
+    sides = encoding.sequence_ids
     texts = [text] if pair is None else [text, pair]
     counts = [sides.count(side) for side in range(len(texts))]
     if 0 in counts:
@@ -36,12 +98,7 @@ def encode(tokenizer: Tokenizer, text: str, pair: str | None = None, *, max_leng
             f"a length of {max_length} leaves no room for text beside {sides.count(None)} special "
             "tokens: use a greater length"
         )
-    truncated: set[int] = set()
-    for side, (count, kept) in enumerate(zip(counts, _shares(counts, max_tokens), strict=True)):
-        start = sides.index(side)
-        truncated.update(range(start + kept, start + count))
-    row = select(encoding, [i for i in range(len(sides)) if i not in truncated])
-    return row._replace(truncated=len(truncated))
+    return counts, max_tokens
 
 
 def _shares(counts: list[int], max_tokens: int) -> list[int]:
@@ -56,27 +113,36 @@ def _shares(counts: list[int], max_tokens: int) -> list[int]:
 
 
 @overload
-def classify(loaded: Loaded, text: str, pair: str | None = None) -> dict[str, float]: ...
+def classify(
+    loaded: Loaded, text: str, pair: str | None = None, *, stride: int | None = None
+) -> dict[str, float]: ...
 
 
 @overload
 def classify(
-    loaded: Loaded, text: list[str], pair: list[str] | None = None
+    loaded: Loaded, text: list[str], pair: list[str] | None = None, *, stride: int | None = None
 ) -> list[dict[str, float]]: ...
 
 
 def classify(
-    loaded: Loaded, text: str | list[str], pair: str | list[str] | None = None
+    loaded: Loaded,
+    text: str | list[str],
+    pair: str | list[str] | None = None,
+    *,
+    stride: int | None = None,
 ) -> dict[str, float] | list[dict[str, float]]:
     """Return the labels of a text or a pair of texts and their probabilities, most probable first.
 
     For a model with a single label (regression), the predicted number takes the place of the
-    probability. Warns if texts are truncated.
+    probability. The probabilities of a multi-label classifier are independent: a text has the
+    labels above 0.5. Warns if texts are truncated.
 
     Args:
       loaded: A fine-tuned classifier with its tokenizer.
       text: A text or a list of texts.
       pair: The second text of each pair.
+      stride: Read longer texts than the model supports in windows that begin so many tokens apart,
+        and average their logits. None: truncate them.
 
     Returns:
       One dict for a text, a list for a list.
@@ -85,7 +151,8 @@ def classify(
       ValueError: As in `encode`, or if the model is not a classifier.
     """
     model, params, _ = loaded
-    tokenizer = check_task(loaded, "classification")
+    is_multi_label = type(model) is registry.of(model).TASKS.get("multi-label")
+    tokenizer = check_task(loaded, "multi-label" if is_multi_label else "classification")
     texts = as_list(text)
     seconds: Sequence[str | None] = [None] * len(texts) if pair is None else as_list(pair)
     if len(texts) != len(seconds):
@@ -94,22 +161,29 @@ def classify(
         )
     max_length = model.config.max_length
     rows = [
-        encode(tokenizer, first, second, max_length=max_length)
+        [encode(tokenizer, first, second, max_length=max_length)]
+        if stride is None
+        else windows(tokenizer, first, second, max_length=max_length, stride=stride)
         for first, second in zip(texts, seconds, strict=True)
     ]
-    truncated = [row.truncated for row in rows if row.truncated]
+    truncated = [row.truncated for (row, *_) in rows if row.truncated]
     if truncated:
         warnings.warn(
             f"{len(truncated)} of {len(rows)} texts are longer than the {max_length} tokens that "
-            f"the model supports: {sum(truncated)} tokens at their ends were truncated",
+            f"the model supports: {sum(truncated)} tokens at their ends were truncated; with a "
+            "stride, all are read",
             stacklevel=2,
         )
     labels = model.config.labels
-    predictions = [_by_label(labels, logits_C) for logits_C in outputs(model, params, rows)]
+    probabilities = sigmoid if is_multi_label else softmax if len(labels) > 1 else np.asarray
+    results = iter(outputs(model, params, [row for parts in rows for row in parts]))
+    predictions = [
+        _by_label(labels, probabilities(np.mean([next(results) for _ in parts], 0)))
+        for parts in rows
+    ]
     return predictions[0] if isinstance(text, str) else predictions
 
 
-def _by_label(labels, logits_C) -> dict[str, float]:
-    values_C = logits_C if len(labels) == 1 else softmax(logits_C)
+def _by_label(labels, values_C) -> dict[str, float]:
     order = np.argsort(-values_C, kind="stable")
     return {labels[number]: float(values_C[number]) for number in order}

@@ -6,6 +6,7 @@ https://arxiv.org/abs/1810.04805).
 L length  C classes
 """
 
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate, groupby
@@ -19,6 +20,7 @@ from zoo.inference.batching import Row, check_task, outputs, select, softmax
 from zoo.inference.prompts import as_list
 
 OUTSIDE = "O"  # the BIO label of a word outside of entities
+BIO = re.compile(r"O|[BI]-.+")
 
 
 class Piece(NamedTuple):
@@ -30,11 +32,29 @@ class Piece(NamedTuple):
 
 
 class Tag(NamedTuple):
-    """A word, its predicted label and the label's probability."""
+    """A word, its predicted label and the label's probability, and where it is in the text.
+
+    It has the characters from `start` to before `end`.
+    """
 
     word: str
     label: str
     probability: float
+    start: int
+    end: int
+
+
+class Entity(NamedTuple):
+    """A name in a text, its type, the mean probability of its tags, and where it is in the text.
+
+    It has the characters from `start` to before `end`.
+    """
+
+    text: str
+    label: str
+    probability: float
+    start: int
+    end: int
 
 
 def pieces(tokenizer: Tokenizer, words: Sequence[str], max_length: int) -> list[Piece]:
@@ -92,24 +112,82 @@ def tag(loaded: Loaded, text: str | Sequence[str]) -> list[Tag]:
 
     Args:
       loaded: A fine-tuned tagger with its tokenizer.
-      text: A sentence, to be split at blanks and around punctuation, or a list of words.
+      text: A sentence, to be split at blanks and around punctuation, or a list of words. Characters
+        of a list are counted as if there were one blank between words.
 
     Raises:
       ValueError: If there are no words, a word is too long, or the model is not a tagger.
     """
     model, params, _ = loaded
     tokenizer = check_task(loaded, "tagging")
-    words = split(text) if isinstance(text, str) else as_list(text)
+    spans = split(text) if isinstance(text, str) else _joined(as_list(text))
+    words = [word for word, _ in spans]
     if not words:
         raise ValueError("the text is empty: there is nothing to tag")
     parts = pieces(tokenizer, words, model.config.max_length)
     logits = outputs(model, params, [piece.row for piece in parts])
-    return best_tags(model.config.labels, words, parts, logits)
+    tags = best_tags(model.config.labels, words, parts, logits)
+    return [
+        tag._replace(start=start, end=end)
+        for tag, (_, (start, end)) in zip(tags, spans, strict=True)
+    ]
 
 
-def split(text: str) -> list[str]:
-    """Return the words of a text; each punctuation mark is a word."""
-    return [word for word, _ in pre_tokenizers.BertPreTokenizer().pre_tokenize_str(text)]
+def entities(loaded: Loaded, text: str | Sequence[str]) -> list[Entity]:
+    """Return the entities of a sentence, from the B, I and O tags of its words.
+
+    An entity starts at a B, and at an I that follows no tag of its type, as in the evaluation of
+    CoNLL 2000.
+
+    Args:
+      loaded: A fine-tuned tagger with its tokenizer.
+      text: As in `tag`.
+
+    Raises:
+      ValueError: As `tag`, or if the labels of the model are not B, I and O tags.
+    """
+    check_task(loaded, "tagging")
+    other = [label for label in loaded.model.config.labels if not BIO.fullmatch(label)]
+    if other:
+        raise ValueError(
+            f"the model has the label {other[0]!r}, but entities need labels such as B-LOC, I-LOC "
+            "and O: use zoo.tag for the tag of every word"
+        )
+    whole = text if isinstance(text, str) else " ".join(text)
+    return group_entities(tag(loaded, text), whole)
+
+
+def group_entities(tags: Sequence[Tag], text: str) -> list[Entity]:
+    """Return the entities of the tags of the words of a text."""
+    groups: list[list[Tag]] = []
+    previous = OUTSIDE
+    for word in tags:
+        if word.label != OUTSIDE:
+            if word.label[0] == "B" or previous[2:] != word.label[2:]:
+                groups.append([])
+            groups[-1].append(word)
+        previous = word.label
+    return [
+        Entity(
+            text[words[0].start : words[-1].end],
+            words[0].label[2:],
+            float(np.mean([word.probability for word in words])),
+            words[0].start,
+            words[-1].end,
+        )
+        for words in groups
+    ]
+
+
+def split(text: str) -> list[tuple[str, tuple[int, int]]]:
+    """Return the words of a text and their characters; each punctuation mark is a word."""
+    return pre_tokenizers.BertPreTokenizer().pre_tokenize_str(text)
+
+
+def _joined(words: Sequence[str]) -> list[tuple[str, tuple[int, int]]]:
+    """Return the words and their characters in a text with one blank between words."""
+    ends = [end - 1 for end in accumulate(len(word) + 1 for word in words)]
+    return [(word, (end - len(word), end)) for word, end in zip(words, ends, strict=True)]
 
 
 def best_tags(
@@ -121,13 +199,14 @@ def best_tags(
     """Return the most probable tag of every word, from the logits [L, C] of the pieces.
 
     A word that is in no piece is tagged "O", or with the first label if there is no "O", with a
-    probability of 0.
+    probability of 0. Characters are counted as if there were one blank between words.
     """
-    tags = [Tag(word, OUTSIDE if OUTSIDE in labels else labels[0], 0.0) for word in words]
+    default = OUTSIDE if OUTSIDE in labels else labels[0]
+    tags = [Tag(word, default, 0.0, *span) for word, span in _joined(words)]
     for piece, logits_LC in zip(pieces, logits, strict=True):
         probability_LC = softmax(logits_LC)
         for number, position in zip(piece.words, piece.positions, strict=True):
             label = int(probability_LC[position].argmax())
             probability = float(probability_LC[position, label])
-            tags[number] = Tag(words[number], labels[label], probability)
+            tags[number] = tags[number]._replace(label=labels[label], probability=probability)
     return tags

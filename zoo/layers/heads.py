@@ -7,7 +7,7 @@ classes; a single label means regression.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -97,7 +97,13 @@ class OnTrunk(nn.Module):
     vector.
     """
 
+    trunk_class: ClassVar[type[nn.Module]]
     config: Config
+
+    @property
+    def num_outputs(self) -> int:
+        """The number of logits of a text."""
+        return len(self.config.labels)
 
     def setup(self):
         self.trunk = self.trunk_class(self.config)
@@ -126,6 +132,10 @@ class OnTrunk(nn.Module):
         x_BLD = self.trunk.read(tokens_BL, segments_BL, document_ids_BL, train=train)
         return self.pool(x_BLD, document_ids_BL)
 
+    def head(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """Return the logits of each text or token; every subclass defines it."""
+        raise NotImplementedError
+
     def pool(self, x_BLD: jax.Array, document_ids_BL: jax.Array | None) -> jax.Array:
         """Return the hidden states of all tokens; subclasses may pool them."""
         return x_BLD
@@ -141,6 +151,25 @@ def question(trunk_class: type[Encoder]) -> type["Question"]:
     return _family(trunk_class, Question)
 
 
+def multi_label(classifier: type["OnTrunk"]) -> type["OnTrunk"]:
+    """Return a model class like this classifier, whose classes are independent of each other.
+
+    The parameters and the logits are the same, but their sigmoid gives the probabilities.
+    """
+    name = classifier.__name__.removesuffix("Classifier") + "MultiLabel"
+    doc = "Classifier of a text or a pair of texts that may have any number of labels."
+    members = {"__doc__": doc, "__module__": classifier.__module__}
+    return type(name, (classifier,), members)
+
+
+def multiple_choice(classifier: type["OnTrunk"]) -> type["OnTrunk"]:
+    """Return a model class like this classifier, with one logit for each of several choices."""
+    name = classifier.trunk_class.__name__ + "MultipleChoice"
+    doc = "A trunk and a head for the right one of several choices."
+    members = {"__doc__": doc, "__module__": classifier.__module__}
+    return type(name, (Choices, classifier), members)
+
+
 def _family(trunk_class, cls):
     members = {
         "trunk_class": trunk_class,
@@ -148,6 +177,38 @@ def _family(trunk_class, cls):
         "__module__": trunk_class.__module__,
     }
     return type(trunk_class.__name__ + cls.__name__, (cls,), members)
+
+
+class Choices(OnTrunk):
+    """A classifier of choices: one logit for each of some texts, of which one is right.
+
+    The axes before the last one, such as those of texts and their choices, are kept.
+    """
+
+    @property
+    def num_outputs(self) -> int:
+        """One, whatever the classes are called."""
+        return 1
+
+    def features(
+        self,
+        tokens_BCL: jax.Array,
+        segments_BCL: jax.Array | None = None,
+        document_ids_BCL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
+        """Return the input of the head for every choice: x_BCD."""
+        rows = lambda x: x.reshape(-1, x.shape[-1])
+        segments_NL = None if segments_BCL is None else rows(segments_BCL)
+        document_ids_NL = None if document_ids_BCL is None else rows(document_ids_BCL)
+        x_ND = super().features(rows(tokens_BCL), segments_NL, document_ids_NL, train=train)
+        return x_ND.reshape(*tokens_BCL.shape[:-1], x_ND.shape[-1])
+
+    def head(self, x_BCD: jax.Array, *, train: bool = False) -> jax.Array:
+        """Return the logit of every choice: logits_BC."""
+        logits_N1 = super().head(x_BCD.reshape(-1, x_BCD.shape[-1]), train=train)
+        return logits_N1.reshape(x_BCD.shape[:-1])
 
 
 class Tagger(OnTrunk):
@@ -164,7 +225,11 @@ class Tagger(OnTrunk):
 
 
 class Question(OnTrunk):
-    """A trunk and a head for extractive question answering: the span of the answer."""
+    """A trunk and a head for extractive question answering: the span of the answer.
+
+    `Config.null_threshold` is for questions that may have no answer: they have none if the score of
+    the null position exceeds that of the best span by more. None: every question has an answer.
+    """
 
     def setup(self):
         super().setup()
@@ -186,7 +251,7 @@ class TwoLayers(OnTrunk):
     def setup(self):
         super().setup()
         c = self.config
-        self.dense, self.projection = Dense(c.width, INIT), Dense(len(c.labels), INIT)
+        self.dense, self.projection = Dense(c.width, INIT), Dense(self.num_outputs, INIT)
         self.dense_dropout, self.projection_dropout = Dropout(c.dropout), Dropout(c.dropout)
 
     def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:

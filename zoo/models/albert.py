@@ -49,6 +49,7 @@ class Config:
     activation: str = "gelu_tanh"
     epsilon: float = 1e-12
     labels: tuple[str, ...] = heads.LABELS
+    null_threshold: float | None = None  # see heads.Question
 
 
 SIZES = {
@@ -166,7 +167,7 @@ class AlbertClassifier(heads.OnTrunk):
     def setup(self):
         super().setup()
         self.pooler, self.dropout = bert.Pooler(self.config.width), Dropout(CLASS_DROPOUT)
-        self.classes = Dense(len(self.config.labels), heads.INIT)
+        self.classes = Dense(self.num_outputs, heads.INIT)
 
     def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
         """Return the logits of the classes: logits_BC."""
@@ -281,10 +282,14 @@ class AlbertPretraining(nn.Module):
 Model = AlbertPretraining
 MODELS = (AlbertPretraining, AlbertLM)
 AlbertTagger, AlbertQuestion = heads.tagger(Albert), heads.question(Albert)
+AlbertMultiLabel = heads.multi_label(AlbertClassifier)
+AlbertMultipleChoice = heads.multiple_choice(AlbertClassifier)
 TASKS: dict[str, type[nn.Module]] = {
     "classification": AlbertClassifier,
+    "multi-label": AlbertMultiLabel,
     "tagging": AlbertTagger,
     "question-answering": AlbertQuestion,
+    "multiple-choice": AlbertMultipleChoice,
 }
 GROUPS = (r"trunk/(?:\w*embedding|project)", r"trunk/blocks_(\d+)/", "")
 AXES = ((r"project/kernel$", (None, "fsdp")), *sharding.AXES)

@@ -45,6 +45,7 @@ class Config:
     activation: str = "gelu"
     epsilon: float = 1e-12
     labels: tuple[str, ...] = heads.LABELS
+    null_threshold: float | None = None  # see heads.Question
 
 
 # The miniatures of Turc et al. (2019), https://arxiv.org/abs/1908.08962, differ in depth and width.
@@ -184,7 +185,7 @@ class BertClassifier(heads.OnTrunk):
     def setup(self):
         super().setup()
         self.pooler, self.dropout = Pooler(self.config.width), Dropout(self.config.dropout)
-        self.classes = Dense(len(self.config.labels), heads.INIT)
+        self.classes = Dense(self.num_outputs, heads.INIT)
 
     def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
         """Return the logits of the classes: logits_BC."""
@@ -247,10 +248,14 @@ class BertPretraining(nn.Module):
 Model = BertPretraining
 MODELS = (BertPretraining,)
 BertTagger, BertQuestion = heads.tagger(Bert), heads.question(Bert)
+BertMultiLabel = heads.multi_label(BertClassifier)
+BertMultipleChoice = heads.multiple_choice(BertClassifier)
 TASKS: dict[str, type[nn.Module]] = {
     "classification": BertClassifier,
+    "multi-label": BertMultiLabel,
     "tagging": BertTagger,
     "question-answering": BertQuestion,
+    "multiple-choice": BertMultipleChoice,
 }
 GROUPS = (r"trunk/\w*embedding", r"trunk/blocks_(\d+)/", "")
 AXES = sharding.AXES

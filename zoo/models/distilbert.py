@@ -42,6 +42,7 @@ class Config:
     activation: str = "gelu"
     epsilon: float = 1e-12
     labels: tuple[str, ...] = heads.LABELS
+    null_threshold: float | None = None  # see heads.Question
 
 
 SIZES = {
@@ -142,7 +143,7 @@ class DistilBertClassifier(heads.OnTrunk):
             Dense(self.config.width, heads.INIT),
             Dropout(CLASS_DROPOUT),
         )
-        self.classes = Dense(len(self.config.labels), heads.INIT)
+        self.classes = Dense(self.num_outputs, heads.INIT)
 
     def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
         """Return the logits of the classes: logits_BC."""
@@ -208,10 +209,14 @@ class DistilBertLM(nn.Module):
 Model = DistilBertLM
 MODELS = (DistilBertLM,)
 DistilBertTagger = heads.tagger(DistilBert)
+DistilBertMultiLabel = heads.multi_label(DistilBertClassifier)
+DistilBertMultipleChoice = heads.multiple_choice(DistilBertClassifier)
 TASKS: dict[str, type[nn.Module]] = {
     "classification": DistilBertClassifier,
+    "multi-label": DistilBertMultiLabel,
     "tagging": DistilBertTagger,
     "question-answering": DistilBertQuestion,
+    "multiple-choice": DistilBertMultipleChoice,
 }
 GROUPS = (r"trunk/\w*embedding", r"trunk/blocks_(\d+)/", "")
 AXES = sharding.AXES

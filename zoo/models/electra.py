@@ -57,6 +57,7 @@ class Config:
     activation: str = "gelu"
     epsilon: float = 1e-12
     labels: tuple[str, ...] = heads.LABELS
+    null_threshold: float | None = None  # see heads.Question
 
 
 # Parameter counts include both networks and their heads; shared parameters count once.
@@ -192,6 +193,25 @@ class ElectraClassifier(heads.TwoLayers):
 
     trunk_class = Electra
     activation = staticmethod(gelu)
+
+
+SUMMARY_DROPOUT = 0.1  # of multiple choice, independent of the trunk's dropout
+
+
+class ElectraScorer(heads.OnTrunk):
+    """Scorer of a choice, from its [CLS]: with dropout after the summary only."""
+
+    trunk_class = Electra
+    pool = staticmethod(heads.first_token)
+
+    def setup(self):
+        super().setup()
+        self.summary, self.dropout = Dense(self.config.width, heads.INIT), Dropout(SUMMARY_DROPOUT)
+        self.classes = Dense(self.num_outputs, heads.INIT)
+
+    def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
+        """Return the logits: logits_BC."""
+        return self.classes(self.dropout(gelu(self.summary(x_BD)), train=train))
 
 
 class ElectraDiscriminator(nn.Module):
@@ -347,10 +367,14 @@ class ElectraPretraining(nn.Module):
 Model = ElectraPretraining
 MODELS = (ElectraPretraining, ElectraDiscriminator, ElectraGenerator)
 ElectraTagger, ElectraQuestion = heads.tagger(Electra), heads.question(Electra)
+ElectraMultiLabel = heads.multi_label(ElectraClassifier)
+ElectraMultipleChoice = heads.multiple_choice(ElectraScorer)
 TASKS: dict[str, type[nn.Module]] = {
     "classification": ElectraClassifier,
+    "multi-label": ElectraMultiLabel,
     "tagging": ElectraTagger,
     "question-answering": ElectraQuestion,
+    "multiple-choice": ElectraMultipleChoice,
 }
 GROUPS = ("trunk/(?:embeddings|project)/", r"trunk/blocks_(\d+)/", "")
 AXES = ((r"project/kernel$", (None, "fsdp")), *sharding.AXES)

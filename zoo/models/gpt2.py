@@ -44,6 +44,7 @@ class Config:
     activation: str = "gelu_tanh"
     epsilon: float = 1e-5
     labels: tuple[str, ...] = heads.LABELS
+    null_threshold: float | None = None  # see heads.Question
 
 
 SIZES = {
@@ -224,8 +225,10 @@ class GPT2LM(nn.Module):
 Model = GPT2LM
 MODELS = (GPT2LM,)
 GPT2Tagger, GPT2Question = heads.tagger(GPT2), heads.question(GPT2)
+GPT2MultiLabel = heads.multi_label(GPT2Classifier)
 TASKS: dict[str, type[nn.Module]] = {
     "classification": GPT2Classifier,
+    "multi-label": GPT2MultiLabel,
     "tagging": GPT2Tagger,
     "question-answering": GPT2Question,
 }

@@ -178,6 +178,11 @@ class RNNLM(nn.Module):
 Model = RNNLM
 MODELS = (RNNLM,)
 RNNTagger = heads.tagger(RNN)
-TASKS: dict[str, type[nn.Module]] = {"classification": RNNClassifier, "tagging": RNNTagger}
+RNNMultiLabel = heads.multi_label(RNNClassifier)
+TASKS: dict[str, type[nn.Module]] = {
+    "classification": RNNClassifier,
+    "multi-label": RNNMultiLabel,
+    "tagging": RNNTagger,
+}
 GROUPS = ("trunk/token_embedding", r"trunk/stack/layers_(\d+)/", "")
 AXES = recurrent.AXES

@@ -26,6 +26,7 @@ from zoo.layers.embedding import Embedding, UnprojectedLogits
 from zoo.layers.feed_forward import ACTIVATIONS, gelu
 from zoo.layers.linear import Dense
 from zoo.layers.norm import Norm
+from zoo.models.bert import Pooler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,7 @@ class Config:
     activation: str = "gelu"
     epsilon: float = 1e-5  # PyTorch's default; BERT uses 1e-12
     labels: tuple[str, ...] = heads.LABELS
+    null_threshold: float | None = None  # see heads.Question
 
 
 SIZES = {
@@ -142,6 +144,22 @@ class RobertaClassifier(heads.TwoLayers):
     activation = staticmethod(jnp.tanh)
 
 
+class RobertaScorer(heads.OnTrunk):
+    """Scorer of a choice, from its <s>: with a pooler as in BERT, unlike the classifier."""
+
+    trunk_class = Roberta
+    pool = staticmethod(heads.first_token)
+
+    def setup(self):
+        super().setup()
+        self.pooler, self.dropout = Pooler(self.config.width), Dropout(self.config.dropout)
+        self.classes = Dense(self.num_outputs, heads.INIT)
+
+    def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
+        """Return the logits: logits_BC."""
+        return self.classes(self.dropout(self.pooler(x_BD), train=train))
+
+
 class RobertaLM(nn.Module):
     """The trunk with a masked-token head."""
 
@@ -186,10 +204,14 @@ class RobertaLM(nn.Module):
 Model = RobertaLM
 MODELS = (RobertaLM,)
 RobertaTagger, RobertaQuestion = heads.tagger(Roberta), heads.question(Roberta)
+RobertaMultiLabel = heads.multi_label(RobertaClassifier)
+RobertaMultipleChoice = heads.multiple_choice(RobertaScorer)
 TASKS: dict[str, type[nn.Module]] = {
     "classification": RobertaClassifier,
+    "multi-label": RobertaMultiLabel,
     "tagging": RobertaTagger,
     "question-answering": RobertaQuestion,
+    "multiple-choice": RobertaMultipleChoice,
 }
 GROUPS = (r"trunk/\w*embedding", r"trunk/blocks_(\d+)/", "")
 AXES = sharding.AXES

@@ -47,6 +47,7 @@ class Config:
     activation: str = "gelu"
     epsilon: float = 1e-12
     labels: tuple[str, ...] = heads.LABELS
+    null_threshold: float | None = None  # see heads.Question
 
 
 SIZES = {
@@ -197,7 +198,7 @@ class XLNetClassifier(heads.OnTrunk):
     def setup(self):
         super().setup()
         self.summary, self.dropout = Dense(self.config.width, heads.INIT), Dropout(CLASS_DROPOUT)
-        self.projection = Dense(len(self.config.labels), heads.INIT)
+        self.projection = Dense(self.num_outputs, heads.INIT)
 
     def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
         """Return the logits of the classes: logits_BC."""
@@ -269,10 +270,14 @@ class XLNetLM(nn.Module):
 Model = XLNetLM
 MODELS = (XLNetLM,)
 XLNetTagger, XLNetQuestion = heads.tagger(XLNet), heads.question(XLNet)
+XLNetMultiLabel = heads.multi_label(XLNetClassifier)
+XLNetMultipleChoice = heads.multiple_choice(XLNetClassifier)
 TASKS: dict[str, type[nn.Module]] = {
     "classification": XLNetClassifier,
+    "multi-label": XLNetMultiLabel,
     "tagging": XLNetTagger,
     "question-answering": XLNetQuestion,
+    "multiple-choice": XLNetMultipleChoice,
 }
 GROUPS = ("trunk/(?:token_embedding|query_start)", r"trunk/blocks_(\d+)/", "")
 AXES = (

@@ -103,8 +103,8 @@ def test_questions_for_prediction_need_no_answers(write):
     ("content", "line"),
     [
         ("{", "{path} is not JSON: Expecting"),
-        ([], "{path} is not a SQuAD file"),
-        ({"version": 1}, "{path} is not a SQuAD file"),
+        ([], "{path} is not SQuAD"),
+        ({"version": 1}, "{path} is not SQuAD"),
         ({"data": []}, "no questions in {path}"),
         (squad(("7", [("dog", 0)])),
          "no answer in {path} occurs in its context, for example that of question 7"),
@@ -117,12 +117,62 @@ def test_a_bad_file_of_questions_is_an_error_of_one_line(write, content, line):
     assert error_line(read_questions, path).startswith(line.format(path=path))
 
 
-def test_unanswerable_questions_are_refused(write):
-    content = squad(("7", []))
-    content["data"][0]["paragraphs"][0]["qas"][0]["is_impossible"] = True
-    assert "question 7 has no answer; SQuAD 2.0" in error_line(
-        read_questions, write("a.json", content)
-    )
+def test_an_unanswerable_question_is_kept_without_answers(write):
+    content = squad(("1", [("cat", 4)]), ("7", [("sat", 8)]), ("8", [("dog", 0)]))
+    content["data"][0]["paragraphs"][0]["qas"][1]["is_impossible"] = True
+    questions = read_questions(write("a.json", content))
+    assert [(one.id, one.answers) for one in questions.examples] == [
+        ("1", (("cat", 4),)),
+        ("7", ()),
+    ]
+    assert "1 of the 3 questions" in questions.notes[0]
+    assert questions.notes[0].endswith("are dropped, for example 8")
+
+
+CAT = "The cat sat."
+FLAT = (
+    {"question": "Who?", "context": CAT, "answers": {"text": ["cat"], "answer_start": [4]}},
+    {"question": "Who?", "context": CAT, "answers": [{"text": "cat", "answer_start": 4}]},
+    {"question": "Who?", "context": CAT, "answers": ["cat"]},
+    {"question": "Who?", "context": CAT, "answers": "cat", "is_impossible": False},
+    {"question": "Why?", "context": CAT, "answers": {"text": [], "answer_start": []}},
+    {"question": "Why?", "context": CAT, "answers": ["sat"], "is_impossible": True},
+)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "lines.json", "list.json", "data.json", "a.jsonl.gz"])
+def test_questions_may_be_one_row_each(write, name):
+    content = {
+        "list.json": list(FLAT),
+        "data.json": {"version": "2.0", "data": list(FLAT)},
+    }.get(name, "\n".join(map(json.dumps, FLAT)))
+    questions = read_questions(write(name, content), "context").examples
+    assert [one.id for one in questions] == list("123456")
+    assert [one.answers for one in questions] == [(("cat", 4),)] * 4 + [(), ()]
+    assert {one.group for one in questions} == {CAT}
+
+
+def test_squads_questions_are_grouped_by_title_or_context(write):
+    content = squad(("1", [("cat", 4)]))
+    content["data"][0]["title"] = "Cats"
+    path = write("a.json", content)
+    assert read_questions(path, "title").examples[0].group == "Cats"
+    assert read_questions(path, "context").examples[0].group.startswith("The cat")
+    assert "--group author: " in error_line(read_questions, path, "author")
+
+
+@pytest.mark.parametrize(
+    ("row", "line"),
+    [
+        ({"question": "Who?"}, "line 1 of {path} has no text in 'context'"),
+        ({"question": "Who?", "context": "a", "answers": [7]}, "line 1 of {path} has invalid"),
+        ({"question": "Who?", "context": "a", "answers": {"text": ["a"], "answer_start": []}},
+         "line 1 of {path} has invalid answers"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_row_is_one_line(write, row, line):
+    path = write("a.jsonl", json.dumps(row))
+    assert error_line(read_questions, path).startswith(line.format(path=path))
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +247,7 @@ def test_the_splits_of_a_prepared_dataset_are_examples_of_a_task(prepared):
 def test_a_bad_prepared_dataset_is_an_error_of_one_line(prepared):
     name = prepared["pairs"]
     assert "Unknown split 'dev'" in error_line(tfds.read_texts, name, "dev", {})
-    assert error_line(tfds.read_questions, name, "train").startswith("a question has no id")
+    assert "has no text in 'question'" in error_line(tfds.read_questions, name, "train")
     assert "has no field words or tokens" in error_line(tfds.read_tagged, name, "train")
     assert "no column for the text" in error_line(tfds.read_texts, prepared["tags"], "train", {})
 

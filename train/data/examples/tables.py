@@ -44,6 +44,7 @@ class TextExample(NamedTuple):
     text: str
     pair: str | None
     label: str | None
+    group: str = ""  # the value of the column that groups examples
 
 
 def read_texts(path: str | Path, columns: Mapping[str, str] | None = None) -> Examples:
@@ -60,7 +61,7 @@ def read_texts(path: str | Path, columns: Mapping[str, str] | None = None) -> Ex
     Args:
       path: The file.
       columns: The columns or fields of "text", "pair" and "label", if their names are not in
-        `KNOWN`.
+        `KNOWN`, and of "group" to read one.
 
     Raises:
       FileNotFoundError: If the file does not exist.
@@ -68,8 +69,12 @@ def read_texts(path: str | Path, columns: Mapping[str, str] | None = None) -> Ex
         a row has more or fewer columns than the first, a text is empty, or no row has a label.
     """
     path, columns = Path(path), columns or {}
-    rows = objects(path) if suffix(path) in (".jsonl", ".json") else _table(path, columns)
-    return from_rows(rows, str(path), columns)
+    return from_rows(read_rows(path, columns), str(path), columns)
+
+
+def read_rows(path: Path, columns: Mapping[str, str]) -> Iterator[Row]:
+    """Return the rows of a table or of JSON objects, as `read_texts` reads them."""
+    return objects(path) if suffix(path) in (".jsonl", ".json") else _table(path, columns)
 
 
 def parse_columns(settings: Sequence[str]) -> dict[str, str]:
@@ -88,18 +93,15 @@ def from_rows(rows: Iterable[Row], source: str, columns: Mapping[str, str]) -> E
     fields: dict[str, str] = {}
     examples, unlabelled = [], 0
     for location, row in rows:
-        fields = fields or _fields(row, source, columns)
+        fields = fields or roles_of(row, source, columns)
         if missing := [field for field in fields.values() if field not in row]:
             raise ValueError(f"{location} has no field {missing[0]!r}, but the first row has it")
-        label = _label(row[fields["label"]])
+        label = text_of(row[fields["label"]])
         if label in UNLABELLED:
             unlabelled += 1
             continue
-        texts = {role: row[field] for role, field in fields.items() if role != "label"}
-        for role, content in texts.items():
-            if not isinstance(content, str) or not content.strip():
-                raise ValueError(f"{location} has no text in {fields[role]!r}: remove the row")
-        examples.append(TextExample(texts["text"], texts.get("pair"), label))
+        text, pair, group = texts_of(row, location, fields)
+        examples.append(TextExample(text, pair, label, group))
     count = len(examples) + unlabelled
     if not examples:
         raise ValueError(
@@ -109,19 +111,49 @@ def from_rows(rows: Iterable[Row], source: str, columns: Mapping[str, str]) -> E
     return Examples(tuple(examples), (note,) if unlabelled else ())
 
 
-def _label(value) -> str:
-    """Return a label as text: numbers and booleans in JSON notation, "" for None."""
+def texts_of(
+    row: Mapping[str, Any], place: str, fields: Mapping[str, str]
+) -> tuple[str, str | None, str]:
+    """Return the text, the second text and the group of a row, given the field of each role."""
+    texts = {role: row[fields[role]] for role in ("text", "pair") if role in fields}
+    for role, content in texts.items():
+        if not isinstance(content, str) or not content.strip():
+            raise ValueError(f"{place} has no text in {fields[role]!r}: remove the row")
+    group = text_of(row[fields["group"]]) if "group" in fields else ""
+    return texts["text"], texts.get("pair"), group
+
+
+def text_of(value: Any) -> str:
+    """Return a field as text: numbers and booleans in JSON notation, "" for None."""
     if value is None:
         return ""
     return value.strip() if isinstance(value, str) else json.dumps(value)
 
 
-def _fields(row: dict, source: str, columns: Mapping[str, str]) -> dict[str, str]:
+def roles_of(
+    row: dict, source: str, columns: Mapping[str, str], roles: Sequence[str] = ("text", "label")
+) -> dict[str, str]:
     """Return the field of each role in the examples."""
-    roles = ["text", "label"]
+    roles = [*roles]
     if "pair" in columns or ("text" not in columns and _candidates(row, "pair", columns)):
         roles.insert(1, "pair")
-    return {role: _field(row, role, source, roles, columns) for role in roles}
+    group = group_field(row, source, columns)
+    return {role: _field(row, role, source, roles, columns) for role in roles} | group
+
+
+def group_field(row: Mapping[str, Any], source: str, columns: Mapping[str, str]) -> dict[str, str]:
+    """Return {"group": field} if a column of groups is named.
+
+    Raises:
+      ValueError: If the row has no such field.
+    """
+    if "group" not in columns:
+        return {}
+    if columns["group"] not in row:
+        raise ValueError(
+            f"--group {columns['group']}: {source} has no such column, but {', '.join(row)}"
+        )
+    return {"group": columns["group"]}
 
 
 def _candidates(row: dict, role: str, columns: Mapping[str, str]) -> list[str]:

@@ -5,7 +5,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from train.data.examples.tables import Examples, Row, lines, objects, suffix
+from train.data.examples.tables import (
+    Examples,
+    Row,
+    group_field,
+    lines,
+    objects,
+    suffix,
+    text_of,
+)
 
 WORDS = ("words", "tokens")
 LABELS = ("labels", "tags", "ner_tags")
@@ -16,9 +24,10 @@ class TaggedSentence(NamedTuple):
 
     words: tuple[str, ...]
     labels: tuple[str, ...] | None
+    group: str = ""  # the value of the field that groups sentences
 
 
-def read_tagged(path: str | Path, column: str | None = None) -> Examples:
+def read_tagged(path: str | Path, column: str | None = None, group: str | None = None) -> Examples:
     """Return the `TaggedSentence`s of a file: UTF-8, plain or `.gz`.
 
     The suffix determines the format. A `.conllu` file is CoNLL-U; multi-word ranges and empty nodes
@@ -31,6 +40,7 @@ def read_tagged(path: str | Path, column: str | None = None) -> Examples:
       column: The column of the labels. CoNLL-U: a column number, by default "4", the universal
         parts of speech. JSON: a field, by default one of `LABELS`. Other files: a column number
         counted from 1, by default the last.
+      group: JSON: the field that groups sentences.
 
     Raises:
       FileNotFoundError: If the file does not exist.
@@ -39,7 +49,9 @@ def read_tagged(path: str | Path, column: str | None = None) -> Examples:
     """
     path = Path(path)
     if suffix(path) in (".jsonl", ".json"):
-        return from_rows(objects(path), str(path), column)
+        return from_rows(objects(path), str(path), column, group)
+    if group is not None:
+        raise ValueError(f"--group {group}: {path} has no such column; it needs JSON lines")
     if column is not None and not re.fullmatch("[1-9][0-9]*", column):
         raise ValueError(f"{path} has numbered columns: {column!r} is not a number from 1 on")
     if suffix(path) == ".conllu":
@@ -48,9 +60,11 @@ def read_tagged(path: str | Path, column: str | None = None) -> Examples:
     return _examples(_sentences(path, 1, int(column or 0), re.compile("-DOCSTART-")), str(path))
 
 
-def from_rows(rows: Iterable[Row], source: str, column: str | None) -> Examples:
+def from_rows(
+    rows: Iterable[Row], source: str, column: str | None, group: str | None = None
+) -> Examples:
     """Return the `TaggedSentence`s of the rows of a source, as `read_tagged` does."""
-    return _examples(_lists(rows, source, column), source)
+    return _examples(_lists(rows, source, column, group), source)
 
 
 def _examples(sentences: Iterator[TaggedSentence], source: str) -> Examples:
@@ -87,7 +101,9 @@ def _sentences(path: Path, word: int, label: int, skipped: re.Pattern) -> Iterat
         labels.append(cells[label - 1])
 
 
-def _lists(rows: Iterable[Row], source: str, column: str | None) -> Iterator[TaggedSentence]:
+def _lists(
+    rows: Iterable[Row], source: str, column: str | None, group: str | None
+) -> Iterator[TaggedSentence]:
     """Yield the sentences of rows with list fields; either all or none have labels."""
     fields: list[str] = []
     for location, row in rows:
@@ -100,7 +116,10 @@ def _lists(rows: Iterable[Row], source: str, column: str | None) -> Iterator[Tag
                 f"{location} has {len(labels)} labels for {len(words)} words: "
                 "the numbers must agree"
             )
-        yield TaggedSentence(tuple(words), tuple(map(str, labels)) if len(fields) > 1 else None)
+        columns = {} if group is None else {"group": group}
+        of_group = [text_of(row[name]) for name in group_field(row, location, columns).values()]
+        tags = tuple(map(str, labels)) if len(fields) > 1 else None
+        yield TaggedSentence(tuple(words), tags, *of_group)
 
 
 def _fields(row: dict, source: str, column: str | None) -> list[str]:

@@ -7,8 +7,7 @@ corresponding functions for files.
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from train.data.examples import squad, tables, tagged
-from train.data.examples.squad import Question
+from train.data.examples import choices, multi_label, squad, tables, tagged
 from train.data.examples.tables import Examples, Row
 from train.data.sources import tfds
 
@@ -20,29 +19,38 @@ def read_texts(
     return tables.from_rows(_rows(name, split, data_dir), f"{name} ({split})", columns)
 
 
+def read_labelled_texts(
+    name: str, split: str, columns: Mapping[str, str], data_dir: Path | None = None
+) -> Examples:
+    """Return the `LabelledText`s of a split, as `multi_label.read_labelled_texts` does."""
+    return multi_label.from_rows(_rows(name, split, data_dir), f"{name} ({split})", columns)
+
+
+def read_choices(
+    name: str, split: str, columns: Mapping[str, str], data_dir: Path | None = None
+) -> Examples:
+    """Return the `Choice`s of a split, as `choices.read_choices` does."""
+    return choices.from_rows(_rows(name, split, data_dir), f"{name} ({split})", columns)
+
+
 def read_tagged(
-    name: str, split: str, column: str | None = None, data_dir: Path | None = None
+    name: str,
+    split: str,
+    column: str | None = None,
+    group: str | None = None,
+    data_dir: Path | None = None,
 ) -> Examples:
     """Return the `TaggedSentence`s of a split; `column` is the feature with the labels."""
-    return tagged.from_rows(_rows(name, split, data_dir), f"{name} ({split})", column)
+    return tagged.from_rows(_rows(name, split, data_dir), f"{name} ({split})", column, group)
 
 
-def read_questions(name: str, split: str, data_dir: Path | None = None) -> Examples:
+def read_questions(
+    name: str, split: str, group: str | None = None, data_dir: Path | None = None
+) -> Examples:
     """Return the `Question`s of a split, such as those of "squad"."""
-    questions = map(_question, tfds.rows(name, split, data_dir))
-    return squad.locate(questions, f"{name} ({split})")
+    return squad.from_rows(_rows(name, split, data_dir), f"{name} ({split})", group)
 
 
 def _rows(name: str, split: str, data_dir: Path | None) -> Iterator[Row]:
     rows = tfds.rows(name, split, data_dir)
     return ((f"example {number} of {name} ({split})", row) for number, row in enumerate(rows))
-
-
-def _question(row: dict) -> Question:
-    missing = [field for field in ("id", "question", "context", "answers") if field not in row]
-    if missing:
-        raise ValueError(f"a question has no {missing[0]}: its features are {', '.join(row)}")
-    squad.check_answerable(row)
-    answers = row["answers"]
-    starts = zip(answers["text"], answers["answer_start"], strict=True)
-    return Question(row["id"], row["question"], row["context"], tuple(starts))

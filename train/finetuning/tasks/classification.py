@@ -14,39 +14,83 @@ import numpy as np
 from flax import linen as nn
 
 from train.data.examples import tables, tfds
+from train.data.examples.multi_label import LabelledText
 from train.data.examples.tables import Examples, TextExample
 from train.finetuning.tasks.task import (
     IGNORED,
     Apply,
     LabelledRow,
     Labels,
+    Target,
     is_real,
     labels_of,
     outputs,
     run_model,
+    weight_of,
 )
 from train.metrics import tasks
 from train.objectives.cross_entropy import classify
 from train.objectives.objective import Term
 from zoo.checkpoints.load import Loaded
-from zoo.inference.classify import encode
+from zoo.inference.batching import softmax
+from zoo.inference.classify import encode, windows
 from zoo.tokenizers import AnyTokenizer, sides
 
 NUMBER = ("score",)  # the single label of a regression model
 
 
-@dataclass(frozen=True)
-class Classification:
-    """Classification of a text or of a pair of texts; predictions are label -> probability."""
+@dataclass(frozen=True, kw_only=True)
+class TextTask:
+    """What all tasks for a text or a pair of texts share.
+
+    Attributes:
+      stride: Read longer texts in windows that begin so many tokens apart, each of which is a row;
+        the prediction is made from the mean of their logits. None: truncate them.
+    """
 
     head: str = "classification"
-    metric: str = "accuracy"
+    stride: int | None = None
 
     def read(self, path: Path, columns: Mapping[str, str]) -> Examples:
         return tables.read_texts(path, columns)
 
     def read_tfds(self, name: str, split: str, columns: Mapping[str, str]) -> Examples:
         return tfds.read_texts(name, split, columns)
+
+    def forward(self, model: nn.Module, apply: Apply, batch: Mapping[str, jax.Array]) -> jax.Array:
+        return run_model(apply, batch)
+
+    def _rows(
+        self,
+        tokenizer: AnyTokenizer,
+        example: TextExample | LabelledText,
+        target: Target,
+        max_length: int,
+    ) -> list[LabelledRow]:
+        """Return the rows of the texts of an example, all with the same target."""
+        texts, source = (example.text, example.pair), sides(tokenizer).source
+        if self.stride is None:
+            return [LabelledRow(encode(source, *texts, max_length=max_length), target)]
+        rows = windows(source, *texts, max_length=max_length, stride=self.stride)
+        return [LabelledRow(row, target) for row in rows]
+
+    def _logits(
+        self, loaded: Loaded, rows: Sequence[Sequence[LabelledRow]], batch_size: int
+    ) -> list[np.ndarray]:
+        """Return the mean logits of the windows of each example."""
+        return [np.mean(parts, 0) for parts in outputs(loaded, rows, batch_size)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification(TextTask):
+    """Classification of a text or of a pair of texts; predictions are label -> probability."""
+
+    metric: str = "accuracy"
+    class_weights: tuple[float, ...] = ()
+    label_smoothing: float = 0.0
+
+    def classes(self, example: TextExample) -> tuple[str, ...]:
+        return () if example.label is None else (example.label,)
 
     def labels(self, examples: Sequence[TextExample], names: Sequence[str]) -> Labels:
         """Return the given names, or all labels in alphabetical order.
@@ -74,19 +118,17 @@ class Classification:
             raise ValueError(
                 f"the label {example.label!r} is not a label of the model: {', '.join(labels)}"
             )
-        row = encode(sides(tokenizer).source, example.text, example.pair, max_length=max_length)
         target = IGNORED if example.label is None else labels.index(example.label)
-        return [LabelledRow(row, target)]
-
-    def forward(self, model: nn.Module, apply: Apply, batch: Mapping[str, jax.Array]) -> jax.Array:
-        return run_model(apply, batch)
+        return self._rows(tokenizer, example, target, max_length)
 
     def weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
-        return is_real(row) * (row["targets"] != IGNORED)
+        labelled = row["targets"] != IGNORED
+        return is_real(row) * labelled * weight_of(self.class_weights, row["targets"])
 
     def loss(self, output: jax.Array, batch: Mapping[str, jax.Array], weights: jax.Array) -> Term:
         """Return the cross-entropy of logits_BC and targets_B."""
-        return classify(output, jnp.maximum(batch["targets"], 0), weights)
+        targets_B = jnp.maximum(batch["targets"], 0)
+        return classify(output, targets_B, weights, self.label_smoothing)
 
     def distributions(self, output: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
         return output[:, None]
@@ -101,12 +143,11 @@ class Classification:
         rows: Sequence[Sequence[LabelledRow]],
         batch_size: int,
     ) -> list[dict[str, float]]:
-        predictions = []
         labels = labels_of(loaded.model)
-        for (logits_C,) in outputs(loaded, rows, batch_size):
-            probability_C = np.asarray(jax.nn.softmax(logits_C)).tolist()
-            predictions.append(dict(zip(labels, probability_C, strict=True)))
-        return predictions
+        return [
+            dict(zip(labels, softmax(logits_C).tolist(), strict=True))
+            for logits_C in self._logits(loaded, rows, batch_size)
+        ]
 
     def score(
         self,
@@ -125,18 +166,14 @@ class Classification:
         return _to_json(example) | predicted
 
 
-@dataclass(frozen=True)
-class Regression:
+@dataclass(frozen=True, kw_only=True)
+class Regression(TextTask):
     """Regression for a text or a pair, such as similarity: a classifier with a single label."""
 
-    head: str = "classification"
     metric: str = "spearman"
 
-    def read(self, path: Path, columns: Mapping[str, str]) -> Examples:
-        return tables.read_texts(path, columns)
-
-    def read_tfds(self, name: str, split: str, columns: Mapping[str, str]) -> Examples:
-        return tfds.read_texts(name, split, columns)
+    def classes(self, example: TextExample) -> tuple[str, ...]:
+        return ()
 
     def labels(self, examples: Sequence[TextExample], names: Sequence[str]) -> Labels:
         """Return the single label."""
@@ -151,11 +188,7 @@ class Regression:
             raise ValueError(
                 f"the label {example.label!r} is not a number: --task regression needs numbers"
             ) from None
-        row = encode(sides(tokenizer).source, example.text, example.pair, max_length=max_length)
-        return [LabelledRow(row, target)]
-
-    def forward(self, model: nn.Module, apply: Apply, batch: Mapping[str, jax.Array]) -> jax.Array:
-        return run_model(apply, batch)
+        return self._rows(tokenizer, example, target, max_length)
 
     def weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
         return is_real(row) * jnp.isfinite(row["targets"])
@@ -178,7 +211,7 @@ class Regression:
         rows: Sequence[Sequence[LabelledRow]],
         batch_size: int,
     ) -> list[float]:
-        return [float(output[0]) for (output,) in outputs(loaded, rows, batch_size)]
+        return [float(output[0]) for output in self._logits(loaded, rows, batch_size)]
 
     def score(
         self, examples: Sequence[TextExample], predictions: Sequence[float], labels: Labels

@@ -6,6 +6,7 @@ B batch  L length
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,24 +19,48 @@ from train.finetuning.tasks.task import Apply, LabelledRow, Labels, is_real, out
 from train.metrics import tasks
 from train.objectives.objective import Term
 from zoo.checkpoints.load import Loaded
-from zoo.inference.answer import best_answer, target, windows
+from zoo.inference.answer import STRIDE, Answer, answer_or_none, best_answer, target, windows
 from zoo.tokenizers import AnyTokenizer, sides
+
+
+class Prediction(NamedTuple):
+    """The best answer to a question, and the threshold above which there is none."""
+
+    best: Answer
+    null_threshold: float | None
+
+    @property
+    def text(self) -> str:
+        """The text of the answer, or "" for none."""
+        return answer_or_none(self.best, self.null_threshold).text
 
 
 @dataclass(frozen=True)
 class QuestionAnswering:
-    """Extractive question answering; a prediction is the text of the answer."""
+    """Extractive question answering, where a question may have no answer (SQuAD 2.0)."""
 
     head: str = "question-answering"
     metric: str = "f1"
+    stride: int = STRIDE
 
     def read(self, path: Path, columns: Mapping[str, str]) -> Examples:
-        return squad.read_questions(path)
+        return squad.read_questions(path, columns.get("group"))
 
     def read_tfds(self, name: str, split: str, columns: Mapping[str, str]) -> Examples:
-        return tfds.read_questions(name, split)
+        return tfds.read_questions(name, split, columns.get("group"))
+
+    def classes(self, example: Question) -> tuple[str, ...]:
+        """Return whether the question has an answer."""
+        return ("answer",) if example.answers else ("no answer",)
 
     def labels(self, examples: Sequence[Question], names: Sequence[str]) -> Labels:
+        """Return no labels.
+
+        Raises:
+          ValueError: If no question has an answer.
+        """
+        if not any(example.answers for example in examples):
+            raise ValueError("no question has an answer: training data need answers")
         return ()
 
     def rows(
@@ -43,9 +68,8 @@ class QuestionAnswering:
     ) -> list[LabelledRow]:
         """Return one row per window; the target is the first answer."""
         rows = []
-        for window in windows(
-            sides(tokenizer).source, example.question, example.context, max_length
-        ):
+        source = sides(tokenizer).source
+        for window in windows(source, example.question, example.context, max_length, self.stride):
             span = (window.null, window.null)
             if example.answers:
                 text, start = example.answers[0]
@@ -81,22 +105,34 @@ class QuestionAnswering:
         examples: Sequence[Question],
         rows: Sequence[Sequence[LabelledRow]],
         batch_size: int,
-    ) -> list[str]:
+    ) -> list[Prediction]:
         logits = outputs(loaded, rows, batch_size)
-        return [
-            best_answer(example.context, [row.part for row in parts], logits_L2).text
+        threshold = loaded.model.config.null_threshold
+        best = [
+            best_answer(example.context, [row.part for row in parts], logits_L2)
             for example, parts, logits_L2 in zip(examples, rows, logits, strict=True)
         ]
+        return [Prediction(answer, threshold) for answer in best]
 
     def score(
-        self, examples: Sequence[Question], predictions: Sequence[str], labels: Labels
+        self, examples: Sequence[Question], predictions: Sequence[Prediction], labels: Labels
     ) -> dict[str, float]:
-        if not examples[0].answers:
-            return {}
-        by_id = {example.id: text for example, text in zip(examples, predictions, strict=True)}
-        return tasks.question_answering(examples, by_id)
+        """Return the metrics.
 
-    def to_json(self, example: Question, prediction: str) -> dict:
+        If questions have no answer and the model has no threshold, that with the best F1 is used
+        and returned as "null_threshold".
+        """
+        if not any(example.answers for example in examples):
+            return {}
+        chosen = {}
+        if predictions[0].null_threshold is None and not all(x.answers for x in examples):
+            threshold = tasks.best_null_threshold(examples, [x.best for x in predictions])
+            predictions = [Prediction(best, threshold) for best, _ in predictions]
+            chosen = {"null_threshold": threshold}
+        by_id = {one.id: x.text for one, x in zip(examples, predictions, strict=True)}
+        return tasks.question_answering(examples, by_id) | chosen
+
+    def to_json(self, example: Question, prediction: Prediction) -> dict:
         answers = {"answers": [text for text, _ in example.answers]} if example.answers else {}
         question = {"id": example.id, "question": example.question}
-        return question | answers | {"prediction": prediction}
+        return question | answers | {"prediction": prediction.text}

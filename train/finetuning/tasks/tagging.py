@@ -22,8 +22,10 @@ from train.finetuning.tasks.task import (
     labels_of,
     outputs,
     run_model,
+    weight_of,
 )
 from train.metrics import tasks
+from train.objectives.cross_entropy import classify
 from train.objectives.objective import Term
 from zoo.checkpoints.load import Loaded
 from zoo.inference.tag import Tag, best_tags, pieces
@@ -36,12 +38,17 @@ class Tagging:
 
     head: str = "tagging"
     metric: str = "f1"
+    class_weights: tuple[float, ...] = ()
+    label_smoothing: float = 0.0
 
     def read(self, path: Path, columns: Mapping[str, str]) -> Examples:
-        return tagged.read_tagged(path, columns.get("label"))
+        return tagged.read_tagged(path, columns.get("label"), columns.get("group"))
 
     def read_tfds(self, name: str, split: str, columns: Mapping[str, str]) -> Examples:
-        return tfds.read_tagged(name, split, columns.get("label"))
+        return tfds.read_tagged(name, split, columns.get("label"), columns.get("group"))
+
+    def classes(self, example: TaggedSentence) -> tuple[str, ...]:
+        return example.labels or ()
 
     def labels(self, examples: Sequence[TaggedSentence], names: Sequence[str]) -> Labels:
         """Return the given names, or all labels in alphabetical order.
@@ -73,15 +80,12 @@ class Tagging:
         return run_model(apply, batch)
 
     def weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
-        return jnp.float32(row["targets"] != IGNORED)
+        is_real = jnp.float32(row["targets"] != IGNORED)
+        return is_real * weight_of(self.class_weights, jnp.maximum(row["targets"], 0))
 
     def loss(self, output: jax.Array, batch: Mapping[str, jax.Array], weights: jax.Array) -> Term:
         """Return the cross-entropy of logits_BLC and targets_BL."""
-        targets_BL = jnp.maximum(batch["targets"], 0)
-        logs_BLC = jax.nn.log_softmax(output)
-        logs_BL = jnp.take_along_axis(logs_BLC, targets_BL[..., None], -1)[..., 0]
-        right_BL = output.argmax(-1) == targets_BL
-        return Term(-(weights * logs_BL).sum(), (weights * right_BL).sum())
+        return classify(output, jnp.maximum(batch["targets"], 0), weights, self.label_smoothing)
 
     def distributions(self, output: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
         return output

@@ -21,19 +21,27 @@ from zoo.tokenizers import AnyTokenizer
 
 IGNORED = -1  # the target of tokens without a prediction
 
-# A class; a number; one target per token (or IGNORED); the first and last token of an answer.
-Target = int | float | list[int] | tuple[int, int]
+# A class; a number; one target per token (or IGNORED); a fixed number of targets, such as 0 or 1
+# for each class, or the first and last token of an answer.
+Target = int | float | list[int] | tuple[int, ...]
 Labels = tuple[str, ...]  # the names of the classes; empty for tasks without classes
 Example = TypeVar("Example", contravariant=True)
 Prediction = TypeVar("Prediction")
 
 
 class LabelledRow(NamedTuple):
-    """A row of tokens, its target, and the part of a long example that it contains."""
+    """A row of tokens or one per choice, its target, and the part of an example it contains."""
 
-    row: Row
+    row: Row | list[Row]
     target: Target
     part: Any = None  # a Piece of a sentence, a Window of a context
+
+
+def rows_of(labelled: Sequence[LabelledRow]) -> list[Row]:
+    """Return the rows of tokens of labelled rows, those of choices one after another."""
+    return [
+        row for one in labelled for row in (one.row if isinstance(one.row, list) else [one.row])
+    ]
 
 
 class Apply(Protocol):
@@ -62,6 +70,9 @@ class Task(Protocol[Example, Prediction]):
 
     def read_tfds(self, name: str, split: str, columns: Mapping[str, str]) -> Examples:
         """Return the examples of a split of a TensorFlow dataset."""
+
+    def classes(self, example: Example) -> tuple[str, ...]:
+        """Return the classes of an example, by which the data are split; empty if it has none."""
 
     def labels(self, examples: Sequence[Example], names: Sequence[str]) -> Labels:
         """Return the names of the classes in a fixed order.
@@ -142,6 +153,11 @@ def is_real(row: Mapping[str, jax.Array]) -> jax.Array:
     return jnp.float32((row["documents"] > 0).any())
 
 
+def weight_of(class_weights: Sequence[float], targets: jax.Array) -> jax.Array:
+    """Return the weight of the class of each target; 1 if there are no weights."""
+    return jnp.float32(class_weights)[targets] if class_weights else jnp.ones(targets.shape)
+
+
 def labels_of(model: nn.Module) -> Labels:
     """Return the class names of a model; empty if it generates text."""
     return getattr(model.config, "labels", ())
@@ -159,14 +175,17 @@ def encode(
         raise ValueError("the model folder has no tokenizer to encode the examples")
     labels = labels_of(loaded.model)
     rows = [task.rows(loaded.tokenizer, example, labels, max_length) for example in examples]
-    batching.check_rows([labelled.row for parts in rows for labelled in parts], loaded.model)
+    batching.check_rows([row for parts in rows for row in rows_of(parts)], loaded.model)
     return rows
 
 
 def outputs(
     loaded: Loaded, rows: Sequence[Sequence[LabelledRow]], batch_size: int
 ) -> list[list[np.ndarray]]:
-    """Return the output of the model for every row of every example."""
-    flat = [labelled.row for parts in rows for labelled in parts]
+    """Return the output of the model for every labelled row of every example."""
+    flat = [row for parts in rows for row in rows_of(parts)]
     results = iter(batching.outputs(loaded.model, loaded.params, flat, batch_size))
-    return [[next(results) for _ in parts] for parts in rows]
+    of_row = lambda row: (
+        np.array([next(results) for _ in row]) if isinstance(row, list) else next(results)
+    )
+    return [[of_row(labelled.row) for labelled in parts] for parts in rows]

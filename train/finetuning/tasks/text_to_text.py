@@ -15,7 +15,7 @@ from train.data.examples.tables import Examples, TextExample
 from train.data.sources import parallel_text
 from train.finetuning.tasks.task import IGNORED, Apply, LabelledRow, Labels
 from train.metrics import translation
-from train.objectives.cross_entropy import cross_entropy
+from train.objectives.cross_entropy import cross_entropy, smoothed_cross_entropy
 from train.objectives.objective import Term
 from zoo.checkpoints.load import Loaded
 from zoo.contracts import EncoderDecoder
@@ -32,9 +32,12 @@ class TextToText:
 
     head: str = "text-to-text"
     metric: str = "rougeL"
+    label_smoothing: float = 0.0
 
     def read(self, path: Path, columns: Mapping[str, str]) -> Examples:
         """Return the pairs of a .tsv with two columns, or of a .jsonl."""
+        if "group" in columns:
+            raise ValueError("--group does not work with --task text-to-text: use --dev FILE")
         if columns and columns.keys() != {"text", "label"}:
             raise ValueError("use --columns text=NAME label=NAME with --task text-to-text, or none")
         fields = (columns["text"], columns["label"]) if columns else None
@@ -45,6 +48,9 @@ class TextToText:
     def read_tfds(self, name: str, split: str, columns: Mapping[str, str]) -> Examples:
         examples, notes = tfds.read_texts(name, split, columns)
         return Examples(tuple(example._replace(pair=None) for example in examples), notes)
+
+    def classes(self, example: TextExample) -> tuple[str, ...]:
+        return ()
 
     def labels(self, examples: Sequence[TextExample], names: Sequence[str]) -> Labels:
         return ()
@@ -75,7 +81,10 @@ class TextToText:
         self, output: UnprojectedLogits, batch: Mapping[str, jax.Array], weights: jax.Array
     ) -> Term:
         """Return the cross-entropy of targets_BT."""
-        return cross_entropy(output, jnp.maximum(batch["targets"], 0), weights)
+        targets_BT = jnp.maximum(batch["targets"], 0)
+        if self.label_smoothing:
+            return smoothed_cross_entropy(output, targets_BT, weights, self.label_smoothing)
+        return cross_entropy(output, targets_BT, weights)
 
     def predict(
         self,

@@ -8,6 +8,7 @@ from zoo.formats.huggingface.format import (
     NORM,
     TASK_HEADS,
     Format,
+    classifiers,
     nested,
 )
 from zoo.models import albert
@@ -29,9 +30,12 @@ FORMAT = Format(
     classes={
         "AlbertForPreTraining": albert.AlbertPretraining,
         "AlbertForMaskedLM": albert.AlbertLM,
-        "AlbertForSequenceClassification": albert.AlbertClassifier,
+        **classifiers(
+            "AlbertForSequenceClassification", albert.AlbertClassifier, albert.AlbertMultiLabel
+        ),
         "AlbertForTokenClassification": albert.AlbertTagger,
         "AlbertForQuestionAnswering": albert.AlbertQuestion,
+        "AlbertForMultipleChoice": albert.AlbertMultipleChoice,
     },
     # Defaults of absent fields: xxlarge of version 2.
     fields=bert.FIELDS

@@ -8,6 +8,7 @@ from zoo.formats.huggingface.format import (
     TASK_HEADS,
     Field,
     Format,
+    classifiers,
     nested,
 )
 from zoo.models import bert
@@ -63,9 +64,10 @@ FORMAT = Format(
     config_class=bert.Config,
     classes={
         "BertForPreTraining": bert.BertPretraining,
-        "BertForSequenceClassification": bert.BertClassifier,
+        **classifiers("BertForSequenceClassification", bert.BertClassifier, bert.BertMultiLabel),
         "BertForTokenClassification": bert.BertTagger,
         "BertForQuestionAnswering": bert.BertQuestion,
+        "BertForMultipleChoice": bert.BertMultipleChoice,
     },
     fields=FIELDS,
     constants=CONSTANTS,

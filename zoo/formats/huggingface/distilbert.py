@@ -7,6 +7,7 @@ from zoo.formats.huggingface.format import (
     NORM,
     TASK_HEADS,
     Format,
+    classifiers,
     nested,
 )
 from zoo.models import distilbert
@@ -32,9 +33,14 @@ FORMAT = Format(
     config_class=distilbert.Config,
     classes={
         "DistilBertForMaskedLM": distilbert.DistilBertLM,
-        "DistilBertForSequenceClassification": distilbert.DistilBertClassifier,
+        **classifiers(
+            "DistilBertForSequenceClassification",
+            distilbert.DistilBertClassifier,
+            distilbert.DistilBertMultiLabel,
+        ),
         "DistilBertForTokenClassification": distilbert.DistilBertTagger,
         "DistilBertForQuestionAnswering": distilbert.DistilBertQuestion,
+        "DistilBertForMultipleChoice": distilbert.DistilBertMultipleChoice,
     },
     # Defaults of absent fields: the uncased base model.
     fields={

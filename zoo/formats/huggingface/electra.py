@@ -1,7 +1,7 @@
 """ELECTRA's folders: a discriminator or a generator, each on its own."""
 
 from zoo.formats.huggingface import bert, roberta
-from zoo.formats.huggingface.format import LINEAR, NORM, TASK_HEADS, Format, nested
+from zoo.formats.huggingface.format import LINEAR, NORM, TASK_HEADS, Format, classifiers, nested
 from zoo.models import electra
 
 # transformers has no model with both networks, so it ignores these fields.
@@ -14,9 +14,12 @@ FORMAT = Format(
     classes={
         "ElectraForPreTraining": electra.ElectraDiscriminator,
         "ElectraForMaskedLM": electra.ElectraGenerator,
-        "ElectraForSequenceClassification": electra.ElectraClassifier,
+        **classifiers(
+            "ElectraForSequenceClassification", electra.ElectraClassifier, electra.ElectraMultiLabel
+        ),
         "ElectraForTokenClassification": electra.ElectraTagger,
         "ElectraForQuestionAnswering": electra.ElectraQuestion,
+        "ElectraForMultipleChoice": electra.ElectraMultipleChoice,
     },
     # Defaults of absent fields: the small discriminator.
     fields=bert.FIELDS
@@ -27,7 +30,13 @@ FORMAT = Format(
         "embed_width": ("embedding_size", 128),
         **{name: (name, getattr(DEFAULTS, name)) for name in GENERATOR},
     },
-    constants=bert.CONSTANTS,
+    constants=bert.CONSTANTS
+    | {
+        "summary_type": "first",
+        "summary_use_proj": True,
+        "summary_activation": "gelu",
+        "summary_last_dropout": electra.SUMMARY_DROPOUT,
+    },
     weights={
         **nested(bert.EMBEDDINGS, "trunk/embeddings", "electra.embeddings"),
         **nested(bert.LAYER, "trunk/blocks_{}", "electra.encoder.layer.{}"),
@@ -37,6 +46,7 @@ FORMAT = Format(
         "masked_head/bias": "generator_lm_head.bias",
         **nested(LINEAR, "replaced_head/dense", "discriminator_predictions.dense"),
         **nested(LINEAR, "replaced_head/score", "discriminator_predictions.dense_prediction"),
+        **nested(LINEAR, "summary", "sequence_summary.summary"),
         **roberta.TWO_LAYERS,
         **TASK_HEADS,
     },

@@ -24,6 +24,9 @@ from zoo import registry
 from zoo.formats.huggingface.format import Format, Row, Tokenizer
 from zoo.params import abstract, flatten, unflatten
 
+# Not a field of transformers, which keeps what it does not know; named as its scripts name it.
+NULL_THRESHOLD = "null_score_diff_threshold"
+
 
 def read_config(folder: str | os.PathLike) -> dict[str, Any]:
     """Return the fields of a folder's config.json."""
@@ -96,8 +99,10 @@ def read_available(
     """
     published = read_config(folder)
     config = format.to_config(published)
-    if _has_labels(config):
+    if _has(config, "labels"):
         config = replace(config, labels=tuple(labels or published_labels(published)))
+    if _has(config, "null_threshold"):
+        config = replace(config, null_threshold=published.get(NULL_THRESHOLD))
     _check_constants(folder, format, config, published)
 
     tensors = _Tensors(folder, format.prefix)
@@ -177,11 +182,13 @@ def write(
       ValueError: If the format cannot express the model's config.
     """
     folder = Path(folder)
+    name, problem = format.published_class(type(model))
     config_fields = {
-        "architectures": [n for n, cls in format.classes.items() if type(model) is cls],
+        "architectures": [name],
         **format.from_config(model.config),
         **format.special_ids(model.config, tokenizer),
         **_label_fields(model),
+        **({"problem_type": problem} if problem else {}),
     }
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, dict[int, np.ndarray]] = {}
@@ -204,14 +211,16 @@ def write(
         (folder / name).write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
 
 
-def _has_labels(config: Any) -> bool:
-    return any(field.name == "labels" for field in dataclasses.fields(config))
+def _has(config: Any, name: str) -> bool:
+    return any(field.name == name for field in dataclasses.fields(config))
 
 
 def _label_fields(model: nn.Module) -> dict[str, Any]:
-    """Return the config.json fields of the class names, if the model has a head for them."""
-    if not _has_labels(model.config) or type(model) not in registry.of(model).TASKS.values():
+    """Return the config.json fields of a head: the class names, and when there is no answer."""
+    if not _has(model.config, "labels") or type(model) not in registry.of(model).TASKS.values():
         return {}
+    if getattr(model.config, "null_threshold", None) is not None:
+        return {NULL_THRESHOLD: model.config.null_threshold}
     labels = model.config.labels
     fields: dict[str, Any] = {
         "id2label": {str(i): label for i, label in enumerate(labels)},

@@ -36,6 +36,13 @@ def nested(rows: Mapping[str, Row], ours: str, theirs: str) -> dict[str, Row]:
     }
 
 
+def classifiers(
+    name: str, one_label: type[nn.Module], many_labels: type[nn.Module]
+) -> dict[str, type[nn.Module]]:
+    """Return our two classes of a published classifier, for one label and for many per text."""
+    return {name: one_label, f"{name}[multi_label_classification]": many_labels}
+
+
 LINEAR: dict[str, Row] = {"kernel": ("weight", "DE -> ED"), "bias": "bias"}  # a torch.nn.Linear
 NORM: dict[str, Row] = {"scale": "weight", "bias": "bias"}  # a torch.nn.LayerNorm
 HEADS_IN: dict[str, Row] = {"kernel": ("weight", "DHK -> (HK)D"), "bias": ("bias", "HK -> (HK)")}
@@ -56,6 +63,7 @@ class Format:
       model_type: The architecture in config.json.
       config_class: Our Config.
       classes: Published class -> ours. The first is the default of a config.json that names none.
+        A name that ends in "[X]" is for folders whose "problem_type" is X.
       fields: Our config field -> published fields.
       constants: Published fields that fix the mathematics. A folder with other values is rejected.
       unpublished: Our config fields that a folder does not record.
@@ -82,6 +90,19 @@ class Format:
         """Return whether a config.json of this model_type is of this format."""
         return True
 
+    def class_of(self, published: Mapping[str, Any]) -> type[nn.Module]:
+        """Return our class for a config.json."""
+        name = next(iter(published.get("architectures") or ()), "")
+        default = next(iter(self.classes.values()))
+        problem = f"{name}[{published.get('problem_type')}]"
+        return self.classes.get(problem, self.classes.get(name, default))
+
+    def published_class(self, cls: type[nn.Module]) -> tuple[str, str | None]:
+        """Return the published name of a class of ours, and its "problem_type"."""
+        name = next(name for name, ours in self.classes.items() if ours is cls)
+        name, _, problem = name.removesuffix("]").partition("[")
+        return name, problem or None
+
     def to_config(self, published: Mapping[str, Any]) -> Any:
         """Return our Config for a config.json; the caller sets the labels."""
         values: dict[str, Any] = {}
@@ -101,7 +122,7 @@ class Format:
         lost = [
             f"{f.name} = {getattr(config, f.name)!r}"
             for f in dataclasses.fields(config)
-            if f.name not in (*self.unpublished, "labels")
+            if f.name not in (*self.unpublished, "labels", "null_threshold")
             and getattr(config, f.name) != getattr(back, f.name)
         ]
         if lost:

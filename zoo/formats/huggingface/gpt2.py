@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.formats.huggingface.format import NORM, TASK_HEADS, Format, Tokenizer, nested
+from zoo.formats.huggingface.format import NORM, TASK_HEADS, Format, Tokenizer, classifiers, nested
 from zoo.models import gpt2
 
 LAYER = {
@@ -44,7 +44,7 @@ FORMAT = GPT2Format(
     config_class=gpt2.Config,
     classes={
         "GPT2LMHeadModel": gpt2.GPT2LM,
-        "GPT2ForSequenceClassification": gpt2.GPT2Classifier,
+        **classifiers("GPT2ForSequenceClassification", gpt2.GPT2Classifier, gpt2.GPT2MultiLabel),
         "GPT2ForTokenClassification": gpt2.GPT2Tagger,
         "GPT2ForQuestionAnswering": gpt2.GPT2Question,
     },

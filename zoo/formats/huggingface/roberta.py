@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.formats.huggingface import bert
-from zoo.formats.huggingface.format import LINEAR, NORM, TASK_HEADS, Format, nested
+from zoo.formats.huggingface.format import LINEAR, NORM, TASK_HEADS, Format, classifiers, nested
 from zoo.models import roberta
 
 # The two-layer classifier, which ELECTRA shares.
@@ -34,9 +34,12 @@ FORMAT = RobertaFormat(
     config_class=roberta.Config,
     classes={
         "RobertaForMaskedLM": roberta.RobertaLM,
-        "RobertaForSequenceClassification": roberta.RobertaClassifier,
+        **classifiers(
+            "RobertaForSequenceClassification", roberta.RobertaClassifier, roberta.RobertaMultiLabel
+        ),
         "RobertaForTokenClassification": roberta.RobertaTagger,
         "RobertaForQuestionAnswering": roberta.RobertaQuestion,
+        "RobertaForMultipleChoice": roberta.RobertaMultipleChoice,
     },
     fields={ours: row for ours, row in bert.FIELDS.items() if ours != "num_segments"}
     | {
@@ -57,6 +60,7 @@ FORMAT = RobertaFormat(
         **nested(LINEAR, "masked_head/dense", "lm_head.dense"),
         **nested(NORM, "masked_head/norm", "lm_head.layer_norm"),
         "masked_head/bias": "lm_head.bias",
+        **nested(LINEAR, "pooler/dense", "roberta.pooler.dense"),
         **TWO_LAYERS,
         **TASK_HEADS,
     },

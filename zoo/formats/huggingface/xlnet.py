@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.formats.huggingface.format import LINEAR, NORM, TASK_HEADS, Format, nested
+from zoo.formats.huggingface.format import LINEAR, NORM, TASK_HEADS, Format, classifiers, nested
 from zoo.models import xlnet
 
 LAYER = {
@@ -37,9 +37,12 @@ FORMAT = XLNetFormat(
     config_class=xlnet.Config,
     classes={
         "XLNetLMHeadModel": xlnet.XLNetLM,
-        "XLNetForSequenceClassification": xlnet.XLNetClassifier,
+        **classifiers(
+            "XLNetForSequenceClassification", xlnet.XLNetClassifier, xlnet.XLNetMultiLabel
+        ),
         "XLNetForTokenClassification": xlnet.XLNetTagger,
         "XLNetForQuestionAnsweringSimple": xlnet.XLNetQuestion,
+        "XLNetForMultipleChoice": xlnet.XLNetMultipleChoice,
     },
     # Defaults of absent fields: the large size.
     fields={
