@@ -240,5 +240,5 @@ class Answer:
         file = Path(self.context) if len(self.context) < 256 else None
         context = file.read_text("utf-8") if file and file.is_file() else self.context
         loaded, threshold = zoo.load(self.folder), self.null_threshold
-        found = zoo.answer(loaded, self.question, context, null_threshold=threshold)
-        print(found.text or "no answer")
+        best = zoo.answer(loaded, self.question, context, null_threshold=threshold)
+        print(best.text or "no answer")

@@ -101,8 +101,8 @@ class ModifiedKneserNey(Estimator):
         if not t[1:5].all():
             return None
         y = t[1] / (t[1] + 2 * t[2])
-        found = tuple(float(k - (k + 1) * y * t[k + 1] / t[k]) for k in (1, 2, 3))
-        return found if all(0 <= d <= k for k, d in enumerate(found, 1)) else None
+        discounts = tuple(float(k - (k + 1) * y * t[k + 1] / t[k]) for k in (1, 2, 3))
+        return discounts if all(0 <= d <= k for k, d in enumerate(discounts, 1)) else None
 
     def evidence(self, levels: Sequence[Level]) -> list[np.ndarray]:
         """Return the counts that are discounted, of every order."""
@@ -162,8 +162,8 @@ class JelinekMercer(Estimator):
             own = np.where(level.counts > 0, own, 0.0)
             lower = without[level.suffix]
             bucket = np.log2(np.maximum(total, 1)).astype(np.int64)
-            found = self._weights(bucket[context], level.counts, own, lower)
-            weight = np.append(found, np.zeros(1))[np.minimum(bucket, len(found))]
+            own_weights = self._weights(bucket[context], level.counts, own, lower)
+            weight = np.append(own_weights, np.zeros(1))[np.minimum(bucket, len(weights))]
             without = weight[context] * own + (1 - weight[context]) * lower
             weights.append(weight)
 
@@ -241,9 +241,11 @@ class Katz(Estimator):
                 lower = mine + left[0] / len(mine)
             else:
                 unseen = 1 - level.by_context(np.where(is_kept, lower[level.suffix], 0.0))
-                whole = unseen < 1e-9  # every token was seen in the context
-                weight = np.where(whole, 0.0, left / np.where(whole, 1.0, unseen))
-                mine = np.where(whole[context], mine / np.maximum(1 - left, 1e-9)[context], mine)
+                is_complete = unseen < 1e-9  # every token was seen in the context
+                weight = np.where(is_complete, 0.0, left / np.where(is_complete, 1.0, unseen))
+                mine = np.where(
+                    is_complete[context], mine / np.maximum(1 - left, 1e-9)[context], mine
+                )
                 lower = np.where(is_kept, mine, weight[context] * lower[level.suffix])
                 b.append(weight)
             p.append(lower)

@@ -49,8 +49,8 @@ def pretrain(
     check(recipe)
     unit = text.tokenizer(recipe, source, None if tokenizer is None else Path(tokenizer))
     end = text.end_token(unit)
-    whole = text.corpus(source, unit, end)
-    train, held_out = (whole, text.corpus(dev, unit, end)) if dev else whole.split()
+    corpus = text.corpus(source, unit, end)
+    train, held_out = (corpus, text.corpus(dev, unit, end)) if dev else corpus.split()
     if train.num_tokens - 1 < recipe.order:
         raise ValueError(
             f"the text has {train.num_tokens - 1} tokens to train on, with the one that ends it, "

@@ -22,7 +22,7 @@ class CountSettings:
     """For n-grams: modified-kneser-ney (the default), kneser-ney, absolute-discounting,
     jelinek-mercer, katz, add-k or stupid-back-off; some with a value, such as add-k=0.1."""
     prune: Annotated[tuple[int, ...], tyro.conf.arg(metavar="[COUNT ...]")] = ()
-    """For n-grams: up to which count they are left out, for each order, such as 0 0 1."""
+    """For n-grams: up to which count they are dropped, for each order, such as 0 0 1."""
     show: Literal["counts"] | None = None
     """For n-grams: print how many there are of each order, and how many were never seen."""
 

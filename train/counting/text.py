@@ -32,12 +32,12 @@ def tokenizer(recipe: NGramRecipe, source: Source, folder: Path | None = None) -
 
 def end_token(tokenizer: Tokenizer) -> int:
     """Return the token that begins and ends a document; ValueError if there is none."""
-    found = next((i for name in ENDS if (i := tokenizer.token_to_id(name)) is not None), None)
-    if found is None:
+    end = next((i for name in ENDS if (i := tokenizer.token_to_id(name)) is not None), None)
+    if end is None:
         raise ValueError(
             f"the tokenizer has no token that ends a document: use one with {', '.join(ENDS)}"
         )
-    return found
+    return end
 
 
 def corpus(source: Source, tokenizer: Tokenizer, end: int) -> Corpus:

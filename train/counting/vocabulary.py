@@ -2,7 +2,7 @@
 
 The rule: `<unk>` has the id 0 and `</s>`, which begins and ends a document, the id 1. Then come the
 words or characters of the text, the most frequent first, and in alphabetical order where they are
-equally frequent. What occurs fewer than `min_count` times is left out, and is `<unk>`. All of the
+equally frequent. What occurs fewer than `min_count` times is read as `<unk>`. All of the
 training text counts, with the part of it that is held out, as for other tokenizers; the words of a
 text to evaluate on (`--dev`) do not.
 """
@@ -49,15 +49,15 @@ def tokenizer(
     specials = [UNKNOWN, END]
     for name in (*specials, *RESERVED):
         counts.pop(name, None)
-    found = sum(count > 0 for text, count in counts.items() if text != LINE_END)
+    distinct = sum(count > 0 for text, count in counts.items() if text != LINE_END)
     frequent = [text for text, count in counts.items() if count >= max(min_count, 1)]
     frequent.sort(key=lambda text: (-counts[text], text))
     most = len(frequent) if vocab_size is None else max(vocab_size - len(specials), 0)
     kept = frequent[:most]
     remaining = len([text for text in kept if text != LINE_END])
     if remaining < 2:
-        reason = f"the text has {found} distinct {units}{'' if found == 1 else 's'}"
-        if found > remaining:
+        reason = f"the text has {distinct} distinct {units}{'' if distinct == 1 else 's'}"
+        if distinct > remaining:
             limit = "--vocab-size" if len(frequent) > len(kept) else "--min-count"
             reason += f", of which {limit} leaves {remaining}"
         raise ValueError(f"{reason}: a model needs at least 2")

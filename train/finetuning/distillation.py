@@ -101,8 +101,8 @@ def load_teacher(folder: str | Path, task: Task) -> Loaded:
       ValueError: If the folder holds a model for another task, or the task cannot be distilled.
     """
     teacher = load(folder)
-    held = TASKS[task_of(teacher.model)]
-    if held.head != task.head or held.metric != task.metric:
+    taught = TASKS[task_of(teacher.model)]
+    if taught.head != task.head or taught.metric != task.metric:
         raise ValueError(
             f"--teacher {folder} was fine-tuned for another task: use one fine-tuned for this task"
         )

@@ -31,11 +31,11 @@ def split(
     train = [example for example, is_dev in zip(examples, drawn, strict=True) if not is_dev]
     dev = [example for example, is_dev in zip(examples, drawn, strict=True) if is_dev]
     if not (train and dev):
-        held = f"{len(examples)} training example{'s' * (len(examples) != 1)}"
+        count = f"{len(examples)} training example{'s' * (len(examples) != 1)}"
         if column:
-            held += f" in {len(set(groups))} groups of --group {column}"
+            count += f" in {len(set(groups))} groups of --group {column}"
         raise ValueError(
-            f"{held}: too few to take a tenth for development; give --dev FILE, or more examples"
+            f"{count}: too few to take a tenth for development; give --dev FILE, or more examples"
         )
     return train, dev
 

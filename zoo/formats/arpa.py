@@ -282,9 +282,9 @@ def _escaped(token: str | None, number: int) -> str:
 
 
 def _unescaped(word: str) -> str:
-    whole = re.sub(
+    expanded = re.sub(
         f"(?:{_BYTE.pattern})+",
         lambda match: bytes(int(x, 16) for x in _BYTE.findall(match[0])).decode("utf-8", "replace"),
         word,
     )
-    return whole if whole.isspace() else word
+    return expanded if expanded.isspace() else word

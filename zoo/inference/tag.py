@@ -153,8 +153,8 @@ def entities(loaded: Loaded, text: str | Sequence[str]) -> list[Entity]:
             f"the model has the label {other[0]!r}, but entities need labels such as B-LOC, I-LOC "
             "and O: use zoo.tag for the tag of every word"
         )
-    whole = text if isinstance(text, str) else " ".join(text)
-    return group_entities(tag(loaded, text), whole)
+    joined = text if isinstance(text, str) else " ".join(text)
+    return group_entities(tag(loaded, text), joined)
 
 
 def group_entities(tags: Sequence[Tag], text: str) -> list[Entity]:

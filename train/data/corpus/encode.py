@@ -1,6 +1,6 @@
 """Tokenization of many texts at once.
 
-A text has few different words, so every one is tokenized once: several times as fast as tokenizing
+A text has few different words, so every one is tokenized once: much faster than tokenizing
 sentence after sentence, in a fraction of the memory, and with the same result.
 """
 

@@ -78,13 +78,13 @@ def _field(
     row: Mapping[str, Any], place: str, role: str, columns: Mapping[str, str], known: tuple
 ) -> str:
     names = (columns[role],) if role in columns else known
-    found = next((name for name in names if name in row), None)
-    if found is None:
+    field = next((name for name in names if name in row), None)
+    if field is None:
         raise ValueError(
             f"{place} has no field {' or '.join(names)}, but {', '.join(row)}: name it with "
             f"--columns {role}=NAME"
         )
-    return found
+    return field
 
 
 def _endings(row: Mapping[str, Any], place: str) -> list[str]:
