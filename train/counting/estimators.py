@@ -163,7 +163,7 @@ class JelinekMercer(Estimator):
             lower = without[level.suffix]
             bucket = np.log2(np.maximum(total, 1)).astype(np.int64)
             own_weights = self._weights(bucket[context], level.counts, own, lower)
-            weight = np.append(own_weights, np.zeros(1))[np.minimum(bucket, len(weights))]
+            weight = np.append(own_weights, np.zeros(1))[np.minimum(bucket, len(own_weights))]
             without = weight[context] * own + (1 - weight[context]) * lower
             weights.append(weight)
 
