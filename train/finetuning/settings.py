@@ -128,8 +128,8 @@ class Settings:
     length: int = 128
     """Maximum tokens per example. Longer texts are truncated; contexts and sentences are split."""
     stride: int | None = None
-    """Read longer texts in windows that begin so many tokens apart, whose logits are averaged;
-    default: truncate them. For questions: the windows of a context. Default: 128."""
+    """Read long texts in windows that begin so many tokens apart, and average their logits; for
+    questions, search all windows of a context. Default: truncate texts; 128 for contexts."""
     class_weights: Annotated[str | None, tyro.conf.arg(metavar="balanced|FILE")] = None
     """Weight of the loss of each class: inverse to its examples, or from a file of labels and
     weights, JSON or with tabs. Default: equal weights."""
