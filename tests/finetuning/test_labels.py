@@ -164,7 +164,7 @@ def many(count, seed=0):
 
 def test_several_labels_per_text_are_learned_and_stored(tmp_path):
     data = {"train": many(128), "dev": many(32, 1)}
-    settings = replace(SETTINGS, class_weights="balanced", label_smoothing=0.05)
+    settings = replace(SETTINGS, class_weights="balanced", label_smoothing=0.05, epochs=16.0)
     metrics, _ = tune(tmp_path, settings, MULTI_LABEL, data)
     assert metrics["dev"][0]["micro_f1"] > 0.95
     loaded = zoo.load(tmp_path / "out")

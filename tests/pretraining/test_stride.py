@@ -1,14 +1,11 @@
 """Overlapping windows: every token is scored once, with the longest context there is."""
 
-import sys
-
 import jax
 import numpy as np
 import pytest
 
 import zoo
 from tests import tiny, tiny_run
-from train import __main__ as cli
 from train.data.sources import text
 from train.pretraining import evaluate
 from zoo.checkpoints.load import Loaded
@@ -82,12 +79,6 @@ def test_what_has_no_stride_is_one_line(folder, tmp_path, monkeypatch, capsys):
     zoo.save(Loaded(model, tiny.wide(model), short_tokenizer()), tmp_path / "rnn")
     with pytest.raises(ValueError, match=r"rnn passes its state from window to window, so every t"):
         evaluate.evaluate(tmp_path / "rnn", tiny_run.source(), length=16, stride=4)
-    monkeypatch.setattr(
-        sys, "argv", ["zoo", "evaluate", str(folder), "--data", "x.tsv", "--stride", "4"]
-    )
-    with pytest.raises(SystemExit):
-        cli.main()
-    assert capsys.readouterr().err == "zoo: --stride is for --text: leave it out with --data\n"
 
 
 def short_tokenizer():

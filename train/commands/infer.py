@@ -179,7 +179,7 @@ class Choose:
     """The folder of a fine-tuned model, ours or Hugging Face's."""
     context: Annotated[str, tyro.conf.Positional]
     """The text, or a question."""
-    endings: Annotated[tuple[str, ...], tyro.conf.Positional]
+    endings: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(help_behavior_hint="")]
     """Two or more endings, or answers."""
 
     def run(self) -> None:

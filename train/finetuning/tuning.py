@@ -142,7 +142,7 @@ class Tuning:
         head_only = first_group == len(self.groups) - 1
         if head_only and not s.auxiliary and isinstance(model, TrunkWithHead):
             rows = [row for example in self.rows["train"] for row in example]
-            longest = batches.arrays["tokens"].shape[1]
+            longest = batches.arrays["tokens"].shape[-1]
             params = self.run_params(trained, 0)
             batches = batches.with_outputs(
                 "features", frozen_features(model, params, rows, longest)
@@ -241,7 +241,7 @@ def prepare(
     flat = [row for example in rows["train"] for row in example]
     batches = labelled_batches(flat, model.config.max_length, settings.batch, seeds)
     if teacher_outputs:
-        longest = batches.arrays["tokens"].shape[1]
+        longest = batches.arrays["tokens"].shape[-1]
         batches = batches.with_outputs("teacher", stack(teacher_outputs, longest))
     initial = initial_params(loaded, new_paths, seeds)
     groups = unfreezing.groups(list(initial), registry.of(model).GROUPS)

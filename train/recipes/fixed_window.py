@@ -37,7 +37,7 @@ def published(name: str) -> GPT2Recipe:
     """Return a size of the paper."""
     return _recipe(
         name,
-        schedule=lambda steps: decaying(BATCH * LENGTH),
+        schedule=schedules.AnyLength(decaying(BATCH * LENGTH)),
         optimizer=partial(optimizers.sgd, decay=1e-4, clip=None),
         steps=EPOCHS * EPOCH // (BATCH * LENGTH),
         batch=BATCH,
