@@ -78,7 +78,9 @@ def few(path, out) -> Path:
         squad = json.loads(text)
         text = json.dumps(squad | {"data": squad["data"][:2]})
     else:
-        text = text[: text.index("\n\n" if ".conllu" in path.suffixes else "\n", 60_000) + 1]
+        # Enough for every tag to occur.
+        is_tagged = ".conllu" in path.suffixes
+        text = text[: text.index("\n\n" if is_tagged else "\n", 10**6 if is_tagged else 60_000) + 1]
     out = out.with_suffix("") if out.suffix == ".gz" else out
     out.write_text(text)
     return out
