@@ -192,15 +192,15 @@ def test_a_word_is_one_new_id_in_any_text_and_other_texts_stay(family, texts):
     assert tokenizers.known_words(new, WORDS) == WORDS
     for document in [*texts[:5], PLAIN]:
         assert new.encode(document).ids == old.encode(document).ids
-    found = new.encode(TEXT).ids
-    assert [x for x in found if x >= size] == [size + 1, size, size + 2]
+    actual = new.encode(TEXT).ids
+    assert [x for x in actual if x >= size] == [size + 1, size, size + 2]
     assert (size + 4) in new.encode("新しいコロナの").ids
     lower = new.encode("covid").ids
     assert ((size + 1) in lower) == (family in ("bert", "albert"))
     again = Tokenizer.from_str(new.to_str())
-    assert again.encode(TEXT).ids == found
+    assert again.encode(TEXT).ids == actual
     # Spaces come back; around punctuation, they may be more than there were.
-    decoded = again.decode(found, skip_special_tokens=True).replace(" ", "")
+    decoded = again.decode(actual, skip_special_tokens=True).replace(" ", "")
     expected = old.decode(old.encode("the and").ids, skip_special_tokens=True)
     assert again.decode(new.encode("the COVID and").ids, skip_special_tokens=True).split() == [
         expected.split()[0],
@@ -208,7 +208,7 @@ def test_a_word_is_one_new_id_in_any_text_and_other_texts_stay(family, texts):
         *expected.split()[1:],
     ]
     if family in ("gpt2", "roberta"):
-        assert again.decode(found, skip_special_tokens=True) == TEXT
+        assert again.decode(actual, skip_special_tokens=True) == TEXT
     assert "Zolgensma".lower() in decoded.lower()
 
 

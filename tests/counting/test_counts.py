@@ -12,14 +12,14 @@ from train.counting import counts, sorting
 
 def by_dictionary(texts, n) -> Counter:
     """The n-grams of a text; those that begin a document begin with END."""
-    found = Counter()
+    actual = Counter()
     for text in texts:
         padded = [END, *text, END]
         if n == 1:
-            found.update((token,) for token in padded[1:])
+            actual.update((token,) for token in padded[1:])
         else:
-            found.update(tuple(padded[i : i + n]) for i in range(len(padded) - n + 1))
-    return found
+            actual.update(tuple(padded[i : i + n]) for i in range(len(padded) - n + 1))
+    return actual
 
 
 def ngrams(levels, n) -> list[tuple]:
@@ -35,8 +35,8 @@ def test_counts_equal_those_of_a_dictionary(tmp_path, chunk):
     texts = tiny_text.sentences(count=10)
     levels = tiny_text.count(tmp_path, texts, 4, chunk)
     for n, level in enumerate(levels, 1):
-        found = dict(zip(ngrams(levels, n), level.counts.tolist(), strict=True))
-        assert {gram: count for gram, count in found.items() if count} == by_dictionary(texts, n)
+        actual = dict(zip(ngrams(levels, n), level.counts.tolist(), strict=True))
+        assert {gram: count for gram, count in actual.items() if count} == by_dictionary(texts, n)
 
 
 def test_rows_are_sorted_and_suffixes_are_the_ngram_without_its_first_token(tmp_path):

@@ -17,18 +17,18 @@ PROBABILITIES = [name for name in estimators.ESTIMATORS if name != "stupid-back-
 TOLERANCE = 1e-6
 
 
-def distributions(model, made, contexts) -> np.ndarray:
+def distributions(model, built, contexts) -> np.ndarray:
     """The probabilities of all tokens after each context: [contexts, V]."""
     L = max(map(len, contexts))
     tokens_BL = np.array([[0] * (L - len(context)) + list(context) for context in contexts])
     document_ids_BL = np.arange(L) >= L - np.array([[len(context)] for context in contexts])
     inputs = tokens_BL.astype(np.int32), document_ids_BL.astype(np.int32)
-    return np.exp(np.asarray(start(model, made, *inputs), np.float64))
+    return np.exp(np.asarray(start(model, built, *inputs), np.float64))
 
 
 @partial(jax.jit, static_argnums=0)
-def start(model, made, tokens_BL, document_ids_BL):
-    return model.apply({"params": made}, tokens_BL, document_ids_BL, 1, method="start")[0]
+def start(model, built, tokens_BL, document_ids_BL):
+    return model.apply({"params": built}, tokens_BL, document_ids_BL, 1, method="start")[0]
 
 
 def contexts() -> list[list[int]]:
@@ -96,15 +96,15 @@ class KenLM:
 )
 def test_modified_kneser_ney_equals_kenlm(tmp_path, order, prune):
     texts = tiny_text.sentences()
-    model, made = tiny_text.model(tmp_path, texts, order, prune=prune)
+    model, built = tiny_text.model(tmp_path, texts, order, prune=prune)
     kenlm = KenLM(texts, order, prune)
     # KenLM has no context with </s>: here it is a new beginning, with what precedes it forgotten.
     known = [context for context in contexts() if END not in context[1:]]
-    for context, found in zip(known, distributions(model, made, known), strict=True):
+    for context, actual in zip(known, distributions(model, built, known), strict=True):
         theirs = ["<s>" if token == END else token for token in context]
         expected = [kenlm.probability(theirs, w) for w in [UNKNOWN, "</s>", *range(2, V)]]
         assert math.isclose(sum(expected), 1)
-        assert np.abs(found / expected - 1).max() < TOLERANCE
+        assert np.abs(actual / expected - 1).max() < TOLERANCE
 
 
 def test_a_worked_bigram_example(tmp_path):
@@ -112,21 +112,21 @@ def test_a_worked_bigram_example(tmp_path):
     texts, vocab_size = [[2, 3, 2], [2, 3, 3], [3, 2, 3, 2]], 4
     levels = counts.count(tiny_text.stream(texts), 2, vocab_size, END, tmp_path)
     kept = tables.kept(levels, ())
-    found = estimators.estimator("kneser-ney=0.75").estimate(levels, kept)
-    made = tables.tables(levels, found, kept)
-    assert np.abs(found.p[0] - [0.080357, 0.258929, 0.258929, 0.401786]).max() < 1e-6
+    actual = estimators.estimator("kneser-ney=0.75").estimate(levels, kept)
+    built = tables.tables(levels, actual, kept)
+    assert np.abs(actual.p[0] - [0.080357, 0.258929, 0.258929, 0.401786]).max() < 1e-6
     model = NGram(Config(vocab_size=4, order=2, ngrams=(4, 7), end=END))
-    (after_a,) = distributions(model, made, [[2]])
+    (after_a,) = distributions(model, built, [[2]])
     assert np.abs(after_a - [0.024107, 0.327679, 0.077679, 0.570536]).max() < 1e-6
 
 
 @pytest.mark.parametrize("name", PROBABILITIES)
 @pytest.mark.parametrize(("order", "prune"), [(1, ()), (4, ()), (3, (0, 1))])
 def test_every_context_has_a_distribution(tmp_path, name, order, prune):
-    model, made = tiny_text.model(tmp_path, tiny_text.sentences(), order, name, prune)
-    found = distributions(model, made, contexts())
-    assert (found > 0).all()
-    assert np.abs(found.sum(-1) - 1).max() < TOLERANCE
+    model, built = tiny_text.model(tmp_path, tiny_text.sentences(), order, name, prune)
+    actual = distributions(model, built, contexts())
+    assert (actual > 0).all()
+    assert np.abs(actual.sum(-1) - 1).max() < TOLERANCE
 
 
 def levels_of(tmp_path, order=2):
@@ -140,8 +140,8 @@ def levels_of(tmp_path, order=2):
 
 
 def estimate(tmp_path, name):
-    model, made = tiny_text.model(tmp_path, tiny_text.sentences(), 2, name)
-    return distributions(model, made, [[token] for token in range(V)])
+    model, built = tiny_text.model(tmp_path, tiny_text.sentences(), 2, name)
+    return distributions(model, built, [[token] for token in range(V)])
 
 
 def test_add_k_adds_k_to_every_count(tmp_path):
@@ -184,15 +184,15 @@ def test_katz_keeps_large_counts_and_backs_off_in_proportion(tmp_path):
     rest = 6 * t[6] / t[1]
     assert rate is not None
     assert math.isclose(rate[1], (2 * t[2] / t[1] - rest) / (1 - rest))
-    made = katz.estimate(levels, tables.kept(levels, ()))
+    built = katz.estimate(levels, tables.kept(levels, ()))
     after = estimate(tmp_path / "model", "katz")
     for context in sorted({context for context, _ in bigram}):
         seen = np.array([bigram.get((context, token), 0) for token in range(V)])
-        found, large = after[context], seen > 5
+        actual, large = after[context], seen > 5
         if large.any() and (seen[seen > 0] <= 5).any():
-            assert np.abs(found[large] - seen[large] / seen.sum()).max() < TOLERANCE
+            assert np.abs(actual[large] - seen[large] / seen.sum()).max() < TOLERANCE
         unseen = seen == 0
-        ratio = found[unseen] / made.p[0][unseen]
+        ratio = actual[unseen] / built.p[0][unseen]
         assert np.abs(ratio / ratio.mean() - 1).max() < 1e-5
 
 
@@ -214,18 +214,18 @@ def test_jelinek_mercer_chooses_the_weights_that_predict_left_out_tokens_best(tm
 
 def test_discounts_of_a_text_that_is_too_small_are_kenlms_and_are_noted(tmp_path):
     levels = tiny_text.count(tmp_path, [[2, 3, 4]], 2)
-    found = estimators.estimator("modified-kneser-ney").estimate(levels, tables.kept(levels, ()))
-    assert len(found.notes) == 2
-    assert "order 2" in found.notes[1]
-    assert "0.5, 1.0, 1.5" in found.notes[1]
-    assert abs(found.p[0].sum() - 1) < TOLERANCE
+    actual = estimators.estimator("modified-kneser-ney").estimate(levels, tables.kept(levels, ()))
+    assert len(actual.notes) == 2
+    assert "order 2" in actual.notes[1]
+    assert "0.5, 1.0, 1.5" in actual.notes[1]
+    assert abs(actual.p[0].sum() - 1) < TOLERANCE
 
 
 def test_pruning_removes_what_occurred_rarely_and_nothing_else(tmp_path):
     whole = tiny_text.count(tmp_path / "a", tiny_text.sentences(), 3)
-    model, made = tiny_text.model(tmp_path / "b", tiny_text.sentences(), 3, prune=(0, 1))
+    model, built = tiny_text.model(tmp_path / "b", tiny_text.sentences(), 3, prune=(0, 1))
     for n in (2, 3):
-        assert len(made[f"order_{n}"]["last"]) == (whole[n - 1].counts > 1).sum()
+        assert len(built[f"order_{n}"]["last"]) == (whole[n - 1].counts > 1).sum()
     assert model.config.ngrams[0] == V
 
 

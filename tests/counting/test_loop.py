@@ -48,8 +48,8 @@ def test_a_text_becomes_a_folder_like_any_other(monkeypatch, capsys):
     run(monkeypatch, "export", "model", "model.arpa")
     run(monkeypatch, "import", "model.arpa", "imported")
     imported = run(monkeypatch, "evaluate", "imported", "--text", "dev.txt", read=capsys)
-    found = float(re.search(r"perplexity: (\S+)", imported)[1])
-    assert math.isclose(found, event["perplexity"], rel_tol=1e-5)
+    actual = float(re.search(r"perplexity: (\S+)", imported)[1])
+    assert math.isclose(actual, event["perplexity"], rel_tol=1e-5)
 
 
 def test_metrics_are_those_of_the_probabilities_one_by_one(monkeypatch):

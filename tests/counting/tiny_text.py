@@ -34,7 +34,7 @@ def model(folder, texts, order=3, name="modified-kneser-ney", prune=()):
     """An n-gram model and its tables."""
     levels = count(folder, texts, order)
     kept = tables.kept(levels, prune)
-    found = estimators.estimator(name).estimate(levels, kept)
-    made = tables.tables(levels, found, kept)
-    ngrams = tuple(len(table["p"]) for table in made.values())
-    return NGram(Config(vocab_size=V, order=order, ngrams=ngrams, end=END)), made
+    actual = estimators.estimator(name).estimate(levels, kept)
+    built = tables.tables(levels, actual, kept)
+    ngrams = tuple(len(table["p"]) for table in built.values())
+    return NGram(Config(vocab_size=V, order=order, ngrams=ngrams, end=END)), built

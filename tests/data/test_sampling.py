@@ -34,20 +34,20 @@ def test_a_text_within_the_bound_comes_whole_document_by_document(spare):
 
 def test_a_text_one_byte_over_the_bound_is_halved():
     texts = documents()[:40]
-    found = sampling.sample(text.strings(texts), size(texts) - 1)
-    assert 0.4 < size(found) / size(texts) < 0.6
+    actual = sampling.sample(text.strings(texts), size(texts) - 1)
+    assert 0.4 < size(actual) / size(texts) < 0.6
 
 
 @pytest.mark.parametrize("most", [10_000, 13_000, 17_000])
 def test_a_sample_is_at_most_the_bound_and_about_half_of_it_at_least(most):
-    found = sampling.sample(numbered(50_000), most)
-    assert 0.45 * most < size(found) <= most
+    actual = sampling.sample(numbered(50_000), most)
+    assert 0.45 * most < size(actual) <= most
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_every_tenth_of_a_text_gives_a_tenth_of_the_sample(seed):
-    found = sampling.sample(numbered(50_000), 40_000, seed)
-    words = re.findall(r"w(\d+)", " ".join(found))
+    actual = sampling.sample(numbered(50_000), 40_000, seed)
+    words = re.findall(r"w(\d+)", " ".join(actual))
     tenths = [sum(int(word) // 5000 == tenth for word in words) for tenth in range(10)]
     assert max(tenths) <= 1.2 * min(tenths)
 
@@ -65,18 +65,18 @@ def test_the_seed_alone_decides():
 
 
 def test_no_word_is_cut_and_texts_are_in_order():
-    found = sampling.sample(numbered(20_000), 20_000)
-    assert all(re.fullmatch(r" ?(w\d{6})( w\d{6})*", part) for part in found)
-    words = re.findall(r"w\d+", "".join(found))
+    actual = sampling.sample(numbered(20_000), 20_000)
+    assert all(re.fullmatch(r" ?(w\d{6})( w\d{6})*", part) for part in actual)
+    words = re.findall(r"w\d+", "".join(actual))
     assert words == sorted(words)
     assert len(set(words)) == len(words)
 
 
 def test_short_documents_are_taken_whole():
     texts = [f"document {number}" for number in range(5000)]
-    found = sampling.sample(text.strings(texts), 10_000)
-    assert set(found) <= set(texts)
-    assert len(set(found)) == len(found) > 100
+    actual = sampling.sample(text.strings(texts), 10_000)
+    assert set(actual) <= set(texts)
+    assert len(set(actual)) == len(actual) > 100
 
 
 class Long(Source):
@@ -94,8 +94,8 @@ class Long(Source):
 def test_a_long_document_is_never_in_memory(monkeypatch):
     monkeypatch.setattr(sampling, "UNIT", 5000)
     tracemalloc.start()
-    found = sampling.sample(Long(), 500_000)
+    actual = sampling.sample(Long(), 500_000)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert 200_000 < size(found) <= 500_000
+    assert 200_000 < size(actual) <= 500_000
     assert peak < 2_500_000  # of 18 million

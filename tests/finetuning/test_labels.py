@@ -49,12 +49,12 @@ def test_balanced_weights_are_those_of_scikit_learn():
     from sklearn.utils.class_weight import compute_class_weight
 
     names = list("aaaaaabbbc")
-    found = balanced(CLASSIFICATION, [TextExample("x", None, name) for name in names])
+    actual = balanced(CLASSIFICATION, [TextExample("x", None, name) for name in names])
     expected = compute_class_weight("balanced", classes=np.array(list("abc")), y=names)
-    assert [found[name] for name in "abc"] == pytest.approx(expected)
+    assert [actual[name] for name in "abc"] == pytest.approx(expected)
     words = [TaggedSentence(tuple(names[:4]), tuple(names[:4]))]
     words += [TaggedSentence(tuple(names[4:]), tuple(names[4:]))]
-    assert balanced(TASKS["tagging"], words) == pytest.approx(found)
+    assert balanced(TASKS["tagging"], words) == pytest.approx(actual)
 
 
 def test_a_label_among_many_weighs_as_its_absence_does():
@@ -124,23 +124,23 @@ def test_weighted_and_smoothed_losses_are_those_of_pytorch():
     logits, targets, each = map(torch.from_numpy, (LOGITS, TARGETS, EACH))
     class_weights = np.array([0.5, 2, 1], np.float32)
     weights_B, ones_B = class_weights[TARGETS], np.ones(6, np.float32)
-    found = mean(cross_entropy.classify(LOGITS, TARGETS, weights_B), weights_B)
+    actual = mean(cross_entropy.classify(LOGITS, TARGETS, weights_B), weights_B)
     expected = of.cross_entropy(logits, targets, weight=torch.from_numpy(class_weights))
-    assert found == pytest.approx(expected.item(), rel=1e-6)
-    found = mean(cross_entropy.classify(LOGITS, TARGETS, ones_B, 0.2), ones_B)
+    assert actual == pytest.approx(expected.item(), rel=1e-6)
+    actual = mean(cross_entropy.classify(LOGITS, TARGETS, ones_B, 0.2), ones_B)
     expected = of.cross_entropy(logits, targets, label_smoothing=0.2)
-    assert found == pytest.approx(expected.item(), rel=1e-6)
+    assert actual == pytest.approx(expected.item(), rel=1e-6)
     weights_BC = np.where(EACH, class_weights, 1)
-    found = cross_entropy.classify_each(LOGITS, EACH, weights_BC)
+    actual = cross_entropy.classify_each(LOGITS, EACH, weights_BC)
     expected = of.binary_cross_entropy_with_logits(
         logits, each.float(), pos_weight=torch.from_numpy(class_weights), reduction="sum"
     )
-    assert float(found.loss) == pytest.approx(expected.item(), rel=1e-6)
-    assert float(found.right) == (weights_BC * ((LOGITS > 0) == EACH)).sum()
+    assert float(actual.loss) == pytest.approx(expected.item(), rel=1e-6)
+    assert float(actual.right) == (weights_BC * ((LOGITS > 0) == EACH)).sum()
     ones_BC = np.ones((6, 3))
-    found = mean(cross_entropy.classify_each(LOGITS, EACH, ones_BC, 0.2), ones_BC)
+    actual = mean(cross_entropy.classify_each(LOGITS, EACH, ones_BC, 0.2), ones_BC)
     expected = of.binary_cross_entropy_with_logits(logits, 0.8 * each + 0.1)
-    assert found == pytest.approx(expected.item(), rel=1e-6)
+    assert actual == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_smoothing_is_least_where_its_own_distribution_is_predicted():
@@ -195,9 +195,9 @@ def test_labels_are_lists_or_one_column_each(tmp_path):
     for name, content in contents.items():
         (tmp_path / name).write_text(content)
         columns = {"label": "tags"} if name == "b.tsv" else {}
-        found = read_labelled_texts(tmp_path / name, columns).examples
+        actual = read_labelled_texts(tmp_path / name, columns).examples
         expected = LabelledText("x", None, ("b", "a")), LabelledText("y", None, ())
-        assert found == expected, name
+        assert actual == expected, name
 
 
 @pytest.mark.parametrize(
@@ -225,9 +225,9 @@ def test_labels_that_cannot_be_learned_are_named():
 
 
 def test_multi_label_scores_by_hand():
-    found = tasks.multi_label([[1, 0], [1, 1], [0, 0]], [[1, 0], [1, 0], [1, 0]])
+    actual = tasks.multi_label([[1, 0], [1, 1], [0, 0]], [[1, 0], [1, 0], [1, 0]])
     expected = {"micro_f1": 2 * 2 / (2 * 2 + 1 + 1), "macro_f1": 0.8 / 2, "exact_match": 1 / 3}
-    assert found == pytest.approx(expected)
+    assert actual == pytest.approx(expected)
     one = tasks.multi_label([[1], [0], [1]], [[1], [1], [0]])
     assert one["micro_f1"] == one["macro_f1"] == pytest.approx(0.5)
 
@@ -260,5 +260,5 @@ def test_a_long_text_is_classified_by_the_mean_of_its_windows(tmp_path):
     file.write_text("text\tlabel\n" + "".join(f"{x.text}\t{x.label}\n" for x in data["dev"]))
     evaluation = evaluate.evaluate_folder(tmp_path / "out", file, stride=20)
     assert evaluation.metrics == pytest.approx(metrics["dev"][0])
-    found = zoo.classify(zoo.load(tmp_path / "out"), long[0].text, stride=20)
-    assert found == pytest.approx(evaluation.predictions[0]["probabilities"], abs=1e-5)
+    actual = zoo.classify(zoo.load(tmp_path / "out"), long[0].text, stride=20)
+    assert actual == pytest.approx(evaluation.predictions[0]["probabilities"], abs=1e-5)

@@ -40,9 +40,9 @@ def test_the_right_ending_is_learned_and_the_folder_chooses(unfreeze, tmp_path):
     if unfreeze == "head":
         return
     assert metrics["dev"][0]["accuracy"] > 0.9
-    found = zoo.choose(loaded, "the film is", ["a poor", "the lovely", "weak"])
-    assert next(iter(found)) == "the lovely"
-    assert sum(found.values()) == pytest.approx(1)
+    actual = zoo.choose(loaded, "the film is", ["a poor", "the lovely", "weak"])
+    assert next(iter(actual)) == "the lovely"
+    assert sum(actual.values()) == pytest.approx(1)
     file = tmp_path / "dev.jsonl"
     file.write_text("\n".join(json.dumps(example._asdict()) for example in data["dev"]))
     evaluation = evaluate.evaluate_folder(tmp_path / "out", file)
@@ -76,14 +76,14 @@ def test_choices_are_lists_or_numbered_columns(tmp_path):
     for name, content in contents.items():
         (tmp_path / name).write_text(content)
         columns = {"text": "q"} if name == "d.jsonl" else {}
-        found = read_choices(tmp_path / name, columns).examples
-        assert found == (Choice("x", ("b", "c"), 1),), name
+        actual = read_choices(tmp_path / name, columns).examples
+        assert actual == (Choice("x", ("b", "c"), 1),), name
     swag = {"startphrase": "x y", "sent1": "x", "sent2": "y", "ending0": "b", "ending1": "c"}
     rows = [swag | {"label": 0, "video": "v"}, swag | {"label": -1, "video": "w"}]
     (tmp_path / "swag.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    found = read_choices(tmp_path / "swag.jsonl", {"group": "video"})
-    assert found.examples == (Choice("x", ("y b", "y c"), 0, "v"),)
-    assert "1 of the 2 rows" in found.notes[0]
+    actual = read_choices(tmp_path / "swag.jsonl", {"group": "video"})
+    assert actual.examples == (Choice("x", ("y b", "y c"), 0, "v"),)
+    assert "1 of the 2 rows" in actual.notes[0]
 
 
 @pytest.mark.parametrize(

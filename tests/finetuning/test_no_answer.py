@@ -19,15 +19,15 @@ TASK = TASKS["question-answering"]
 
 def questions(count, seed):
     """Questions whose contexts have one good word, the answer, or in a third of them none."""
-    draw, found = np.random.default_rng(seed), []
+    draw, actual = np.random.default_rng(seed), []
     for number in range(count):
         words = [str(word) for word in draw.choice(DULL, 8)]
         answers = ()
         if number % 3:
             words[draw.integers(8)] = word = str(draw.choice(GOOD))
             answers = ((word, " ".join(words).index(word)),)
-        found.append(Question(str(number), "the", " ".join(words), answers))
-    return found
+        actual.append(Question(str(number), "the", " ".join(words), answers))
+    return actual
 
 
 def test_the_threshold_of_the_dev_data_is_stored_and_used(tmp_path):
@@ -41,8 +41,8 @@ def test_the_threshold_of_the_dev_data_is_stored_and_used(tmp_path):
     assert loaded.model.config.null_threshold == threshold
     without, has = data["test"][0], data["test"][1]
     assert zoo.answer(loaded, "the", without.context)[:3] == ("", 0, 0)
-    found = zoo.answer(loaded, "the", has.context)
-    assert (found.text, found.start) == has.answers[0]
+    actual = zoo.answer(loaded, "the", has.context)
+    assert (actual.text, actual.start) == has.answers[0]
     assert zoo.answer(loaded, "the", without.context, null_threshold=1e9).text
     assert not zoo.answer(loaded, "the", has.context, null_threshold=-1e9).text
 
@@ -103,14 +103,14 @@ def test_the_best_f1_is_that_of_the_official_evaluation():
         scores = {one.id: tasks._f1(one, texts[one.id]) for one in asked}
         has = {one.id: bool(one.answers) for one in asked}
         expected, _ = metrics.find_best_thresh(texts, scores, margins, has)
-        found = f1(asked, answers, tasks.best_null_threshold(asked, answers))
-        assert 100 * found == pytest.approx(expected)
+        actual = f1(asked, answers, tasks.best_null_threshold(asked, answers))
+        assert 100 * actual == pytest.approx(expected)
 
 
 def test_questions_without_answer_are_scored_apart():
     asked = [Question("1", "q", "c", (("cat sat", 0),)), Question("2", "q", "c", ())]
-    found = tasks.question_answering(asked, {"1": "cat", "2": ""})
-    assert found == pytest.approx(
+    actual = tasks.question_answering(asked, {"1": "cat", "2": ""})
+    assert actual == pytest.approx(
         {"exact_match": 0.5, "f1": 5 / 6, "f1_with_answer": 2 / 3, "f1_without_answer": 1.0}
     )
     assert tasks.question_answering(asked, {"1": "", "2": "cat"})["f1"] == 0

@@ -64,9 +64,9 @@ def test_what_is_written_is_read_back(tmp_path, order, name):
     again = zoo.load(tmp_path / name)
     assert again.tokenizer.get_vocab() == {word: number for number, word in enumerate(words)}
     for path, array in flatten(tables).items():
-        found = np.asarray(flatten(again.params)[path])
+        actual = np.asarray(flatten(again.params)[path])
         # <s> has the weight of a context alone, and </s> the probability.
-        assert np.allclose(found, array, rtol=TOLERANCE, atol=0), path
+        assert np.allclose(actual, array, rtol=TOLERANCE, atol=0), path
 
 
 def test_white_space_is_written_as_its_bytes(tmp_path):

@@ -31,7 +31,7 @@ def counted(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(counted):
+def full(counted):
     """The compiled model: tokens_BL, document_ids_BL -> logits_BLV."""
     model, tables, _ = counted
     apply = jax.jit(lambda tokens, ids: model.apply({"params": tables}, tokens, ids))
@@ -69,65 +69,65 @@ def test_config_describes_the_tables(counted):
     assert {path: (x.shape, x.dtype) for path, x in flatten(tables).items()} == expected
 
 
-def test_every_position_has_a_distribution(counted, whole):
-    p_BLV = np.exp(whole(counted[2]).astype(np.float64))
+def test_every_position_has_a_distribution(counted, full):
+    p_BLV = np.exp(full(counted[2]).astype(np.float64))
     assert np.abs(p_BLV.sum(-1) - 1).max() < TOLERANCE
 
 
-def test_jit_changes_nothing(counted, whole):
+def test_jit_changes_nothing(counted, full):
     model, tables, tokens_BL = counted
     plain = np.asarray(model.apply({"params": tables}, tokens_BL))
-    assert np.abs(whole(tokens_BL) - plain).max() < TOLERANCE
+    assert np.abs(full(tokens_BL) - plain).max() < TOLERANCE
 
 
 @pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 0), (1, 1)])
-def test_padding_changes_nothing(counted, whole, before, after):
+def test_padding_changes_nothing(counted, full, before, after):
     tokens_BL = counted[2][:, :7]
     pad = ((0, 0), (before, after))
     ids_BL = np.pad(np.ones_like(tokens_BL), pad)
     draw = np.random.default_rng(0).integers(0, V, ids_BL.shape)
-    padded = whole(np.where(ids_BL, np.pad(tokens_BL, pad), draw).astype(np.int32), ids_BL)
-    alone = whole(counted[2])[:, :7]
+    padded = full(np.where(ids_BL, np.pad(tokens_BL, pad), draw).astype(np.int32), ids_BL)
+    alone = full(counted[2])[:, :7]
     assert (padded[:, before : before + 7] == alone).all()
 
 
-def test_documents_in_one_row_do_not_see_each_other(counted, whole):
+def test_documents_in_one_row_do_not_see_each_other(counted, full):
     tokens_BL = counted[2]
     ids_BL = np.repeat([[1, 2]], [5, 4], 1) * np.ones_like(tokens_BL)
     second_BL = np.pad(tokens_BL[:, 5:], ((0, 0), (0, 5)))
-    assert (whole(tokens_BL, ids_BL)[:, 5:] == whole(second_BL)[:, :4]).all()
+    assert (full(tokens_BL, ids_BL)[:, 5:] == full(second_BL)[:, :4]).all()
 
 
-def test_the_future_is_not_seen_and_the_past_only_as_far_as_the_order(counted, whole):
+def test_the_future_is_not_seen_and_the_past_only_as_far_as_the_order(counted, full):
     tokens_BL = counted[2]
     changed_BL = tokens_BL.copy()
     changed_BL[:, 4] = 2 + tokens_BL[:, 4] % 7
-    same_BL = (whole(tokens_BL) == whole(changed_BL)).all(-1)
+    same_BL = (full(tokens_BL) == full(changed_BL)).all(-1)
     assert same_BL[:, :4].all()
     assert same_BL[:, 6:].all()  # order 3: two tokens of context
     assert not same_BL[:, 4].any()
 
 
-def test_decoding_step_by_step_equals_the_whole(counted, whole):
+def test_decoding_step_by_step_equals_the_whole(counted, full):
     model, tables, tokens_BL = counted
     lengths_B1 = np.array([[5], [3], [1]])
     ids_BL = (np.arange(L) >= 5 - lengths_B1).astype(np.int32)
-    expected = whole(tokens_BL, ids_BL)[:, 4:]
+    expected = full(tokens_BL, ids_BL)[:, 4:]
     start = jax.jit(lambda t, d: model.apply({"params": tables}, t, d, 3, method="start"))
     step = jax.jit(lambda t, c: model.apply({"params": tables}, t, c, method="step"))
     logits_BV, cache = start(tokens_BL[:, :5], ids_BL[:, :5])
-    found = [np.asarray(logits_BV)]
+    actual = [np.asarray(logits_BV)]
     for place in range(5, L):
         logits_BV, cache = step(tokens_BL[:, place], cache)
-        found.append(np.asarray(logits_BV))
-    assert np.abs(np.stack(found, 1) - expected).max() < TOLERANCE
+        actual.append(np.asarray(logits_BV))
+    assert np.abs(np.stack(actual, 1) - expected).max() < TOLERANCE
 
 
-def test_scores_are_those_of_the_distributions_and_of_the_longest_ngram(counted, whole):
+def test_scores_are_those_of_the_distributions_and_of_the_longest_ngram(counted, full):
     model, tables, tokens_BL = counted
     p_BL, found_BL = model.apply({"params": tables}, tokens_BL, method="score")
     next_BL1 = tokens_BL[:, 1:, None]
-    expected = np.take_along_axis(whole(tokens_BL)[:, :-1], next_BL1, -1)[..., 0]
+    expected = np.take_along_axis(full(tokens_BL)[:, :-1], next_BL1, -1)[..., 0]
     assert np.abs(np.log(np.asarray(p_BL)[:, 1:]) - expected).max() < TOLERANCE
     known = {tuple(row) for row in _ngrams(tables, 3)}
     for row, found_L in zip(tokens_BL.tolist(), np.asarray(found_BL), strict=True):

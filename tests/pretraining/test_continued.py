@@ -174,9 +174,9 @@ def lengthened(out, *steps, **fields):
 
 
 def test_a_lengthened_run_is_the_long_run(tmp_path):
-    whole = lengthened(tmp_path / "whole", 30, schedule=CONSTANT)
+    full = lengthened(tmp_path / "whole", 30, schedule=CONSTANT)
     longer = lengthened(tmp_path / "longer", 12, 30, schedule=CONSTANT)
-    for path, array in whole.items():
+    for path, array in full.items():
         np.testing.assert_array_equal(array, longer[path], err_msg=path)
     assert model_folder.manifest(tmp_path / "longer")["parameters"] is not None
 

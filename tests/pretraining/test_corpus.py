@@ -61,8 +61,8 @@ def test_of_a_small_text_the_sample_is_everything():
 def test_of_pairs_the_first_are_taken(monkeypatch):
     monkeypatch.setattr(corpus, "PAIRED_TEXTS_PER_ENTRY", 1)
     pairs = [(f"source {number}", f"target {number}") for number in range(100)]
-    found = trained_on(parallel_text.strings(pairs), RememberingPairs)
-    assert found == [side for pair in pairs[:32] for side in pair]
+    actual = trained_on(parallel_text.strings(pairs), RememberingPairs)
+    assert actual == [side for pair in pairs[:32] for side in pair]
 
 
 def test_the_unigram_baseline_of_a_corpus_is_that_of_its_tokens_read_in_parts(

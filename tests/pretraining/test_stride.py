@@ -61,14 +61,14 @@ def test_the_figures_are_those_of_one_token_at_a_time(folder, stride):
 
 def test_a_stride_of_the_length_gives_the_figures_of_windows(folder):
     source = tiny_run.source(count=9)
-    whole = evaluate.evaluate(folder, source, 4, LENGTH)
-    assert evaluate.evaluate(folder, source, 4, LENGTH, LENGTH) == whole
+    full = evaluate.evaluate(folder, source, 4, LENGTH)
+    assert evaluate.evaluate(folder, source, 4, LENGTH, LENGTH) == full
 
 
 def test_a_text_shorter_than_a_window_is_one_window(folder):
     source = text.strings(["w1 w2 w3 w4"])
-    whole = evaluate.evaluate(folder, source, 4, LENGTH)
-    assert evaluate.evaluate(folder, source, 4, stride=3) == pytest.approx(whole, rel=1e-5)
+    full = evaluate.evaluate(folder, source, 4, LENGTH)
+    assert evaluate.evaluate(folder, source, 4, stride=3) == pytest.approx(full, rel=1e-5)
 
 
 def test_what_has_no_stride_is_one_line(folder, tmp_path, monkeypatch, capsys):

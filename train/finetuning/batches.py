@@ -101,8 +101,8 @@ def frozen_features(
     They are the input of the head, computed once if the trunk is frozen.
     """
     if isinstance(rows[0].row, list):
-        each = [LabelledRow(row, 0) for row in rows_of(rows)]
-        flat_ND = frozen_features(model, params, each, longest, batch_size)[:-1]
+        single_rows = [LabelledRow(row, 0) for row in rows_of(rows)]
+        flat_ND = frozen_features(model, params, single_rows, longest, batch_size)[:-1]
         features_NCD = flat_ND.reshape(len(rows), -1, flat_ND.shape[-1])
         return np.concatenate([features_NCD, np.zeros_like(features_NCD[:1])])
     apply = jax.jit(partial(model.apply, method="features"))

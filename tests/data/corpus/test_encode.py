@@ -20,18 +20,18 @@ TEXTS = (*documents()[:40], *TRICKY, *MIXED, *SPACES, "", "\x01\x02", "a")
 
 
 def trained(kind: str) -> Tokenizer:
-    made = getattr(train_tokenizer, kind)(documents(), 700)
-    return tokenizers.ordinary(made)
+    built = getattr(train_tokenizer, kind)(documents(), 700)
+    return tokenizers.ordinary(built)
 
 
 def check(tokenizer: Tokenizer) -> None:
     """Compare with the texts, each tokenized whole."""
-    made = encode.encode(encode.split(TEXTS, tokenizer), tokenizer)
+    built = encode.encode(encode.split(TEXTS, tokenizer), tokenizer)
     expected = tokenizer.encode_batch(list(TEXTS), add_special_tokens=False)
-    assert made.lengths.tolist() == [len(encoding) for encoding in expected]
-    assert made.tokens.tolist() == [token for encoding in expected for token in encoding.ids]
+    assert built.lengths.tolist() == [len(encoding) for encoding in expected]
+    assert built.tokens.tolist() == [token for encoding in expected for token in encoding.ids]
     words = [w for e in expected for w in np.diff(np.array(e.word_ids, int), prepend=-1) != 0]
-    assert made.words.tolist() == words
+    assert built.words.tolist() == words
 
 
 @pytest.mark.parametrize("kind", ["byte_level_bpe", "roberta", "wordpiece", "unigram", "albert"])
@@ -68,16 +68,16 @@ def test_an_added_token_that_takes_white_space_stays_whole(added):
     tokenizer.add_tokens([added])
     assert not encode.splits_at_white_space(tokenizer)
     text = "to New York and the new one"
-    made = encode.encode(encode.split([text], tokenizer), tokenizer)
-    assert tokenizer.token_to_id(added.content) in made.tokens
+    built = encode.encode(encode.split([text], tokenizer), tokenizer)
+    assert tokenizer.token_to_id(added.content) in built.tokens
     check(tokenizer)
 
 
 def test_a_word_is_tokenized_once():
-    made = encode.split(["the cat", " and the cat and the dog"], trained("wordpiece"))
-    assert made.distinct == ["the", " cat", " and", " the", " dog"]
-    assert made.numbers.tolist() == [0, 1, 2, 3, 1, 2, 3, 4]
-    assert made.counts.tolist() == [2, 6]
+    built = encode.split(["the cat", " and the cat and the dog"], trained("wordpiece"))
+    assert built.distinct == ["the", " cat", " and", " the", " dog"]
+    assert built.numbers.tolist() == [0, 1, 2, 3, 1, 2, 3, 4]
+    assert built.counts.tolist() == [2, 6]
 
 
 @pytest.mark.parametrize("text", [*TRICKY, *MIXED])

@@ -41,27 +41,27 @@ def from_rows(rows: Iterable[Row], source: str, columns: Mapping[str, str]) -> E
     """Return the `Choice`s of the rows of a source, as `read_choices` does."""
     examples: list[Choice] = []
     unlabelled = 0
-    for place, row in rows:
-        context = _field(row, place, "text", columns, CONTEXTS)
-        label = text_of(row[_field(row, place, "label", columns, LABELS)])
-        group = [text_of(row[name]) for name in group_field(row, place, columns).values()]
+    for location, row in rows:
+        context = _field(row, location, "text", columns, CONTEXTS)
+        label = text_of(row[_field(row, location, "label", columns, LABELS)])
+        group = [text_of(row[name]) for name in group_field(row, location, columns).values()]
         if label in UNLABELLED or label == "-1":
             unlabelled += 1
             continue
         prefix = f"{row['sent2']} " if context == "sent1" and row.get("sent2") else ""
-        endings = tuple(prefix + ending for ending in _endings(row, place))
+        endings = tuple(prefix + ending for ending in _endings(row, location))
         if not (isinstance(row[context], str) and row[context].strip() and all(endings)):
-            raise ValueError(f"{place} has an empty text or ending: remove the row")
+            raise ValueError(f"{location} has an empty text or ending: remove the row")
         if examples and len(endings) != len(examples[0].endings):
             raise ValueError(
-                f"{place} has {len(endings)} endings, but the first row has "
+                f"{location} has {len(endings)} endings, but the first row has "
                 f"{len(examples[0].endings)}: all must have the same number"
             )
         texts = [ending[len(prefix) :] for ending in endings]
         number = int(label) if label.isdecimal() else texts.index(label) if label in texts else -1
         if not 0 <= number < len(endings):
             raise ValueError(
-                f"{place} has the label {label!r}, which is neither one of its endings nor a "
+                f"{location} has the label {label!r}, which is neither one of its endings nor a "
                 f"number from 0 to {len(endings) - 1}"
             )
         examples.append(Choice(row[context], endings, number, *group))
@@ -75,19 +75,19 @@ def from_rows(rows: Iterable[Row], source: str, columns: Mapping[str, str]) -> E
 
 
 def _field(
-    row: Mapping[str, Any], place: str, role: str, columns: Mapping[str, str], known: tuple
+    row: Mapping[str, Any], location: str, role: str, columns: Mapping[str, str], known: tuple
 ) -> str:
     names = (columns[role],) if role in columns else known
     field = next((name for name in names if name in row), None)
     if field is None:
         raise ValueError(
-            f"{place} has no field {' or '.join(names)}, but {', '.join(row)}: name it with "
+            f"{location} has no field {' or '.join(names)}, but {', '.join(row)}: name it with "
             f"--columns {role}=NAME"
         )
     return field
 
 
-def _endings(row: Mapping[str, Any], place: str) -> list[str]:
+def _endings(row: Mapping[str, Any], location: str) -> list[str]:
     listed = next((row[name] for name in ENDINGS if isinstance(row.get(name), list)), None)
     if listed is None:
         matches = ((NUMBERED.fullmatch(name), ending) for name, ending in row.items())
@@ -95,7 +95,7 @@ def _endings(row: Mapping[str, Any], place: str) -> list[str]:
         listed = [numbered[number] for number in sorted(numbered)]
     if len(listed) < 2:
         raise ValueError(
-            f"{place} has no two endings: use a list in {' or '.join(ENDINGS)}, or columns such as "
+            f"{location} has no two endings: use a list in {' or '.join(ENDINGS)}, or columns like "
             "ending0 and ending1"
         )
     return [text_of(ending) for ending in listed]

@@ -43,9 +43,9 @@ def from_rows(rows: Iterable[Row], source: str, columns: Mapping[str, str]) -> E
     )
     others = {role: column for role, column in columns.items() if role != "label"}
     fields = roles_of(first, source, others, ("text",))
-    for place, row in rows:
+    for location, row in rows:
         if missing := [field for field in first if field not in row]:
-            raise ValueError(f"{place} has no field {missing[0]!r}, but the first row has it")
+            raise ValueError(f"{location} has no field {missing[0]!r}, but the first row has it")
     flags = [
         field
         for field in first
@@ -59,8 +59,8 @@ def from_rows(rows: Iterable[Row], source: str, columns: Mapping[str, str]) -> E
             "give one column with 0 or 1 for each label"
         )
     examples = []
-    for place, row in rows:
-        text, pair, group = texts_of(row, place, fields)
+    for location, row in rows:
+        text, pair, group = texts_of(row, location, fields)
         labels = (
             tuple(field for field in flags if _flag(row[field]))
             if named is None

@@ -71,17 +71,17 @@ def _is_row(row: Any) -> bool:
 def from_rows(rows: Iterable[Row], source: str, group: str | None = None) -> Examples:
     """Return the `Question`s of rows with one question each, as `read_questions` does."""
     questions, impossible = [], set()
-    for number, (place, row) in enumerate(rows, 1):
+    for number, (location, row) in enumerate(rows, 1):
         for field in ("question", "context"):
             if not isinstance(row.get(field), str):
-                raise ValueError(f"{place} has no text in {field!r}: it must be {FORMS}")
+                raise ValueError(f"{location} has no text in {field!r}: it must be {FORMS}")
         try:
             answers = _answers(row.get("answers"))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{place} has invalid answers: use texts, or objects with text and answer_start"
+                f"{location} has invalid answers: use texts, or objects with text and answer_start"
             ) from error
-        named = group_field(row, place, {} if group is None else {"group": group})
+        named = group_field(row, location, {} if group is None else {"group": group})
         of_group = [text_of(row[field]) for field in named.values()]
         identity = str(row.get("id", number))
         if row.get("is_impossible") or not answers:

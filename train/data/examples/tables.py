@@ -112,13 +112,13 @@ def from_rows(rows: Iterable[Row], source: str, columns: Mapping[str, str]) -> E
 
 
 def texts_of(
-    row: Mapping[str, Any], place: str, fields: Mapping[str, str]
+    row: Mapping[str, Any], location: str, fields: Mapping[str, str]
 ) -> tuple[str, str | None, str]:
     """Return the text, the second text and the group of a row, given the field of each role."""
     texts = {role: row[fields[role]] for role in ("text", "pair") if role in fields}
     for role, content in texts.items():
         if not isinstance(content, str) or not content.strip():
-            raise ValueError(f"{place} has no text in {fields[role]!r}: remove the row")
+            raise ValueError(f"{location} has no text in {fields[role]!r}: remove the row")
     group = text_of(row[fields["group"]]) if "group" in fields else ""
     return texts["text"], texts.get("pair"), group
 
