@@ -99,7 +99,8 @@ def steepest(learning_rates: Sequence[float], losses: Sequence[float]) -> float:
             f"the loss has no clear fall, from {smoothed[0]:.3g} to {smoothed[end - 1]:.3g} with a "
             f"noise of {noise:.2g}: try a larger --batch, more --steps, or a higher --high"
         )
-    slopes = np.gradient(smoothed[:end], np.log(rates[:end]))
+    # Not at the minimum itself, where the slope is that of a single batch.
+    slopes = np.gradient(smoothed[:end], np.log(rates[:end]))[:-1]
     return float(rates[int(slopes.argmin())])
 
 
