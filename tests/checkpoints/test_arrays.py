@@ -1,5 +1,7 @@
 """Arrays are saved with fingerprints and read back bit for bit, and damage is detected."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -93,6 +95,13 @@ def test_arrays_are_loaded_bit_for_bit_as_saved(tmp_path):
         assert array.shape == expected[path].shape
         assert slow_checksum(array) == slow_checksum(expected[path])
     assert isinstance(loaded["half"], np.ndarray)
+
+
+def test_a_folder_may_be_saved_and_loaded_by_a_path_through_its_parent(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    about = saved(Path("../a"), {"x": jnp.arange(3.0)})
+    assert arrays.load("../a/tree", about)["x"].tolist() == [0, 1, 2]
 
 
 def test_orbax_itself_loads_the_same_values(tmp_path):

@@ -134,7 +134,7 @@ def load(folder, description: dict, targets: dict | None = None) -> dict:
     Raises:
       Damaged: If an array cannot be read, or its fingerprint is wrong.
     """
-    folder = Path(folder).absolute()
+    folder = Path(folder).resolve()  # TensorStore rejects ".." in a path
     base = {"driver": "file", "path": f"{folder}/"}
     context = tensorstore.Context({"cache_pool": {"total_bytes_limit": 100_000_000}})
     arrays, failure = {}, None
