@@ -10,7 +10,7 @@ from train.data.progress import Progress
 
 
 class Clock:
-    """A clock that stands until it is told to go on."""
+    """A clock that stands still until a test advances it."""
 
     now = 100.0
 

@@ -1,4 +1,4 @@
-"""The C library is told to keep freed memory, unless the environment or an accelerator forbids."""
+"""The C library is set to keep freed memory, unless the environment or an accelerator forbids."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Class weights, label smoothing, several labels per text, and windows of long texts."""
+"""Class weights, label smoothing, texts with many labels, and windows of long texts."""
 
 import json
 from dataclasses import replace
@@ -149,7 +149,7 @@ def test_smoothing_is_least_where_its_own_distribution_is_predicted():
     np.testing.assert_allclose(gradient(np.log(shares_C)[None].astype(np.float32)), 0, atol=1e-6)
 
 
-# Several labels per text
+# Many labels per text
 
 
 def many(count, seed=0):

@@ -1,4 +1,4 @@
-"""Multiple choice: the right one of several endings is learned, and read from files."""
+"""Multiple choice: the right ending is learned, and endings are read from files."""
 
 import json
 from dataclasses import replace

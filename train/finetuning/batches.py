@@ -22,7 +22,7 @@ from zoo.inference.batching import batches, pad
 class LabelledBatches:
     """All rows as arrays [N + 1, ...], the last of them empty, and their order.
 
-    A batch is [B, ...]; with several seeds it is [S, B, ...], one batch for each run.
+    A batch is [B, ...]; with more than one seed it is [S, B, ...], one batch for each run.
     `token_axes` is the axis of the tokens of the arrays that have one.
     """
 

@@ -270,7 +270,7 @@ def prepare(
 def initial_params(
     loaded: Loaded, new_paths: Sequence[str], seeds: Sequence[int]
 ) -> dict[str, jax.Array]:
-    """Return the parameters before training by path; for several seeds, new ones are [S, ...]."""
+    """Return the parameters before training by path; new ones of many seeds are [S, ...]."""
     by_seed = [flatten(random_params(loaded.model, seed)) for seed in seeds]
     if len(seeds) == 1:
         new = {path: by_seed[0][path] for path in new_paths}

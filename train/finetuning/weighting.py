@@ -47,7 +47,7 @@ def balanced(task: Task, examples: Sequence) -> dict[str, float]:
     """Return weights by label that give all classes the same part in the loss.
 
     The weight of a class is N / (C n), where n of N predictions are of this class. That of a label
-    among several of a text is (N - n) / n, as "pos_weight" of PyTorch.
+    among the labels of a text is (N - n) / n, as "pos_weight" of PyTorch.
     """
     counts = Counter(label for example in examples for label in task.classes(example))
     if isinstance(task, MultiLabel):

@@ -1,4 +1,4 @@
-"""Multiple choice: the most plausible of several endings of a text, with a fine-tuned model.
+"""Multiple choice: the most plausible ending of a text, with a fine-tuned model.
 
 Zellers et al. 2018 (SWAG), https://arxiv.org/abs/1808.05326; Devlin et al. 2018, section 4.4.
 

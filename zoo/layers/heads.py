@@ -132,10 +132,6 @@ class OnTrunk(nn.Module):
         x_BLD = self.trunk.read(tokens_BL, segments_BL, document_ids_BL, train=train)
         return self.pool(x_BLD, document_ids_BL)
 
-    def head(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """Return the logits of each text or token; every subclass defines it."""
-        raise NotImplementedError
-
     def pool(self, x_BLD: jax.Array, document_ids_BL: jax.Array | None) -> jax.Array:
         """Return the hidden states of all tokens; subclasses may pool them."""
         return x_BLD
@@ -163,9 +159,9 @@ def multi_label(classifier: type["OnTrunk"]) -> type["OnTrunk"]:
 
 
 def multiple_choice(classifier: type["OnTrunk"]) -> type["OnTrunk"]:
-    """Return a model class like this classifier, with one logit for each of several choices."""
+    """Return a model class like this classifier, with one logit per choice."""
     name = classifier.trunk_class.__name__ + "MultipleChoice"
-    doc = "A trunk and a head for the right one of several choices."
+    doc = "A trunk and a head for multiple choice: one logit per choice."
     members = {"__doc__": doc, "__module__": classifier.__module__}
     return type(name, (Choices, classifier), members)
 
@@ -180,7 +176,7 @@ def _family(trunk_class, cls):
 
 
 class Choices(OnTrunk):
-    """A classifier of choices: one logit for each of some texts, of which one is right.
+    """Multiple choice, mixed into a classifier of texts: one logit per choice.
 
     The axes before the last one, such as those of texts and their choices, are kept.
     """
@@ -207,7 +203,8 @@ class Choices(OnTrunk):
 
     def head(self, x_BCD: jax.Array, *, train: bool = False) -> jax.Array:
         """Return the logit of every choice: logits_BC."""
-        logits_N1 = super().head(x_BCD.reshape(-1, x_BCD.shape[-1]), train=train)
+        x_ND = x_BCD.reshape(-1, x_BCD.shape[-1])
+        logits_N1 = super().head(x_ND, train=train)  # type: ignore[misc]  # of the classifier
         return logits_N1.reshape(x_BCD.shape[:-1])
 
 

@@ -1,4 +1,4 @@
-"""Texts with several endings or questions with several answers, of which one is right."""
+"""Texts with two or more endings, or questions with answers, of which one is right."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Multiple choice: which of several endings of a text is right (Zellers et al. 2018, SWAG).
+"""Multiple choice: which ending of a text is right (Zellers et al. 2018, SWAG).
 
 B batch  C choices
 """
