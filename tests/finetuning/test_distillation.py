@@ -135,3 +135,9 @@ def test_a_teacher_that_does_not_fit_is_refused(tmp_path, teacher):
 def test_wrong_settings_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         Distillation(**fields).check()
+
+
+def test_unlabelled_texts_without_a_teacher_are_refused_before_training(tmp_path):
+    with pytest.raises(ValueError, match="--unlabelled needs --teacher"):
+        distilled(tmp_path, None, unlabelled=tmp_path / "texts.txt")
+    assert not (tmp_path / "out").exists()

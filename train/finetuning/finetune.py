@@ -56,6 +56,8 @@ def finetune(
       Stopped: If a signal stopped the training, after a checkpoint was saved.
     """
     settings.check()
+    if distillation is not None:
+        distillation.check()
     out = Path(out).absolute()
     names = task.labels(data["train"], labels)
     task = configured(task, data["train"], names, settings)
@@ -66,7 +68,6 @@ def finetune(
     length = min(settings.length, loaded.model.config.max_length)
     teacher = None
     if distillation is not None and distillation.teacher is not None:
-        distillation.check()
         teacher = distill.load_teacher(distillation.teacher, task)
         data = {**data, "train": distill.examples(task, teacher, data["train"], distillation)}
     rows = {name: encode(task, loaded, examples, length) for name, examples in data.items()}
