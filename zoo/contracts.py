@@ -4,10 +4,11 @@ A function that needs a capability checks for its contract, `isinstance(model, E
 fails in one line if it is missing. The methods are called through `model.apply(..., method=...)`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import numpy as np
 from flax import linen as nn
 
 
@@ -119,6 +120,17 @@ class EncoderDecoder(LanguageModel, Protocol):
         self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
     ) -> Any:
         """Return what the decoder attends to or starts from."""
+
+
+@runtime_checkable
+class WordVectorModel(Protocol):
+    """A model with one vector per word, whatever stands beside it."""
+
+    def word_vectors(self, params: Any, words: Sequence[str], ids_N: np.ndarray) -> np.ndarray:
+        """Return the vectors of words, given their ids in the vocabulary: x_ND.
+
+        An id of -1 is a word outside of it, which only fastText can compose.
+        """
 
 
 @runtime_checkable

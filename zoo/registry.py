@@ -13,7 +13,9 @@ from zoo.models import (
     bert,
     distilbert,
     electra,
+    fasttext,
     fixed_window,
+    glove,
     gpt2,
     luong,
     ngram,
@@ -24,6 +26,7 @@ from zoo.models import (
     t5,
     t5_v1_1,
     transformer,
+    word2vec,
     xlnet,
 )
 
@@ -31,6 +34,9 @@ from zoo.models import (
 ARCHITECTURES: dict[str, Architecture] = {
     "ngram": ngram,
     "fixed_window": fixed_window,
+    "word2vec": word2vec,
+    "glove": glove,
+    "fasttext": fasttext,
     "rnn": rnn,
     "seq2seq": seq2seq,
     "bahdanau": bahdanau,

@@ -14,6 +14,7 @@ from train.counting import evaluate, loop
 from train.counting import text as counted_text
 from train.data.sources import text
 from train.recipes.ngram import NGramRecipe
+from zoo import tokenizers
 from zoo.checkpoints import model_folder
 from zoo.tokenizers import published, units
 
@@ -91,7 +92,7 @@ def test_any_tokenizer_with_an_end_gives_the_units():
     }
     tokenizer = published.byte_level(published.models.BPE(vocabulary, []))
     with pytest.raises(ValueError, match=r"no token that ends a document: use one with </s>"):
-        counted_text.end_token(tokenizer)
+        tokenizers.end_of_document(tokenizer)
     tokenizer.add_special_tokens([*published.GPT2_SPECIALS])
     zoo.tokenizers.save(tokenizer, "bytes")
     source = text.files(["train.txt"])

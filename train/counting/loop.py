@@ -48,7 +48,7 @@ def pretrain(
     estimator = estimators.estimator(recipe.estimator)
     check(recipe)
     unit = text.tokenizer(recipe, source, None if tokenizer is None else Path(tokenizer))
-    end = text.end_token(unit)
+    end = tokenizers.end_of_document(unit)
     corpus = text.corpus(source, unit, end)
     train, held_out = (corpus, text.corpus(dev, unit, end)) if dev else corpus.split()
     if train.num_tokens - 1 < recipe.order:

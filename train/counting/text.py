@@ -12,8 +12,6 @@ from train.recipes.ngram import NGramRecipe
 from zoo import tokenizers
 from zoo.tokenizers import Tokenizer
 
-ENDS = ("</s>", "<|endoftext|>", "[SEP]")  # the names of the token that begins and ends a document
-
 
 def tokenizer(recipe: NGramRecipe, source: Source, folder: Path | None = None) -> Tokenizer:
     """Return the tokenizer in a folder, or else that of the words or characters of a text.
@@ -28,16 +26,6 @@ def tokenizer(recipe: NGramRecipe, source: Source, folder: Path | None = None) -
     if isinstance(result, tokenizers.Sides):
         raise ValueError(f"{folder} has a tokenizer for each of two languages: use another one")
     return result
-
-
-def end_token(tokenizer: Tokenizer) -> int:
-    """Return the token that begins and ends a document; ValueError if there is none."""
-    end = next((i for name in ENDS if (i := tokenizer.token_to_id(name)) is not None), None)
-    if end is None:
-        raise ValueError(
-            f"the tokenizer has no token that ends a document: use one with {', '.join(ENDS)}"
-        )
-    return end
 
 
 def corpus(source: Source, tokenizer: Tokenizer, end: int) -> Corpus:

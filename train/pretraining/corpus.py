@@ -15,7 +15,7 @@ from train.data.progress import Progress
 from train.data.sources.source import Piece, Source
 from train.recipes.recipe import Recipe
 from zoo import tokenizers
-from zoo.tokenizers import AnyTokenizer, token_id
+from zoo.tokenizers import AnyTokenizer, end_of_document
 
 # A tokenizer is trained on a sample of the text. Frequencies fall with the rank (Zipf), so in 4 kB
 # per entry, or a thousand tokens, the rarest of V entries occurs about 1000 / ln V = 100 times: its
@@ -70,7 +70,7 @@ def tokenizer(
 def corpus(recipe: Recipe, source: Source, tokenizer: AnyTokenizer) -> Corpus:
     """Return the tokenized source, cached for all runs in ZOO_CACHE (default: ~/.cache/zoo)."""
     name = recipe.end_of_document
-    end = None if name is None else token_id(tokenizer, name)
+    end = None if name is None else end_of_document(tokenizer, name)
     identity = f"{source.fingerprint} {tokenizers.fingerprint(tokenizer)} {end}"
     cache = Path(os.environ.get("ZOO_CACHE", Path.home() / ".cache" / "zoo"))
     folder = cache / "corpora" / hashlib.sha256(identity.encode()).hexdigest()[:16]

@@ -19,7 +19,7 @@ from train.optimization import optimizers, schedules
 from train.optimization.weight_decay import BIASES_AND_NORMS
 from train.recipes.recipe import Recipe, RecipeFactory
 from zoo.models import gpt2
-from zoo.tokenizers import AnyTokenizer, token_id
+from zoo.tokenizers import AnyTokenizer, end_of_document
 
 END = "<|endoftext|>"
 
@@ -31,7 +31,7 @@ class GPT2Recipe(Recipe):
         return train_tokenizer.byte_level_bpe(texts, self.config.vocab_size)
 
     def objective(self, tokenizer: AnyTokenizer) -> Causal:
-        return Causal(token_id(tokenizer, END))
+        return Causal(end_of_document(tokenizer, END))
 
     def batches(self, tokenizer: AnyTokenizer) -> BatchSource:
         return Windows(length=self.length)

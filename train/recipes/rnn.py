@@ -15,7 +15,7 @@ from train.optimization import optimizers, schedules
 from train.recipes.gpt2 import END, GPT2Recipe
 from train.recipes.recipe import RecipeFactory
 from zoo.models import rnn
-from zoo.tokenizers import AnyTokenizer, token_id
+from zoo.tokenizers import AnyTokenizer, end_of_document
 
 EPOCH = 929_589  # tokens
 
@@ -24,7 +24,7 @@ class RNNRecipe(GPT2Recipe):
     """Recipes with contiguous batches; every document starts with the end-of-text token."""
 
     def objective(self, tokenizer: AnyTokenizer) -> StatefulCausal:
-        return StatefulCausal(token_id(tokenizer, END))
+        return StatefulCausal(end_of_document(tokenizer, END))
 
     def batches(self, tokenizer: AnyTokenizer) -> ContiguousWindows:
         return ContiguousWindows(length=self.length)

@@ -5,6 +5,7 @@ from tokenizers import Tokenizer
 from zoo.tokenizers.folder import (
     AnyTokenizer,
     Sides,
+    end_of_document,
     fingerprint,
     load,
     lowercase,
@@ -20,6 +21,7 @@ __all__ = [
     "Sides",
     "Tokenizer",
     "add_words",
+    "end_of_document",
     "fingerprint",
     "known_words",
     "load",

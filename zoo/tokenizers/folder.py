@@ -52,6 +52,8 @@ class Sides:
         return self.target.token_to_id(name)
 
 
+# The names of the token between documents: in vocabularies of words, of GPT-2, of BERT.
+ENDS = ("</s>", "<|endoftext|>", "[SEP]")
 # The tokenizer of a model: one for all texts, or one for each side of a translator.
 AnyTokenizer = Tokenizer | Sides
 
@@ -67,6 +69,26 @@ def token_id(tokenizer: AnyTokenizer, name: str) -> int:
     if number is None:
         raise ValueError(f"the tokenizer has no {name} token: use one that has it")
     return number
+
+
+def end_of_document(tokenizer: AnyTokenizer, name: str | None = None) -> int:
+    """Return the id of the token between documents.
+
+    Args:
+      tokenizer: The tokenizer.
+      name: The token that is used if the tokenizer has it, before those of `ENDS`.
+
+    Raises:
+      ValueError: If the tokenizer has none of them.
+    """
+    names = ENDS if name is None else (name, *ENDS)
+    for candidate in names:
+        number = tokenizer.token_to_id(candidate)
+        if number is not None:
+            return number
+    raise ValueError(
+        f"the tokenizer has no token that ends a document: use one with {', '.join(names)}"
+    )
 
 
 def load(folder: str | os.PathLike) -> AnyTokenizer:
