@@ -9,12 +9,13 @@ import tyro
 
 @dataclass(frozen=True)
 class Import:
-    """Convert a Hugging Face folder, or an ARPA file, to a Zoo model folder."""
+    """Convert a Hugging Face folder, or n-grams or word vectors in a file, to a model folder."""
 
     example: ClassVar[str] = "zoo import bert-base-uncased models/bert-base"
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """The Hugging Face folder, with config.json and model.safetensors, or the .arpa file."""
+    """The Hugging Face folder, with config.json and model.safetensors; or the file: .arpa, or
+    the word vectors of word2vec, GloVe or fastText."""
     out: Annotated[Path, tyro.conf.Positional]
     """The folder to write."""
     new: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[PREFIX ...]")] = ()
@@ -35,21 +36,21 @@ class Import:
 
 @dataclass(frozen=True)
 class Export:
-    """Convert a Zoo model folder to a Hugging Face folder, or to an ARPA file."""
+    """Convert a model folder to a Hugging Face folder; n-grams or word vectors to a file."""
 
     example: ClassVar[str] = "zoo export runs/gpt2-tiny exported/gpt2-tiny"
 
     folder: Annotated[Path, tyro.conf.Positional]
     """The model folder."""
     out: Annotated[Path, tyro.conf.Positional]
-    """The folder to write; for an n-gram model, the .arpa or .arpa.gz file."""
+    """The folder to write; for an n-gram model, the .arpa file; for word vectors, the .txt, .vec,
+    .glove.txt or .bin file."""
     model_class: str | None = None
     """For a model that is published in parts: the part, such as ElectraGenerator."""
 
     def run(self) -> None:
-        """Write config.json, model.safetensors and the tokenizer; or the n-grams."""
+        """Write config.json, model.safetensors and the tokenizer; or the file."""
         import zoo
-        from zoo.formats.arpa import is_arpa
 
         zoo.export(zoo.load(self.folder), self.out, self.model_class)
-        print(f"{'ARPA file' if is_arpa(self.out) else 'Hugging Face folder'}: {self.out}")
+        print(f"{'file' if self.out.is_file() else 'Hugging Face folder'}: {self.out}")

@@ -1,9 +1,9 @@
-"""Load a model folder, ours or Hugging Face's, and export one."""
+"""Load a model folder, ours or Hugging Face's, or a file of a published format, and export one."""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -13,8 +13,7 @@ from flax import linen as nn
 from zoo import registry, tokenizers
 from zoo.checkpoints import mapped, model_folder
 from zoo.contracts import Composite
-from zoo.formats import arpa, huggingface
-from zoo.models.ngram import NGram
+from zoo.formats import files, huggingface
 from zoo.params import abstract, flatten
 from zoo.tokenizers import AnyTokenizer
 
@@ -38,7 +37,12 @@ def load(
     ignore: Sequence[str] = (),
     key: chex.PRNGKey | None = None,
 ) -> Loaded:
-    """Load a model folder, ours or Hugging Face's, or an ARPA file. Nothing is downloaded.
+    """Load a model folder, ours or Hugging Face's, or a file. Nothing is downloaded.
+
+    A file is an n-gram model as ARPA, or word vectors as word2vec, GloVe and fastText write them,
+    which are told apart by their content. Word vectors of a file stay NumPy arrays, mapped into
+    memory where the format allows: few of their rows are needed at a time, and a copy on the device
+    would take the memory of the table once more.
 
     Loading is strict: every parameter must be found, and every tensor used.
 
@@ -56,10 +60,12 @@ def load(
     """
     folder = Path(folder)
     saved_cls = saved_class(folder)
-    if arpa.is_arpa(folder):
-        config, tables, tokenizer = arpa.read(folder)
-        return Loaded(saved_cls(config), jax.tree.map(jnp.asarray, tables), tokenizer)
     target = saved_cls if cls is None else _named_class(saved_cls, cls)
+    if file_format := files.find(folder):
+        if target is not saved_cls:
+            raise ValueError(f"{folder}: a file of a {saved_cls.__name__} is no {target.__name__}")
+        config, params, tokenizer = file_format.read(folder)
+        return Loaded(target(config), params, tokenizer)
     if is_published(folder):
         format = huggingface.find(huggingface.read_config(folder))
         if target not in format.classes.values():
@@ -86,8 +92,8 @@ def is_published(folder: str | os.PathLike) -> bool:
 
 def saved_class(folder: str | os.PathLike) -> type[nn.Module]:
     """Return the class of the model that is saved in a folder or file."""
-    if arpa.is_arpa(folder):
-        return registry.named("ngram").Model
+    if file_format := files.find(folder):
+        return file_format.class_of(Path(folder))
     if is_published(folder):
         published = huggingface.read_config(folder)
         return huggingface.find(published).class_of(published)
@@ -128,11 +134,16 @@ def save(loaded: Loaded, folder: str | os.PathLike) -> None:
 
 
 def export(loaded: Loaded, folder: str | os.PathLike, cls: str | None = None) -> None:
-    """Write a model as a Hugging Face folder, which transformers loads; an n-gram model as ARPA.
+    """Write a model as a Hugging Face folder, which transformers loads, or as a file.
+
+    An n-gram model is written as ARPA. The name of a file of word vectors decides its format: .txt
+    and .vec are word2vec text, .glove.txt is GloVe text, and .bin is binary: fastText's for its
+    models, and word2vec's for others. All tokens are written, special ones as well, so that the
+    rows of the file are those of the model.
 
     Args:
       loaded: The result of `load`.
-      folder: The folder to write; for an n-gram model, a file that ends in .arpa or .arpa.gz.
+      folder: The folder to write; for n-grams and word vectors, the file.
       cls: The class to export it as; None: its own, or the first part of a model that is published
         in parts only.
 
@@ -140,10 +151,8 @@ def export(loaded: Loaded, folder: str | os.PathLike, cls: str | None = None) ->
       ValueError: If the model has no published form.
     """
     model, params, tokenizer = loaded
-    if registry.name_of(model) == "ngram":
-        if not arpa.is_arpa(folder):
-            raise ValueError(f"an n-gram model is exported as ARPA: name the file {folder}.arpa")
-        return arpa.write(folder, cast(NGram, model), params, tokenizer)
+    if file_format := files.for_model(model, folder):
+        return file_format.write(Path(folder), model, params, tokenizer)
     target = type(model) if cls is None else _named_class(type(model), cls)
     if cls is None and isinstance(model, Composite):
         target = next(c for c in registry.of(model).MODELS if huggingface.find_class(c))

@@ -1,13 +1,12 @@
 """Tables on disk: one .npy file per array, which is mapped into memory when it is loaded.
 
-The tables of a count model may be larger than the memory, and a text needs few of their rows.
-Arrays of weights are all needed at once, and are stored as in `arrays`.
+The tables of a count model or of word vectors may be larger than the memory, and a text needs few
+of their rows. The weights of layers are all needed at once, and are stored as in `arrays`.
 """
 
 import os
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -16,8 +15,14 @@ from zoo.params import flatten
 
 
 def is_for(tree) -> bool:
-    """Return whether a pytree is stored in this form: whether it has integers, as tables have."""
-    return any(jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(tree))
+    """Return whether a pytree is stored in this form: whether its arrays are tables.
+
+    They are if there are integers, as among counts, or if none belongs to a layer: a model without
+    layers only looks rows up.
+    """
+    paths = flatten(tree)
+    has_integers = any(jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in paths.values())
+    return has_integers or not any("/" in path for path in paths)
 
 
 def is_in(folder: str | os.PathLike) -> bool:

@@ -1,7 +1,9 @@
 """Tokenizers without a model of sub-words: a token is a word or a character of the text.
 
 The vocabulary is a list of texts, in the order of their ids. `UNKNOWN` stands for every text that
-is not in it, and `END` begins and ends a document; no text is encoded as `END`.
+is not in it, and `END` begins and ends a document; no text is encoded as `END`. Nothing is added to
+the vocabulary: without `UNKNOWN`, as in most files of word vectors, a text with another word is
+refused when it is encoded.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,7 +46,7 @@ def characters(vocabulary: Sequence[str]) -> Tokenizer:
 def _tokenizer(vocabulary: Sequence[str]) -> Tokenizer:
     ids = {text: number for number, text in enumerate(vocabulary)}
     tokenizer = Tokenizer(models.WordLevel(ids, UNKNOWN))
-    tokenizer.add_special_tokens([UNKNOWN, END])
+    tokenizer.add_special_tokens([text for text in (UNKNOWN, END) if text in ids])
     return tokenizer
 
 

@@ -1,0 +1,180 @@
+"""Published formats that are single files: how each is recognized, read and written."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from zoo.contracts import WordVectorModel
+from zoo.formats import arpa, fasttext, word_vectors
+from zoo.models.fasttext import FastText, FastTextClassifier
+from zoo.models.glove import Config as GloVeConfig
+from zoo.models.glove import GloVe
+from zoo.models.ngram import NGram
+from zoo.models.word2vec import Config as Word2VecConfig
+from zoo.models.word2vec import Word2Vec
+from zoo.tokenizers import AnyTokenizer, Tokenizer, sides, units
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """A format: which files and models it is for, and its functions.
+
+    `is_format` tells by the content of a file whether it has this format, given that it has none of
+    those before it in FORMATS. A model of one of the `classes` is written if the name of the file
+    ends in one of the `endings`.
+    """
+
+    title: str
+    endings: tuple[str, ...]
+    classes: tuple[type, ...]
+    is_format: Callable[[Path], bool]
+    class_of: Callable[[Path], type[Any]]
+    read: Callable[[Path], tuple[Any, dict, Tokenizer]]
+    write: Callable[[Path, Any, Any, AnyTokenizer | None], None]
+
+
+def find(file: str | os.PathLike) -> FileFormat | None:
+    """Return the format of a file, or None if it is a folder or does not exist.
+
+    Raises:
+      ValueError: If the file is empty, or a pickle, an array or an archive.
+    """
+    file = Path(file)
+    if not arpa.is_arpa(file):
+        if not file.is_file():
+            return None
+        word_vectors.refuse_others(file)
+    return next(format for format in FORMATS if format.is_format(file))
+
+
+def for_model(model: nn.Module, file: str | os.PathLike) -> FileFormat | None:
+    """Return the format in which a model is written to a file of some name.
+
+    None: The model has no such format.
+
+    Raises:
+      ValueError: If it has, but the name of the file is none of theirs.
+    """
+    formats = [format for format in FORMATS if isinstance(model, format.classes)]
+    name = Path(file).name
+    for format in formats:
+        if name.endswith(format.endings):
+            return format
+    if formats:
+        choices = ", ".join(f"{file}{format.endings[0]} ({format.title})" for format in formats)
+        raise ValueError(f"a {type(model).__name__} is exported as one file: name it {choices}")
+    return None
+
+
+def _read_arpa(file: Path) -> tuple[Any, dict, Tokenizer]:
+    config, tables, tokenizer = arpa.read(file)
+    return config, jax.tree.map(jnp.asarray, tables), tokenizer
+
+
+def _read_vectors(
+    config: type, read: Callable[[Path], word_vectors.Vectors]
+) -> Callable[[Path], tuple[Any, dict, Tokenizer]]:
+    def read_file(file: Path) -> tuple[Any, dict, Tokenizer]:
+        words, table = read(file)
+        size, width = table.shape
+        return config(vocab_size=size, width=width), {"words": table}, units.words(words)
+
+    return read_file
+
+
+def _write_vectors(
+    write: Callable[..., None],
+) -> Callable[[Path, Any, chex.ArrayTree, AnyTokenizer | None], None]:
+    def write_file(
+        file: Path, model: Any, params: chex.ArrayTree, tokenizer: AnyTokenizer | None
+    ) -> None:
+        words, ids = _vocabulary(tokenizer)
+        write(file, words, _rows(model, params, words, ids), model.config.width)
+
+    return write_file
+
+
+def _rows(model: Any, params: Any, words: list[str], ids: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the vectors of words, some at a time."""
+    for start in range(0, len(words), word_vectors.WRITTEN):
+        part = slice(start, start + word_vectors.WRITTEN)
+        yield model.word_vectors(params, words[part], ids[part])
+
+
+def _read_fasttext(file: Path) -> tuple[Any, dict, Tokenizer]:
+    words, config, params = fasttext.read(file)
+    return config, params, units.words(words)
+
+
+def _write_fasttext(
+    file: Path, model: FastText, params: chex.ArrayTree, tokenizer: AnyTokenizer | None
+) -> None:
+    words, _ = _vocabulary(tokenizer)
+    fasttext.write(file, words, model.config, cast(dict, params))
+
+
+def _vocabulary(tokenizer: AnyTokenizer | None) -> tuple[list[str], np.ndarray]:
+    """Return all tokens with their ids, in the order of ids; special tokens are words as others."""
+    if tokenizer is None:
+        raise ValueError("a file of word vectors has words, but the model has no tokenizer")
+    ids = sides(tokenizer).source.get_vocab()
+    words = sorted(ids, key=ids.__getitem__)
+    return words, np.array([ids[word] for word in words], np.int64)
+
+
+# In the order in which a file is examined and the name of a new file is compared.
+FORMATS = (
+    FileFormat(
+        "ARPA file",
+        (".arpa", ".arpa.gz"),
+        (NGram,),
+        arpa.is_arpa,
+        lambda file: NGram,
+        _read_arpa,
+        arpa.write,
+    ),
+    FileFormat(
+        "fastText binary",
+        (".bin",),
+        (FastText,),
+        fasttext.is_fasttext,
+        lambda file: FastTextClassifier if fasttext.is_classifier(file) else FastText,
+        _read_fasttext,
+        _write_fasttext,
+    ),
+    FileFormat(
+        "word2vec binary",
+        (".bin", ".bin.gz"),
+        (WordVectorModel,),
+        word_vectors.is_binary,
+        lambda file: Word2Vec,
+        _read_vectors(Word2VecConfig, word_vectors.read_binary),
+        _write_vectors(word_vectors.write_binary),
+    ),
+    FileFormat(
+        "GloVe text",
+        (".glove.txt", ".glove.txt.gz"),
+        (WordVectorModel,),
+        lambda file: not word_vectors.has_header(file),
+        lambda file: GloVe,
+        _read_vectors(GloVeConfig, word_vectors.read_text),
+        _write_vectors(word_vectors.write_glove),
+    ),
+    FileFormat(
+        "word2vec text",
+        (".vec", ".txt", ".vec.gz", ".txt.gz"),
+        (WordVectorModel,),
+        word_vectors.has_header,
+        lambda file: Word2Vec,
+        _read_vectors(Word2VecConfig, word_vectors.read_text),
+        _write_vectors(word_vectors.write_text),
+    ),
+)
