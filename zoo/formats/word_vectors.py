@@ -141,9 +141,10 @@ def read_binary(file: str | os.PathLike) -> Vectors:
             words.append(chunk[start:space].lstrip(b"\n"))
             start = space + 1 + 4 * width
         rest = chunk[start:] + _read(stream, 2, file)
-    if rest.strip(b"\n"):
+    if more := rest.lstrip(b"\n"):
+        end = offset + start + len(rest) - len(more)
         raise ValueError(
-            f"{file} goes on at byte {offset + start:,} after the {count:,} words that its first "
+            f"{file} goes on at byte {end:,} after the {count:,} words that its first "
             "line promises: correct the line, or write the file again"
         )
     table = table.astype(np.float32, copy=False)  # copies on big-endian machines alone
