@@ -2,7 +2,8 @@
 
     model.json       architecture, class, config, version; shape, dtype and fingerprint of every
                      parameter
-    params/          the parameters; tables of counts and of word vectors are .npy files, mapped into memory
+    params/          the parameters; tables of counts or word vectors are .npy files, mapped into
+                     memory
     tokenizer.json   the tokenizer, if there is one
     checkpoints/     only in the folder of a run: one folder per step, see train/checkpoint.py
 
