@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import zoo
+from train.commands import convert
 from zoo.checkpoints import mapped, model_folder
 from zoo.checkpoints.load import Loaded
 from zoo.formats import word_vectors
@@ -97,6 +98,14 @@ def test_a_model_folder_of_vectors_is_mapped_and_exported_again(tmp_path):
     assert jax.device_put(table).unsafe_buffer_pointer() == table.ctypes.data  # not copied
     zoo.export(zoo.load(tmp_path / "model"), tmp_path / "y.vec")
     assert (tmp_path / "x.vec").read_bytes() == (tmp_path / "y.vec").read_bytes()
+
+
+def test_the_commands_convert_files_and_model_folders(tmp_path, capsys):
+    zoo.export(loaded(), tmp_path / "x.bin")
+    convert.Import(tmp_path / "x.bin", tmp_path / "model").run()
+    convert.Export(tmp_path / "model", tmp_path / "y.bin").run()
+    assert (tmp_path / "x.bin").read_bytes() == (tmp_path / "y.bin").read_bytes()
+    assert f"file: {tmp_path / 'y.bin'}" in capsys.readouterr().out
 
 
 def test_models_with_layers_are_not_mapped():

@@ -7,8 +7,10 @@ of their rows. The weights of layers are all needed at once, and are stored as i
 import os
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 from zoo.checkpoints.arrays import Damaged, fingerprint
 from zoo.params import flatten
@@ -33,13 +35,19 @@ def is_in(folder: str | os.PathLike) -> bool:
 def save(folder: str | os.PathLike, tree) -> None:
     """Write every array of a pytree into a folder, as PATH.npy with dots for slashes.
 
+    All processes must call this, as each may hold a part of an array; the first one writes.
+
     Raises:
       OSError: If the folder cannot be written.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True)
+    if jax.process_index() == 0:
+        folder.mkdir(parents=True)
     for path, leaf in flatten(tree).items():
-        np.save(_file(folder, path), np.asarray(leaf), allow_pickle=False)
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            leaf = multihost_utils.process_allgather(leaf, tiled=True)
+        if jax.process_index() == 0:
+            np.save(_file(folder, path), np.asarray(leaf), allow_pickle=False)
 
 
 def load(folder: str | os.PathLike, description: dict) -> dict[str, np.ndarray]:

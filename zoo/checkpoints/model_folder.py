@@ -65,8 +65,7 @@ def write(folder, architecture, config, params=None, tokenizer=None, cls=None) -
         "parameters": None if params is None else describe(params),
     }
     if params is not None and mapped.is_for(params):
-        if jax.process_index() == 0:
-            mapped.save(draft / "params", params)
+        mapped.save(draft / "params", params)
     elif params is not None:
         save(draft, {"params": params}).finish()
     if jax.process_index() == 0:
