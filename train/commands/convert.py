@@ -9,7 +9,7 @@ import tyro
 
 @dataclass(frozen=True)
 class Import:
-    """Convert a Hugging Face folder, or n-grams or word vectors in a file, to a model folder."""
+    """Write a Hugging Face folder, or a vector or ARPA file, as a model folder."""
 
     example: ClassVar[str] = "zoo import bert-base-uncased models/bert-base"
 
@@ -36,7 +36,7 @@ class Import:
 
 @dataclass(frozen=True)
 class Export:
-    """Convert a model folder to a Hugging Face folder; n-grams or word vectors to a file."""
+    """Write a model folder as a Hugging Face folder, or a vector or ARPA file."""
 
     example: ClassVar[str] = "zoo export runs/gpt2-tiny exported/gpt2-tiny"
 

@@ -93,8 +93,8 @@ def read_text(file: str | os.PathLike) -> Vectors:
                 table = np.empty((0, width), np.float32)
             rows = _parse(lines, width, file, first_line, words)
             if len(words) > len(table):
-                # Memory is moved at most, so the table is never held twice.
-                table.resize((max(len(words), 2 * len(table)), width), refcheck=False)
+                # Grown in place, so that the table is not held twice.
+                table.resize((max(len(words), 5 * len(table) // 4), width), refcheck=False)
             table[len(words) - len(rows) : len(words)] = rows
     if promised is not None and len(words) != promised:
         raise ValueError(
