@@ -16,6 +16,7 @@ from train.recipes import (
     roberta,
     t5,
     translators,
+    word2vec,
     xlnet,
 )
 from train.recipes.recipe import Recipe, RecipeFactory
@@ -31,6 +32,7 @@ class Family(Protocol):
 
 
 FAMILIES: tuple[Family, ...] = (
+    word2vec,
     fixed_window,
     rnn,
     translators,
