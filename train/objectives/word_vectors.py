@@ -28,18 +28,40 @@ from train.objectives.row_objective import RowObjective, Rows
 
 
 class Inputs(Protocol):
-    """What the words of a block are predicted from."""
+    """What words are predicted from: x_BND predicts some of the targets_BM.
+
+    The pairs of an input and a target are an array [B, N, P]: all targets, or the one of its own.
+    """
 
     def rows(self, block: Example) -> Rows:
         """Return the ids of the rows that are read."""
         ...
 
-    def targets(self, block: Example) -> tuple[jax.Array, jax.Array]:
-        """Return the words to predict, targets_BM, and which input predicts which, pairs_BNM."""
-        ...
-
     def vectors(self, rows: Rows, block: Example) -> jax.Array:
         """Return the vectors that predict: x_BND."""
+        ...
+
+    def targets(self, block: Example) -> tuple[jax.Array, jax.Array]:
+        """Return the words to predict, targets_BM, and 1 for every true pair, pairs_BNP."""
+        ...
+
+    def logits(self, x_BND: jax.Array, rows_BMHD: jax.Array) -> jax.Array:
+        """Return the products of each pair with the H rows of its target: logits_BNPH."""
+        ...
+
+    def logits_with_noise(self, x_BND: jax.Array, rows_BOD: jax.Array, noise: int) -> jax.Array:
+        """Return the products of each pair, then those of each input with the last `noise` rows.
+
+        The other rows are those of the targets: logits_BNO, where O is P + noise.
+        """
+        ...
+
+    def of_pairs(self, values_BMH: jax.Array) -> jax.Array:
+        """Return values of targets for each pair, to be broadcast: values_BNPH."""
+        ...
+
+    def sums(self, pairs_BNP: jax.Array, values_BMK: jax.Array) -> jax.Array:
+        """Return the sums of values of targets over the true pairs of each input: sums_BNK."""
         ...
 
 
@@ -50,15 +72,8 @@ class Outputs(Protocol):
         """Return the ids of the rows of `outputs` that are read."""
         ...
 
-    def loss(
-        self,
-        x_BND: jax.Array,
-        rows: jax.Array,
-        targets_BM: jax.Array,
-        pairs_BNM: jax.Array,
-        block: Example,
-    ) -> jax.Array:
-        """Return the sum of the losses of all pairs."""
+    def loss(self, inputs: Inputs, x_BND: jax.Array, rows: jax.Array, block: Example) -> jax.Array:
+        """Return the sum of the losses of all true pairs."""
         ...
 
     def unigram_loss(self, entropy: float) -> float:
@@ -106,8 +121,8 @@ class WordPrediction(RowObjective):
         for name in ("negatives", "subwords", "owners"):
             if name in batch:
                 block[name] = batch[name][:, number]
-        _, predicted_BNM = self.inputs.targets(block)
-        return block | {"weights": {"pair": predicted_BNM}}
+        _, pairs_BNP = self.inputs.targets(block)
+        return block | {"weights": {"pair": pairs_BNP}}
 
     def rows(self, block: Example) -> Rows:
         targets_BM, _ = self.inputs.targets(block)
@@ -124,31 +139,42 @@ class WordPrediction(RowObjective):
         train: bool,
     ) -> tuple[dict[str, Term], chex.ArrayTree]:
         """Return the loss of all pairs of a block: {"pair": Term}."""
-        targets_BM, pairs_BNM = self.inputs.targets(batch)
         x_BND = self.inputs.vectors(params, batch)
-        total = self.outputs.loss(x_BND, params["outputs"], targets_BM, pairs_BNM, batch)
+        total = self.outputs.loss(self.inputs, x_BND, params["outputs"], batch)
         return {"pair": Term(total, None)}, carry
 
 
 @dataclass(frozen=True)
 class SkipGram:
-    """Every word of the block predicts the words around it."""
+    """Every word of the block predicts the words around it: P = M."""
 
     window: int
 
     def rows(self, block: Example) -> Rows:
         return {"words": _centres(block["words"], self.window)}
 
+    def vectors(self, rows: Rows, block: Example) -> jax.Array:
+        return rows["words"]
+
     def targets(self, block: Example) -> tuple[jax.Array, jax.Array]:
         return block["words"], block["context"]
 
-    def vectors(self, rows: Rows, block: Example) -> jax.Array:
-        return rows["words"]
+    def logits(self, x_BND: jax.Array, rows_BMHD: jax.Array) -> jax.Array:
+        return jnp.einsum("BND,BMHD->BNMH", x_BND, rows_BMHD)
+
+    def logits_with_noise(self, x_BND: jax.Array, rows_BOD: jax.Array, noise: int) -> jax.Array:
+        return jnp.einsum("BND,BOD->BNO", x_BND, rows_BOD)
+
+    def of_pairs(self, values_BMH: jax.Array) -> jax.Array:
+        return values_BMH[:, None]
+
+    def sums(self, pairs_BNP: jax.Array, values_BMK: jax.Array) -> jax.Array:
+        return pairs_BNP @ values_BMK
 
 
 @dataclass(frozen=True)
 class CBOW:
-    """The mean of the words around it predicts every word of the block.
+    """The mean of the words around it predicts every word of the block: M = N, P = 1.
 
     As in the released program, every word of a context gets the whole gradient of the mean.
     """
@@ -158,51 +184,51 @@ class CBOW:
     def rows(self, block: Example) -> Rows:
         return {"words": block["words"]}
 
-    def targets(self, block: Example) -> tuple[jax.Array, jax.Array]:
-        has_context_BN1 = block["context"].max(-1, keepdims=True)
-        N = has_context_BN1.shape[1]
-        return _centres(block["words"], self.window), has_context_BN1 * jnp.eye(N)
-
     def vectors(self, rows: Rows, block: Example) -> jax.Array:
-        sums_BND = jnp.einsum("BNM,BMD->BND", block["context"], rows["words"])
+        sums_BND = block["context"] @ rows["words"]
         return _undivided(sums_BND, block["context"].sum(-1, keepdims=True))
 
+    def targets(self, block: Example) -> tuple[jax.Array, jax.Array]:
+        has_context_BN1 = block["context"].max(-1, keepdims=True)
+        return _centres(block["words"], self.window), has_context_BN1
 
-@dataclass(frozen=True)
-class SubwordSkipGram:
+    def logits(self, x_BND: jax.Array, rows_BMHD: jax.Array) -> jax.Array:
+        return jnp.einsum("BND,BNHD->BNH", x_BND, rows_BMHD)[:, :, None]
+
+    def logits_with_noise(self, x_BND: jax.Array, rows_BOD: jax.Array, noise: int) -> jax.Array:
+        logits_BN = jnp.einsum("BND,BND->BN", x_BND, rows_BOD[:, :-noise])
+        noise_BNK = jnp.einsum("BND,BKD->BNK", x_BND, rows_BOD[:, -noise:])
+        return jnp.concatenate([logits_BN[..., None], noise_BNK], -1)
+
+    def of_pairs(self, values_BMH: jax.Array) -> jax.Array:
+        return values_BMH[:, :, None]
+
+    def sums(self, pairs_BNP: jax.Array, values_BMK: jax.Array) -> jax.Array:
+        return pairs_BNP * values_BMK
+
+
+class SubwordSkipGram(SkipGram):
     """Skip-gram whose inputs are the means of the rows of a word and of its n-grams (fastText).
 
     As in the released program, every row gets the whole gradient of the mean.
     """
 
-    window: int
-
     def rows(self, block: Example) -> Rows:
         return {"rows": block["subwords"]}
-
-    def targets(self, block: Example) -> tuple[jax.Array, jax.Array]:
-        return block["words"], block["context"]
 
     def vectors(self, rows: Rows, block: Example) -> jax.Array:
         return _centres(_undivided(*_sums(rows["rows"], block)), self.window)
 
 
-@dataclass(frozen=True)
-class SubwordCBOW:
+class SubwordCBOW(CBOW):
     """CBOW whose input is the mean of the rows of all words of a context (fastText)."""
-
-    window: int
 
     def rows(self, block: Example) -> Rows:
         return {"rows": block["subwords"]}
 
-    def targets(self, block: Example) -> tuple[jax.Array, jax.Array]:
-        return CBOW(self.window).targets(block)
-
     def vectors(self, rows: Rows, block: Example) -> jax.Array:
         sums_BMD, sizes_BM1 = _sums(rows["rows"], block)
-        over_context = lambda x: jnp.einsum("BNM,BMD->BND", block["context"], x)
-        return _undivided(over_context(sums_BMD), over_context(sizes_BM1))
+        return _undivided(block["context"] @ sums_BMD, block["context"] @ sizes_BM1)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("negatives",))
@@ -218,21 +244,16 @@ class NegativeSampling:
     def rows(self, targets_BM: jax.Array, block: Example) -> jax.Array:
         return jnp.concatenate([targets_BM, block["negatives"]], 1)
 
-    def loss(
-        self,
-        x_BND: jax.Array,
-        rows: jax.Array,
-        targets_BM: jax.Array,
-        pairs_BNM: jax.Array,
-        block: Example,
-    ) -> jax.Array:
-        M, K = targets_BM.shape[1], block["negatives"].shape[1]
+    def loss(self, inputs: Inputs, x_BND: jax.Array, rows: jax.Array, block: Example) -> jax.Array:
+        targets_BM, pairs_BNP = inputs.targets(block)
+        K = block["negatives"].shape[1]
+        logits_BNO = inputs.logits_with_noise(x_BND, rows, K)
+        P = pairs_BNP.shape[-1]
         equal_BMK = targets_BM[..., None] == block["negatives"][:, None]
-        drawn_BNK = pairs_BNM.sum(-1, keepdims=True) - pairs_BNM @ equal_BMK.astype(jnp.float32)
-        weights_BNO = jnp.concatenate([pairs_BNM, drawn_BNK * (self.negatives / K)], -1)
-        signs_O = np.where(np.arange(M + K) < M, -1.0, 1.0).astype(np.float32)
-        logits_BNO = jnp.einsum("BND,BOD->BNO", x_BND, rows).astype(jnp.float32)
-        return (weights_BNO * jax.nn.softplus(signs_O * logits_BNO)).sum()
+        drawn_BNK = inputs.sums(pairs_BNP, 1 - equal_BMK.astype(jnp.float32))
+        weights_BNO = jnp.concatenate([pairs_BNP, drawn_BNK * (self.negatives / K)], -1)
+        signs_O = np.where(np.arange(P + K) < P, -1, 1).astype(np.float32)
+        return logistic(signs_O * logits_BNO, weights_BNO)
 
     def unigram_loss(self, entropy: float) -> float:
         """Return the loss with the best constant for all logits, which is right 1 time in k + 1."""
@@ -257,23 +278,33 @@ class HierarchicalSoftmax:
     def rows(self, targets_BM: jax.Array, block: Example) -> jax.Array:
         return self.nodes_VH[targets_BM]
 
-    def loss(
-        self,
-        x_BND: jax.Array,
-        rows: jax.Array,
-        targets_BM: jax.Array,
-        pairs_BNM: jax.Array,
-        block: Example,
-    ) -> jax.Array:
-        signs_BMH = self.signs_VH[targets_BM]
-        logits_BNMH = jnp.einsum("BND,BMHD->BNMH", x_BND, rows).astype(jnp.float32)
-        losses_BNMH = (
-            jax.nn.softplus(signs_BMH[:, None] * logits_BNMH) * jnp.abs(signs_BMH)[:, None]
-        )
-        return (pairs_BNM[..., None] * losses_BNMH).sum()
+    def loss(self, inputs: Inputs, x_BND: jax.Array, rows: jax.Array, block: Example) -> jax.Array:
+        targets_BM, pairs_BNP = inputs.targets(block)
+        signs_BNPH = inputs.of_pairs(self.signs_VH[targets_BM])
+        logits_BNPH = signs_BNPH * inputs.logits(x_BND, rows)
+        return logistic(logits_BNPH, pairs_BNP[..., None] * jnp.abs(signs_BNPH))
 
     def unigram_loss(self, entropy: float) -> float:
         return entropy
+
+
+@jax.custom_vjp
+def logistic(x: jax.Array, weights: jax.Array) -> jax.Array:
+    """Return the sum of weights * ln(1 + exp(x)), where x < 0 is right; x has any shape.
+
+    The gradient is computed with the loss, so that both share one exponential.
+    """
+    return _logistic(x, weights)[0]
+
+
+def _logistic(x, weights):
+    small = jnp.exp(-jnp.abs(x.astype(jnp.float32)))
+    loss = (weights * (jnp.maximum(x, 0) + jnp.log1p(small))).sum()
+    gradient = weights * jnp.where(x > 0, 1, small) / (1 + small)
+    return loss, gradient.astype(x.dtype)
+
+
+logistic.defvjp(_logistic, lambda gradient, cotangent: (cotangent * gradient, None))
 
 
 def _centres(x: jax.Array, window: int) -> jax.Array:

@@ -33,7 +33,6 @@ from train.recipes.word_vectors import WordVectorRecipe
 from zoo.models import word2vec
 from zoo.tokenizers import AnyTokenizer
 
-BLOCK_SIZE = 32
 INPUTS: Mapping[str, Callable[[int], Inputs]] = {"skip-gram": SkipGram, "cbow": CBOW}
 
 
@@ -46,15 +45,17 @@ class PredictionRecipe(WordVectorRecipe):
       negatives: Negative samples per pair; 0: a hierarchical softmax.
       sample: The frequency above which words are left out at random.
       power: That of the word counts in the distribution of negative samples.
+      block_size: Words that are read before the tables change, in every row of a batch.
     """
 
     context: str = "skip-gram"
     negatives: int = 5
     sample: float = 1e-3
     power: float = 0.75
+    block_size: int = 32
 
     def objective(self, tokenizer: AnyTokenizer) -> WordPrediction:
-        return WordPrediction(self.inputs(), BLOCK_SIZE, self.window, self.outputs())
+        return WordPrediction(self.inputs(), self.block_size, self.window, self.outputs())
 
     def inputs(self) -> Inputs:
         """Return what words are predicted from."""
@@ -74,20 +75,20 @@ class PredictionRecipe(WordVectorRecipe):
         return SubsampledWords(
             length=self.length,
             window=self.window,
-            block_size=BLOCK_SIZE,
+            block_size=self.block_size,
             keep=np.minimum(keep, 1).astype(np.float32),
             line_ends=self.line_ends(tokenizer),
-            negatives=BLOCK_SIZE if self.negatives else 0,
+            negatives=self.block_size if self.negatives else 0,
             noise=noise / noise[-1],
         )
 
     def flops_per_step(self, params: chex.ArrayTree) -> float:
         """Return the FLOP of all logits of blocks, as if no word was left out."""
-        logits = 2 * BLOCK_SIZE + 2 * self.window
+        logits = 2 * self.block_size + 2 * self.window
         return float(6 * self.config.width * logits * self.batch * self.length)
 
     def identity(self) -> dict[str, Any]:
-        names = ("context", "negatives", "sample", "power", "epochs")
+        names = ("context", "negatives", "sample", "power", "block_size", "epochs")
         return super().identity() | {name: getattr(self, name) for name in names}
 
 
@@ -119,6 +120,22 @@ def skip_gram_tiny() -> PredictionRecipe:
 def word2vec_tiny() -> PredictionRecipe:
     """Return `zoo pretrain word2vec-tiny`: CBOW, which is the default of the program."""
     return recipe("word2vec-tiny", schedule=falling(0.05), context="cbow")
+
+
+def tree_tiny(context: str) -> PredictionRecipe:
+    """Return `zoo pretrain skip-gram-hs-tiny` (or cbow-): with a hierarchical softmax.
+
+    Every pair changes the root of the tree, so few words may be read before the tables change.
+    """
+    return recipe(
+        f"{context}-hs-tiny",
+        "skip-gram-tiny",
+        schedule=falling(0.025 if context == "skip-gram" else 0.05),
+        context=context,
+        negatives=0,
+        block_size=8,
+        batch=1,
+    )
 
 
 def text8() -> PredictionRecipe:
@@ -154,10 +171,6 @@ RECIPES: dict[str, RecipeFactory] = {
     "skip-gram-tiny": skip_gram_tiny,
     "word2vec-text8": text8,
     "word2vec-google-news": google_news,
-    "skip-gram-hs-tiny": partial(
-        recipe, "skip-gram-hs-tiny", "skip-gram-tiny", schedule=falling(0.025), negatives=0
-    ),
-    "cbow-hs-tiny": partial(
-        recipe, "cbow-hs-tiny", "word2vec-tiny", schedule=falling(0.05), context="cbow", negatives=0
-    ),
+    "skip-gram-hs-tiny": partial(tree_tiny, "skip-gram"),
+    "cbow-hs-tiny": partial(tree_tiny, "cbow"),
 }
