@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from train.counting import vocabulary
+from train.data import vocabulary
 from train.data.corpus.corpus import Corpus
 from train.recipes.recipe import Recipe
 from zoo.tokenizers import AnyTokenizer, Tokenizer
