@@ -313,11 +313,11 @@ def _centres(x: jax.Array, window: int) -> jax.Array:
 
 
 def _sums(rows_BSD: jax.Array, block: Example) -> tuple[jax.Array, jax.Array]:
-    """Return the sum of the rows of each word of a block, and their number."""
-    owners_BS, M = block["owners"], block["words"].shape[1]
-    is_owner_BMS = (jnp.arange(M)[:, None] == owners_BS[:, None]).astype(rows_BSD.dtype)
-    sums_BMD = jnp.einsum("BMS,BSD->BMD", is_owner_BMS, rows_BSD)
-    return sums_BMD, is_owner_BMS.sum(-1, keepdims=True)
+    """Return the sum of the rows of each word of a block, and their number; owner -1 is padding."""
+    M = block["words"].shape[1]
+    add_up = jax.vmap(lambda x, owners: jax.ops.segment_sum(x, owners, M))
+    sizes_BM1 = add_up(jnp.ones((*rows_BSD.shape[:2], 1)), block["owners"])
+    return add_up(rows_BSD, block["owners"]), sizes_BM1
 
 
 def _undivided(sums: jax.Array, sizes: jax.Array) -> jax.Array:

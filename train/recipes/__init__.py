@@ -9,6 +9,7 @@ from train.recipes import (
     bert,
     distilbert,
     electra,
+    fasttext,
     fixed_window,
     gpt2,
     ngram,
@@ -33,6 +34,7 @@ class Family(Protocol):
 
 FAMILIES: tuple[Family, ...] = (
     word2vec,
+    fasttext,
     fixed_window,
     rnn,
     translators,

@@ -50,7 +50,7 @@ class SubsampledWords:
     noise: np.ndarray
     subwords: Rows | None = None
     whole_context: bool = False
-    subwords_per_word: int = 32
+    subwords_per_word: int = 0
 
     def train(
         self, corpus: Corpus, batch_size: int, seed: int, process: tuple[int, int] = ONE_PROCESS
