@@ -112,10 +112,11 @@ class WordPrediction(RowObjective):
         start = number * N
         cut = lambda name, size: jax.lax.dynamic_slice_in_dim(batch[name], start, size, 1)
         lines_BM = cut("lines", N + 2 * W)
+        own_BN1 = _centres(lines_BM, W)[..., None]
         reach_BN1 = cut("reach", N)[..., None]
         distance_NM = np.abs(np.arange(N + 2 * W) - W - np.arange(N)[:, None])
         near_BNM = (distance_NM > 0) & (distance_NM <= reach_BN1)
-        same_BNM = lines_BM[:, None] == lines_BM[:, W : W + N, None]
+        same_BNM = (lines_BM[:, None] == own_BN1) & (own_BN1 >= 0)
         pairs_BNM = (near_BNM & same_BNM).astype(jnp.float32)
         block = {"words": cut("words", N + 2 * W), "context": pairs_BNM}
         for name in ("negatives", "subwords", "owners"):

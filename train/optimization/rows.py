@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from train.objectives.row_objective import Rows
@@ -56,3 +57,30 @@ def sgd(schedule: optax.Schedule, decay_mask: Any = None) -> RowOptimizer:
         return changed, opt_state
 
     return RowOptimizer(lambda tables: (), update)
+
+
+def damped_sgd(
+    schedule: optax.Schedule, decay_mask: Any = None, most_reads: int = 4
+) -> RowOptimizer:
+    """Return SGD for tables with rows that most blocks read many times.
+
+    The n-grams of frequent endings and the root of a tree are such rows. The sum of all their
+    gradients would overshoot, where the original programs change them in between. So a row that a
+    block reads more than `most_reads` times changes by the mean of its gradients that many times.
+
+    The state is an array of zeros, in which a block counts its reads.
+    """
+
+    def init(tables):
+        return {name: jnp.zeros(len(x), jnp.float32) for name, x in tables.items() if x.ndim == 2}
+
+    def update(tables, opt_state, ids, gradient, learning_rate):
+        changed, state = {}, dict(opt_state)
+        for name, at in ids.items():
+            reads = state[name].at[at].add(1)
+            scale = learning_rate * jnp.minimum(1, most_reads / reads[at])[..., None]
+            changed[name] = tables[name].at[at].add(-scale * gradient[name])
+            state[name] = reads.at[at].set(0)
+        return changed, state
+
+    return RowOptimizer(init, update)

@@ -62,7 +62,7 @@ def recipe(name: str, **fields: Any) -> FastTextRecipe:
     settings: dict[str, Any] = {
         "architecture": "fasttext",
         "config": fasttext.SIZES[name],
-        "optimizer": rows.sgd,
+        "optimizer": rows.damped_sgd,
         "schedule": lambda steps: schedules.linear(0.05, 0, steps),
         "undecayed": (),
         "steps": 1,

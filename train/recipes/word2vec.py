@@ -133,6 +133,7 @@ def tree_tiny(context: str) -> PredictionRecipe:
         schedule=falling(0.025 if context == "skip-gram" else 0.05),
         context=context,
         negatives=0,
+        optimizer=rows.damped_sgd,
         block_size=8,
         batch=1,
     )
