@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -18,7 +19,8 @@ from train.devices.mesh import MeshPlacement
 from train.devices.parallelism import PARALLELISM
 from train.pretraining import corpus
 from train.pretraining.run import make_training
-from train.step import State, add_up, make_begin, make_evaluate, make_step
+from train.recipes import word2vec
+from train.step import State, add_up, make_begin
 
 MESHES = {"8x1x1": (8, 1, 1), "1x8x1": (1, 8, 1), "2x2x2": (2, 2, 2)}
 STEPS = 5
@@ -56,6 +58,7 @@ def training_and_batches(recipe):
     """Return what is trained, the batches to train on, and the held-out batches."""
     source, tokenizer = tiny_run.source(), tiny_run.tokenizer()
     text, held_out = corpus.corpus(recipe, source, tokenizer).split()
+    recipe = recipe.for_text(tokenizer, text)
     training = make_training(recipe, recipe.objective(tokenizer))
     batches = recipe.batches(tokenizer)
     train = batches.train(text, recipe.batch, recipe.seed)
@@ -67,6 +70,7 @@ def run_unplaced(recipe):
     training, batches, held_out = training_and_batches(recipe)
     begin = make_begin(training.model, training.objective, training.optimizer, recipe.batch)
     init = lambda: begin(training.init(), 0)
+    make_step, make_evaluate = training.makers()
     step = jax.jit(
         make_step(
             training.model,
@@ -115,6 +119,13 @@ def run_placed(recipe, parallelism, mesh=(-1, 1, 1), *, save=None, restore=None,
     return {"losses": losses, "held_out": metrics, "compiled": compiled}
 
 
+def word_vectors():
+    """Return a recipe whose step changes rows of tables."""
+    recipe = word2vec.recipe("word2vec-tiny", schedule=word2vec.falling(0.05))
+    config = replace(recipe.config, width=16)
+    return replace(recipe, config=config, batch=8, length=64, epochs=2, sample=1e-1, block_size=8)
+
+
 def layout(state: State) -> dict:
     """Return path -> (its shape, the shape of its part on one device)."""
     return {
@@ -155,6 +166,9 @@ def main(folder: Path) -> None:
     }
     for name, placement in placements.items():
         results[name] = run_placed(without_dropout, *placement, save=folder / name)
+    results["one device, word vectors"] = run_unplaced(word_vectors())
+    for name, mesh in MESHES.items():
+        results[f"{name}, word vectors"] = run_placed(word_vectors(), "mesh", mesh)
     results["2x2x2, dropout"] = run_placed(with_dropout, *placements["2x2x2"])
     results["8x1x1, dropout"] = run_placed(with_dropout, *placements["8x1x1"])
     results["2x2x2, accumulated"] = run_placed(accumulated, *placements["2x2x2"])

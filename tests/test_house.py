@@ -84,7 +84,7 @@ TRAIN_LAYERS = (
     ("commands",),
     ("pretraining", "finetuning", "counting"),
     ("loop",),
-    ("step", "checkpoint", "recipes", "devices", "reporting", "metrics"),
+    ("step", "row_step", "checkpoint", "recipes", "devices", "reporting", "metrics"),
     ("objectives", "data", "optimization"),
 )
 

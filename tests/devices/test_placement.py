@@ -56,6 +56,13 @@ def test_dropout_on_a_mesh_is_that_of_one_device(placement, results):
     )
 
 
+@pytest.mark.parametrize("placement", ["8x1x1", "1x8x1", "2x2x2"])
+def test_word_vectors_on_a_mesh_have_the_losses_of_one_device(placement, results):
+    expected = results["one device, word vectors"]
+    assert_same(results[f"{placement}, word vectors"], expected)
+    assert expected["losses"][-1] < expected["losses"][0] - 0.1
+
+
 @pytest.mark.parametrize("placement", ["2x2x2", "pmap"])
 def test_accumulation_has_the_losses_of_one_device(placement, results):
     assert_same(results[f"{placement}, accumulated"], results["one device, accumulated"])

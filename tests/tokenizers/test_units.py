@@ -2,7 +2,7 @@
 
 import pytest
 
-from train.counting import vocabulary
+from train.data import vocabulary
 from zoo import tokenizers
 from zoo.tokenizers import units
 

@@ -4,7 +4,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from train.counting import vocabulary
+from train.data import vocabulary
 from train.data.corpus import prepare
 from train.data.corpus.corpus import Corpus
 from train.data.sources.source import Source

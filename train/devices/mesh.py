@@ -8,7 +8,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from train.devices.placement import Axes, Batch, Training, make_mesh
-from train.step import State, make_begin, make_evaluate, make_step
+from train.step import State, make_begin
 
 ROWS = P(("data", "fsdp"))  # the rows of a batch are split over both
 
@@ -38,20 +38,15 @@ class MeshPlacement:
         placed = shardings(t.objective, self._mesh, t.axes)
         self._objective = jax.device_put(t.objective, placed)
 
+        make, make_evaluation = t.makers()
+
         def step(objective, state, batch):
-            run = make_step(
-                t.model,
-                objective,
-                t.optimizer,
-                t.schedule,
-                seed=t.seed,
-                dtype=t.dtype,
-                accumulate=t.accumulate,
-            )
+            parts = t.model, objective, t.optimizer, t.schedule
+            run = make(*parts, seed=t.seed, dtype=t.dtype, accumulate=t.accumulate)
             return run(state, batch)
 
         def evaluate(objective, *inputs):
-            return make_evaluate(t.model, objective, dtype=t.dtype)(*inputs)
+            return make_evaluation(t.model, objective, dtype=t.dtype)(*inputs)
 
         self._init = jax.jit(init, out_shardings=self._shardings)
         self._begin = jax.jit(begin, out_shardings=self._shardings)

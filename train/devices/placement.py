@@ -8,7 +8,7 @@ device.
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import chex
 import jax
@@ -19,7 +19,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from train.objectives.objective import Objective
-from train.step import State
+from train.objectives.row_objective import RowObjective
+from train.row_step import make_row_evaluate, make_row_step
+from train.step import State, make_evaluate, make_step
 
 # The path rules of a model: pattern -> the mesh axis of each axis of a parameter.
 Axes = tuple[tuple[str, tuple[str | None, ...]], ...]
@@ -53,6 +55,12 @@ class Training:
     seed: int
     dtype: str
     accumulate: int
+
+    def makers(self) -> tuple[Any, Any]:
+        """Return the functions that make the step and the evaluation of one batch."""
+        if isinstance(self.objective, RowObjective):
+            return make_row_step, make_row_evaluate
+        return make_step, make_evaluate
 
     def check_rows(self, devices: int) -> None:
         """Raise ValueError unless all devices have equally many rows in every micro-batch."""

@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from train.devices.placement import Batch, Training, make_mesh
+from train.objectives.row_objective import RowObjective
 from train.step import State, make_begin, make_evaluate, make_step
 
 # A saved state spans the processes: every replica has the full state and its rows of the carry.
@@ -29,6 +30,10 @@ class PmapPlacement:
         if tuple(mesh[1:]) != (1, 1):
             raise ValueError(
                 "--parallel pmap keeps all parameters on every device; for fsdp or tensor use mesh"
+            )
+        if isinstance(training.objective, RowObjective):
+            raise ValueError(
+                "--parallel pmap would add up whole tables of word vectors: use mesh instead"
             )
         self._training, t = training, training
         t.check_rows(jax.device_count())

@@ -45,11 +45,15 @@ def add_derived(
 ) -> dict[str, float]:
     """Return the metrics plus "perplexity", and "bits_per_byte" if every token is predicted.
 
+    A loss that is not one of predictions among the whole vocabulary has neither.
+
     Args:
       metrics: "loss", and "TERM_loss" for each term if there is more than one.
       objective: The objective of the losses.
       tokens_per_byte: Number of predicted tokens per byte of UTF-8 text.
     """
+    if not objective.has_perplexity:
+        return dict(metrics)
     nats = metrics[reported_loss(objective)]
     derived = {"perplexity": perplexity(nats)}
     if objective.predicts_every_token:

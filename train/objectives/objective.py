@@ -36,10 +36,12 @@ class Objective(Protocol):
       reported_term: The term whose perplexity is reported.
       predicts_every_token: Whether every token of a text is predicted, so that the loss can also be
         reported as bits per byte.
+      has_perplexity: Whether the reported loss is that of predictions among the whole vocabulary.
     """
 
     reported_term: ClassVar[str]
     predicts_every_token: ClassVar[bool] = False
+    has_perplexity: ClassVar[bool] = True
 
     @property
     def factors(self) -> Mapping[str, float]:

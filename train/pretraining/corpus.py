@@ -57,7 +57,11 @@ def tokenizer(
     elif folder is not None:
         result = tokenizers.load(folder)
     else:
-        result = recipe.train_tokenizer(_Watched(_sample(recipe, source)))
+        result = recipe.train_tokenizer(
+            (piece.text for piece in _checked(recipe, source).pieces())
+            if recipe.reads_all_words
+            else _Watched(_sample(recipe, source))
+        )
     count = result.get_vocab_size()
     if count > recipe.config.vocab_size:
         raise ValueError(

@@ -17,7 +17,7 @@ from train.metrics import language_model
 from train.optimization import weight_decay
 from train.optimization.schedules import AnyLength
 from train.pretraining.run import Run, prepare
-from train.recipes.recipe import Recipe, flops_per_step
+from train.recipes.recipe import Recipe
 from train.reporting.manifest import write_manifest
 from train.reporting.progress import Report, Silence
 from train.step import State, add_up
@@ -74,6 +74,7 @@ def pretrain(
         parallelism=parallelism,
         mesh=mesh,
     )
+    recipe = run.recipe
     checkpoints = Checkpoints(run.out, max(2, recipe.average), recipe.save_every)
     stage = make_stage(run, evaluate_tokens)
     progress, messages = begin_or_resume(run, stage, checkpoints)
@@ -240,10 +241,11 @@ def _report(run: Run, first_step: int) -> Report | Silence:
         run.out,
         recipe.steps,
         recipe.batch * recipe.length,
-        flops_per_step(run.placement.abstract.params, recipe),
+        recipe.flops_per_step(run.placement.abstract.params),
         first_step,
         run.baselines,
         language_model.reported_loss(run.objective),
+        "nats per token" if run.objective.has_perplexity else "nats per pair",
     )
 
 

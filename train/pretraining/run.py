@@ -79,6 +79,7 @@ def prepare(
     text_tokenizer = corpus.tokenizer(recipe, source, out if resume else None, tokenizer)
     train_text, held_out_text, notes = _texts(recipe, source, dev, text_tokenizer)
     texts = train_text, held_out_text
+    recipe = recipe.for_text(text_tokenizer, train_text)
     predicted = [text.predicted_tokens(text_tokenizer) for text in texts]
     objective, batches = recipe.objective(text_tokenizer), recipe.batches(text_tokenizer)
     training = make_training(recipe, objective)
@@ -94,10 +95,10 @@ def prepare(
         train_batches=batches.train(train_text, recipe.batch, recipe.seed, process),
         held_out_batches=batches.evaluate(held_out_text, recipe.batch, process),
         identity=_identity(recipe, source, dev, text_tokenizer),
-        baselines={
-            "uniform, ln V": math.log(vocab_size),
-            "unigram": objective.unigram_loss(entropy, recipe.length),
-        },
+        baselines=(
+            ({"uniform, ln V": math.log(vocab_size)} if objective.has_perplexity else {})
+            | {"unigram": objective.unigram_loss(entropy, recipe.length)}
+        ),
         tokens_per_byte=len(predicted[1]) / held_out_text.num_bytes,
         num_tokens=(len(predicted[0]), len(predicted[1])),
         notes=notes,

@@ -9,6 +9,7 @@ from train.recipes import (
     bert,
     distilbert,
     electra,
+    fasttext,
     fixed_window,
     gpt2,
     ngram,
@@ -16,6 +17,7 @@ from train.recipes import (
     roberta,
     t5,
     translators,
+    word2vec,
     xlnet,
 )
 from train.recipes.recipe import Recipe, RecipeFactory
@@ -31,6 +33,8 @@ class Family(Protocol):
 
 
 FAMILIES: tuple[Family, ...] = (
+    word2vec,
+    fasttext,
     fixed_window,
     rnn,
     translators,

@@ -27,6 +27,8 @@ from zoo import registry
 from zoo.params import abstract, flatten
 from zoo.tokenizers import AnyTokenizer
 
+R = TypeVar("R", bound="Recipe")
+
 
 class Config(Protocol):
     """The fields of a model config that training needs; configs are frozen dataclasses."""
@@ -75,6 +77,7 @@ class Recipe(ABC):
 
     Attributes:
       source_kind: The kind of source that the family is trained on: "text" or "pairs".
+      reads_all_words: Whether the tokenizer is trained on all of the text, not on a sample.
       name: The name in `zoo pretrain NAME`.
       architecture: The name of the architecture in zoo.registry.
       config: The config of the model.
@@ -92,11 +95,13 @@ class Recipe(ABC):
       evaluate_every: Steps between evaluations.
       save_every: Steps between checkpoints.
       report_every: Steps between reports.
+      epochs: Passes over the text, from which the number of steps follows. None: `steps`.
       average: Number of last checkpoints whose mean is the final model; 1: no averaging.
       initial: The weights to start from. None: random ones.
     """
 
     source_kind: ClassVar[str] = "text"
+    reads_all_words: ClassVar[bool] = False
 
     name: str
     architecture: str
@@ -116,6 +121,7 @@ class Recipe(ABC):
     save_every: int = 1000
     report_every: int = 10
     average: int = 1
+    epochs: float | None = None
     initial: Initial | None = None
 
     @abstractmethod
@@ -130,6 +136,17 @@ class Recipe(ABC):
     def batches(self, tokenizer: AnyTokenizer) -> BatchSource:
         """Return the batch source, which splits a corpus into batches."""
 
+    def for_text(self: R, tokenizer: AnyTokenizer, corpus: Corpus) -> R:
+        """Return the recipe with what it takes from its training text, such as the number of steps.
+
+        Raises:
+          ValueError: If the text has too little to train on.
+        """
+        if self.epochs is None:
+            return self
+        steps = math.ceil(self.epochs * corpus.num_tokens / (self.batch * self.length))
+        return replace(self, steps=max(steps, 1))
+
     def builtin_source(self) -> Source:
         """Return the source to train on if the user gives none."""
         return builtin.read()
@@ -141,6 +158,10 @@ class Recipe(ABC):
     def initial_params(self, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
         """Return the parameters that are not initialized at random: path -> array."""
         return {} if self.initial is None else dict(self.initial.params)
+
+    def flops_per_step(self, params: chex.ArrayTree) -> float:
+        """Return the FLOP of one step, given the parameters or their shapes."""
+        return flops_per_step(params, self)
 
     def student_config(self, teacher: Config) -> Config:
         """Return the config of a student of a teacher with the given config."""
@@ -165,7 +186,6 @@ class Recipe(ABC):
         return {"zoo": zoo.__version__, "config": vars(self.config)} | values
 
 
-R = TypeVar("R", bound=Recipe)
 RecipeFactory = Callable[[], Recipe]
 
 
@@ -183,6 +203,8 @@ def with_fields(recipe: R, vocab_size: int | None = None, **fields: str | int | 
     if vocab_size is not None:
         recipe = replace(recipe, config=replace(recipe.config, vocab_size=vocab_size))
     changes: dict[str, Any] = {k: v for k, v in fields.items() if v is not None}
+    if "steps" in changes:
+        changes["epochs"] = None
     recipe = replace(recipe, **changes)
     for name in ("steps", "batch", "length", "accumulate"):
         if getattr(recipe, name) < 1:

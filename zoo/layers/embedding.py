@@ -44,8 +44,8 @@ def _check_ids(ids: np.ndarray, size: int) -> None:
 @jax.custom_vjp
 def lookup(table_VD: jax.Array, ids: jax.Array) -> jax.Array:
     """Return rows of a table in float32; the gradient accumulates in float32 for any dtype."""
-    table_VD = jnp.asarray(table_VD)  # word vectors of a file are a NumPy array
-    return table_VD.at[ids].get(mode="fill", wrap_negative_indices=False).astype(jnp.float32)
+    rows = jnp.asarray(table_VD).at[ids].get(mode="fill", wrap_negative_indices=False)
+    return rows.astype(jnp.float32)
 
 
 def _lookup_forward(table_VD, ids):
