@@ -128,7 +128,7 @@ def test_a_tokenizer_without_the_end_of_a_document_is_refused(monkeypatch, capsy
         monkeypatch, capsys, "pretrain", "gpt2-tiny", "--text", "text.txt", "--tokenizer",
         "wordless",
     )  # fmt: skip
-    assert line.startswith("zoo: the tokenizer has no <|endoftext|> token: ")
+    assert line.startswith("zoo: the tokenizer has no token that ends a document: use one with <|")
 
 
 def test_two_kinds_of_text_at_once_are_refused(monkeypatch, capsys):

@@ -65,6 +65,7 @@ ENTRIES = {
         Entry("zoo, one run after another", "zoo_finetune", "alone"),
         Entry("zoo", "zoo_finetune"),
     ],
+    "words": [Entry("gensim", "gensim_words"), Entry("zoo", "zoo_words")],
     "translate": [
         Entry("transformers", "torch_translate", "shipped"),
         Entry("transformers, compiled", "torch_translate", "compiled"),
@@ -153,6 +154,8 @@ def prepare(work: Work, folder: Path) -> Path:
     """The folder of the weights to start from. Zoo's own are drawn in a process that has JAX."""
     if work.kind in ("step", "decode"):
         return write_model(work, folder)
+    if work.kind == "words":  # each draws its own
+        return folder
     arguments = [json.dumps(dataclasses.asdict(work)), str(folder)]
     command = [sys.executable, "-m", "tests.speed.zoo_weights", *arguments]
     subprocess.run(command, check=True, cwd=ROOT, env=os.environ | SETTINGS)

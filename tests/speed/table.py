@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from statistics import median
 
-from tests.speed.work import WRITING, Work
+from tests.speed.work import WITHOUT_SHARE, Work
 
 RESULTS = Path(__file__).with_name("results.jsonl")
 LEAD = 1.05  # a smaller lead is noise
@@ -52,7 +52,7 @@ def table(record: dict) -> str:
             continue
         cells = [f"{speed:.2f}" for speed in speeds(row, reference).values()]
         seconds = median(row["wall"])
-        share = f"{work.flops() / seconds / matrix:.0%}" if work.kind not in WRITING else ""
+        share = f"{work.flops() / seconds / matrix:.0%}" if work.kind not in WITHOUT_SHARE else ""
         cells += [f"{seconds:.3f}", share, f"{row['first_call']:.1f}"]
         note = f" ({row['note']})" if "note" in row else ""
         lines.append(f"| {row['name']}{note} | {' | '.join(cells)} |")

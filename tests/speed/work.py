@@ -19,6 +19,7 @@ LEARNING_RATE, BETAS, EPSILON, WEIGHT_DECAY, DROPOUT = 1e-4, (0.9, 0.999), 1e-8,
 
 
 WRITING = ("decode", "translate")
+WITHOUT_SHARE = (*WRITING, "words")  # of the matrix rate: not mostly products
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,9 @@ class Work:
     """One race: a training step of one model, or what it writes.
 
     Kinds: "step"; where zoo draws the weights "pretrain", and with Keras beside it "recurrent"; a
-    "recurrence" alone, forward and backward; "finetune", where a step is one of each of the `runs`,
-    or with `texts` a whole epoch of them; greedy decoding, "decode"; "translate".
+    "recurrence" alone, forward and backward; word vectors of all `texts`, "words"; "finetune",
+    where a step is one of each of the `runs`, or with `texts` a whole epoch of them; greedy
+    decoding, "decode"; "translate".
     """
 
     title: str
@@ -78,6 +80,7 @@ LSTM_STEP = "LSTM language model 2 x 512, one training step, batch 32 x 64, voca
 PAIRS = "Transformer 4 + 4 x 256, one training step, batch 16 x 128 in and out, vocabulary 8192, {}"
 TRANSLATE = "{}, Transformer 4 + 4 x 256, 8 rows of 32, 64 tokens"
 FINETUNE = "BERT 4 x 256 learns two classes, {}"
+VECTORS = "{}, 100 wide, window 5, 5 negatives, an epoch of 400,000 words, vocabulary 20,000"
 DECODE = "greedy decoding, {}, {}, 64 tokens after 32"
 
 
@@ -109,6 +112,17 @@ WORKS = {
             ("one step of five runs, batch 16 x 32 each", {"runs": 5, "max_length": 32}),
         )
     ],
+    "words": [
+        Work(
+            VECTORS.format(title), "words", model, "float32", 1, 20_000, 200, width=100, texts=2000
+        )
+        for title, model in (
+            ("skip-gram", "skip-gram"),
+            ("CBOW", "cbow"),
+            ("fastText skip-gram", "fasttext skip-gram"),
+            ("fastText CBOW", "fasttext cbow"),
+        )
+    ],
     "translate": [
         Work(TRANSLATE.format(how), "translate", "transformer", "float32", 8, beams=beams)
         for how, beams in (("greedy decoding", 1), ("a beam of 4", 4))
@@ -128,6 +142,22 @@ def tokens(work: Work, length: int, seed: int) -> np.ndarray:
         len(share), (work.rows, length), p=share / share.sum()
     )
     return (words + FIRST_WORD).astype(np.int32)
+
+
+def lines(work: Work) -> list[list[str]]:
+    """Texts of words whose spelling is as long as their frequency is low, as that of real words."""
+    spelled = [_spelled(number) for number in range(work.vocab_size)]
+    drawn = np.concatenate([tokens(work, work.max_length, seed) for seed in range(work.texts)])
+    return [[spelled[number] for number in row] for row in drawn]
+
+
+def _spelled(number: int) -> str:
+    """Return the spelling of a word: syllables of two letters, three or more of them."""
+    syllables = []
+    while number or len(syllables) < 3:
+        number, syllable = divmod(number, 75)
+        syllables.append("bcdfghklmnprstv"[syllable // 5] + "aeiou"[syllable % 5])
+    return "".join(syllables)
 
 
 def labelled(work: Work) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
