@@ -50,7 +50,9 @@ def _with_trunk(loaded: Loaded) -> tuple[nn.Module, dict]:
         config, params = model.part(part, model.config, params)
         model = part(config)
     if not isinstance(model, Encoder | EncoderDecoder):
-        trunk = isinstance(model, nn.Module) and getattr(model.bind({}), "trunk", None)
+        trunk = isinstance(model, nn.Module) and getattr(
+            model.bind({"params": params}), "trunk", None
+        )
         if not isinstance(trunk, Encoder):
             raise ValueError(_no_encoder(model))
     return model, params
