@@ -148,10 +148,10 @@ def _with_vectors(loaded: Loaded, words: Sequence[str]) -> tuple[list[int], np.n
     """Return the indices of the words that have a vector other than 0, and the vectors."""
     exact, lower = word_ids(loaded, words), word_ids(loaded, [word.lower() for word in words])
     ids_W = np.where(np.array(exact, int) < 0, lower, exact).astype(np.int64)
-    known = np.flatnonzero((ids_W >= 0) | composes(loaded))
+    known = [index for index, id in enumerate(ids_W) if id >= 0 or composes(loaded)]
     x_KD = vectors_by_id(loaded, [words[index] for index in known], ids_W[known])
-    is_vector = x_KD.any(1)
-    return known[is_vector].tolist(), x_KD[is_vector]
+    kept = np.flatnonzero(np.abs(x_KD).sum(1))
+    return [known[row] for row in kept], x_KD[kept]
 
 
 def _check_no_layer(loaded: Loaded, layer: int | None) -> None:
