@@ -4,7 +4,7 @@ N texts  L length  W words  K words with a vector  D width
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -63,7 +63,13 @@ def embed(
     listed, pool = as_list(texts), POOLS[pooling]
     if isinstance(loaded.model, WordVectorModel):
         _check_no_layer(loaded, layer)
-        x_ND = [pool(_known(loaded, text)) for text in listed]
+        x_ND, words = [], [text.split() for text in listed]
+        for text, (known, x_KD) in zip(listed, _with_vectors(loaded, words), strict=True):
+            if not known:
+                raise ValueError(
+                    f"the text {text!r:.60} has no word of the vocabulary: use other words"
+                )
+            x_ND.append(pool(x_KD))
     else:
         rows = _rows(loaded, listed)
         by_index = {i: pool(x_LD) for i, x_LD in hidden_states(loaded, rows, layer, batch_size)}
@@ -103,8 +109,7 @@ def embed_words(
     x_WD = [np.zeros((len(of_text), loaded.model.config.width), np.float32) for of_text in words]
     if isinstance(loaded.model, WordVectorModel):
         _check_no_layer(loaded, layer)
-        for x, of_text in zip(x_WD, words, strict=True):
-            known, x_KD = _with_vectors(loaded, of_text)
+        for x, (known, x_KD) in zip(x_WD, _with_vectors(loaded, words), strict=True):
             x[known] = x_KD
     else:
         tokenizer = sides(require_tokenizer(loaded)).source
@@ -136,22 +141,19 @@ def _rows(loaded: Loaded, texts: Sequence[str]) -> list[Row]:
     return rows
 
 
-def _known(loaded: Loaded, text: str) -> np.ndarray:
-    """Return the vectors of the words of a text that have one: x_WD."""
-    known, x_WD = _with_vectors(loaded, text.split())
-    if not known:
-        raise ValueError(f"the text {text!r:.60} has no word of the vocabulary: use other words")
-    return x_WD
-
-
-def _with_vectors(loaded: Loaded, words: Sequence[str]) -> tuple[list[int], np.ndarray]:
-    """Return the indices of the words that have a vector other than 0, and the vectors."""
+def _with_vectors(
+    loaded: Loaded, texts: Sequence[Sequence[str]]
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Yield which words of each text have a vector other than 0, and the vectors: x_KD."""
+    words = list(dict.fromkeys(word for text in texts for word in text))
     exact, lower = word_ids(loaded, words), word_ids(loaded, [word.lower() for word in words])
-    ids_W = np.where(np.array(exact, int) < 0, lower, exact).astype(np.int64)
-    known = [index for index, id in enumerate(ids_W) if id >= 0 or composes(loaded)]
-    x_KD = vectors_by_id(loaded, [words[index] for index in known], ids_W[known])
-    kept = np.flatnonzero(np.abs(x_KD).sum(1))
-    return [known[row] for row in kept], x_KD[kept]
+    ids = np.where(np.array(exact, int) < 0, lower, exact).astype(np.int64)
+    known = [number for number, id in enumerate(ids) if id >= 0 or composes(loaded)]
+    x_ND = vectors_by_id(loaded, [words[number] for number in known], ids[known])
+    rows = {words[number]: row for row, number in enumerate(known) if x_ND[row].any()}
+    for text in texts:
+        kept = [number for number, word in enumerate(text) if word in rows]
+        yield kept, x_ND[[rows[text[number]] for number in kept]]
 
 
 def _check_no_layer(loaded: Loaded, layer: int | None) -> None:

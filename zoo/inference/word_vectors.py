@@ -89,6 +89,11 @@ def ordinary_words(tokenizer: Tokenizer) -> tuple[list[str], np.ndarray]:
     return words, np.array([vocabulary[word] for word in words], np.int64)
 
 
+def most_frequent_words(loaded: Loaded, count: int) -> list[str]:
+    """Return the first words of the vocabulary of a model, without special tokens."""
+    return ordinary_words(tokenizer_of(loaded))[0][:count]
+
+
 def composes(loaded: Loaded) -> bool:
     """Return whether a model has a vector for words outside of its vocabulary too."""
     model = loaded.model
