@@ -58,6 +58,7 @@ def draw(
             axis.annotate(
                 word, point, xytext=(3, 3), textcoords="offset points", fontsize=8, parse_math=False
             )
+        axis.margins(0.1)  # for labels at the right
         axis.set(title=method, xticks=[], yticks=[])
     figure.suptitle(title(name, f"{len(words)} words"), fontsize=10)
     figure.savefig(
