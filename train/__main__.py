@@ -22,6 +22,7 @@ from train.commands.infer import (
 )
 from train.commands.list import List
 from train.commands.pretrain import Pretrain
+from train.commands.vectors import Analogy, Embed, Map, Neighbors, Similarity
 
 GROUPS: dict[str, dict[str, type[command.Command]]] = {
     "Train": {
@@ -38,6 +39,11 @@ GROUPS: dict[str, dict[str, type[command.Command]]] = {
         "tag": Tag,
         "answer": Answer,
         "choose": Choose,
+        "embed": Embed,
+        "neighbors": Neighbors,
+        "analogy": Analogy,
+        "similarity": Similarity,
+        "map": Map,
     },
     "Measure": {"evaluate": Evaluate, "list": List},
     "Convert": {"import": Import, "export": Export},

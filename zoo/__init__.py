@@ -13,8 +13,11 @@ from zoo.inference.beam_search import beam_search
 from zoo.inference.choose import choose
 from zoo.inference.classify import classify
 from zoo.inference.detect_replaced import detect_replaced
+from zoo.inference.embed import embed, embed_words
 from zoo.inference.fill_mask import fill_mask
 from zoo.inference.generate import generate
+from zoo.inference.neighbors import WordIndex, analogy, neighbors, similarity, word_index
+from zoo.inference.one_hot import bag_of_words, one_hot
 from zoo.inference.tag import entities, tag
 from zoo.inference.translate import translate
 from zoo.registry import architectures, create, sizes
@@ -23,24 +26,33 @@ from zoo.vocabulary import extend_vocabulary
 
 __all__ = [
     "Loaded",
+    "WordIndex",
     "__version__",
+    "analogy",
     "answer",
     "architectures",
+    "bag_of_words",
     "beam_search",
     "choose",
     "classify",
     "create",
     "detect_replaced",
+    "embed",
+    "embed_words",
     "entities",
     "export",
     "extend_vocabulary",
     "fill_mask",
     "generate",
     "load",
+    "neighbors",
+    "one_hot",
     "save",
+    "similarity",
     "sizes",
     "tag",
     "translate",
+    "word_index",
 ]
 
 

@@ -12,7 +12,7 @@ from train.finetuning.settings import TaskName
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Evaluate a model on held-out text, or a fine-tuned model on labelled examples."""
+    """Evaluate a model on text, labelled examples, analogies or pairs of words."""
 
     example: ClassVar[str] = "zoo evaluate runs/gpt2-tiny --text book.txt"
 
@@ -42,7 +42,9 @@ class Evaluate:
     show: Literal["counts"] | None = None
     """For an n-gram model: print which n-grams of the text were never seen, for every order."""
     data: Path | None = None
-    """For a fine-tuned model: a file of examples, as `zoo finetune` reads them."""
+    """For a fine-tuned model: a file of examples, as `zoo finetune` reads them. For word vectors:
+    analogies, such as questions-words.txt, or pairs of words with scores, such as
+    EN-WS-353-ALL.txt."""
     task: TaskName | None = None
     """The task of a fine-tuned model. Default: inferred from the model."""
     columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME=COLUMN ...]")] = ()
@@ -54,14 +56,20 @@ class Evaluate:
 
     def run(self) -> None:
         """Print the metrics: loss, perplexity, bits per byte, BLEU, accuracy and others."""
+        from train.commands import vectors
         from train.data.sources import parallel_text, text
         from train.data.sources.source import Source
         from train.pretraining import evaluate
         from zoo import registry
         from zoo.checkpoints.load import saved_class
+        from zoo.contracts import WordVectorModel
+        from zoo.models.fasttext import FastTextClassifier
         from zoo.models.ngram import NGram
 
         if self.data:
+            cls = saved_class(self.folder)
+            if issubclass(cls, WordVectorModel) and not issubclass(cls, FastTextClassifier):
+                return vectors.evaluate(self.folder, self.data)
             return self._task(self.data)
         source: Source | None = None
         if self.source:

@@ -24,11 +24,15 @@ BIO = re.compile(r"O|[BI]-.+")
 
 
 class Piece(NamedTuple):
-    """Part of a sentence: the indices of its words, and the position of the first token of each."""
+    """Part of a sentence: the indices of its words, where each begins in the row, and its tokens.
+
+    The tokens of a word are `sizes` consecutive ones from `positions`.
+    """
 
     row: Row
     words: list[int]
     positions: list[int]
+    sizes: list[int]
 
 
 class Tag(NamedTuple):
@@ -92,7 +96,7 @@ def pieces(tokenizer: Tokenizer, words: Sequence[str], max_length: int) -> list[
         after = range(of_words[encoded[-1]][-1] + 1, len(sides))
         row = select(encoding, [*range(begin), *inside, *after])
         positions = [of_words[number][0] - first + begin for number in numbers]
-        result.append(Piece(row, numbers, positions))
+        result.append(Piece(row, numbers, positions, [int(sizes[number]) for number in numbers]))
     return result
 
 
