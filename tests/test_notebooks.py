@@ -24,7 +24,12 @@ SHORTER = {
 
 @notebooks
 def test_a_notebook_runs_on_a_small_model(source):
-    settings = {"ZOO_SIZE": "resnet-tiny", "MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT)}
+    settings = {
+        "ZOO_SIZE": "resnet-tiny",
+        "ZOO_EPOCHS": "1",
+        "MPLBACKEND": "Agg",
+        "PYTHONPATH": str(ROOT),
+    }
     text = source.read_text()
     for long, short in SHORTER.get(source.stem, {}).items():
         assert text.count(long) == 1, long

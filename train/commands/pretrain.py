@@ -1,6 +1,7 @@
 """`zoo pretrain`."""
 
 import dataclasses
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,15 +9,17 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
+from train.commands import vectors
 from train.commands.command import unescaped
 from train.commands.infer import Generate
 from train.counting.settings import CountSettings
+from train.recipes.word_vector_settings import WordVectorSettings
 
-NOT_COUNTED = CountSettings()
+NOT_COUNTED, AS_RECIPE = CountSettings(), WordVectorSettings()
 # The arguments of no use to a model that is not trained by gradient.
 GRADIENT_ONLY = (
     *("config", "separate_vocabularies", "teacher", "steps", "batch", "length", "seed", "dtype"),
-    *("accumulate", "parallel", "mesh", "cluster", "resume", "verbose"),
+    *("accumulate", "parallel", "mesh", "cluster", "resume", "verbose", "epochs", "word_vectors"),
 )
 
 
@@ -57,6 +60,8 @@ class Pretrain:
     """Distillation: the model folder of the teacher."""
     steps: int | None = None
     """Number of training steps. Default: the recipe's."""
+    epochs: float | None = None
+    """Passes over the text, in place of a number of steps."""
     batch: int | None = None
     """Sequences per step, over all devices. Default: the recipe's."""
     length: int | None = None
@@ -75,6 +80,8 @@ class Pretrain:
     """Run as one of many processes: on a TPU pod, or under Slurm, Kubernetes or Open MPI."""
     counting: Annotated[CountSettings, tyro.conf.OmitArgPrefixes] = NOT_COUNTED
     """What is counted, for an n-gram model."""
+    word_vectors: Annotated[WordVectorSettings, tyro.conf.OmitArgPrefixes] = AS_RECIPE
+    """What word vectors are trained on."""
     out: Path | None = None
     """The folder to write. Default: runs/RECIPE."""
     evaluate_tokens: Annotated[str | None, tyro.conf.arg(metavar="INT|all")] = None
@@ -96,7 +103,7 @@ class Pretrain:
         from train.recipes import ngram, recipe
         from train.recipes.recipe import with_config, with_fields
         from zoo import registry
-        from zoo.contracts import EncoderDecoder, LanguageModel
+        from zoo.contracts import EncoderDecoder, LanguageModel, WordVectorModel
 
         malloc.keep_freed_memory()
         if self.recipe in ngram.RECIPES:
@@ -113,6 +120,8 @@ class Pretrain:
         else:
             chosen = with_config(chosen, self.config)
         chosen = with_fields(chosen, **{name: getattr(self, name) for name in plain})
+        chosen = self.word_vectors.apply(chosen, self.counting.min_count)
+        chosen = self._with_epochs(chosen)
         if self.separate_vocabularies:
             chosen = chosen.separate_vocabularies()
         if self.teacher:
@@ -140,7 +149,18 @@ class Pretrain:
             print("a sample:")
             tokens = min(Generate.max_new_tokens, chosen.config.max_length // 2)
             Generate(out, "The", max_new_tokens=tokens).run()
+        if isinstance(model, WordVectorModel):
+            print("\n".join(vectors.examples(out)))
         print(f"model folder: {out}\ncurves: {out / 'curves.png'}")
+
+    def _with_epochs(self, recipe):
+        if self.epochs is None:
+            return recipe
+        if self.steps is not None:
+            raise ValueError("--epochs and --steps cannot be combined: give one of them")
+        if not 0 < self.epochs < math.inf:
+            raise ValueError(f"--epochs must be more than 0 and finite, not {self.epochs}")
+        return dataclasses.replace(recipe, epochs=self.epochs)
 
     def _check_init(self) -> None:
         """Raise ValueError with a flag that --init leaves no choice for."""

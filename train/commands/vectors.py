@@ -168,3 +168,17 @@ def evaluate(folder: Path, data: Path) -> None:
 def _print(words: list[tuple[str, float]]) -> None:
     for word, cosine in words:
         print(f"{cosine:.3f} {word}")
+
+
+def examples(folder: Path, words: int = 3, count: int = 5) -> list[str]:
+    """Return lines with the neighbors of some words, which are neither frequent nor rare."""
+    import zoo
+    from zoo.inference.word_vectors import most_frequent_words
+
+    index = zoo.word_index(zoo.load(folder))
+    middle = most_frequent_words(index.loaded, len(index.words))[100:] or index.words
+    lines = []
+    for word in [word for word in middle if word.isalpha()][:words]:
+        nearest = ", ".join(other for other, _ in zoo.neighbors(index, word, count))
+        lines.append(f"neighbors of {word}: {nearest}")
+    return lines

@@ -17,7 +17,7 @@ class CountSettings:
     units: Literal["word", "character"] | None = None
     """For n-grams: what a token is. Default: word; with --tokenizer, its tokens."""
     min_count: int | None = None
-    """For n-grams: how often a word must occur; rarer ones are <unk>. Default: 1."""
+    """For n-grams and word vectors: how often a word must occur. Default: 1, or the recipe's."""
     estimator: str | None = None
     """For n-grams: modified-kneser-ney (the default), kneser-ney, absolute-discounting,
     jelinek-mercer, katz, add-k or stupid-back-off; some with a value, such as add-k=0.1."""
@@ -27,8 +27,9 @@ class CountSettings:
     """For n-grams: print how many there are of each order, and how many were never seen."""
 
     def given(self) -> list[str]:
-        """Return the flags that were given."""
-        names = [field.name for field in fields(self) if getattr(self, field.name)]
+        """Return the flags that were given, of those for n-gram models alone."""
+        only = [field.name for field in fields(self) if field.name != "min_count"]
+        names = [name for name in only if getattr(self, name)]
         return ["--" + name.replace("_", "-") for name in names]
 
     def apply(
