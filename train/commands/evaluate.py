@@ -41,6 +41,9 @@ class Evaluate:
     """For translation: above 1 favors longer translations, below 1 shorter ones."""
     show: Literal["counts"] | None = None
     """For an n-gram model: print which n-grams of the text were never seen, for every order."""
+    interpolate: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """For an n-gram model: also print the perplexity of its mean with this causal language model,
+    which has the same tokenizer, for every weight of the latter."""
     data: Path | None = None
     """For a fine-tuned model: a file of examples, as `zoo finetune` reads them. For word vectors:
     analogies, such as questions-words.txt, or pairs of words with scores, such as
@@ -79,8 +82,9 @@ class Evaluate:
             source = text.files(self.text, unescaped(self.separator))
         if saved_class(self.folder) is NGram:
             return self._counted(source)
-        if self.show:
-            raise ValueError(f"--show counts is for n-gram models, which {self.folder} is not")
+        if self.show or self.interpolate:
+            flag = "--show counts" if self.show else "--interpolate"
+            raise ValueError(f"{flag} is for n-gram models, which {self.folder} is not")
         metrics = evaluate.evaluate(self.folder, source, self.batch, self.length, self.stride)
         for name, value in metrics.items():
             print(f"{name.replace('_', ' ')}: {value:.4f}")
@@ -89,13 +93,17 @@ class Evaluate:
             self._translations(texts[::2], texts[1::2])
 
     def _counted(self, source) -> None:
-        from train.counting import evaluate
+        from train.counting import evaluate, interpolation
 
         evaluation = evaluate.evaluate_folder(self.folder, source)
         for name, value in evaluation.metrics.items():
             print(f"{name.replace('_', ' ')}: {value:.4f}")
         if self.show:
             print("\n".join(evaluate.table(evaluation.orders)))
+        if self.interpolate:
+            mixed = interpolation.perplexities(self.folder, self.interpolate, source)
+            for weight, perplexity in mixed.items():
+                print(f"weight {weight:.1f} of {self.interpolate}: perplexity {perplexity:.1f}")
 
     def _task(self, data: Path) -> None:
         import json
