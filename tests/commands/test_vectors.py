@@ -1,5 +1,6 @@
 """`zoo neighbors`, `analogy`, `similarity`, `embed`, `map`, and `evaluate` for word vectors."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -103,8 +104,18 @@ def test_what_a_map_needs_is_one_line(monkeypatch, capsys):
     assert "must be above 0 and less than the number of words, 3, not 3" in line
     line = refusal(monkeypatch, capsys, *words[:4])
     assert line == "zoo: a map needs at least 3 words, not 2"
+    line = refusal(monkeypatch, capsys, *words, "--out", "map.jpg")
+    assert line == "zoo: a map is written as .png, .svg, .pdf, .html, not as map.jpg"
+    monkeypatch.setitem(sys.modules, "plotly.subplots", None)  # as if it were not installed
     line = refusal(monkeypatch, capsys, *words, "--out", "map.html")
-    assert line.startswith("zoo: a map is written as .png, .svg, .pdf, not as map.html")
+    assert line.startswith("zoo: an interactive map needs plotly: run `pip install plotly`")
+
+
+def test_a_map_is_an_interactive_page_where_plotly_is_there(monkeypatch):
+    pytest.importorskip("plotly")
+    run(monkeypatch, "map", "words", "king", "queen", "man", "--out", "map.html")
+    page = Path("map.html").read_text("utf-8")
+    assert '"king","queen","man"' in page
 
 
 def test_a_map_is_the_same_every_time():

@@ -127,7 +127,7 @@ class Map:
     words: Annotated[tuple[str, ...], tyro.conf.Positional, NO_HINT] = ()
     """The words. Default: the 100 most frequent."""
     out: Path = Path("map.png")
-    """The picture to write: .png, .svg or .pdf."""
+    """The picture to write: .png, .svg or .pdf; or .html, an interactive page (needs plotly)."""
     perplexity: float | None = None
     """About how many neighbors of a word t-SNE keeps near; less than the number of words. Default:
     30, or a third of the other words if that is less."""

@@ -3,14 +3,14 @@
 N words  D width
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from train.reporting.plots import DOTS_PER_INCH, title
 
-SUFFIXES = (".png", ".svg", ".pdf")
+SUFFIXES = (".png", ".svg", ".pdf", ".html")
 PERPLEXITY = 30.0  # the default of t-SNE, for more than 90 words
 SEED = 0  # of t-SNE, so that a map is the same every time
 
@@ -31,25 +31,29 @@ def draw(
     Args:
       words: The words.
       x_ND: Their vectors.
-      out: The file to write: .png, .svg or .pdf.
+      out: The file to write: .png, .svg, .pdf, or an interactive .html, which needs plotly.
       name: The name of the model, for the title.
       perplexity: About how many neighbors of a word t-SNE keeps near. None: 30, or a third of the
         other words if that is less.
 
     Raises:
       ValueError: If there are fewer than 3 words, or the perplexity is not less than their number,
-        or the file has another ending.
+        or the file has another ending, or plotly is missing.
     """
+    out = Path(out)
+    if out.suffix not in SUFFIXES:
+        raise ValueError(f"a map is written as {', '.join(SUFFIXES)}, not as {out.name}")
+    write = _write_page if out.suffix == ".html" else _write_picture
+    panels = {"PCA": _pca(x_ND), "t-SNE": _t_sne(words, x_ND, perplexity)}
+    write(words, panels, out, title(name, f"{len(words)} words"))
+
+
+def _write_picture(
+    words: Sequence[str], panels: Mapping[str, np.ndarray], out: Path, heading: str
+) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    out = Path(out)
-    if out.suffix not in SUFFIXES:
-        raise ValueError(
-            f"a map is written as {', '.join(SUFFIXES)}, not as {out.name}: a browser shows an "
-            ".svg, in which words can be searched for"
-        )
-    panels = {"PCA": _pca(x_ND), "t-SNE": _t_sne(words, x_ND, perplexity)}
     figure = Figure(figsize=(14, 7), dpi=DOTS_PER_INCH, layout="compressed")
     FigureCanvasAgg(figure)
     for axis, (method, x_N2) in zip(figure.subplots(1, 2), panels.items(), strict=True):
@@ -60,10 +64,31 @@ def draw(
             )
         axis.margins(0.1)  # for labels at the right
         axis.set(title=method, xticks=[], yticks=[])
-    figure.suptitle(title(name, f"{len(words)} words"), fontsize=10)
+    figure.suptitle(heading, fontsize=10)
     figure.savefig(
         out, bbox_inches="tight", metadata={"Date": None} if out.suffix == ".svg" else {}
     )
+
+
+def _write_page(
+    words: Sequence[str], panels: Mapping[str, np.ndarray], out: Path, heading: str
+) -> None:
+    try:
+        from plotly.subplots import make_subplots
+    except ImportError:
+        raise ValueError(
+            "an interactive map needs plotly: run `pip install plotly`, or write a .svg, in which "
+            "a browser finds words"
+        ) from None
+    figure = make_subplots(1, len(panels), subplot_titles=list(panels))
+    for column, x_N2 in enumerate(panels.values(), 1):
+        x_N, y_N = x_N2.T
+        figure.add_scatter(
+            x=x_N, y=y_N, text=list(words), mode="markers+text", hoverinfo="text", col=column, row=1
+        )
+    figure.update_traces(textposition="top right", marker_color="black")
+    figure.update_layout(title=heading, showlegend=False)
+    figure.write_html(out)
 
 
 def _pca(x_ND: np.ndarray) -> np.ndarray:
