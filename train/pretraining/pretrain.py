@@ -74,6 +74,7 @@ def pretrain(
         parallelism=parallelism,
         mesh=mesh,
     )
+    recipe = run.recipe  # with what it takes from the text
     checkpoints = Checkpoints(run.out, max(2, recipe.average), recipe.save_every)
     stage = make_stage(run, evaluate_tokens)
     progress, messages = begin_or_resume(run, stage, checkpoints)
