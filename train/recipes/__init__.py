@@ -10,6 +10,7 @@ from train.recipes import (
     distilbert,
     electra,
     fixed_window,
+    glove,
     gpt2,
     ngram,
     rnn,
@@ -33,6 +34,7 @@ class Family(Protocol):
 
 FAMILIES: tuple[Family, ...] = (
     word2vec,
+    glove,
     fixed_window,
     rnn,
     translators,

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+FAN_IN = 64  # runs that are merged at a time
+
 
 class Counted(NamedTuple):
     """Distinct integers in increasing order, and how often each occurred: int64, on disk."""
@@ -42,14 +44,41 @@ def count(
         files = {name: folder / f"{number}.{name}" for name in arrays}
         on_disk = {name: write(files[name], [array]) for name, array in arrays.items()}
         runs.append(Run(Counted(on_disk["keys"], on_disk["counts"]), on_disk["places"]))
-    merged = folder / "keys", folder / "counts"
-    with merged[0].open("wb") as keys_file, merged[1].open("wb") as counts_file:
-        for part in _merge([run.counted for run in runs], memory):
-            keys_file.write(part.keys.tobytes())
-            counts_file.write(part.counts.tobytes())
-    counted = Counted(*map(read, merged))
+    parts = merge([run.counted for run in runs], folder / "passes", memory)
+    counted = write_all(parts, folder / "keys", folder / "counts")
     rows = (np.searchsorted(counted.keys, run.counted.keys)[run.places] for run in runs)
     return counted, rows
+
+
+def merge(runs: list[Counted], folder: Path, memory: int) -> Iterator[Counted]:
+    """Return the sums of the counts of sorted runs, in parts of increasing keys.
+
+    Args:
+      runs: Distinct integers in increasing order, each with an integer to add up, of any meaning.
+      folder: A new folder for the files of many runs, which are merged in several passes.
+      memory: About how many integers are merged at a time.
+    """
+    while len(runs) > FAN_IN:
+        folder = folder / "more"
+        folder.mkdir(parents=True)
+        runs = [
+            write_all(
+                _merge(runs[start : start + FAN_IN], memory),
+                folder / f"{start}.keys",
+                folder / f"{start}.counts",
+            )
+            for start in range(0, len(runs), FAN_IN)
+        ]
+    return _merge(runs, memory)
+
+
+def write_all(parts: Iterable[Counted], keys: Path, counts: Path) -> Counted:
+    """Write parts one after another into two files, and return the whole, mapped into memory."""
+    with keys.open("wb") as keys_file, counts.open("wb") as counts_file:
+        for part in parts:
+            keys_file.write(part.keys.tobytes())
+            counts_file.write(part.counts.tobytes())
+    return Counted(read(keys), read(counts))
 
 
 def write(file: Path, parts: Iterable[np.ndarray]) -> np.ndarray:
