@@ -75,6 +75,13 @@ def records(corpus: Corpus, rule: Rule) -> np.ndarray:
     return np.asarray(np.memmap(file, RECORD, "r"))
 
 
+def num_words(corpus: Corpus, rule: Rule, chunk: int = 1 << 20) -> int:
+    """Return the number of tokens of a text that are words."""
+    starts = range(corpus.start, corpus.stop, chunk)
+    parts = (corpus.read(start, min(start + chunk, corpus.stop)) for start in starts)
+    return sum(int(rule.is_word[tokens].sum()) for tokens in parts)
+
+
 def count(corpus: Corpus, rule: Rule, folder: Path, memory: int = MEMORY) -> Iterator[np.ndarray]:
     """Yield all pairs of a text in a fixed random order, in parts: RECORD [r].
 

@@ -79,12 +79,12 @@ def glove_adagrad(schedule: optax.Schedule, decay_mask: Any = None) -> RowOptimi
             scaled = gradient[name]
             if not name.endswith("bias"):
                 scaled = learning_rate * jnp.clip(scaled, -GLOVE_CLIP, GLOVE_CLIP)
-            # The square of `scaled` is computed from these rows, so that they are read before the
-            # table of sums changes in place: otherwise XLA copies all of it.
             before = opt_state[name][at]
             change = -scaled * jax.lax.rsqrt(before)
             changed[name] = tables[name].at[at].add(change)
-            sums[name] = opt_state[name].at[at].add(change**2 * before)
+            # By adding 0 times the rows, they must be read before the table of sums changes in
+            # place: otherwise XLA copies all of it.
+            sums[name] = opt_state[name].at[at].add(scaled**2 + 0 * before)
         return changed, {**opt_state, **sums}
 
     return RowOptimizer(init, update)

@@ -45,7 +45,10 @@ class GloVeRecipe(WordVectorRecipe):
 
     def batches(self, tokenizer: AnyTokenizer) -> Cooccurrences:
         return Cooccurrences(
-            length=self.length, block_size=self.block_size, rule=self.rule(tokenizer)
+            length=self.length,
+            block_size=self.block_size,
+            rule=self.rule(tokenizer),
+            num_words=int(self.counts.sum()),
         )
 
     def rule(self, tokenizer: AnyTokenizer) -> cooccurrences.Rule:

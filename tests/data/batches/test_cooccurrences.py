@@ -8,7 +8,7 @@ from train.data import cooccurrences
 from train.data.batches.cooccurrences import Cooccurrences
 
 B, L, N = 4, 30, 8
-SOURCE = Cooccurrences(length=L, block_size=N, rule=rule(3))
+SOURCE = Cooccurrences(length=L, block_size=N, rule=rule(3), num_words=1000)
 
 
 @pytest.fixture(autouse=True)
@@ -54,8 +54,10 @@ def test_the_order_does_not_depend_on_the_number_of_processes():
     assert all((both[name] == whole[name]).all() for name in whole)
 
 
-def test_an_evaluation_has_every_pair_once():
-    text = corpus(random_text(600))
+def test_an_evaluation_has_every_pair_once_counted_as_if_the_text_were_as_long():
+    tokens = random_text(600)
+    text = corpus(tokens)
     batches = SOURCE.evaluate(text, B)
-    expected = cooccurrences.records(text, rule(3)).tolist()
-    assert pairs(batches, 0, len(batches)) == expected
+    expected = cooccurrences.records(text, rule(3)).copy()
+    expected["count"] *= np.float32(1000 / (tokens > 1).sum())
+    assert pairs(batches, 0, len(batches)) == expected.tolist()

@@ -8,6 +8,10 @@ A batch is
 with S the length of a row, rounded up to whole blocks of N pairs. The pairs have a fixed random
 order, as in the released program, which shuffles them once; here the rows are shuffled in every
 epoch, too.
+
+The counts of a held-out text are multiplied by the ratio of the sizes of both texts, so that they
+estimate those of the training text. They are too high for pairs that are rare in the held-out text,
+which were chosen because they are in it at all, so the loss stays far above that of training.
 """
 
 from dataclasses import dataclass
@@ -18,6 +22,7 @@ from train.data import cooccurrences
 from train.data.batches.batches import ONE_PROCESS, Batch, Batches, once, shuffled
 from train.data.cooccurrences import Rule
 from train.data.corpus.corpus import Corpus
+from train.data.corpus.journal import read_part
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,11 +33,13 @@ class Cooccurrences:
       length: Pairs per row.
       block_size: Pairs of a block.
       rule: Which pairs count.
+      num_words: The number of words of the training text.
     """
 
     length: int
     block_size: int
     rule: Rule
+    num_words: int
 
     def train(
         self, corpus: Corpus, batch_size: int, seed: int, process: tuple[int, int] = ONE_PROCESS
@@ -47,14 +54,17 @@ class Cooccurrences:
     ) -> Batches:
         """Return the rows of the pairs of a held-out text, once."""
         records = cooccurrences.records(corpus, self.rule)
-        example = lambda number, random: self._row(records, number)
+        ratio = self.num_words / cooccurrences.num_words(corpus, self.rule)
+        example = lambda number, random: self._row(records, number, ratio)
         return once(example, self._count(records), batch_size, process)
 
     def _count(self, records: np.ndarray) -> int:
         return -(-len(records) // self.length)
 
-    def _row(self, records: np.ndarray, number: int) -> Batch:
-        part = records[number * self.length : (number + 1) * self.length]
+    def _row(self, records: np.ndarray, number: int, ratio: float = 1.0) -> Batch:
+        start = number * self.length
+        part = read_part(records, start, min(start + self.length, len(records)))
         padding = -(-self.length // self.block_size) * self.block_size - len(part)
         columns = {name: np.pad(part[name], (0, padding)) for name in ("first", "second", "count")}
+        columns["count"] *= np.float32(ratio)
         return {"size": np.array(len(part), np.int32), **columns}
