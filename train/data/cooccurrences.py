@@ -88,23 +88,24 @@ def count(corpus: Corpus, rule: Rule, folder: Path, memory: int = MEMORY) -> Ite
     Args:
       corpus: The text.
       rule: Which pairs count.
-      folder: A folder for files that are needed until the last part.
+      folder: A folder for temporary files.
       memory: About how many pairs are in memory at a time.
     """
     V, unit = len(rule.is_word), math.lcm(*range(1, rule.window + 1))
     order = Permutation(max(2, (V * V - 1).bit_length()))
     units = unit // np.arange(1, rule.window + 1)  # what each distance adds
-    runs = []
-    for number, (pairs, distances) in enumerate(_pairs(corpus, rule, memory)):
+
+    def run(pairs: np.ndarray, distances: np.ndarray) -> sorting.Counted:
         # The distance travels in the key, so one sort in place is all.
         packed = order(pairs) * rule.window + distances
         packed.sort()
         places, distances = np.divmod(packed, rule.window)
         first = np.flatnonzero(np.diff(places, prepend=-1))
-        files = folder / f"{number}.keys", folder / f"{number}.sums"
         sums = np.add.reduceat(units[distances], first) if len(first) else first
-        runs.append(sorting.write_all([sorting.Counted(places[first], sums)], *files))
-    for part in sorting.merge(runs, folder / "passes", memory):
+        return sorting.spill([sorting.Counted(places[first], sums)], folder)
+
+    runs = (run(*part) for part in _pairs(corpus, rule, memory))
+    for part in sorting.merge(runs, folder, memory):
         found = np.empty(len(part.keys), RECORD)
         found["first"], found["second"] = np.divmod(order.inverse(part.keys), V)
         found["count"] = part.counts / unit * (1 + (found["first"] == found["second"]))

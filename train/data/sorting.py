@@ -1,8 +1,10 @@
 """Counting of integers in bounded memory: chunks are sorted, spilled to disk, and merged."""
 
+import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -44,54 +46,60 @@ def count(
         files = {name: folder / f"{number}.{name}" for name in arrays}
         on_disk = {name: write(files[name], [array]) for name, array in arrays.items()}
         runs.append(Run(Counted(on_disk["keys"], on_disk["counts"]), on_disk["places"]))
-    parts = merge([run.counted for run in runs], folder / "passes", memory)
-    counted = write_all(parts, folder / "keys", folder / "counts")
+    counted = spill(merge((run.counted for run in runs), folder, memory), folder)
     rows = (np.searchsorted(counted.keys, run.counted.keys)[run.places] for run in runs)
     return counted, rows
 
 
-def merge(runs: list[Counted], folder: Path, memory: int) -> Iterator[Counted]:
+def merge(runs: Iterable[Counted], folder: Path, memory: int) -> Iterator[Counted]:
     """Return the sums of the counts of sorted runs, in parts of increasing keys.
 
+    As soon as there are FAN_IN runs, they are merged into one, of which FAN_IN are merged again, so
+    that any number of runs has few open files.
+
     Args:
-      runs: Distinct integers in increasing order, each with an integer to add up, of any meaning.
-      folder: A new folder for the files of many runs, which are merged in several passes.
+      runs: Distinct integers in increasing order, each with an integer to add up.
+      folder: A folder for temporary files.
       memory: About how many integers are merged at a time.
     """
-    while len(runs) > FAN_IN:
-        folder = folder / "more"
-        folder.mkdir(parents=True)
-        runs = [
-            write_all(
-                _merge(runs[start : start + FAN_IN], memory),
-                folder / f"{start}.keys",
-                folder / f"{start}.counts",
-            )
-            for start in range(0, len(runs), FAN_IN)
-        ]
-    return _merge(runs, memory)
+    levels: list[list[Counted]] = [[]]
+    for run in runs:
+        levels[0].append(run)
+        for level, waiting in enumerate(levels):
+            if len(waiting) == FAN_IN:
+                levels.extend([] for _ in range(level + 2 - len(levels)))
+                levels[level + 1].append(spill(_merge(waiting, memory), folder))
+                waiting.clear()
+    return _merge([run for waiting in levels for run in waiting], memory)
 
 
-def write_all(parts: Iterable[Counted], keys: Path, counts: Path) -> Counted:
-    """Write parts one after another into two files, and return the whole, mapped into memory."""
-    with keys.open("wb") as keys_file, counts.open("wb") as counts_file:
+def spill(parts: Iterable[Counted], folder: Path) -> Counted:
+    """Write parts one after another to disk, and return the whole, mapped into memory.
+
+    The files have no names: their space is free again as soon as the arrays are no longer in use.
+    """
+    with (
+        tempfile.TemporaryFile(dir=folder) as keys,
+        tempfile.TemporaryFile(dir=folder) as counts,
+    ):
         for part in parts:
-            keys_file.write(part.keys.tobytes())
-            counts_file.write(part.counts.tobytes())
-    return Counted(read(keys), read(counts))
+            keys.write(part.keys.tobytes())
+            counts.write(part.counts.tobytes())
+        return Counted(_mapped(keys), _mapped(counts))
 
 
 def write(file: Path, parts: Iterable[np.ndarray]) -> np.ndarray:
     """Write arrays as int64, one after another, and return the whole, mapped into memory."""
-    with file.open("wb") as out:
+    with file.open("w+b") as out:
         for part in parts:
             out.write(np.ascontiguousarray(part, np.int64).tobytes())
-    return read(file)
+        return _mapped(out)
 
 
-def read(file: Path) -> np.ndarray:
+def _mapped(file: IO[bytes]) -> np.ndarray:
     """Return a file of int64, mapped into memory; an empty file cannot be mapped."""
-    if not file.stat().st_size:
+    file.flush()
+    if not os.fstat(file.fileno()).st_size:
         return np.zeros(0, np.int64)
     return np.asarray(np.memmap(file, np.int64, "r"))
 
