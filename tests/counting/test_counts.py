@@ -7,7 +7,8 @@ import pytest
 
 from tests.counting import tiny_text
 from tests.counting.tiny_text import END, V
-from train.counting import counts, sorting
+from train.counting import counts
+from train.data import sorting
 
 
 def by_dictionary(texts, n) -> Counter:

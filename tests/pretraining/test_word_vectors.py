@@ -80,7 +80,7 @@ def test_a_run_that_is_stopped_and_resumed_equals_an_uninterrupted_one(tmp_path,
 
 def test_epochs_give_the_number_of_steps(tmp_path):
     run = prepare(recipe("cbow", epochs=4), source(), tmp_path)
-    tokens = run.num_tokens[0]
+    tokens = run.amounts[0]
     assert run.recipe.steps == -(-4 * tokens // (2 * 256))
     assert run.recipe.evaluate_every == -(-run.recipe.steps // 4)
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from train.counting import sorting
+from train.data import sorting
 
 CHUNK = 1 << 22  # tokens that are sorted at a time
 MOST = 2**31 - 1  # n-grams of one order: rows are int32

@@ -1,10 +1,8 @@
 """The tokenizer and the tokenized text of a count model."""
 
-import hashlib
-import os
 from pathlib import Path
 
-from train.data import vocabulary
+from train.data import cache, vocabulary
 from train.data.corpus import prepare
 from train.data.corpus.corpus import Corpus
 from train.data.sources.source import Source
@@ -31,6 +29,5 @@ def tokenizer(recipe: NGramRecipe, source: Source, folder: Path | None = None) -
 def corpus(source: Source, tokenizer: Tokenizer, end: int) -> Corpus:
     """Return the tokenized source, cached for all runs in ZOO_CACHE (default: ~/.cache/zoo)."""
     identity = f"{source.fingerprint} {tokenizers.fingerprint(tokenizer)} {end}"
-    cache = Path(os.environ.get("ZOO_CACHE", Path.home() / ".cache" / "zoo"))
-    folder = cache / "corpora" / hashlib.sha256(identity.encode()).hexdigest()[:16]
+    folder = cache.folder("corpora", identity)
     return prepare.prepare(source, tokenizer, folder, end)

@@ -37,11 +37,13 @@ class Objective(Protocol):
       predicts_every_token: Whether every token of a text is predicted, so that the loss can also be
         reported as bits per byte.
       has_perplexity: Whether the reported loss is that of predictions among the whole vocabulary.
+      loss_unit: The unit of the reported loss.
     """
 
     reported_term: ClassVar[str]
     predicts_every_token: ClassVar[bool] = False
     has_perplexity: ClassVar[bool] = True
+    loss_unit: ClassVar[str] = "nats per token"
 
     @property
     def factors(self) -> Mapping[str, float]:
@@ -92,8 +94,10 @@ class Objective(Protocol):
         """
         ...
 
-    def unigram_loss(self, entropy: float, length: int) -> float:
+    def unigram_loss(self, entropy: float, length: int) -> float | None:
         """Return the loss of a unigram model, which predicts by token frequency alone.
+
+        None: there is no such model of what this objective predicts.
 
         Args:
           entropy: Unigram entropy of the text, in nats per token.

@@ -95,6 +95,7 @@ class WordPrediction(RowObjective):
     factors = {"pair": 1.0}
     reported_term = "pair"
     has_perplexity = False
+    loss_unit = "nats per pair"
 
     def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
         """Return the example: its random draws are made by the batch source."""

@@ -13,6 +13,7 @@ import optax
 from train.objectives.row_objective import Rows
 
 Tables = Mapping[str, jax.Array]
+GLOVE_CLIP = 100.0  # the largest component of a gradient
 
 
 class RowUpdate(Protocol):
@@ -82,5 +83,35 @@ def damped_sgd(
             changed[name] = tables[name].at[at].add(-scale * gradient[name])
             state[name] = reads.at[at].set(0)
         return changed, state
+
+    return RowOptimizer(init, update)
+
+
+def glove_adagrad(schedule: optax.Schedule, decay_mask: Any = None) -> RowOptimizer:
+    """Return AdaGrad as in the released program of GloVe; its state is a sum for each parameter.
+
+    The sums begin at 1. The components of a gradient are clipped, then multiplied by the learning
+    rate, and these products are what is squared and added to the sums after the row has changed.
+    A bias is changed by its gradient itself, neither clipped nor multiplied by the learning rate.
+
+    Departure: rows that are read several times in a block change by the sums of before the block.
+    """
+
+    def init(tables):
+        return {name: jnp.ones_like(table) for name, table in tables.items()}
+
+    def update(tables, opt_state, ids, gradient, learning_rate):
+        changed, sums = {}, {}
+        for name, at in ids.items():
+            scaled = gradient[name]
+            if not name.endswith("bias"):
+                scaled = learning_rate * jnp.clip(scaled, -GLOVE_CLIP, GLOVE_CLIP)
+            before = opt_state[name][at]
+            change = -scaled * jax.lax.rsqrt(before)
+            changed[name] = tables[name].at[at].add(change)
+            # By adding 0 times the rows, they must be read before the table of sums changes in
+            # place: otherwise XLA copies all of it.
+            sums[name] = opt_state[name].at[at].add(scaled**2 + 0 * before)
+        return changed, {**opt_state, **sums}
 
     return RowOptimizer(init, update)

@@ -1,14 +1,12 @@
 """The tokenizer and the tokenized corpus of a run, from a source of text."""
 
-import hashlib
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from train.data import sampling
+from train.data import cache, sampling
 from train.data.corpus import prepare
 from train.data.corpus.corpus import Corpus
 from train.data.progress import Progress
@@ -76,8 +74,7 @@ def corpus(recipe: Recipe, source: Source, tokenizer: AnyTokenizer) -> Corpus:
     name = recipe.end_of_document
     end = None if name is None else end_of_document(tokenizer, name)
     identity = f"{source.fingerprint} {tokenizers.fingerprint(tokenizer)} {end}"
-    cache = Path(os.environ.get("ZOO_CACHE", Path.home() / ".cache" / "zoo"))
-    folder = cache / "corpora" / hashlib.sha256(identity.encode()).hexdigest()[:16]
+    folder = cache.folder("corpora", identity)
     return prepare.prepare(_checked(recipe, source), tokenizer, folder, end)
 
 

@@ -74,7 +74,7 @@ def pretrain(
         parallelism=parallelism,
         mesh=mesh,
     )
-    recipe = run.recipe
+    recipe = run.recipe  # with what it takes from the text
     checkpoints = Checkpoints(run.out, max(2, recipe.average), recipe.save_every)
     stage = make_stage(run, evaluate_tokens)
     progress, messages = begin_or_resume(run, stage, checkpoints)
@@ -183,8 +183,9 @@ def evaluate(
         report.evaluating(numbers),
     )
     metrics = language_model.add_derived(metrics, run.objective, run.tokens_per_byte)
-    read = min(len(numbers) * run.recipe.batch * run.recipe.length, run.num_tokens[1])
-    report.evaluation(step, metrics, f"on {read:,} of {run.num_tokens[1]:,} tokens")
+    held_out, recipe = run.amounts[1], run.recipe
+    read = min(len(numbers) * recipe.batch * recipe.length, held_out)
+    report.evaluation(step, metrics, f"on {read:,} of {held_out:,} {recipe.unit}")
     return metrics
 
 
@@ -217,10 +218,11 @@ def _finish(
     params = placement.to_saved(state).params
     check_finite(params, checkpoints)
     model_folder.write(run.out, recipe.architecture, recipe.config, params, run.tokenizer)
-    unigram = {language_model.reported_loss(run.objective): run.baselines["unigram"]}
-    unigram = language_model.add_derived(unigram, run.objective, run.tokens_per_byte)
     report.line(f"held out: {_line(metrics)}")
-    report.line(f"a unigram model: {_line(unigram)}")
+    if "unigram" in run.baselines:
+        unigram = {language_model.reported_loss(run.objective): run.baselines["unigram"]}
+        unigram = language_model.add_derived(unigram, run.objective, run.tokens_per_byte)
+        report.line(f"a unigram model: {_line(unigram)}")
     return metrics
 
 
@@ -245,7 +247,8 @@ def _report(run: Run, first_step: int) -> Report | Silence:
         first_step,
         run.baselines,
         language_model.reported_loss(run.objective),
-        "nats per token" if run.objective.has_perplexity else "nats per pair",
+        run.objective.loss_unit,
+        counted=recipe.unit,
     )
 
 
@@ -253,14 +256,14 @@ def _introduction(run: Run) -> list[str]:
     """Return the opening lines: the model, the data, the number of steps, the devices."""
     recipe, devices = run.recipe, jax.devices()
     count = sum(math.prod(x.shape) for x in jax.tree.leaves(run.placement.abstract.params))
-    epochs = recipe.steps * recipe.batch * recipe.length / run.num_tokens[0]
+    epochs = recipe.steps * recipe.batch * recipe.length / run.amounts[0]
     processes = jax.process_count()
     on_each = f" ({recipe.batch // processes} per process)" if processes > 1 else ""
     return [
         f"model    {recipe.name}: {count:,} parameters",
         *_start(run),
-        f"data     {run.num_tokens[0]:,} tokens to train on, {run.num_tokens[1]:,} held out",
-        f"steps    {recipe.steps:,} of {recipe.batch}{on_each} x {recipe.length} tokens: "
+        f"data     {run.amounts[0]:,} {recipe.unit} to train on, {run.amounts[1]:,} held out",
+        f"steps    {recipe.steps:,} of {recipe.batch}{on_each} x {recipe.length} {recipe.unit}: "
         f"{epochs:.2g} epochs",
         f"devices  {len(devices)} {devices[0].device_kind}, {recipe.dtype}",
         f"output   {run.out}",
@@ -292,11 +295,9 @@ def _details(run: Run) -> list[str]:
 def _before(run: Run, metrics: Metrics) -> str:
     """Return a line that compares the model before training with the baselines of the same loss."""
     name = language_model.reported_loss(run.objective)
-    baselines = "; ".join(f"{key}: {value:.3f}" for key, value in run.baselines.items())
-    return (
-        f"before the first step the held-out {name.replace('_', ' ')} is {metrics[name]:.3f}; "
-        f"{baselines}"
-    )
+    losses = {f"before the first step the held-out {name.replace('_', ' ')} is": metrics[name]}
+    losses |= {f"{key}:": value for key, value in run.baselines.items()}
+    return "; ".join(f"{key} {value:.3f}" for key, value in losses.items())
 
 
 def _line(metrics: Metrics) -> str:

@@ -40,7 +40,7 @@ class Run:
       identity: What decides the numbers of the run; it resumes only if this agrees.
       baselines: Values of the reported loss to compare with, by name.
       tokens_per_byte: Predicted tokens per byte of the held-out text.
-      num_tokens: Number of tokens to predict in training, and held out.
+      amounts: How much is read in an epoch, and held out, in the unit of the recipe.
       notes: Notes for the user about the text.
     """
 
@@ -54,7 +54,7 @@ class Run:
     identity: dict[str, Any]
     baselines: dict[str, float]
     tokens_per_byte: float
-    num_tokens: tuple[int, int]
+    amounts: tuple[int, int]
     notes: Sequence[str]
 
 
@@ -95,12 +95,9 @@ def prepare(
         train_batches=batches.train(train_text, recipe.batch, recipe.seed, process),
         held_out_batches=batches.evaluate(held_out_text, recipe.batch, process),
         identity=_identity(recipe, source, dev, text_tokenizer),
-        baselines=(
-            ({"uniform, ln V": math.log(vocab_size)} if objective.has_perplexity else {})
-            | {"unigram": objective.unigram_loss(entropy, recipe.length)}
-        ),
+        baselines=_baselines(objective, recipe, entropy),
         tokens_per_byte=len(predicted[1]) / held_out_text.num_bytes,
-        num_tokens=(len(predicted[0]), len(predicted[1])),
+        amounts=(recipe.epoch(text_tokenizer, texts[0]), recipe.epoch(text_tokenizer, texts[1])),
         notes=notes,
     )
 
@@ -135,6 +132,13 @@ def _texts(
         return *text.split(), notes
     held_out = corpus.corpus(recipe, dev, tokenizer)
     return text, held_out, notes + recipe.notes(dev, held_out, tokenizer)
+
+
+def _baselines(objective: Objective, recipe: Recipe, entropy: float) -> dict[str, float]:
+    """Return the losses of models that have learned nothing, given the entropy of unigrams."""
+    uniform = math.log(recipe.config.vocab_size) if objective.has_perplexity else None
+    losses = {"uniform, ln V": uniform, "unigram": objective.unigram_loss(entropy, recipe.length)}
+    return {name: loss for name, loss in losses.items() if loss is not None}
 
 
 def _identity(

@@ -11,6 +11,7 @@ from train.recipes import (
     electra,
     fasttext,
     fixed_window,
+    glove,
     gpt2,
     ngram,
     rnn,
@@ -34,6 +35,7 @@ class Family(Protocol):
 
 FAMILIES: tuple[Family, ...] = (
     word2vec,
+    glove,
     fasttext,
     fixed_window,
     rnn,

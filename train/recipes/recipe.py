@@ -77,6 +77,7 @@ class Recipe(ABC):
 
     Attributes:
       source_kind: The kind of source that the family is trained on: "text" or "pairs".
+      unit: What `length` counts, for reports.
       reads_all_words: Whether the tokenizer is trained on all of the text, not on a sample.
       name: The name in `zoo pretrain NAME`.
       architecture: The name of the architecture in zoo.registry.
@@ -88,7 +89,7 @@ class Recipe(ABC):
       reserved_tokens: A pattern that no text may contain, or None.
       steps: Total number of steps.
       batch: Sequences per step, over all devices.
-      length: Tokens per sequence.
+      length: Tokens per sequence, or what else `unit` names.
       seed: Seed of initialization, order, masks and dropout.
       dtype: The type of matrix products; parameters stay float32.
       accumulate: Number of micro-batches per batch.
@@ -101,6 +102,7 @@ class Recipe(ABC):
     """
 
     source_kind: ClassVar[str] = "text"
+    unit: ClassVar[str] = "tokens"
     reads_all_words: ClassVar[bool] = False
 
     name: str
@@ -136,6 +138,10 @@ class Recipe(ABC):
     def batches(self, tokenizer: AnyTokenizer) -> BatchSource:
         """Return the batch source, which splits a corpus into batches."""
 
+    def epoch(self, tokenizer: AnyTokenizer, corpus: Corpus) -> int:
+        """Return how much of a text an epoch reads, in the unit of `length`."""
+        return len(corpus.predicted_tokens(tokenizer))
+
     def for_text(self: R, tokenizer: AnyTokenizer, corpus: Corpus) -> R:
         """Return the recipe with what it takes from its training text, such as the number of steps.
 
@@ -144,7 +150,7 @@ class Recipe(ABC):
         """
         if self.epochs is None:
             return self
-        steps = math.ceil(self.epochs * corpus.num_tokens / (self.batch * self.length))
+        steps = math.ceil(self.epochs * self.epoch(tokenizer, corpus) / (self.batch * self.length))
         return replace(self, steps=max(steps, 1))
 
     def builtin_source(self) -> Source:

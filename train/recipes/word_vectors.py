@@ -53,9 +53,10 @@ class WordVectorRecipe(Recipe):
                 f"the text has {counts.sum()} words of the vocabulary, but a window has "
                 f"{self.window} on either side: give more text, or a lower --min-count"
             )
-        length = min(self.length, math.ceil(corpus.num_tokens / self.batch))
         config: Any = replace(self.config, vocab_size=vocab_size)
-        recipe = replace(self, counts=counts, length=length, config=config)
+        recipe = replace(self, counts=counts, config=config)
+        longest = math.ceil(recipe.epoch(tokenizer, corpus) / recipe.batch)
+        recipe = replace(recipe, length=min(recipe.length, longest))
         recipe = Recipe.for_text(recipe, tokenizer, corpus)
         epoch = math.ceil(recipe.steps / (recipe.epochs or 1))
         every = {

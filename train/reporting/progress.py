@@ -44,6 +44,7 @@ class Report:
       loss: The metric of the curves and of the baselines.
       unit: The unit of the losses.
       metric: The held-out metric that the curves show too, such as "accuracy"; "": none.
+      counted: What `tokens_per_step` counts.
     """
 
     def __init__(
@@ -57,13 +58,14 @@ class Report:
         loss: str = "loss",
         unit: str = "nats per token",
         metric: str = "",
+        counted: str = "tokens",
     ):
         self.folder = Path(folder)
         self.total_steps = total_steps
         self.tokens_per_step = tokens_per_step
         self.first_step = first_step
         self.baselines = dict(baselines or {})
-        self.loss, self.unit, self.metric = loss, unit, metric
+        self.loss, self.unit, self.metric, self.counted = loss, unit, metric, counted
         self.folder.mkdir(parents=True, exist_ok=True)
         peak = accelerators.peak(jax.devices())
         self._share_per_step = flops_per_step / peak if flops_per_step and peak else None
@@ -122,7 +124,7 @@ class Report:
         speeds = self._speeds(step)
         for number, metrics in steps:
             self._record("train", number, {**metrics, **speeds})
-        status = _status({**latest, **speeds}, self._seconds_left(step))
+        status = _status({**latest, **speeds}, self._seconds_left(step), self.counted)
         self._progress.update(self._task, completed=step, status=status)
         if self._is_due() or step == self.total_steps:
             self._plain_line(f"step {step:,} of {self.total_steps:,}  {status}")
@@ -239,10 +241,10 @@ def _open_log(folder, first_step):
     return open(folder / "log.jsonl", "a", encoding="utf-8")
 
 
-def _status(metrics, seconds_left):
+def _status(metrics, seconds_left, counted="tokens"):
     parts = [f"loss {metrics['loss']:.3f}", f"lr {metrics['learning_rate']:.1e}"]
     if "tokens_per_second" in metrics:
-        parts.append(f"{metrics['tokens_per_second']:,.0f} tokens/s")
+        parts.append(f"{metrics['tokens_per_second']:,.0f} {counted}/s")
     if "share_of_peak" in metrics:
         parts.append(f"{metrics['share_of_peak']:.0%} of peak")
     if seconds_left is not None:

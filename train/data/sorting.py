@@ -1,10 +1,14 @@
 """Counting of integers in bounded memory: chunks are sorted, spilled to disk, and merged."""
 
+import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
+
+FAN_IN = 64  # runs that are merged at a time
 
 
 class Counted(NamedTuple):
@@ -42,27 +46,60 @@ def count(
         files = {name: folder / f"{number}.{name}" for name in arrays}
         on_disk = {name: write(files[name], [array]) for name, array in arrays.items()}
         runs.append(Run(Counted(on_disk["keys"], on_disk["counts"]), on_disk["places"]))
-    merged = folder / "keys", folder / "counts"
-    with merged[0].open("wb") as keys_file, merged[1].open("wb") as counts_file:
-        for part in _merge([run.counted for run in runs], memory):
-            keys_file.write(part.keys.tobytes())
-            counts_file.write(part.counts.tobytes())
-    counted = Counted(*map(read, merged))
+    counted = spill(merge((run.counted for run in runs), folder, memory), folder)
     rows = (np.searchsorted(counted.keys, run.counted.keys)[run.places] for run in runs)
     return counted, rows
 
 
+def merge(runs: Iterable[Counted], folder: Path, memory: int) -> Iterator[Counted]:
+    """Return the sums of the counts of sorted runs, in parts of increasing keys.
+
+    As soon as there are FAN_IN runs, they are merged into one, of which FAN_IN are merged again, so
+    that any number of runs has few open files.
+
+    Args:
+      runs: Distinct integers in increasing order, each with an integer to add up.
+      folder: A folder for temporary files.
+      memory: About how many integers are merged at a time.
+    """
+    levels: list[list[Counted]] = [[]]
+    for run in runs:
+        levels[0].append(run)
+        for level, waiting in enumerate(levels):
+            if len(waiting) == FAN_IN:
+                levels.extend([] for _ in range(level + 2 - len(levels)))
+                levels[level + 1].append(spill(_merge(waiting, memory), folder))
+                waiting.clear()
+    return _merge([run for waiting in levels for run in waiting], memory)
+
+
+def spill(parts: Iterable[Counted], folder: Path) -> Counted:
+    """Write parts one after another to disk, and return the whole, mapped into memory.
+
+    The files have no names: their space is free again as soon as the arrays are no longer in use.
+    """
+    with (
+        tempfile.TemporaryFile(dir=folder) as keys,
+        tempfile.TemporaryFile(dir=folder) as counts,
+    ):
+        for part in parts:
+            keys.write(part.keys.tobytes())
+            counts.write(part.counts.tobytes())
+        return Counted(_mapped(keys), _mapped(counts))
+
+
 def write(file: Path, parts: Iterable[np.ndarray]) -> np.ndarray:
     """Write arrays as int64, one after another, and return the whole, mapped into memory."""
-    with file.open("wb") as out:
+    with file.open("w+b") as out:
         for part in parts:
             out.write(np.ascontiguousarray(part, np.int64).tobytes())
-    return read(file)
+        return _mapped(out)
 
 
-def read(file: Path) -> np.ndarray:
+def _mapped(file: IO[bytes]) -> np.ndarray:
     """Return a file of int64, mapped into memory; an empty file cannot be mapped."""
-    if not file.stat().st_size:
+    file.flush()
+    if not os.fstat(file.fileno()).st_size:
         return np.zeros(0, np.int64)
     return np.asarray(np.memmap(file, np.int64, "r"))
 

@@ -1,0 +1,11 @@
+"""The cache of all runs: what is made of texts, in ZOO_CACHE (default: ~/.cache/zoo)."""
+
+import hashlib
+import os
+from pathlib import Path
+
+
+def folder(kind: str, identity: str) -> Path:
+    """Return the folder of a thing of some kind, such as "corpora", that an identity determines."""
+    cache = Path(os.environ.get("ZOO_CACHE", Path.home() / ".cache" / "zoo"))
+    return cache / kind / hashlib.sha256(identity.encode()).hexdigest()[:16]
