@@ -20,6 +20,7 @@ NOT_COUNTED, AS_RECIPE = CountSettings(), WordVectorSettings()
 GRADIENT_ONLY = (
     *("config", "separate_vocabularies", "teacher", "steps", "batch", "length", "seed", "dtype"),
     *("accumulate", "parallel", "mesh", "cluster", "resume", "verbose", "epochs", "word_vectors"),
+    *("embeddings", "freeze_embeddings"),
 )
 
 
@@ -56,6 +57,11 @@ class Pretrain:
     init: Path | None = None
     """Start from the model of this folder, ours or Hugging Face's, with its tokenizer and config.
     Default: random weights."""
+    embeddings: Path | None = None
+    """Start the input table from the word vectors of this folder or file. Without --tokenizer, the
+    model then reads words. Default: a random table."""
+    freeze_embeddings: bool = False
+    """Keep that table as it is."""
     teacher: Path | None = None
     """Distillation: the model folder of the teacher."""
     steps: int | None = None
@@ -99,7 +105,7 @@ class Pretrain:
 
         from train.devices import malloc
         from train.devices.placement import join_processes
-        from train.pretraining import continued, distill, pretrain
+        from train.pretraining import continued, distill, embeddings, pretrain
         from train.recipes import ngram, recipe
         from train.recipes.recipe import with_config, with_fields
         from zoo import registry
@@ -122,6 +128,11 @@ class Pretrain:
         chosen = with_fields(chosen, **{name: getattr(self, name) for name in plain})
         chosen = self.word_vectors.apply(chosen, self.counting.min_count)
         chosen = self._with_epochs(chosen)
+        if self.embeddings:
+            frozen = self.freeze_embeddings
+            chosen = embeddings.with_embeddings(chosen, self.embeddings, frozen=frozen)
+        elif self.freeze_embeddings:
+            raise ValueError("--freeze-embeddings needs --embeddings: give the word vectors")
         if self.separate_vocabularies:
             chosen = chosen.separate_vocabularies()
         if self.teacher:
@@ -164,7 +175,9 @@ class Pretrain:
 
     def _check_init(self) -> None:
         """Raise ValueError with a flag that --init leaves no choice for."""
-        for name in ("tokenizer", "vocab_size", "separate_vocabularies", "teacher"):
+        for name in (
+            *("tokenizer", "vocab_size", "separate_vocabularies", "teacher", "embeddings"),
+        ):
             if getattr(self, name):
                 flag = name.replace("_", "-")
                 raise ValueError(

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from train.optimization.weight_decay import Mask
+from zoo.params import flatten
 
 
 class OptimizerFactory(Protocol):
@@ -146,6 +147,16 @@ def adadelta(
         optax.scale_by_adadelta(rho=0.95, eps=1e-6),
         optax.scale_by_learning_rate(schedule),
     )
+
+
+def freeze(optimizer: optax.GradientTransformation, path: str) -> optax.GradientTransformation:
+    """Return the optimizer without one parameter, which keeps its value and has no state."""
+    label = lambda tree: jax.tree.unflatten(
+        jax.tree.structure(tree),
+        ["frozen" if name == path else "trained" for name in flatten(tree)],
+    )
+    parts = {"trained": optimizer, "frozen": optax.set_to_zero()}
+    return optax.partition(parts, label)
 
 
 def scale_by_uncorrected_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:

@@ -55,11 +55,7 @@ def tokenizer(
     elif folder is not None:
         result = tokenizers.load(folder)
     else:
-        result = recipe.train_tokenizer(
-            (piece.text for piece in _checked(recipe, source).pieces())
-            if recipe.reads_all_words
-            else _Watched(_sample(recipe, source))
-        )
+        result = _trained(recipe, source)
     count = result.get_vocab_size()
     if count > recipe.config.vocab_size:
         raise ValueError(
@@ -67,6 +63,16 @@ def tokenizer(
             f"{recipe.config.vocab_size}: use a smaller --tokenizer, or --vocab-size {count}"
         )
     return result
+
+
+def _trained(recipe: Recipe, source: Source) -> AnyTokenizer:
+    """Return a new tokenizer, of a sample of the text or of all of its words."""
+    words = (piece.text for piece in _checked(recipe, source).pieces())
+    if recipe.embeddings is not None:
+        return recipe.embeddings.train_tokenizer(words, recipe.config.vocab_size)
+    if recipe.reads_all_words:
+        return recipe.train_tokenizer(words)
+    return recipe.train_tokenizer(_Watched(_sample(recipe, source)))
 
 
 def corpus(recipe: Recipe, source: Source, tokenizer: AnyTokenizer) -> Corpus:

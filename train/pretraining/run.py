@@ -18,6 +18,7 @@ from train.loop import check_new
 from train.metrics import language_model
 from train.objectives.objective import Objective
 from train.optimization import weight_decay
+from train.optimization.optimizers import freeze
 from train.pretraining import corpus
 from train.recipes.recipe import Recipe
 from train.step import random_params
@@ -80,6 +81,8 @@ def prepare(
     train_text, held_out_text, notes = _texts(recipe, source, dev, text_tokenizer)
     texts = train_text, held_out_text
     recipe = recipe.for_text(text_tokenizer, train_text)
+    if recipe.embeddings is not None:
+        notes = [*notes, recipe.embeddings.note(text_tokenizer, train_text)]
     predicted = [text.predicted_tokens(text_tokenizer) for text in texts]
     objective, batches = recipe.objective(text_tokenizer), recipe.batches(text_tokenizer)
     training = make_training(recipe, objective)
@@ -108,11 +111,14 @@ def make_training(recipe: Recipe, objective: Objective) -> Training:
     schedule = recipe.schedule(recipe.steps)
     mask = weight_decay.undecayed(recipe.undecayed)
     model = architecture.Model(recipe.config)
+    optimizer = recipe.optimizer(schedule, decay_mask=mask)
+    if recipe.embeddings is not None and recipe.embeddings.frozen:
+        optimizer = freeze(optimizer, recipe.embeddings.path)
     return Training(
         model=model,
         init=lambda: random_params(model, recipe.seed),
         objective=objective,
-        optimizer=recipe.optimizer(schedule, decay_mask=mask),
+        optimizer=optimizer,
         schedule=schedule,
         axes=architecture.AXES,
         batch_size=recipe.batch,

@@ -23,6 +23,7 @@ from train.data.sources.source import Source
 from train.objectives.objective import Objective
 from train.optimization.optimizers import OptimizerFactory
 from train.optimization.schedules import ScheduleFactory
+from train.recipes.embeddings import Embeddings
 from zoo import registry
 from zoo.params import abstract, flatten
 from zoo.tokenizers import AnyTokenizer
@@ -99,6 +100,7 @@ class Recipe(ABC):
       epochs: Passes over the text, from which the number of steps follows. None: `steps`.
       average: Number of last checkpoints whose mean is the final model; 1: no averaging.
       initial: The weights to start from. None: random ones.
+      embeddings: Word vectors for the input table. None: it is initialized like the others.
     """
 
     source_kind: ClassVar[str] = "text"
@@ -125,6 +127,7 @@ class Recipe(ABC):
     average: int = 1
     epochs: float | None = None
     initial: Initial | None = None
+    embeddings: Embeddings | None = None
 
     @abstractmethod
     def train_tokenizer(self, texts: Iterable[str]) -> AnyTokenizer:
@@ -148,6 +151,13 @@ class Recipe(ABC):
         Raises:
           ValueError: If the text has too little to train on.
         """
+        if self.embeddings is not None:
+            model = self.architecture, self.config, self.seed
+            fitted = self.embeddings.for_vocabulary(tokenizer, *model)
+            return replace(self, embeddings=fitted)._with_steps(tokenizer, corpus)
+        return self._with_steps(tokenizer, corpus)
+
+    def _with_steps(self: R, tokenizer: AnyTokenizer, corpus: Corpus) -> R:
         if self.epochs is None:
             return self
         steps = math.ceil(self.epochs * self.epoch(tokenizer, corpus) / (self.batch * self.length))
@@ -163,7 +173,10 @@ class Recipe(ABC):
 
     def initial_params(self, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
         """Return the parameters that are not initialized at random: path -> array."""
-        return {} if self.initial is None else dict(self.initial.params)
+        params: dict[str, Any] = {} if self.initial is None else dict(self.initial.params)
+        if self.embeddings is not None:
+            params[self.embeddings.path] = self.embeddings.table_VE
+        return params
 
     def flops_per_step(self, params: chex.ArrayTree) -> float:
         """Return the FLOP of one step, given the parameters or their shapes."""
@@ -189,6 +202,9 @@ class Recipe(ABC):
         values = {name: getattr(self, name) for name in plain}
         if self.initial is not None:
             values["init"] = self.initial.fingerprint
+        if self.embeddings is not None:
+            values["embeddings"] = self.embeddings.fingerprint()
+            values["freeze_embeddings"] = self.embeddings.frozen
         return {"zoo": zoo.__version__, "config": vars(self.config)} | values
 
 
