@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from tests import shapes
-from train.objectives import huffman
 from train.objectives.row_objective import RowObjective
 from train.objectives.word_vectors import (
     CBOW,
@@ -20,6 +19,7 @@ from train.objectives.word_vectors import (
 from train.optimization import rows
 from train.row_step import make_row_evaluate, make_row_step
 from train.step import State
+from zoo.layers import huffman
 from zoo.tokenizers import subwords
 
 V, D, W, N, K, B = 11, 6, 2, 4, 3, 2
