@@ -236,17 +236,6 @@ def test_accumulation_is_refused():
         )
 
 
-def test_a_huffman_tree_gives_frequent_words_short_paths():
-    nodes, signs = huffman.tree(np.array([40, 1, 1, 20, 10]))
-    lengths = np.abs(signs).sum(1)
-    assert lengths.tolist() == [1, 4, 4, 2, 3]
-    assert (nodes[:, 0] == 3).all()  # the root is the last of the four inner nodes
-    codes = {tuple(row[row != 0]) for row in signs}
-    assert len(codes) == 5
-    # Rare words turn left, to the code 0, as in the program.
-    assert signs[[1, 2], 3].tolist() == [-1, 1]
-
-
 def test_a_model_without_inputs_has_the_unigram_loss():
     k = 5
     loss = make_objective("skip-gram", "negatives").unigram_loss(6.0, 100)

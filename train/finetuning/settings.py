@@ -105,6 +105,10 @@ class BagOfWords:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least {low}, not {value}")
+        if self.min_n and self.max_n is not None and self.max_n < self.min_n:
+            raise ValueError(f"--max-n {self.max_n} is less than --min-n {self.min_n}")
+        if self.min_n and self.max_n is None:
+            raise ValueError("--min-n needs --max-n, the most characters of an n-gram")
 
 
 # The lowest value of each setting, and whether that value itself is valid.
