@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -150,8 +151,8 @@ class Run:
 
     def stage(self) -> Stage:
         """Return the only stage of the run."""
-        s, count = self.settings, len(self.texts.labels)
-        steps, each_epoch = math.ceil(s.epochs * count / s.batch), math.ceil(count / s.batch)
+        s, each_epoch = self.settings, self.texts.order.steps
+        steps = math.ceil(s.epochs * each_epoch)
         schedule = schedules.linear(_learning_rate(s), 0, steps)
         counts_C = np.asarray(self.loaded.params["label_counts"])
         training = Training(
@@ -170,7 +171,7 @@ class Run:
         return Stage(
             out=self.out,
             placement=placement,
-            batches=self.texts.train(s.batch, s.seed),
+            batches=self.texts,
             last=steps,
             steps=steps,
             report_every=1,
@@ -220,7 +221,11 @@ def prepare(
     """Create and check everything that a run needs."""
     texts = [example.text for example in data["train"]]
     given = [str(example.label) for example in data["train"]]
-    counts = {name: given.count(name) for name in labels}
+    counts = dict.fromkeys(labels, 0) | Counter(given)
+    if sum(count > 0 for count in counts.values()) < 2:
+        raise ValueError(
+            f"all examples have the label {given[0]}, so there is nothing to learn: add others"
+        )
     loaded = fasttext_start.start(folder, texts, counts, words, settings.seed)
     for examples in data.values():
         encode(TASK, loaded, examples, 0)  # checks labels and second texts
@@ -228,6 +233,8 @@ def prepare(
     bags = Bags(
         texts=bag_of_words.encode(loaded, texts),
         labels=np.array([number[name] for name in given], np.int32),
+        batch=settings.batch,
+        seed=settings.seed,
         negatives=words.negatives if words.loss == "negative-sampling" else 0,
         noise=np.asarray(loaded.params["label_counts"]) ** NOISE_POWER,
     )

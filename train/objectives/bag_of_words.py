@@ -55,7 +55,8 @@ class LabelPrediction(RowObjective):
     def block(self, batch: Example, number: jax.Array) -> Example:
         """Return one text of the batch."""
         text = {name: jnp.take(x, number, axis=0) for name, x in batch.items()}
-        return text | {"weights": {"label": jnp.ones(())}}
+        weight = (text["label"] >= 0).astype(jnp.float32)
+        return text | {"label": jnp.maximum(text["label"], 0), "weights": {"label": weight}}
 
     def rows(self, block: Example) -> Rows:
         return {"rows": jnp.maximum(block["rows"], 0), "outputs": self.outputs.rows(block)}
@@ -75,7 +76,8 @@ class LabelPrediction(RowObjective):
         share_R = is_row_R / jnp.maximum(is_row_R.sum(), 1)
         x_D = share_R.astype(params["rows"].dtype) @ params["rows"]
         logits_O = (params["outputs"] @ x_D).astype(jnp.float32)
-        return {"label": Term(self.outputs.loss(logits_O, batch), None)}, carry
+        loss = batch["weights"]["label"] * self.outputs.loss(logits_O, batch)
+        return {"label": Term(loss, None)}, carry
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("num_labels",))
