@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from tests import shapes
-from train.objectives import huffman
 from train.objectives.row_objective import RowObjective
 from train.objectives.word_vectors import (
     CBOW,
@@ -20,6 +19,7 @@ from train.objectives.word_vectors import (
 from train.optimization import rows
 from train.row_step import make_row_evaluate, make_row_step
 from train.step import State
+from zoo.layers import huffman
 from zoo.tokenizers import subwords
 
 V, D, W, N, K, B = 11, 6, 2, 4, 3, 2
@@ -234,17 +234,6 @@ def test_accumulation_is_refused():
         make_row_step(
             None, objective, rows.sgd(None), lambda s: 1, seed=0, dtype="float32", accumulate=2
         )
-
-
-def test_a_huffman_tree_gives_frequent_words_short_paths():
-    nodes, signs = huffman.tree(np.array([40, 1, 1, 20, 10]))
-    lengths = np.abs(signs).sum(1)
-    assert lengths.tolist() == [1, 4, 4, 2, 3]
-    assert (nodes[:, 0] == 3).all()  # the root is the last of the four inner nodes
-    codes = {tuple(row[row != 0]) for row in signs}
-    assert len(codes) == 5
-    # Rare words turn left, to the code 0, as in the program.
-    assert signs[[1, 2], 3].tolist() == [-1, 1]
 
 
 def test_a_model_without_inputs_has_the_unigram_loss():

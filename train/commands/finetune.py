@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from train.finetuning.settings import DataSettings, Distillation, Settings
+from train.finetuning.settings import BagOfWords, DataSettings, Distillation, Settings
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,15 @@ class Finetune:
     )
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """The folder of the pretrained model, ours or Hugging Face's."""
+    """The folder of the pretrained model, ours or Hugging Face's; or fasttext: random rows."""
     data: Annotated[DataSettings, tyro.conf.OmitArgPrefixes]
     """The task and its examples."""
     training: Annotated[Settings, tyro.conf.OmitArgPrefixes]
     """How to train."""
     distillation: Annotated[Distillation, tyro.conf.OmitArgPrefixes]
     """How to learn from a fine-tuned teacher."""
+    bag_of_words: Annotated[BagOfWords, tyro.conf.OmitArgPrefixes]
+    """The classifier of fastText."""
     out: Path | None = None
     """The folder to write. Default: runs/FOLDER-TASK."""
     resume: bool = False
@@ -63,6 +65,7 @@ class Finetune:
                 training,
                 labels,
                 distillation=self.distillation,
+                bag_of_words=self.bag_of_words,
                 resume=resume,
             )
         except Stopped as stopped:

@@ -9,11 +9,13 @@ from flax import linen as nn
 
 from train.data.examples.tables import parse_columns
 from train.finetuning.settings import Settings, TaskName
+from train.finetuning.tasks.bag_of_words import LabelOfBag
 from train.finetuning.tasks.registry import TASKS
 from train.finetuning.tasks.task import LabelledRow, Labels, Task, encode, labels_of
 from train.finetuning.weighting import configured
 from zoo import registry
 from zoo.checkpoints.load import Loaded, load
+from zoo.models.fasttext import FastTextClassifier
 
 Metrics = dict[str, float]
 COLLAPSED = 1000.0  # more than any metric: taken from one that predicts one class for everything
@@ -79,10 +81,20 @@ def evaluate_folder(
       ValueError: If the model does not support the task, or does not have a label of the examples.
     """
     loaded = load(folder)
-    task = configured(TASKS[task_name or task_of(loaded.model)], (), (), Settings(stride=stride))
+    task = task_for(loaded.model, task_name)
+    task = configured(task, (), (), Settings(stride=stride))
     examples, notes = task.read(Path(path), parse_columns(columns))
     rows = encode(task, loaded, examples, loaded.model.config.max_length)
     return evaluate(task, loaded, examples, rows, batch_size)._replace(notes=notes)
+
+
+def task_for(model: nn.Module, name: TaskName | None = None) -> Task:
+    """Return the task by name, or the one that a model was fine-tuned for."""
+    if not isinstance(model, FastTextClassifier):
+        return TASKS[name or task_of(model)]
+    if name not in (None, "classification"):
+        raise ValueError(f"a fastText classifier is for --task classification, not {name}")
+    return LabelOfBag()
 
 
 def task_of(model: nn.Module) -> TaskName:

@@ -12,9 +12,9 @@ from flax import linen as nn
 
 from train.devices import placement
 from train.finetuning import distillation as distill
-from train.finetuning import transfer, tuning, unfreezing
+from train.finetuning import fasttext, fasttext_start, transfer, tuning, unfreezing
 from train.finetuning.evaluate import Metrics, best_run, evaluate
-from train.finetuning.settings import Distillation, Settings
+from train.finetuning.settings import BagOfWords, Distillation, Settings
 from train.finetuning.tasks.task import Distillable, Task, encode, rows_of
 from train.finetuning.weighting import configured
 from zoo import registry
@@ -32,18 +32,20 @@ def finetune(
     labels: Sequence[str] = (),
     *,
     distillation: Distillation | None = None,
+    bag_of_words: BagOfWords | None = None,
     resume: bool = False,
 ) -> tuple[dict[str, list[Metrics]], list[str]]:
     """Fine-tune the model of a folder and write the model of the best run.
 
     Args:
-      folder: The pretrained model.
+      folder: The pretrained model, or "fasttext" for a classifier from random rows.
       task: The task.
       data: The examples of "train" and "dev", and of other sets to evaluate on, such as "test".
       out: The folder to write, with results.json.
       settings: The training settings.
       labels: The names of the classes; if empty, those of the data.
       distillation: How to learn from a teacher, if it names one.
+      bag_of_words: The settings of the classifier of fastText.
       resume: Whether to resume the runs in `out` from their newest intact steps, with the same
         results as uninterrupted runs.
 
@@ -60,6 +62,13 @@ def finetune(
         distillation.check()
     out = Path(out).absolute()
     names = task.labels(data["train"], labels)
+    bag_of_words = bag_of_words or BagOfWords()
+    if fasttext_start.is_start(folder):
+        fasttext.check(task, settings, bag_of_words, distillation)
+        trained = fasttext.train(folder, data, names, out, settings, bag_of_words, resume=resume)
+        no_rows = {name: [()] * len(examples) for name, examples in data.items()}
+        return _keep_best(fasttext.TASK, trained, data, no_rows, out, settings), []
+    fasttext.check_unused(bag_of_words)
     task = configured(task, data["train"], names, settings)
     loaded, new_paths = load(folder, task, names, settings)
     notes: list[str] = []
@@ -90,10 +99,23 @@ def finetune(
             outputs,
         )
         params += tuning.train_runs(runs, resume=resume)
+    trained = [loaded._replace(params=of_run) for of_run in params]
+    metrics = _keep_best(task, trained, data, rows, out, settings)
+    return metrics, [*notes, *_notes(rows, length, len(parts))]
+
+
+def _keep_best(
+    task: Task,
+    runs: Sequence[Loaded],
+    data: Mapping[str, Sequence],
+    rows: Mapping[str, Sequence],
+    out: Path,
+    settings: Settings,
+) -> dict[str, list[Metrics]]:
+    """Write the best run, and return the metrics of all runs by name of the data."""
     metrics: dict[str, list[Metrics]] = {name: [] for name in data if name != "train"}
     runs_loaded = []
-    for run_params in params:
-        run = loaded._replace(params=run_params)
+    for run in runs:
         metrics["dev"].append(evaluate(task, run, data["dev"], rows["dev"]).metrics)
         run = _with_threshold(run, metrics["dev"][-1].get("null_threshold"))
         runs_loaded.append(run)
@@ -103,7 +125,7 @@ def finetune(
     save(runs_loaded[best], out)
     results = {"settings": asdict(settings), "best": best, "metrics": metrics}
     Path(out, "results.json").write_text(json.dumps(results, indent=2))
-    return metrics, [*notes, *_notes(rows, length, len(parts))]
+    return metrics
 
 
 def load(

@@ -73,6 +73,44 @@ class Distillation:
             raise ValueError("--unlabelled needs --teacher, which labels the texts")
 
 
+@dataclass(frozen=True, kw_only=True)
+class BagOfWords:
+    """The classifier of fastText, which starts from random rows or from those of a folder.
+
+    The settings without a default are those of the folder, if it has them.
+    """
+
+    loss: Literal["softmax", "negative-sampling", "hierarchical-softmax", "one-vs-all"] = "softmax"
+    """How the mean of a text predicts its label. Negative sampling and one-vs-all give every label
+    a probability by itself; a hierarchical softmax is for thousands of labels."""
+    negatives: int = 5
+    """For negative sampling: the number of other labels per text."""
+    word_ngrams: int = 1
+    """Rows for n-grams of up to so many words, which tell the order of words."""
+    width: int | None = None
+    """Width of the rows. Default: 100."""
+    min_n: int | None = None
+    """Fewest characters of the n-grams of characters. Default: 0."""
+    max_n: int | None = None
+    """Most characters of them. Default: 0, which is no n-grams."""
+    buckets: int | None = None
+    """Number of rows that n-grams share. Default: 200,000, or 0 without n-grams."""
+    min_count: int | None = None
+    """How often a word must occur to have a row. Default: 1."""
+
+    def check(self) -> None:
+        """Raise ValueError with the first setting that is out of range, by its flag."""
+        least = {name: 1 for name in ("negatives", "word_ngrams", "width", "min_count")}
+        for name, low in (least | {"min_n": 0, "max_n": 0, "buckets": 0}).items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least {low}, not {value}")
+        if self.min_n and self.max_n is not None and self.max_n < self.min_n:
+            raise ValueError(f"--max-n {self.max_n} is less than --min-n {self.min_n}")
+        if self.min_n and self.max_n is None:
+            raise ValueError("--min-n needs --max-n, the most characters of an n-gram")
+
+
 # The lowest value of each setting, and whether that value itself is valid.
 RANGES = {
     "layer_decay": (0, False),
@@ -110,7 +148,8 @@ class Settings:
     schedule: Literal["linear", "slanted", "one-cycle", "constant"] = "linear"
     """Learning-rate schedule of each stage."""
     learning_rate: Annotated[str | None, tyro.conf.arg(metavar="RATE|LOW:HIGH")] = None
-    """Peak, or a range such as 1e-6:1e-4 from input to head. Default: 5e-5 (width < 512: 3e-4)."""
+    """Peak, or a range such as 1e-6:1e-4 from input to head. Default: 5e-5 (width < 512: 3e-4;
+    fastText: 0.1)."""
     layer_decay: float = 1.0
     """Factor between the learning rates of adjacent layer groups, from the head down."""
     weight_decay: float = 0.01

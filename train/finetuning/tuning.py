@@ -30,7 +30,7 @@ from train.finetuning.batches import LabelledBatches, frozen_features, labelled_
 from train.finetuning.distillation import DistilledTask, stack
 from train.finetuning.evaluate import evaluate, quality
 from train.finetuning.objective import TaskObjective
-from train.finetuning.settings import Distillation, Settings
+from train.finetuning.settings import BagOfWords, Distillation, Settings
 from train.finetuning.tasks.task import LabelledRow, Task
 from train.loop import (
     Metrics,
@@ -183,8 +183,8 @@ class Tuning:
             "tokenizer": tokenizers.fingerprint(self.loaded.tokenizer),
             "rows": rows.hexdigest(),
             "task": str(self.task),
-            **_flags(self.settings),
-            **(_flags(self.distillation) if self.distillation else {}),
+            **flags(self.settings),
+            **(flags(self.distillation) if self.distillation else {}),
         }
         return json.loads(json.dumps(identity, default=str))
 
@@ -337,7 +337,7 @@ def train_runs(tuning: Tuning, *, resume: bool = False) -> list[chex.ArrayTree]:
     return [tuning.run_params(trained, run) for run in range(tuning.settings.seeds)]
 
 
-def _flags(settings: Settings | Distillation) -> dict[str, Any]:
+def flags(settings: Settings | Distillation | BagOfWords) -> dict[str, Any]:
     """Return the settings that determine the results, by their flags."""
     return {
         f"--{name.replace('_', '-')}": value

@@ -17,7 +17,6 @@ import jax
 import numpy as np
 
 from train.data.batches.subsampled import SubsampledWords
-from train.objectives.huffman import tree
 from train.objectives.word_vectors import (
     CBOW,
     HierarchicalSoftmax,
@@ -30,6 +29,7 @@ from train.objectives.word_vectors import (
 from train.optimization import rows, schedules
 from train.recipes.recipe import RecipeFactory
 from train.recipes.word_vectors import WordVectorRecipe
+from zoo.layers.huffman import tree
 from zoo.models import word2vec
 from zoo.tokenizers import AnyTokenizer
 

@@ -15,8 +15,10 @@ from tokenizers import Encoding, Tokenizer
 
 from zoo import registry
 from zoo.checkpoints.load import Loaded
+from zoo.inference import bag_of_words
 from zoo.inference.batching import Row, check_task, outputs, select, sigmoid, softmax
 from zoo.inference.prompts import as_list
+from zoo.models.fasttext import FastTextClassifier
 
 
 def encode(tokenizer: Tokenizer, text: str, pair: str | None = None, *, max_length: int) -> Row:
@@ -135,7 +137,8 @@ def classify(
 
     For a model with a single label (regression), the predicted number takes the place of the
     probability. The probabilities of a multi-label classifier are independent: a text has the
-    labels above 0.5. Warns if texts are truncated.
+    labels above 0.5. So are those of a fastText classifier that was trained by one-vs-all or
+    negative sampling. Warns if texts are truncated.
 
     Args:
       loaded: A fine-tuned classifier with its tokenizer.
@@ -151,6 +154,12 @@ def classify(
       ValueError: As in `encode`, or if the model is not a classifier.
     """
     model, params, _ = loaded
+    if isinstance(model, FastTextClassifier):
+        if pair is not None or stride is not None:
+            raise ValueError("fastText reads single texts of any length: leave out pair and stride")
+        probabilities_NC = bag_of_words.classify(loaded, as_list(text))
+        predictions = [_by_label(model.config.labels, values_C) for values_C in probabilities_NC]
+        return predictions[0] if isinstance(text, str) else predictions
     is_multi_label = type(model) is registry.of(model).TASKS.get("multi-label")
     tokenizer = check_task(loaded, "multi-label" if is_multi_label else "classification")
     texts = as_list(text)

@@ -6,14 +6,17 @@ bytes of UTF-8 by FNV-1a, but extends the sign of a byte to 32 bits, so that tex
 has other hashes than FNV-1a gives it. Published tables need exactly these hashes.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 
 OFFSET, PRIME = np.uint32(2166136261), np.uint32(16777619)
 NEXT_WORD = np.uint64(116049371)
-END = "</s>"  # has no character n-grams
+END = "</s>"  # ends every line, and has no character n-grams
+WORD = re.compile(r"[^ \n\r\t\v\f\0]+")  # what the program reads as a word
 
 
 class Rows(NamedTuple):
@@ -113,18 +116,58 @@ def word_rows(
     return Rows(np.concatenate([[0], np.cumsum(sizes)]), rows[order].astype(np.int32))
 
 
+def line(text: str) -> list[str]:
+    """Return the words of a text, which is read as one line, and its end."""
+    return [*WORD.findall(text), END]
+
+
 def sentence_rows(
     words: Sequence[str], vocab_size: int, buckets: int, word_ngrams: int
 ) -> np.ndarray:
     """Return the rows of the n-grams of 2 to `word_ngrams` consecutive words: int32.
 
-    The hash of a word is extended by that of the next in 64 bits, with the sign of 32 bits.
+    The hash of a word is extended by that of the next in 64 bits, with the sign of 32 bits. The
+    bigrams come first.
     """
     value = hashes(words).astype(np.int32).astype(np.int64).astype(np.uint64)
-    rows = []
-    for start in range(len(words)):
-        key = value[start]
-        for other in range(start + 1, min(start + word_ngrams, len(words))):
-            key = np.uint64((int(key) * int(NEXT_WORD) + int(value[other])) & 0xFFFFFFFFFFFFFFFF)
-            rows.append(vocab_size + int(key) % buckets)
-    return np.array(rows, np.int32)
+    rows, key = [np.zeros(0, np.int32)], value
+    for n in range(1, min(word_ngrams if buckets else 1, len(words))):
+        key = key[:-1] * NEXT_WORD + value[n:]  # of 64 bits: the rest is lost
+        rows.append((vocab_size + key % np.uint64(buckets)).astype(np.int32))
+    return np.concatenate(rows)
+
+
+def text_rows(
+    lines: Sequence[Sequence[str]],
+    id_of: Callable[[str], int | None],
+    vocab_size: int,
+    buckets: int,
+    min_n: int,
+    max_n: int,
+    word_ngrams: int,
+) -> Rows:
+    """Return the rows of each text: those of its words, and of the n-grams of words.
+
+    Args:
+      lines: The words of each text.
+      id_of: Returns the row of a word in the vocabulary, or None.
+      vocab_size: The number of rows of words.
+      buckets: The number of rows of n-grams.
+      min_n: The fewest characters of an n-gram.
+      max_n: The most ones; 0: there are none.
+      word_ngrams: The most words of an n-gram of words.
+    """
+    number = {word: n for n, word in enumerate(dict.fromkeys(chain.from_iterable(lines)))}
+    ids = [-1 if (row := id_of(word)) is None else row for word in number]
+    of_words = word_rows(list(number), np.array(ids), vocab_size, buckets, min_n, max_n)
+    of_word = np.split(of_words.rows, of_words.first[1:-1])
+    texts = [
+        np.concatenate(
+            [
+                *(of_word[number[word]] for word in words),
+                sentence_rows(words, vocab_size, buckets, word_ngrams),
+            ]
+        )
+        for words in lines
+    ]
+    return Rows(np.cumsum([0, *map(len, texts)]), np.concatenate([of_words.rows[:0], *texts]))
