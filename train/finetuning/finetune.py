@@ -20,6 +20,7 @@ from train.finetuning.weighting import configured
 from zoo import registry
 from zoo.checkpoints.load import Loaded, save
 from zoo.contracts import ClassifierWithLanguageModel
+from zoo.models.word2vec import Word2VecClassifier
 from zoo.params import flatten
 
 
@@ -141,7 +142,8 @@ def load(
             f"a {type(loaded.model).__name__} predicts no next token: leave out --auxiliary"
         )
     special = any(loaded.tokenizer.encode("a").special_tokens_mask)
-    if task.head in ("classification", "multi-label") and not special:
+    is_bag = isinstance(loaded.model, Word2VecClassifier)  # its mean needs no marks
+    if task.head in ("classification", "multi-label") and not special and not is_bag:
         loaded = transfer.add_marks(loaded, jax.random.key(0))
     if settings.scratch:
         if settings.unfreeze != "all":

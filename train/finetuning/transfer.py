@@ -8,6 +8,8 @@ from pathlib import Path
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
 from tokenizers import AddedToken, Tokenizer, processors
 
 from zoo import registry, tokenizers
@@ -22,9 +24,13 @@ from zoo.checkpoints.load import (
 )
 from zoo.contracts import Composite
 from zoo.formats import huggingface
+from zoo.inference.prompts import require_tokenizer
 from zoo.layers import heads
+from zoo.layers.word_vectors import WordVectors
+from zoo.models import word2vec
 from zoo.params import flatten, unflatten
-from zoo.tokenizers import token_id
+from zoo.tokenizers import sides, token_id, units
+from zoo.tokenizers.units import UNKNOWN
 from zoo.vocabulary import extend_vocabulary, with_tokenizer
 
 MARKS = ("<start>", "<delimiter>", "<extract>")
@@ -56,6 +62,8 @@ def load_for_task(
     """
     folder = Path(folder)
     saved_cls = saved_class(folder)
+    if issubclass(saved_cls, WordVectors) and task in word2vec.TASKS:
+        return _on_vectors(load(folder), word2vec.TASKS[task], labels, key)
     cls = registry.of(saved_cls).TASKS.get(task)
     if cls is None:
         names = [name for name, other in registry.ARCHITECTURES.items() if task in other.TASKS]
@@ -68,6 +76,31 @@ def load_for_task(
     model, params, new = read(folder, saved_cls, cls, labels, key)
     tokenizer = load_tokenizer(folder, model.config)
     return Loaded(model, jax.tree.map(jnp.asarray, params), tokenizer), new
+
+
+def _on_vectors(
+    loaded: Loaded, cls: type[nn.Module], labels: Sequence[str] | None, key: chex.PRNGKey | None
+) -> tuple[Loaded, list[str]]:
+    """Return a new model on the vectors of words, and the paths of its new parameters.
+
+    Vocabularies of files often have no entry for unknown words: it gets the mean of all vectors.
+    """
+    tokenizer = sides(require_tokenizer(loaded)).source
+    ids = tokenizer.get_vocab()
+    words = sorted(ids, key=ids.__getitem__)
+    x_VD = loaded.model.word_vectors(loaded.params, words, np.array([ids[w] for w in words]))
+    if UNKNOWN not in ids:
+        tokenizer = units.words([*words, UNKNOWN])
+        x_VD = np.concatenate([x_VD, x_VD.mean(0, keepdims=True)])
+    config = word2vec.Config(
+        vocab_size=len(x_VD), width=x_VD.shape[1], labels=tuple(labels or heads.LABELS)
+    )
+    model = cls(config)
+    key = jax.random.key(0) if key is None else key
+    params = flatten(model.init(key, jnp.zeros((1, 8), jnp.int32))["params"])
+    new = [path for path in params if path != "trunk/words"]
+    params["trunk/words"] = jnp.asarray(x_VD)
+    return Loaded(model, unflatten(params), tokenizer), new
 
 
 def _read_published(folder, saved_cls, cls, labels, key):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import chex
 import jax
 import numpy as np
 
@@ -21,6 +22,7 @@ from train.recipes.recipe import Recipe
 from train.reporting.manifest import write_manifest
 from train.reporting.progress import Report, Silence
 from train.step import State, add_up
+from zoo import registry
 from zoo.checkpoints import model_folder
 from zoo.params import flatten, unflatten
 
@@ -137,9 +139,17 @@ def begin_or_resume(run: Run, stage: Stage, checkpoints: Checkpoints) -> tuple[P
 def _begin_folder(run: Run) -> None:
     """Write what a run folder has from the start; its model is the newest saved step."""
     recipe = run.recipe
-    model_folder.write(run.out, recipe.architecture, recipe.config, tokenizer=run.tokenizer)
+    _write_model(run)
     if jax.process_index() == 0:
         write_manifest(run.out, recipe=recipe.name, **run.identity)
+
+
+def _write_model(run: Run, params: chex.ArrayTree | None = None) -> None:
+    recipe = run.recipe
+    cls = recipe.model_class()
+    # By default, a folder holds the model that pretraining trains.
+    name = None if cls is registry.named(recipe.architecture).Model else cls.__name__
+    model_folder.write(run.out, recipe.architecture, recipe.config, params, run.tokenizer, name)
 
 
 def _check_longer(run: Run, steps: int) -> None:
@@ -217,7 +227,7 @@ def _finish(
     metrics = metrics or evaluate(run, state, recipe.steps, report)
     params = placement.to_saved(state).params
     check_finite(params, checkpoints)
-    model_folder.write(run.out, recipe.architecture, recipe.config, params, run.tokenizer)
+    _write_model(run, params)
     report.line(f"held out: {_line(metrics)}")
     if "unigram" in run.baselines:
         unigram = {language_model.reported_loss(run.objective): run.baselines["unigram"]}

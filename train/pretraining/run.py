@@ -110,7 +110,7 @@ def make_training(recipe: Recipe, objective: Objective) -> Training:
     architecture = registry.named(recipe.architecture)
     schedule = recipe.schedule(recipe.steps)
     mask = weight_decay.undecayed(recipe.undecayed)
-    model = architecture.Model(recipe.config)
+    model = recipe.model_class()(recipe.config)
     optimizer = recipe.optimizer(schedule, decay_mask=mask)
     if recipe.embeddings is not None and recipe.embeddings.frozen:
         optimizer = freeze(optimizer, recipe.embeddings.path)

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import linen as nn
 
 from train.data.batches.subsampled import SubsampledWords
 from train.objectives.word_vectors import Inputs, SubwordCBOW, SubwordSkipGram
@@ -30,6 +31,9 @@ class FastTextRecipe(PredictionRecipe):
     config: fasttext.Config
     sample: float = 1e-4
     power: float = 0.5
+
+    def model_class(self) -> type[nn.Module]:
+        return fasttext.FastText
 
     def inputs(self) -> Inputs:
         kind = SubwordCBOW if self.context == "cbow" else SubwordSkipGram

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import chex
 import jax
 import numpy as np
+from flax import linen as nn
 
 import zoo
 from train.data.batches.batches import BatchSource
@@ -140,6 +141,10 @@ class Recipe(ABC):
     @abstractmethod
     def batches(self, tokenizer: AnyTokenizer) -> BatchSource:
         """Return the batch source, which splits a corpus into batches."""
+
+    def model_class(self) -> type[nn.Module]:
+        """Return the class of the model."""
+        return registry.named(self.architecture).Model
 
     def epoch(self, tokenizer: AnyTokenizer, corpus: Corpus) -> int:
         """Return how much of a text an epoch reads, in the unit of `length`."""

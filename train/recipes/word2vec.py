@@ -15,6 +15,7 @@ from typing import Any
 import chex
 import jax
 import numpy as np
+from flax import linen as nn
 
 from train.data.batches.subsampled import SubsampledWords
 from train.objectives.word_vectors import (
@@ -53,6 +54,9 @@ class PredictionRecipe(WordVectorRecipe):
     sample: float = 1e-3
     power: float = 0.75
     block_size: int = 32
+
+    def model_class(self) -> type[nn.Module]:
+        return word2vec.CBOW if self.context == "cbow" else word2vec.SkipGram
 
     def objective(self, tokenizer: AnyTokenizer) -> WordPrediction:
         return WordPrediction(self.inputs(), self.block_size, self.window, self.outputs())

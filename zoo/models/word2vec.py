@@ -100,9 +100,11 @@ class Word2VecClassifier(heads.OnTrunk):
 Model = SkipGram
 MODELS = (SkipGram, CBOW, Word2Vec)
 Word2VecTagger = heads.tagger(Word2Vec)
+Word2VecMultiLabel = heads.multi_label(Word2VecClassifier)
 TASKS: dict[str, type[nn.Module]] = {
     "classification": Word2VecClassifier,
+    "multi-label": Word2VecMultiLabel,
     "tagging": Word2VecTagger,
 }
-GROUPS = (r"(^|/)words$", "")
+GROUPS = (r"(?:^|/)words$", "")
 AXES = word_vectors.AXES
