@@ -39,6 +39,8 @@ SIZES = {
     "distilbert": ("num_layers=1", *WIDTHS, "mlp_width=64"),
     "transformer": ("num_layers=1", "num_decoder_layers=1", *WIDTHS, "mlp_width=64"),
     "luong": ("width=32", "embed_width=32"),
+    "word2vec": ("width=16",),
+    "lstm": ("width=16", "num_layers=1"),
 }
 GOOD = "a charming film", "a moving and funny story", "an excellent cast", "a warm, clever script"
 BAD = "a dull film", "a slow and empty story", "a wooden cast", "a stale, clumsy script"
