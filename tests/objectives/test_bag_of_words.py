@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests import shapes
 from train.objectives.bag_of_words import OUTPUTS, LabelPrediction
 from train.objectives.row_objective import RowObjective
 from train.optimization import rows
@@ -104,3 +105,14 @@ def test_padding_changes_nothing(loss):
     np.testing.assert_allclose(loss_after, loss_before, rtol=1e-6)
     for name in params:
         np.testing.assert_allclose(params[name], expected[name], atol=1e-6)
+
+
+@losses
+def test_shapes_agree_with_names(loss):
+    objective, batch = LabelPrediction(OUTPUTS[loss](COUNTS)), make_batch()
+    with shapes.checked() as places:
+        block = objective.block(batch, jnp.int32(0))
+        ids = objective.rows(block)
+        gathered = {name: jnp.asarray(make_tables()[name])[at] for name, at in ids.items()}
+        objective.loss(None, gathered, block, (), jax.random.key(0), train=True)
+    assert any("bag_of_words.py" in place for place in places)

@@ -1,7 +1,7 @@
 """Training of the classifier of fastText (Joulin et al. 2017), from random rows or from a folder.
 
 As in the released program, the tables change after every text, and the learning rate falls linearly
-to 0; here it does so from step to step, and texts are reshuffled in every epoch.
+to 0; here it does so from batch to batch, and texts are reshuffled in every epoch.
 """
 
 import contextlib

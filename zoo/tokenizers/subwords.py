@@ -129,9 +129,12 @@ def sentence_rows(
     The hash of a word is extended by that of the next in 64 bits, with the sign of 32 bits. The
     bigrams come first.
     """
+    rows = [np.zeros(0, np.int32)]
+    if word_ngrams < 2 or not buckets:
+        return rows[0]
     value = hashes(words).astype(np.int32).astype(np.int64).astype(np.uint64)
-    rows, key = [np.zeros(0, np.int32)], value
-    for n in range(1, min(word_ngrams if buckets else 1, len(words))):
+    key = value
+    for n in range(1, min(word_ngrams, len(words))):
         key = key[:-1] * NEXT_WORD + value[n:]  # of 64 bits: the rest is lost
         rows.append((vocab_size + key % np.uint64(buckets)).astype(np.int32))
     return np.concatenate(rows)
