@@ -124,3 +124,8 @@ def test_a_map_is_the_same_every_time():
     for name in ("one.png", "other.png"):
         word_map.draw(words, x_ND, name)
     assert Path("one.png").read_bytes() == Path("other.png").read_bytes()
+
+
+def test_word_vectors_are_not_evaluated_as_a_language_model(monkeypatch, capsys):
+    line = refusal(monkeypatch, capsys, "evaluate", "words")
+    assert line.startswith("zoo: words is not a language model: give --data, with analogies")

@@ -69,8 +69,13 @@ class Evaluate:
         from zoo.models.fasttext import FastTextClassifier
         from zoo.models.ngram import NGram
 
+        cls = saved_class(self.folder)
+        if issubclass(cls, WordVectorModel) and not self.data:
+            raise ValueError(
+                f"{self.folder} is not a language model: give --data, with analogies, similarities "
+                "of words, or the examples of a classifier"
+            )
         if self.data:
-            cls = saved_class(self.folder)
             if issubclass(cls, WordVectorModel) and not issubclass(cls, FastTextClassifier):
                 return vectors.evaluate(self.folder, self.data)
             return self._task(self.data)
@@ -80,7 +85,7 @@ class Evaluate:
             source = parallel_text.files(files, self.fields)
         elif self.text:
             source = text.files(self.text, unescaped(self.separator))
-        if saved_class(self.folder) is NGram:
+        if cls is NGram:
             return self._counted(source)
         if self.show or self.interpolate:
             flag = "--show counts" if self.show else "--interpolate"
@@ -88,7 +93,7 @@ class Evaluate:
         metrics = evaluate.evaluate(self.folder, source, self.batch, self.length, self.stride)
         for name, value in metrics.items():
             print(f"{name.replace('_', ' ')}: {value:.4f}")
-        texts = evaluate.pairs(registry.name_of(saved_class(self.folder)), source)
+        texts = evaluate.pairs(registry.name_of(cls), source)
         if texts:
             self._translations(texts[::2], texts[1::2])
 
