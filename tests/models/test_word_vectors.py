@@ -25,7 +25,7 @@ classes = pytest.mark.parametrize(
 )
 
 
-def made(name, cls):
+def random_model(name, cls):
     """Return a model with wide random tables."""
     draw = np.random.default_rng(0)
     config = CONFIGS[name]
@@ -39,7 +39,7 @@ def made(name, cls):
 
 @classes
 def test_a_folder_keeps_every_table(name, cls, tmp_path):
-    model, params = made(name, cls)
+    model, params = random_model(name, cls)
     zoo.save(zoo.Loaded(model, params, units.words(WORDS)), tmp_path)
     loaded = zoo.load(tmp_path)
     assert type(loaded.model) is cls
@@ -50,7 +50,7 @@ def test_a_folder_keeps_every_table(name, cls, tmp_path):
 
 @classes
 def test_word_vectors_are_what_the_model_reads(name, cls):
-    model, params = made(name, cls)
+    model, params = random_model(name, cls)
     assert isinstance(model, WordVectorModel)
     ids = np.array([4, 2, 9])
     words = [WORDS[number] for number in ids]
@@ -66,7 +66,7 @@ def test_word_vectors_are_what_the_model_reads(name, cls):
 
 
 def test_fasttext_composes_words_that_it_does_not_know():
-    model, params = made("fasttext", fasttext.FastText)
+    model, params = random_model("fasttext", fasttext.FastText)
     known, unknown, short = model.word_vectors(
         params, ["word3", "wordy", ""], np.array([5, -1, -1])
     )
@@ -78,7 +78,7 @@ def test_fasttext_composes_words_that_it_does_not_know():
 
 
 def test_skip_gram_and_cbow_have_the_logits_of_their_equations():
-    params = made("word2vec", word2vec.SkipGram)[1]
+    params = random_model("word2vec", word2vec.SkipGram)[1]
     words, outputs = params["words"], params["outputs"]
     skip_gram, cbow = (cls(CONFIGS["word2vec"]) for cls in (word2vec.SkipGram, word2vec.CBOW))
     logits = skip_gram.apply({"params": params}, np.array([3]), np.array([[4, 5]]), method="logits")
@@ -88,7 +88,7 @@ def test_skip_gram_and_cbow_have_the_logits_of_their_equations():
 
 
 def test_glove_approximates_log_counts_by_a_product_and_two_biases():
-    model, params = made("glove", glove.GloVePretraining)
+    model, params = random_model("glove", glove.GloVePretraining)
     value = model.apply({"params": params}, np.array([3]), np.array([7]), method="log_counts")
     expected = params["words"][3] @ params["contexts"][7]
     expected += params["word_bias"][3, 0] + params["context_bias"][7, 0]

@@ -38,21 +38,21 @@ def vectors(tmp_path):
 
 
 def small(name="lstm-lm-tiny", **fields):
-    made = recipe(name)
-    config = replace(made.config, vocab_size=40, width=8, embed_width=4)
+    chosen = recipe(name)
+    config = replace(chosen.config, vocab_size=40, width=8, embed_width=4)
     every = {"evaluate_every": 4, "save_every": 4}
-    return replace(made, config=config, steps=8, batch=2, length=8, **every | fields)
+    return replace(chosen, config=config, steps=8, batch=2, length=8, **every | fields)
 
 
-def pretrain(made, out, **options):
-    pretraining.pretrain(made, text.strings(LINES), out, **options)
+def pretrain(chosen, out, **options):
+    pretraining.pretrain(chosen, text.strings(LINES), out, **options)
     return zoo.load(out)
 
 
 def test_words_start_from_their_vectors_and_others_as_they_would(vectors, tmp_path):
-    made = with_embeddings(small(), vectors, frozen=False)
-    assert made.config.embed_width == 6
-    started = prepare(made, text.strings(LINES), tmp_path / "out")
+    chosen = with_embeddings(small(), vectors, frozen=False)
+    assert chosen.config.embed_width == 6
+    started = prepare(chosen, text.strings(LINES), tmp_path / "out")
     (note,) = [line for line in started.notes if line.startswith("embeddings")]
     size = started.tokenizer.get_vocab_size()
     assert f": 2 of {size} words of the vocabulary ({2 / size:.1%}), " in note
@@ -68,11 +68,11 @@ def test_words_start_from_their_vectors_and_others_as_they_would(vectors, tmp_pa
 
 @pytest.mark.parametrize("name", ["lstm-lm-tiny", "fixed-window-tiny"])
 def test_a_frozen_table_does_not_change_by_a_bit(name, vectors, tmp_path):
-    made = with_embeddings(small(name), vectors, frozen=True)
-    started = prepare(made, text.strings(LINES), tmp_path / "prepared")
+    chosen = with_embeddings(small(name), vectors, frozen=True)
+    started = prepare(chosen, text.strings(LINES), tmp_path / "prepared")
     state = flatten(started.placement.abstract.opt_state)
     assert not any("token_embedding" in path for path in state)
-    loaded = pretrain(made, tmp_path / "frozen")
+    loaded = pretrain(chosen, tmp_path / "frozen")
     frozen = flatten(loaded.params)
     start = started.recipe.initial_params({})[PATH]
     np.testing.assert_array_equal(frozen[PATH], start)
@@ -90,20 +90,20 @@ def test_fasttext_composes_the_words_that_it_does_not_know(tmp_path):
     model = fasttext.Model(config)
     params = jax.device_get(model.init(jax.random.key(0), np.zeros((1, 8), np.int32))["params"])
     zoo.save(zoo.Loaded(model, params, units.words(WORDS)), tmp_path / "fasttext")
-    made = with_embeddings(small(), tmp_path / "fasttext", frozen=False)
-    started = prepare(made, text.strings(LINES), tmp_path / "out")
+    chosen = with_embeddings(small(), tmp_path / "fasttext", frozen=False)
+    started = prepare(chosen, text.strings(LINES), tmp_path / "out")
     row = started.recipe.initial_params({})[PATH][started.tokenizer.token_to_id("old")]
     expected = model.word_vectors(params, ["old"], np.array([-1]))[0]
     np.testing.assert_allclose(row, expected, rtol=1e-6)
 
 
 def test_a_run_resumes_only_with_the_same_vectors(vectors, tmp_path):
-    made = with_embeddings(small(), vectors, frozen=False)
-    pretrain(made, tmp_path / "out")
+    chosen = with_embeddings(small(), vectors, frozen=False)
+    pretrain(chosen, tmp_path / "out")
     with pytest.raises(ValueError, match="freeze_embeddings was False, is True"):
         pretrain(with_embeddings(small(), vectors, frozen=True), tmp_path / "out", resume=True)
     with pytest.raises(ValueError, match="embeddings was"):
-        pretrain(replace(small(), config=made.config), tmp_path / "out", resume=True)
+        pretrain(replace(small(), config=chosen.config), tmp_path / "out", resume=True)
 
 
 def test_vectors_that_do_not_fit_are_refused(vectors, tmp_path, monkeypatch, capsys):

@@ -35,16 +35,16 @@ def source(lines=400):
 def recipe(name, **fields):
     small = {"batch": 2, "length": 256, "epochs": 20, "report_every": 1, "sample": 1e-2}
     if name == "fasttext":
-        made = fasttext.tiny()
-        made = replace(made, config=replace(made.config, buckets=200, max_n=3))
+        chosen = fasttext.tiny()
+        chosen = replace(chosen, config=replace(chosen.config, buckets=200, max_n=3))
     else:
         context, _, tree = name.partition(" ")
-        made = (
+        chosen = (
             word2vec.tree_tiny(context)
             if tree
             else word2vec.recipe("word2vec-tiny", schedule=word2vec.falling(0.05), context=context)
         )
-    return replace(made, config=replace(made.config, width=16), **small | fields)
+    return replace(chosen, config=replace(chosen.config, width=16), **small | fields)
 
 
 @names

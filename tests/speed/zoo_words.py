@@ -29,20 +29,20 @@ def build(work: Work, _folder: Path, _variant: str) -> tuple[dict, Run]:
     config = replace(config, vocab_size=2 * work.vocab_size, width=work.width)
     source = text.strings(["\n".join(map(" ".join, lines(work)))])
     with tempfile.TemporaryDirectory() as out:
-        made = prepare(replace(recipe, config=config, min_count=1), source, out, dev=source)
-    steps_per_epoch = made.recipe.steps / made.recipe.epochs
-    place, state, done = made.placement, made.placement.init(), 0
+        run_parts = prepare(replace(recipe, config=config, min_count=1), source, out, dev=source)
+    steps_per_epoch = run_parts.recipe.steps / run_parts.recipe.epochs
+    place, state, done = run_parts.placement, run_parts.placement.init(), 0
 
     def run(steps: int) -> None:
         nonlocal state, done
         first, done = done, done + round(steps * steps_per_epoch)
-        for number, batch in enumerate(made.train_batches.prefetched(first), first):
+        for number, batch in enumerate(run_parts.train_batches.prefetched(first), first):
             if number == done:
                 break
             state, _ = place.step(state, place.put(batch))
         jax.block_until_ready(state)
 
-    words = int((made.recipe.counts > 0).sum())
+    words = int((run_parts.recipe.counts > 0).sum())
     parameters = (2 * words + (BUCKETS if subwords else 0)) * work.width
     return {"parameters": parameters, "versions": {"zoo": zoo.__version__}}, run
 

@@ -1,4 +1,4 @@
-"""The cache of all runs: what is made of texts, in ZOO_CACHE (default: ~/.cache/zoo)."""
+"""The cache of all runs, for what they derive from texts: in ZOO_CACHE (default: ~/.cache/zoo)."""
 
 import hashlib
 import os

@@ -106,10 +106,10 @@ def count(corpus: Corpus, rule: Rule, folder: Path, memory: int = MEMORY) -> Ite
 
     runs = (run(*part) for part in _pairs(corpus, rule, memory))
     for part in sorting.merge(runs, folder, memory):
-        found = np.empty(len(part.keys), RECORD)
-        found["first"], found["second"] = np.divmod(order.inverse(part.keys), V)
-        found["count"] = part.counts / unit * (1 + (found["first"] == found["second"]))
-        yield found
+        pairs = np.empty(len(part.keys), RECORD)
+        pairs["first"], pairs["second"] = np.divmod(order.inverse(part.keys), V)
+        pairs["count"] = part.counts / unit * (1 + (pairs["first"] == pairs["second"]))
+        yield pairs
 
 
 def _write(corpus: Corpus, rule: Rule, file: Path) -> None:

@@ -186,7 +186,7 @@ class Run:
 
     def identity(self) -> dict[str, Any]:
         """Return what determines the results of the run, as JSON."""
-        assert self.loaded.tokenizer is not None, "made or checked before"
+        assert self.loaded.tokenizer is not None, "checked before"
         sums, texts = arrays.fingerprint(self.loaded.params), hashlib.sha256()
         for array in (*self.texts.texts, self.texts.labels):
             texts.update(array.tobytes())

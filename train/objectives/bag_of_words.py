@@ -46,7 +46,7 @@ class LabelPrediction(RowObjective):
     has_perplexity = False
 
     def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
-        """Return the example: its random draws are made by the batch source."""
+        """Return the example: all random draws are in the batch already."""
         return example
 
     def num_blocks(self, batch: Example) -> jax.Array:

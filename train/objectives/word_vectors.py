@@ -98,7 +98,7 @@ class WordPrediction(RowObjective):
     loss_unit = "nats per pair"
 
     def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
-        """Return the example: its random draws are made by the batch source."""
+        """Return the example: all random draws are in the batch already."""
         return example
 
     def unigram_loss(self, entropy: float, length: int) -> float:

@@ -94,7 +94,7 @@ def glove_adagrad(schedule: optax.Schedule, decay_mask: Any = None) -> RowOptimi
     rate, and these products are what is squared and added to the sums after the row has changed.
     A bias is changed by its gradient itself, neither clipped nor multiplied by the learning rate.
 
-    Departure: rows that are read several times in a block change by the sums of before the block.
+    Departure: a row that a block reads repeatedly changes by its sums of before the block.
     """
 
     def init(tables):

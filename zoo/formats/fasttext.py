@@ -234,7 +234,7 @@ class _Reader:
     def _quantized(self) -> ValueError:
         return ValueError(
             f"{self.file} is quantized (.ftz), so its rows are not stored: load the .bin file that "
-            f"it was made from, {Path(self.file).with_suffix('.bin').name}"
+            f"it was written from, {Path(self.file).with_suffix('.bin').name}"
         )
 
 

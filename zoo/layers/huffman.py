@@ -1,7 +1,7 @@
 """The binary tree of a hierarchical softmax: a Huffman tree of word counts.
 
 Mikolov et al. 2013b, section 2.1: frequent words have short paths. V words have V - 1 inner nodes,
-numbered by the order in which they are made; the last one, V - 2, is the root. Equal counts are in
+numbered in the order of their creation; the last one, V - 2, is the root. Equal counts are in
 the order of word2vec and fastText, whose files have the outputs of the nodes but not the tree.
 """
 

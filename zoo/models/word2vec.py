@@ -3,12 +3,13 @@
 https://arxiv.org/abs/1301.3781, https://arxiv.org/abs/1310.4546
 New against the fixed-window language model: no hidden layer, and no softmax over the vocabulary.
 The skip-gram model predicts the words around a word from its vector, and CBOW (continuous bag of
-words) predicts a word from the mean of the vectors around it. Training replaces the softmax either
-by negative sampling, which tells a word from words drawn at random, or by a hierarchical softmax,
+words) predicts a word from the mean of the vectors around it. Training replaces the softmax by
+negative sampling, which separates a word from words drawn at random, or by a hierarchical softmax,
 in which a word is a path through a binary tree (section 2 of the second paper).
 
 Departures: an input is the vector of the word in the middle, as in the paper; the released program
-exchanges the two words of a pair, which gives the same pairs.
+exchanges the two words of a pair, which gives the same pairs. Negative samples are shared, see
+train/objectives/word_vectors.py.
 
 B batch  L length  K outputs  C words of a context  V vocabulary  D width
 """

@@ -71,7 +71,7 @@ def ngrams(words: Sequence[str], min_n: int, max_n: int) -> tuple[np.ndarray, np
     last = np.append(word[1:] != word[:-1], True)
     signed = text.astype(np.int8).astype(np.int32).astype(np.uint32)
     value = np.full(count, OFFSET)
-    found: list[tuple[np.ndarray, np.ndarray, int]] = []
+    parts: list[tuple[np.ndarray, np.ndarray, int]] = []
     for n in range(1, max_n + 1):
         # The n-gram that starts at character i is extended by character i + n - 1.
         reach = count - n + 1
@@ -86,12 +86,12 @@ def ngrams(words: Sequence[str], min_n: int, max_n: int) -> tuple[np.ndarray, np
         if n >= min_n:
             kept = inside & ~(first[:reach] | last[:reach]) if n == 1 else inside
             at = np.flatnonzero(kept)
-            found.append((at, value[at], n))
-    if not found:
+            parts.append((at, value[at], n))
+    if not parts:
         return np.zeros(0, np.int64), np.zeros(0, np.uint32)
-    start = np.concatenate([at for at, _, _ in found])
+    start = np.concatenate([at for at, _, _ in parts])
     order = np.argsort(start, kind="stable")  # shorter n-grams of a start stay first
-    return word[start[order]], np.concatenate([values for _, values, _ in found])[order]
+    return word[start[order]], np.concatenate([values for _, values, _ in parts])[order]
 
 
 def word_rows(
