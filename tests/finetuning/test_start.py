@@ -52,7 +52,8 @@ def test_new_top_layers_are_random_and_the_others_pretrained(tmp_path):
 def test_top_layers_are_found_in_every_architecture():
     for name, architecture in registry.ARCHITECTURES.items():
         size = next(iter(architecture.SIZES.values()), None)
-        for cls in architecture.TASKS.values() if hasattr(size, "num_layers") else ():
+        # ResNet counts its layers otherwise, and bags of word vectors have none.
+        for cls in architecture.TASKS.values() if getattr(size, "num_layers", 0) else ():
             paths = list(flatten(abstract(cls(size))))
             top = lambda count: set(unfreezing.top_layers(paths, architecture.GROUPS, count))  # noqa: B023
             assert top(0) == set(), name
