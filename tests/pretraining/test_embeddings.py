@@ -8,11 +8,16 @@ import pytest
 
 import zoo
 from tests.commands.test_command_line import refusal, run
+from train.data import train_tokenizer
 from train.data.sources import text
+from train.finetuning import finetune
+from train.finetuning.settings import Settings
+from train.finetuning.tasks.registry import TASKS
 from train.pretraining import pretrain as pretraining
 from train.pretraining.embeddings import with_embeddings
 from train.pretraining.run import prepare
 from train.recipes import recipe
+from train.recipes.embeddings import Embeddings
 from zoo.models import fasttext, word2vec
 from zoo.params import flatten
 from zoo.tokenizers import units
@@ -55,7 +60,9 @@ def test_words_start_from_their_vectors_and_others_as_they_would(vectors, tmp_pa
     started = prepare(chosen, text.strings(LINES), tmp_path / "out")
     (note,) = [line for line in started.notes if line.startswith("embeddings")]
     size = started.tokenizer.get_vocab_size()
-    assert f": 2 of {size} words of the vocabulary ({2 / size:.1%}), " in note
+    words = size - 2  # without <unk> and the end of a document
+    of_text = 5 / 15  # king and queen, among the words of the two lines
+    assert f": 2 of {words} words of the vocabulary ({2 / words:.1%}), {of_text:.1%} " in note
     table = zoo.load(vectors).params["words"]
     start = started.recipe.initial_params({})[PATH]
     for word in ("king", "queen"):
@@ -102,7 +109,7 @@ def test_a_run_resumes_only_with_the_same_vectors(vectors, tmp_path):
     pretrain(chosen, tmp_path / "out")
     with pytest.raises(ValueError, match="freeze_embeddings was False, is True"):
         pretrain(with_embeddings(small(), vectors, frozen=True), tmp_path / "out", resume=True)
-    with pytest.raises(ValueError, match="embeddings was"):
+    with pytest.raises(ValueError, match="started from word vectors: give its --embeddings again"):
         pretrain(replace(small(), config=chosen.config), tmp_path / "out", resume=True)
 
 
@@ -133,3 +140,48 @@ def test_a_command_starts_from_a_file_of_vectors(vectors, tmp_path, monkeypatch,
         "--length", 8, "--vocab-size", 30, read=capsys,
     )  # fmt: skip
     assert "words of the vocabulary" in printed
+
+
+def test_fasttext_composes_a_word_that_it_has_in_lower_case_of_that_spelling(tmp_path):
+    config = fasttext.Config(vocab_size=4, width=6, buckets=30, min_n=2, max_n=3)
+    model = fasttext.FastText(config)
+    params = jax.device_get(model.init(jax.random.key(0), np.zeros((1, 8), np.int32))["params"])
+    vectors = zoo.Loaded(model, params, units.words(WORDS))
+    ids, x_VE = Embeddings("", vectors, PATH, False).rows(units.words(["<unk>", "King"]))
+    expected = model.word_vectors(params, ["king"], np.array([1]))
+    assert ids.tolist() == [1]
+    np.testing.assert_allclose(x_VE, expected, rtol=1e-6)
+
+
+def test_of_subwords_only_whole_words_get_vectors(vectors):
+    tokenizer = train_tokenizer.byte_level_bpe([*LINES, "taking king making"], 275)
+    whole, piece = (tokenizer.token_to_id(token) for token in ("\u0120king", "king"))
+    assert whole is not None
+    ids, x_VE = Embeddings("", zoo.load(vectors), PATH, False).rows(tokenizer)
+    assert whole in ids
+    assert piece not in ids
+    table = zoo.load(vectors).params["words"]
+    np.testing.assert_array_equal(x_VE[ids.tolist().index(whole)], table[WORDS.index("king")])
+
+
+def test_a_model_with_special_tokens_keeps_its_own_tokenizer(vectors, tmp_path):
+    chosen = recipe("bert-tiny")
+    config = replace(chosen.config, vocab_size=54, width=6)
+    chosen = replace(chosen, config=config, batch=2, length=16)
+    chosen = with_embeddings(chosen, vectors, frozen=False)
+    started = prepare(chosen, text.strings([f"{line}." for line in LINES]), tmp_path / "out")
+    assert started.tokenizer.token_to_id("[MASK]") is not None
+    start = started.recipe.initial_params({})[PATH]
+    table = zoo.load(vectors).params["words"]
+    king = start[started.tokenizer.token_to_id("king")]
+    np.testing.assert_array_equal(king, table[WORDS.index("king")])
+
+
+def test_a_classifier_continues_from_a_language_model_with_vectors(vectors, tmp_path):
+    loaded = pretrain(with_embeddings(small(), vectors, frozen=True), tmp_path / "lm")
+    labels, settings = ("no", "yes"), Settings()
+    start, new = finetune.load(tmp_path / "lm", TASKS["classification"], labels, settings)
+    table = np.asarray(flatten(start.params)[PATH])
+    size = loaded.model.config.vocab_size
+    np.testing.assert_array_equal(table[:size], flatten(loaded.params)[PATH])
+    assert not any(path.startswith("trunk/") for path in new)

@@ -58,8 +58,8 @@ class Pretrain:
     """Start from the model of this folder, ours or Hugging Face's, with its tokenizer and config.
     Default: random weights."""
     embeddings: Path | None = None
-    """Start the input table from the word vectors of this folder or file. Without --tokenizer, the
-    model then reads words. Default: a random table."""
+    """Start the input table from the word vectors of this folder or file. Without --tokenizer, a
+    causal language model then reads words. Default: a random table."""
     freeze_embeddings: bool = False
     """Keep that table as it is."""
     teacher: Path | None = None
@@ -129,6 +129,8 @@ class Pretrain:
         chosen = self.word_vectors.apply(chosen, self.counting.min_count)
         chosen = self._with_epochs(chosen)
         if self.embeddings:
+            if self.teacher:
+                raise ValueError("--embeddings and --teacher cannot be combined: leave out one")
             frozen = self.freeze_embeddings
             chosen = embeddings.with_embeddings(chosen, self.embeddings, frozen=frozen)
         elif self.freeze_embeddings:

@@ -68,7 +68,7 @@ def tokenizer(
 def _trained(recipe: Recipe, source: Source) -> AnyTokenizer:
     """Return a new tokenizer, of a sample of the text or of all of its words."""
     words = (piece.text for piece in _checked(recipe, source).pieces())
-    if recipe.embeddings is not None:
+    if recipe.embeddings is not None and recipe.reads_words:
         return recipe.embeddings.train_tokenizer(words, recipe.config.vocab_size)
     if recipe.reads_all_words:
         return recipe.train_tokenizer(words)

@@ -41,6 +41,6 @@ def with_embeddings(recipe: R, name: str | Path, *, frozen: bool) -> R:
     if len(paths) != 1 or shapes[paths[0]].shape[1] != width:
         raise ValueError(
             f"{recipe.name} has no single input table of word vectors: --embeddings is for "
-            "language models that read words, such as lstm-lm-tiny"
+            "language models such as lstm-lm-tiny"
         )
     return replace(recipe, embeddings=Embeddings(str(name), loaded, paths[0], frozen))

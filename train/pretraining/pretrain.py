@@ -120,6 +120,11 @@ def make_stage(run: Run, evaluate_tokens: int | None = None) -> Stage:
 def begin_or_resume(run: Run, stage: Stage, checkpoints: Checkpoints) -> tuple[Progress, list[str]]:
     """Return the initial or restored progress of a run, and messages about it."""
     before = checkpoints.meta()
+    if before is not None and "embeddings" in before and "embeddings" not in run.identity:
+        raise ValueError(
+            f"{run.out} belongs to a run that started from word vectors: give its --embeddings "
+            "again, which also decide the model and its tokens"
+        )
     steps = run.recipe.steps if before is None else before["steps"]
     # All but the number of steps, which may grow, must be as before.
     check_same_run(run.out, before, run.identity | {"steps": steps})

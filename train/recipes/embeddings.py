@@ -27,7 +27,11 @@ from zoo.inference.word_vectors import (
     word_ids,
 )
 from zoo.params import flatten
-from zoo.tokenizers import AnyTokenizer, Tokenizer, sides
+from zoo.tokenizers import AnyTokenizer, Sides, Tokenizer, whole_words
+from zoo.tokenizers.folder import ENDS
+from zoo.tokenizers.units import LINE_END
+
+CHUNK = 1 << 22  # tokens counted at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,17 +57,23 @@ class Embeddings:
         return vocabulary.tokenizer(texts, "word", vocab_size=vocab_size)
 
     def rows(self, tokenizer: AnyTokenizer) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ids of the entries of a vocabulary that have vectors, and these.
+        """Return the ids of the words of a vocabulary that have vectors, and these.
+
+        Of a tokenizer of sub-words, the words are the tokens that are whole ones.
 
         Raises:
           ValueError: If no entry has one.
         """
-        words, ids_V = ordinary_words(sides(tokenizer).source)
+        by_id = whole_words(_single(tokenizer))
+        words, ids_V = list(by_id.values()), np.array(list(by_id), np.int64)
         exact, lower = (
             np.array(word_ids(self.loaded, spelled), np.int64)
             for spelled in (words, [word.lower() for word in words])
         )
         known_V = np.where(exact >= 0, exact, lower)
+        # The n-grams of a vector of fastText are those of the spelling that it was found by.
+        is_lower = (exact < 0) & (lower >= 0)
+        words = [w.lower() if low else w for w, low in zip(words, is_lower, strict=True)]
         x_VE = vectors_by_id(self.loaded, words, known_V) if composes(self.loaded) else None
         has_vector = known_V >= 0 if x_VE is None else x_VE.any(1)
         kept = np.flatnonzero(has_vector)
@@ -78,14 +88,20 @@ class Embeddings:
         return ids_V[kept], x_VE[kept]
 
     def note(self, tokenizer: AnyTokenizer, corpus: Corpus) -> str:
-        """Return a line with the share of the vocabulary and of the text that has vectors."""
-        size = tokenizer.get_vocab_size()
-        has_vector = np.zeros(size, bool)
-        has_vector[self.rows(tokenizer)[0]] = True
-        tokens = corpus.read(corpus.start, min(corpus.stop, corpus.start + (1 << 22)))
+        """Return a line with the share of the vocabulary and of the text that has vectors.
+
+        Ends of lines and documents are no words, neither of the vocabulary nor of the text.
+        """
+        ids, size = self.rows(tokenizer)[0], len(whole_words(_single(tokenizer)))
+        counts_V = np.zeros(tokenizer.get_vocab_size(), np.int64)
+        for start in range(corpus.start, corpus.stop, CHUNK):
+            tokens = corpus.read(start, min(start + CHUNK, corpus.stop))
+            counts_V += np.bincount(tokens, minlength=len(counts_V))
+        ends = [tokenizer.token_to_id(name) for name in (LINE_END, *ENDS)]
+        counts_V[[end for end in ends if end is not None]] = 0
         return (
-            f"embeddings {self.name}: {has_vector.sum():,} of {size:,} words of the vocabulary "
-            f"({has_vector.mean():.1%}), {has_vector[tokens].mean():.1%} of the text"
+            f"embeddings {self.name}: {len(ids):,} of {size:,} words of the vocabulary "
+            f"({len(ids) / size:.1%}), {counts_V[ids].sum() / counts_V.sum():.1%} of the text"
         )
 
     def for_vocabulary(
@@ -105,3 +121,11 @@ class Embeddings:
             part = slice(start, start + (1 << 14))
             digest.update(vectors_by_id(self.loaded, words[part], ids[part]).tobytes())
         return digest.hexdigest()
+
+
+def _single(tokenizer: AnyTokenizer) -> Tokenizer:
+    if isinstance(tokenizer, Sides):
+        raise ValueError(
+            "--embeddings has the words of one vocabulary: leave out --separate-vocabularies"
+        )
+    return tokenizer

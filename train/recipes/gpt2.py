@@ -8,6 +8,7 @@ Larger sizes use the smaller learning rates of GPT-3 (Brown et al. 2020, table 2
 
 from collections.abc import Iterable
 from functools import partial
+from typing import ClassVar
 
 from tokenizers import Tokenizer
 
@@ -26,6 +27,8 @@ END = "<|endoftext|>"
 
 class GPT2Recipe(Recipe):
     """Recipes with windows of text; every document starts with the end-of-text token."""
+
+    reads_words: ClassVar[bool] = True
 
     def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
         return train_tokenizer.byte_level_bpe(texts, self.config.vocab_size)

@@ -80,6 +80,8 @@ class Recipe(ABC):
     Attributes:
       source_kind: The kind of source that the family is trained on: "text" or "pairs".
       unit: What `length` counts, for reports.
+      reads_words: Whether the model can read a vocabulary of words, without special tokens of its
+        own; it does so if it starts from word vectors.
       reads_all_words: Whether the tokenizer is trained on all of the text, not on a sample.
       name: The name in `zoo pretrain NAME`.
       architecture: The name of the architecture in zoo.registry.
@@ -106,6 +108,7 @@ class Recipe(ABC):
 
     source_kind: ClassVar[str] = "text"
     unit: ClassVar[str] = "tokens"
+    reads_words: ClassVar[bool] = False
     reads_all_words: ClassVar[bool] = False
 
     name: str

@@ -14,7 +14,7 @@ from zoo.tokenizers.folder import (
     sides,
     token_id,
 )
-from zoo.tokenizers.words import add_words, known_words
+from zoo.tokenizers.words import add_words, known_words, whole_words
 
 __all__ = [
     "AnyTokenizer",
@@ -30,4 +30,5 @@ __all__ = [
     "save",
     "sides",
     "token_id",
+    "whole_words",
 ]

@@ -27,6 +27,29 @@ def known_words(tokenizer: AnyTokenizer, words: Sequence[str]) -> list[str]:
     return [word for word in words if len(ids[word]) == 1 and ids[word][0] != unknown]
 
 
+def whole_words(tokenizer: Tokenizer) -> dict[int, str]:
+    """Return the words that are one token where they stand between spaces: id -> word.
+
+    Punctuation needs no space before it. Special tokens are no words, and neither are pieces that
+    continue a word.
+    """
+    added = tokenizer.get_added_tokens_decoder().items()
+    special = {id for id, token in added if token.special}
+    # A token after another one is decoded with a space if it begins a word, whatever marks that.
+    before = _encode(tokenizer, "a")[-1]
+    ids = [id for id in sorted(tokenizer.get_vocab().values()) if id not in special]
+    start = tokenizer.decode([before], skip_special_tokens=False)
+    texts = tokenizer.decode_batch([[before, id] for id in ids], skip_special_tokens=False)
+    words = {}
+    for id, text in zip(ids, texts, strict=True):
+        rest = text.removeprefix(start)
+        word = rest.removeprefix(" ")
+        begins = rest != word or not re.search(r"\w", word)
+        if begins and word and not re.search(r"\s", word):
+            words[id] = word
+    return words
+
+
 def add_words(tokenizer: AnyTokenizer, words: Sequence[str]) -> AnyTokenizer:
     """Return a copy of a tokenizer that encodes each word as one token, with ids after all others.
 
