@@ -29,18 +29,19 @@ class List:
                 raise ValueError(f"no recipe trains {self.architecture}")
             names = [name for name in names if name == self.architecture]
         width = max(len(entry.name) for entry in recipes) + 2
-        print(f"{'recipe':{width}}  {'parameters':>14}  {'steps':>9}  batch x length")
+        print(f"{'recipe':{width}}  {'parameters':>14}  {'steps':>10}  batch x length")
         for name in ngram.RECIPES:
             if self.architecture in (None, name):
-                print(f"{name}\n{'  ' + name:{width}}  {'of the text':>14}  {'counted':>9}")
+                print(f"{name}\n{'  ' + name:{width}}  {'of the text':>14}  {'counted':>10}")
         for name in names:
             print(name)
             model = registry.named(name).Model
             members = [entry for entry in recipes if entry.architecture == name]
             for entry in sorted(members, key=lambda entry: "-tiny" not in entry.name):
                 count = num_parameters(model, entry.config)
+                steps = f"{entry.epochs:g} epochs" if entry.epochs else f"{entry.steps:,}"
                 print(
-                    f"{'  ' + entry.name:{width}}  {count:>14,}  {entry.steps:>9,}  "
+                    f"{'  ' + entry.name:{width}}  {count:>14,}  {steps:>10}  "
                     f"{entry.batch:>5} x {entry.length}",
                     flush=True,
                 )
