@@ -6,10 +6,11 @@ import pytest
 
 import zoo
 from train.data.examples.tables import TextExample
-from train.finetuning import finetune
+from train.finetuning import finetune, unfreezing
 from train.finetuning.settings import Settings
 from train.finetuning.tasks.registry import TASKS
 from zoo.models import glove, word2vec
+from zoo.params import abstract, flatten
 from zoo.tokenizers import units
 
 WORDS = ["good", "fine", "bad", "poor", "film", "play"]
@@ -76,3 +77,12 @@ def test_a_run_of_pretraining_is_a_start_too(tmp_path):
     np.testing.assert_array_equal(loaded.params["trunk"]["words"], params["words"])
     assert new == ["classes/bias", "classes/kernel"]
     assert loaded.tokenizer.get_vocab_size() == len(WORDS) + 2
+
+
+@pytest.mark.parametrize("task", word2vec.TASKS)
+def test_vectors_are_one_group_and_the_head_another(task):
+    config = word2vec.Config(vocab_size=len(WORDS), width=5)
+    paths = list(flatten(abstract(word2vec.TASKS[task](config))))
+    vectors, head = unfreezing.groups(paths, word2vec.GROUPS)
+    assert vectors == ["trunk/words"]
+    assert sorted(head) == ["classes/bias", "classes/kernel"]
