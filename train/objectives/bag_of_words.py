@@ -45,10 +45,6 @@ class LabelPrediction(RowObjective):
     reported_term = "label"
     has_perplexity = False
 
-    def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
-        """Return the example: all random draws are in the batch already."""
-        return example
-
     def num_blocks(self, batch: Example) -> jax.Array:
         return jnp.int32(len(batch["label"]))
 

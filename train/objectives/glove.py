@@ -29,10 +29,6 @@ class WeightedLeastSquares(RowObjective):
     has_perplexity = False
     loss_unit = "weighted squared error per pair"
 
-    def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
-        """Return the example: nothing is drawn."""
-        return example
-
     def unigram_loss(self, entropy: float, length: int) -> None:
         """Return None: a model of single words has no counts of pairs."""
 

@@ -25,6 +25,10 @@ class RowObjective(Objective, Protocol):
     tables after every word: there, a mean over words would be no larger a step than for one word.
     """
 
+    def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
+        """Return the example: all random draws are in the batch already."""
+        return example
+
     def num_blocks(self, batch: Example) -> jax.Array:
         """Return the number of blocks of the longest row of a batch: int32."""
         ...

@@ -97,10 +97,6 @@ class WordPrediction(RowObjective):
     has_perplexity = False
     loss_unit = "nats per pair"
 
-    def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
-        """Return the example: all random draws are in the batch already."""
-        return example
-
     def unigram_loss(self, entropy: float, length: int) -> float:
         """Return the loss of a model whose logits do not depend on its inputs."""
         return self.outputs.unigram_loss(entropy)

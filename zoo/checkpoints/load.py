@@ -40,7 +40,7 @@ def load(
     """Load a model folder, ours or Hugging Face's, or a file. Nothing is downloaded.
 
     A file is an n-gram model as ARPA, or word vectors as word2vec, GloVe and fastText write them,
-    which are told apart by their content. Word vectors of a file stay NumPy arrays, mapped into
+    which are distinguished by their content. Word vectors of a file stay NumPy arrays, mapped into
     memory where the format allows: few of their rows are needed at a time, and a copy on the device
     would take the memory of the table once more.
 
