@@ -84,6 +84,27 @@ class LanguageModel(Protocol):
 
 
 @runtime_checkable
+class StatefulLanguageModel(LanguageModel, Protocol):
+    """A recurrent language model, whose states after one window begin the next."""
+
+    def initial_states(self, batch_size: int) -> Any:
+        """Return the states before the first token; needs no parameters."""
+
+    def unprojected(
+        self,
+        tokens_BL: jax.Array,
+        document_ids_BL: jax.Array | None = None,
+        states: Any = None,
+        *,
+        train: bool = False,
+    ) -> tuple[Any, Any]:
+        """Return next-token logits before the vocabulary product, and the states after the last.
+
+        States are reset where a new document begins.
+        """
+
+
+@runtime_checkable
 class CountModel(LanguageModel, Protocol):
     """A language model of counts: its parameters are tables, and no gradient trains it.
 

@@ -13,7 +13,6 @@ from flax import linen as nn
 from train.objectives.causal import Causal
 from train.objectives.cross_entropy import cross_entropy
 from train.objectives.objective import Example, Term, dropout_rngs, objective
-from zoo.layers import recurrent
 from zoo.params import call
 
 
@@ -28,9 +27,8 @@ class StatefulCausal(Causal):
         return inputs | {"documents": inputs["documents"] + (real & example["fresh"])}
 
     def initial_carry(self, model: nn.Module, batch_size: int) -> chex.ArrayTree:
-        """Return zero states."""
-        c = model.config
-        return (recurrent.zeros(c.cell, c.width, batch_size),) * c.num_layers
+        """Return the states before the first token."""
+        return model.initial_states(batch_size)
 
     def loss(
         self,

@@ -144,6 +144,12 @@ class RNNLM(nn.Module):
         self.trunk = RNN(self.config)
         self.head = Head(self.config.vocab_size, self.config.width)
 
+    @nn.nowrap
+    def initial_states(self, batch_size: int) -> States:
+        """Return the states before the first token, which are zeros."""
+        c = self.config
+        return (recurrent.zeros(c.cell, c.width, batch_size),) * c.num_layers
+
     def unprojected(
         self,
         tokens_BL: jax.Array,
