@@ -155,6 +155,14 @@ class WordVectorModel(Protocol):
 
 
 @runtime_checkable
+class Speller(Protocol):
+    """A model that reads words letter by letter, whatever its vocabulary has."""
+
+    def spell(self, tokenizer: Any, words: Sequence[str]) -> tuple[np.ndarray, list[int]]:
+        """Return the input of a sentence, [L] or [L, letters], and the position of each word."""
+
+
+@runtime_checkable
 class MaskFiller(Protocol):
     """A model that predicts masked tokens."""
 

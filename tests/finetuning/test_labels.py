@@ -253,7 +253,7 @@ def test_a_long_text_is_classified_by_the_mean_of_its_windows(tmp_path):
     assert not notes  # nothing is truncated
     assert metrics["dev"][0]["accuracy"] > 0.9
     task = replace(CLASSIFICATION, stride=20)
-    rows = task.rows(tokenizer(), long[0], ("bad", "good"), 32)
+    rows = task.rows(zoo.Loaded(None, None, tokenizer()), long[0], ("bad", "good"), 32)
     assert len(rows) > 1
     assert {row.target for row in rows} == {0}
     file = tmp_path / "dev.tsv"

@@ -75,7 +75,8 @@ def test_a_run_of_pretraining_is_a_start_too(tmp_path):
     loaded, new = finetune.load(tmp_path / "cbow", TASKS["tagging"], ("A", "B"), QUICK)
     assert isinstance(loaded.model, word2vec.Word2VecTagger)
     np.testing.assert_array_equal(loaded.params["trunk"]["words"], params["words"])
-    assert new == ["classes/bias", "classes/kernel"]
+    assert "trunk/words" not in new
+    assert {"classes/kernel", "lstm/forward_0/input/kernel"} < set(new)
     assert loaded.tokenizer.get_vocab_size() == len(WORDS) + 2
 
 
@@ -85,4 +86,4 @@ def test_vectors_are_one_group_and_the_head_another(task):
     paths = list(flatten(abstract(word2vec.TASKS[task](config))))
     vectors, head = unfreezing.groups(paths, word2vec.GROUPS)
     assert vectors == ["trunk/words"]
-    assert sorted(head) == ["classes/bias", "classes/kernel"]
+    assert {"classes/bias", "classes/kernel"} <= set(head)

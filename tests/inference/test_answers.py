@@ -17,6 +17,7 @@ from train.data import train_tokenizer
 from train.data.sources import builtin
 from zoo.checkpoints.load import Loaded
 from zoo.inference import answer, batching, classify, tag
+from zoo.inference import words as reading
 from zoo.inference.batching import Row
 from zoo.models import bert
 from zoo.tokenizers import published
@@ -226,7 +227,7 @@ def test_a_model_without_the_head_is_an_error_that_names_the_task(wordpiece, pre
 def test_every_word_is_once_in_the_pieces_at_its_first_token(tokenizer, length):
     draw = np.random.default_rng(6)
     words = ["".join(draw.choice(list("abcdet-,"), draw.integers(1, 9))) for _ in range(50)]
-    pieces, encoding = tag.pieces(tokenizer, words, length), tokenizer.encode(" ".join(words))
+    pieces, encoding = reading.pieces(tokenizer, words, length), tokenizer.encode(" ".join(words))
     sides, joined = encoding.sequence_ids, []
     assert [number for piece in pieces for number in piece.words] == list(range(50))
     for piece in pieces:
@@ -265,7 +266,7 @@ def test_the_tag_of_a_word_is_that_of_its_first_token_and_unknown_without_tokens
         assert tags[word].probability == pytest.approx(probability_LC[position, label], abs=1e-5)
     assert tags[1] == ("\x01", "O", 0.0, 4, 5)
     assert tag.best_tags(("A", "B"), ["\x01"], [], []) == [("\x01", "A", 0.0, 0, 1)]
-    assert tag.pieces(wordpiece, ["\x01"], 48) == []
+    assert reading.pieces(wordpiece, ["\x01"], 48) == []
 
 
 def test_a_text_is_split_at_spaces_and_around_punctuation(wordpiece):

@@ -1,11 +1,12 @@
 """Batches of labelled rows as a pure function of the step, for one run or for parallel ones.
 
-S runs  N rows  B batch  L length
+S runs  N rows  B batch  L length  T tokens of all rows  D width
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import NamedTuple
 
 import chex
 import jax
@@ -16,6 +17,27 @@ from train.data.batches.epochs import Epochs, epochs
 from train.devices.placement import Batch
 from train.finetuning.tasks.task import IGNORED, LabelledRow, rows_of
 from zoo.inference.batching import batches, pad
+
+
+class Ragged(NamedTuple):
+    """Vectors of the tokens of all rows, without padding, which would be most of their memory.
+
+    Attributes:
+      x_TD: The vectors of all tokens, row after row.
+      starts: Where each row begins, and where the last one ends: [N + 1].
+    """
+
+    x_TD: np.ndarray
+    starts: np.ndarray
+
+    def padded(self, indices: np.ndarray, length: int) -> np.ndarray:
+        """Return rows, padded with zeros to a length: [..., L, D]; row N is empty."""
+        x = np.zeros((*indices.shape, length, self.x_TD.shape[-1]), self.x_TD.dtype)
+        for place, index in np.ndenumerate(indices):
+            if index < len(self.starts) - 1:
+                row = self.x_TD[self.starts[index] : self.starts[index + 1]]
+                x[place][: len(row)] = row[:length]
+        return x
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +51,7 @@ class LabelledBatches:
     arrays: Mapping[str, np.ndarray]
     order: Epochs
     token_axes: Mapping[str, int]
+    ragged: Mapping[str, Ragged] = field(default_factory=dict)
 
     def __call__(self, step: int) -> Batch:
         """Return the batch of a step; arrays per token are truncated to its length bucket."""
@@ -38,6 +61,7 @@ class LabelledBatches:
             name: (truncate(x, self.token_axes[name]) if name in self.token_axes else x)[indices_SB]
             for name, x in self.arrays.items()
         }
+        rows |= {name: x.padded(indices_SB, length) for name, x in self.ragged.items()}
         return rows if len(self.order.seeds) > 1 else {name: x[0] for name, x in rows.items()}
 
     def prefetched(self, step: int) -> Iterator[Batch]:
@@ -46,10 +70,12 @@ class LabelledBatches:
             yield self(step)
             step += 1
 
-    def with_outputs(self, name: str, outputs: np.ndarray) -> "LabelledBatches":
+    def with_outputs(self, name: str, outputs: np.ndarray | Ragged) -> "LabelledBatches":
         """Return batches that also have outputs of a model, one per row or one per token."""
-        tokens = self.arrays["tokens"]
-        axes = {name: tokens.ndim - 1} if outputs.ndim > tokens.ndim else {}
+        if isinstance(outputs, Ragged):
+            return replace(self, ragged={**self.ragged, name: outputs})
+        documents = self.arrays["documents"]
+        axes = {name: documents.ndim - 1} if outputs.ndim > documents.ndim else {}
         arrays = {**self.arrays, name: outputs}
         return replace(self, arrays=arrays, token_axes={**self.token_axes, **axes})
 
@@ -65,7 +91,8 @@ def labelled_batches(
     ]
     order = epochs(lengths, longest, batch_size, seeds)
     arrays = stack(rows, max(order.buckets))
-    axes = {name: arrays[name].ndim - 1 for name in ("tokens", "segments", "documents")}
+    tokens_axis = arrays["documents"].ndim - 1
+    axes = {name: tokens_axis for name in ("tokens", "segments", "documents")}
     axes |= {"targets": 1} if isinstance(rows[0].target, list) else {}
     return LabelledBatches(arrays, order, axes)
 
@@ -73,7 +100,8 @@ def labelled_batches(
 def stack(rows: Sequence[LabelledRow], longest: int) -> dict[str, np.ndarray]:
     """Return all rows as arrays [N + 1, ...]; the last row is empty.
 
-    Tokens are [N + 1, L]; those of C choices are [N + 1, C, L].
+    Tokens are [N + 1, L]; those of C choices are [N + 1, C, L], and lists of letters have a further
+    axis.
     """
     flat = rows_of(rows)
     choices = (len(flat) // len(rows),) if isinstance(rows[0].row, list) else ()
@@ -86,7 +114,8 @@ def stack(rows: Sequence[LabelledRow], longest: int) -> dict[str, np.ndarray]:
     else:
         targets = np.array([labelled.target for labelled in rows] + [rows[0].target])
         targets = targets.astype(np.int32 if targets.dtype.kind == "i" else np.float32)
-    return {name: x.reshape(shape) for name, x in padded._asdict().items()} | {"targets": targets}
+    arrays = {name: x.reshape(*shape, *x.shape[2:]) for name, x in padded._asdict().items()}
+    return arrays | {"targets": targets}
 
 
 def frozen_features(
@@ -95,25 +124,24 @@ def frozen_features(
     rows: Sequence[LabelledRow],
     longest: int,
     batch_size: int = 64,
-) -> np.ndarray:
-    """Return the features of all rows without dropout, [N + 1, D], [N + 1, L, D] or [N + 1, C, D].
+) -> np.ndarray | Ragged:
+    """Return the features of all rows without dropout: [N + 1, D], [N + 1, C, D], or of tokens.
 
     They are the input of the head, computed once if the trunk is frozen.
     """
     if isinstance(rows[0].row, list):
         single_rows = [LabelledRow(row, 0) for row in rows_of(rows)]
-        flat_ND = frozen_features(model, params, single_rows, longest, batch_size)[:-1]
-        features_NCD = flat_ND.reshape(len(rows), -1, flat_ND.shape[-1])
+        flat_ND = frozen_features(model, params, single_rows, longest, batch_size)
+        assert isinstance(flat_ND, np.ndarray), "a choice has one vector"
+        features_NCD = flat_ND[:-1].reshape(len(rows), -1, flat_ND.shape[-1])
         return np.concatenate([features_NCD, np.zeros_like(features_NCD[:1])])
     apply = jax.jit(partial(model.apply, method="features"))
-    features = np.zeros(0, np.float32)
-    for indices, batch in batches(rows_of(rows), batch_size, longest):
-        output = np.asarray(apply({"params": params}, *batch))[: len(indices)]
-        if not features.size:
-            shape = (len(rows) + 1, *((longest,) * (output.ndim - 2)), output.shape[-1])
-            features = np.zeros(shape, np.float32)
-        if output.ndim == 3:
-            features[indices, : output.shape[1]] = output
-        else:
-            features[indices] = output
-    return features
+    flat, features = rows_of(rows), [np.zeros(0, np.float32)] * len(rows)
+    for indices, batch in batches(flat, batch_size, longest):
+        output = np.asarray(apply({"params": params}, *batch))
+        for index, x in zip(indices, output, strict=False):
+            features[index] = x[: len(flat[index].tokens)].copy() if x.ndim > 1 else x
+    if features[0].ndim > 1:
+        starts = np.cumsum([0, *map(len, features)])
+        return Ragged(np.concatenate(features), starts)
+    return np.stack([*features, np.zeros_like(features[0])])

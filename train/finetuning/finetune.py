@@ -146,7 +146,7 @@ def load(
     if task.head in ("classification", "multi-label") and not special and not is_bag:
         loaded = transfer.add_marks(loaded, jax.random.key(0))
     if settings.scratch:
-        if settings.unfreeze != "all":
+        if settings.unfreeze not in (None, "all"):
             raise ValueError(f"--scratch needs --unfreeze all, not {settings.unfreeze}")
         new_paths = list(flatten(loaded.params))
     paths = list(flatten(loaded.params))

@@ -16,6 +16,7 @@ TaskName = Literal[
     "multi-label",
     "regression",
     "tagging",
+    "crf-tagging",
     "question-answering",
     "multiple-choice",
     "text-to-text",
@@ -137,8 +138,9 @@ RANGES = {
 class Settings:
     """How to fine-tune."""
 
-    unfreeze: Literal["all", "head", "head-first", "gradual"] = "all"
-    """Train all layers, the head, first the head and then all, or one more group per stage."""
+    unfreeze: Literal["all", "head", "head-first", "gradual"] | None = None
+    """Train all layers, the head, first the head and then all, or one more group per stage.
+    Default: all; the head of taggers on ELMo, Flair and word vectors."""
     scratch: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Initialize all weights randomly, to measure what pretraining contributes."""
     reinit: int = 0
@@ -149,7 +151,7 @@ class Settings:
     """Learning-rate schedule of each stage."""
     learning_rate: Annotated[str | None, tyro.conf.arg(metavar="RATE|LOW:HIGH")] = None
     """Peak, or a range such as 1e-6:1e-4 from input to head. Default: 5e-5 (width < 512: 3e-4;
-    fastText: 0.1)."""
+    taggers on frozen vectors: 1e-3; fastText: 0.1)."""
     layer_decay: float = 1.0
     """Factor between the learning rates of adjacent layer groups, from the head down."""
     weight_decay: float = 0.01
@@ -208,7 +210,7 @@ class Settings:
             raise ValueError(f"--dropout must be less than 1, not {self.dropout}")
         if self.reinit and self.scratch:
             raise ValueError("--scratch initializes all layers randomly: leave out --reinit")
-        if self.reinit and self.unfreeze != "all":
+        if self.reinit and self.unfreeze not in (None, "all"):
             raise ValueError(
                 f"--reinit needs --unfreeze all, not {self.unfreeze}, which freezes the new layers"
             )

@@ -83,7 +83,8 @@ def _on_vectors(
 ) -> tuple[Loaded, list[str]]:
     """Return a new model on the vectors of words, and the paths of its new parameters.
 
-    Vocabularies of files often have no entry for unknown words: it gets the mean of all vectors.
+    Vocabularies of files often have no entry for unknown words: it gets the mean of all vectors. If
+    no word of the vocabulary has an upper-case letter, texts are read in lower case.
     """
     tokenizer = sides(require_tokenizer(loaded)).source
     ids = tokenizer.get_vocab()
@@ -92,6 +93,8 @@ def _on_vectors(
     if UNKNOWN not in ids:
         tokenizer = units.words([*words, UNKNOWN])
         x_VD = np.concatenate([x_VD, x_VD.mean(0, keepdims=True)])
+    if not any(word != word.lower() for word in words):
+        tokenizer = units.lowercased(tokenizer)
     config = word2vec.Config(
         vocab_size=len(x_VD), width=x_VD.shape[1], labels=tuple(labels or heads.LABELS)
     )

@@ -52,6 +52,7 @@ from zoo import registry, tokenizers
 from zoo.checkpoints import arrays, model_folder
 from zoo.checkpoints.load import Loaded
 from zoo.contracts import TrunkWithHead
+from zoo.layers.taggers import RecurrentTagger
 from zoo.params import flatten, unflatten
 
 WITHOUT_EFFECT = "save_every", "parallel", "mesh", "parallel_runs"  # on the results
@@ -142,7 +143,7 @@ class Tuning:
         head_only = first_group == len(self.groups) - 1
         if head_only and not s.auxiliary and isinstance(model, TrunkWithHead):
             rows = [row for example in self.rows["train"] for row in example]
-            longest = batches.arrays["tokens"].shape[-1]
+            longest = batches.arrays["documents"].shape[-1]
             params = self.run_params(trained, 0)
             batches = batches.with_outputs(
                 "features", frozen_features(model, params, rows, longest)
@@ -241,12 +242,13 @@ def prepare(
     flat = [row for example in rows["train"] for row in example]
     batches = labelled_batches(flat, model.config.max_length, settings.batch, seeds)
     if teacher_outputs:
-        longest = batches.arrays["tokens"].shape[-1]
+        longest = batches.arrays["documents"].shape[-1]
         batches = batches.with_outputs("teacher", stack(teacher_outputs, longest))
     initial = initial_params(loaded, new_paths, seeds)
     groups = unfreezing.groups(list(initial), registry.of(model).GROUPS)
     text = settings.learning_rate or default_learning_rate(model)
-    planned = unfreezing.STRATEGIES[settings.unfreeze](len(groups), settings.epochs)
+    unfreeze = "all" if settings.scratch else settings.unfreeze or default_unfreezing(model)
+    planned = unfreezing.STRATEGIES[unfreeze](len(groups), settings.epochs)
     epochs = np.cumsum([stage.epochs for stage in planned])
     ends = np.ceil(epochs * batches.order.steps).astype(int).tolist()
     stages = zip([0, *ends[:-1]], ends, [stage.first for stage in planned], strict=True)
@@ -279,8 +281,18 @@ def initial_params(
     return {path: new.get(path, x) for path, x in flatten(loaded.params).items()}
 
 
+def default_unfreezing(model: nn.Module) -> str:
+    """Return the strategy of the papers: taggers read frozen vectors, others train all layers."""
+    return "head" if isinstance(model, RecurrentTagger) else "all"
+
+
 def default_learning_rate(model: nn.Module) -> str:
-    """Return the peak for BERT (Devlin et al. 2018) or for small models (Turc et al. 2019)."""
+    """Return the peak for BERT (Devlin et al. 2018) or for small models (Turc et al. 2019).
+
+    A tagger on frozen vectors starts from random weights: it has that of Peters et al. 2018.
+    """
+    if isinstance(model, RecurrentTagger):
+        return "1e-3"
     return "5e-5" if model.config.width >= 512 else "3e-4"
 
 

@@ -18,6 +18,7 @@ from tokenizers import Encoding
 
 from zoo import registry
 from zoo.checkpoints.load import Loaded
+from zoo.contracts import Speller
 from zoo.inference.length_buckets import bucket
 from zoo.inference.prompts import require_tokenizer
 from zoo.params import call
@@ -28,6 +29,7 @@ DOES = {
     "classification": "classify texts",
     "multi-label": "predict any number of labels of texts",
     "tagging": "tag words",
+    "crf-tagging": "tag words",
     "question-answering": "answer questions",
     "multiple-choice": "choose among endings",
     "text-to-text": "rewrite texts",
@@ -35,15 +37,21 @@ DOES = {
 
 
 class Row(NamedTuple):
-    """The tokens of a text, the segment of each, and how many more were truncated."""
+    """The tokens of a text, the segment of each, and how many more were truncated.
 
-    tokens: list[int]
+    A token of a model that reads letters is a list of them.
+    """
+
+    tokens: list
     segments: list[int]
     truncated: int = 0
 
 
 class Batch(NamedTuple):
-    """A batch of padded rows, arrays [B, L]; `documents` is 1 for tokens and 0 for padding."""
+    """A batch of padded rows, arrays [B, L]; `documents` is 1 for tokens and 0 for padding.
+
+    Tokens that are lists of letters have a further axis.
+    """
 
     tokens: np.ndarray
     segments: np.ndarray
@@ -60,7 +68,9 @@ def select(encoding: Encoding, positions: Sequence[int]) -> Row:
 
 def pad(rows: Sequence[Row], count: int, length: int) -> Batch:
     """Return a batch of `count` rows of one length; missing rows are empty."""
-    tokens_BL, segments_BL, document_ids_BL = np.zeros((3, count, length), np.int32)
+    letters = np.shape(rows[0].tokens)[1:] if rows else ()
+    tokens_BL = np.zeros((count, length, *letters), np.int32)
+    segments_BL, document_ids_BL = np.zeros((2, count, length), np.int32)
     for number, row in enumerate(rows):
         end = len(row.tokens)
         tokens_BL[number, :end] = row.tokens
@@ -127,6 +137,8 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 def check_rows(rows: Sequence[Row], model: nn.Module) -> None:
     """Raise ValueError for a row that is too long or has an id outside the vocabulary."""
     c = model.config
+    if isinstance(model, Speller):  # its letters are within its alphabet, and any length is read
+        return
     sizes = {"token": c.vocab_size, "segment": getattr(c, "num_segments", float("inf"))}
     for number, row in enumerate(rows, 1):
         if len(row.tokens) > c.max_length:

@@ -15,8 +15,8 @@ from zoo.inference.batching import Row
 from zoo.inference.classify import encode
 from zoo.inference.hidden_states import hidden_states
 from zoo.inference.prompts import as_list, require_tokenizer
-from zoo.inference.tag import pieces
 from zoo.inference.word_vectors import composes, vectors_by_id, word_ids
+from zoo.inference.words import read_words
 from zoo.tokenizers import sides
 
 Pooling = Literal["mean", "first", "last", "max"]
@@ -112,12 +112,11 @@ def embed_words(
         for x, (known, x_KD) in zip(x_WD, _with_vectors(loaded, words), strict=True):
             x[known] = x_KD
     else:
-        tokenizer = sides(require_tokenizer(loaded)).source
         max_length = loaded.model.config.max_length
         parts = [
             (x, piece)
             for x, of_text in zip(x_WD, words, strict=True)
-            for piece in pieces(tokenizer, of_text, max_length)
+            for piece in read_words(loaded, of_text, max_length)
         ]
         rows = [piece.row for _, piece in parts]
         for index, x_LD in hidden_states(loaded, rows, layer, batch_size):

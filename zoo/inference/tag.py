@@ -7,32 +7,22 @@ L length  C classes
 """
 
 import re
-from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import accumulate, groupby
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
-from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import pre_tokenizers
 
 from zoo.checkpoints.load import Loaded
-from zoo.inference.batching import Row, check_task, outputs, select, softmax
+from zoo.inference.batching import check_task, outputs, softmax
 from zoo.inference.prompts import as_list
+from zoo.inference.words import Piece, read_words
+from zoo.layers import crf
+from zoo.layers.taggers import CRFTagger
 
 OUTSIDE = "O"  # the BIO label of a word outside of entities
 BIO = re.compile(r"O|[BI]-.+")
-
-
-class Piece(NamedTuple):
-    """Part of a sentence: the indices of its words, where each begins in the row, and its tokens.
-
-    The tokens of a word are `sizes` consecutive ones from `positions`.
-    """
-
-    row: Row
-    words: list[int]
-    positions: list[int]
-    sizes: list[int]
 
 
 class Tag(NamedTuple):
@@ -61,56 +51,6 @@ class Entity(NamedTuple):
     end: int
 
 
-def pieces(tokenizer: Tokenizer, words: Sequence[str], max_length: int) -> list[Piece]:
-    """Split a sentence between words into rows of about equal size, up to `max_length` tokens.
-
-    A word without tokens, such as a control character, is in no piece.
-
-    Raises:
-      ValueError: If a single word is too long for a row.
-    """
-    # Not as a list of words: a byte-level tokenizer would encode them without blanks in between.
-    encoding = tokenizer.encode(" ".join(words))
-    sides = encoding.sequence_ids
-    ends = [end - 1 for end in accumulate(len(word) + 1 for word in words)]
-    of_words: list[list[int]] = [[] for _ in words]
-    for position, (_, end) in enumerate(encoding.offsets):
-        if sides[position] is not None:
-            of_words[bisect_left(ends, end)].append(position)
-
-    sizes = np.array([len(positions) for positions in of_words])
-    max_tokens = max_length - sides.count(None)
-    for word, size in zip(words, sizes, strict=True):
-        if size > max_tokens:
-            raise ValueError(
-                f"the word {word!r} has {size} tokens, but a row has room for {max_tokens}: "
-                "split or remove it"
-            )
-    piece_of = _assign(sizes, max_tokens) if sizes.any() else sizes
-    encoded = [number for number, size in enumerate(sizes) if size]
-    result = []
-    for _, group in groupby(encoded, key=lambda number: piece_of[number]):
-        numbers = list(group)
-        begin, first = of_words[encoded[0]][0], of_words[numbers[0]][0]
-        inside = range(first, of_words[numbers[-1]][-1] + 1)
-        after = range(of_words[encoded[-1]][-1] + 1, len(sides))
-        row = select(encoding, [*range(begin), *inside, *after])
-        positions = [of_words[number][0] - first + begin for number in numbers]
-        result.append(Piece(row, numbers, positions, [int(sizes[number]) for number in numbers]))
-    return result
-
-
-def _assign(sizes: np.ndarray, max_tokens: int) -> np.ndarray:
-    """Return the piece of each word, so that no piece has more than `max_tokens`."""
-    total, begins = sizes.sum(), np.cumsum(sizes) - sizes
-    count = -(-total // max_tokens)
-    while True:
-        piece_of = begins * count // total
-        if np.bincount(piece_of, sizes).max() <= max_tokens:
-            return piece_of
-        count += 1
-
-
 def tag(loaded: Loaded, text: str | Sequence[str]) -> list[Tag]:
     """Return the tag of every word of a sentence.
 
@@ -123,12 +63,12 @@ def tag(loaded: Loaded, text: str | Sequence[str]) -> list[Tag]:
       ValueError: If there are no words, a word is too long, or the model is not a tagger.
     """
     model, params, _ = loaded
-    tokenizer = check_task(loaded, "tagging")
+    check_tagger(loaded)
     spans = split(text) if isinstance(text, str) else _joined(as_list(text))
     words = [word for word, _ in spans]
     if not words:
         raise ValueError("the text is empty: there is nothing to tag")
-    parts = pieces(tokenizer, words, model.config.max_length)
+    parts = read_words(loaded, words, model.config.max_length)
     logits = outputs(model, params, [piece.row for piece in parts])
     tags = best_tags(model.config.labels, words, parts, logits)
     return [
@@ -150,7 +90,7 @@ def entities(loaded: Loaded, text: str | Sequence[str]) -> list[Entity]:
     Raises:
       ValueError: As `tag`, or if the labels of the model are not B, I and O tags.
     """
-    check_task(loaded, "tagging")
+    check_tagger(loaded)
     other = [label for label in loaded.model.config.labels if not BIO.fullmatch(label)]
     if other:
         raise ValueError(
@@ -183,6 +123,12 @@ def group_entities(tags: Sequence[Tag], text: str) -> list[Entity]:
     ]
 
 
+def check_tagger(loaded: Loaded) -> None:
+    """Raise ValueError if a model does not tag words, by themselves or as a chain."""
+    kind = "crf-tagging" if isinstance(loaded.model, CRFTagger) else "tagging"
+    check_task(loaded, kind)
+
+
 def split(text: str) -> list[tuple[str, tuple[int, int]]]:
     """Return the words of a text and their characters; each punctuation mark is a word."""
     return pre_tokenizers.BertPreTokenizer().pre_tokenize_str(text)
@@ -200,17 +146,32 @@ def best_tags(
     pieces: Sequence[Piece],
     logits: Sequence[np.ndarray],
 ) -> list[Tag]:
-    """Return the most probable tag of every word, from the logits [L, C] of the pieces.
+    """Return the best tag of every word, from the outputs of the pieces.
+
+    They are logits [L, C], or the potentials of a chain of tags, [L, C, C].
 
     A word that is in no piece is tagged "O", or with the first label if there is no "O", with a
     probability of 0. Characters are counted as if there were one blank between words.
     """
     default = OUTSIDE if OUTSIDE in labels else labels[0]
     tags = [Tag(word, default, 0.0, *span) for word, span in _joined(words)]
-    for piece, logits_LC in zip(pieces, logits, strict=True):
-        probability_LC = softmax(logits_LC)
-        for number, position in zip(piece.words, piece.positions, strict=True):
-            label = int(probability_LC[position].argmax())
-            probability = float(probability_LC[position, label])
+    for piece, output in zip(pieces, logits, strict=True):
+        chosen_W, probabilities_WC = _predict(output[np.array(piece.positions)])
+        for number, label, probability_C in zip(
+            piece.words, chosen_W, probabilities_WC, strict=True
+        ):
+            probability = float(probability_C[label])
             tags[number] = tags[number]._replace(label=labels[label], probability=probability)
     return tags
+
+
+def _predict(output: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the label of every word, [W], and the probabilities of all labels, [W, C].
+
+    The output is that of the words: logits [W, C], or the potentials of a chain, [W, C, C], whose
+    best sequence is not always that of the most probable labels.
+    """
+    if output.ndim == 3:
+        return crf.best_tags(output), crf.marginals(output)
+    probabilities_WC = softmax(output)
+    return probabilities_WC.argmax(-1), probabilities_WC

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.layers import heads, word_vectors
+from zoo.layers import heads, recurrent, taggers, word_vectors
 from zoo.layers.embedding import lookup
 from zoo.layers.linear import Dense
 from zoo.layers.word_vectors import WordVectors
@@ -39,6 +39,8 @@ class Config:
     width: int = 300
     dropout: float = 0.0
     labels: tuple[str, ...] = heads.LABELS
+    tagger_width: int = 256
+    tagger_dropout: float = 0.5
 
 
 SIZES = {
@@ -100,12 +102,14 @@ class Word2VecClassifier(heads.OnTrunk):
 
 Model = SkipGram
 MODELS = (SkipGram, CBOW, Word2Vec)
-Word2VecTagger = heads.tagger(Word2Vec)
+Word2VecTagger = taggers.tagger(Word2Vec)
+Word2VecCRFTagger = taggers.crf_tagger(Word2VecTagger)
 Word2VecMultiLabel = heads.multi_label(Word2VecClassifier)
 TASKS: dict[str, type[nn.Module]] = {
     "classification": Word2VecClassifier,
     "multi-label": Word2VecMultiLabel,
     "tagging": Word2VecTagger,
+    "crf-tagging": Word2VecCRFTagger,
 }
 GROUPS = (r"(?:^|/)words$", "")
-AXES = word_vectors.AXES
+AXES = (*word_vectors.AXES, *recurrent.AXES)

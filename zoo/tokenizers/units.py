@@ -43,6 +43,14 @@ def characters(vocabulary: Sequence[str]) -> Tokenizer:
     return tokenizer
 
 
+def lowercased(tokenizer: Tokenizer) -> Tokenizer:
+    """Return a copy of a tokenizer that reads texts in lower case."""
+    copy = Tokenizer.from_str(tokenizer.to_str())
+    before = [] if copy.normalizer is None else [copy.normalizer]
+    copy.normalizer = normalizers.Sequence([normalizers.Lowercase(), *before])
+    return copy
+
+
 def _tokenizer(vocabulary: Sequence[str]) -> Tokenizer:
     ids = {text: number for number, text in enumerate(vocabulary)}
     tokenizer = Tokenizer(models.WordLevel(ids, UNKNOWN))

@@ -9,7 +9,6 @@ from train.finetuning.tasks.classification import Classification
 from train.finetuning.tasks.task import LabelledRow, Target
 from zoo.checkpoints.load import Loaded
 from zoo.inference.classify import classify
-from zoo.tokenizers import AnyTokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +26,7 @@ class LabelOfBag(Classification):
 
     def _rows(
         self,
-        tokenizer: AnyTokenizer,
+        loaded: Loaded,
         example: TextExample | LabelledText,
         target: Target,
         max_length: int,

@@ -34,7 +34,8 @@ from train.objectives.objective import Term
 from zoo.checkpoints.load import Loaded
 from zoo.inference.batching import softmax
 from zoo.inference.classify import encode, windows
-from zoo.tokenizers import AnyTokenizer, sides
+from zoo.inference.prompts import require_tokenizer
+from zoo.tokenizers import sides
 
 NUMBER = ("score",)  # the single label of a regression model
 
@@ -62,13 +63,13 @@ class TextTask:
 
     def _rows(
         self,
-        tokenizer: AnyTokenizer,
+        loaded: Loaded,
         example: TextExample | LabelledText,
         target: Target,
         max_length: int,
     ) -> list[LabelledRow]:
         """Return the rows of the texts of an example, all with the same target."""
-        texts, source = (example.text, example.pair), sides(tokenizer).source
+        texts, source = (example.text, example.pair), sides(require_tokenizer(loaded)).source
         if self.stride is None:
             return [LabelledRow(encode(source, *texts, max_length=max_length), target)]
         rows = windows(source, *texts, max_length=max_length, stride=self.stride)
@@ -112,14 +113,14 @@ class Classification(TextTask):
         return tuple(str(name) for name in labels)
 
     def rows(
-        self, tokenizer: AnyTokenizer, example: TextExample, labels: Labels, max_length: int
+        self, loaded: Loaded, example: TextExample, labels: Labels, max_length: int
     ) -> list[LabelledRow]:
         if example.label not in (None, *labels):
             raise ValueError(
                 f"the label {example.label!r} is not a label of the model: {', '.join(labels)}"
             )
         target = IGNORED if example.label is None else labels.index(example.label)
-        return self._rows(tokenizer, example, target, max_length)
+        return self._rows(loaded, example, target, max_length)
 
     def weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
         labelled = row["targets"] != IGNORED
@@ -180,7 +181,7 @@ class Regression(TextTask):
         return tuple(names) or NUMBER
 
     def rows(
-        self, tokenizer: AnyTokenizer, example: TextExample, labels: Labels, max_length: int
+        self, loaded: Loaded, example: TextExample, labels: Labels, max_length: int
     ) -> list[LabelledRow]:
         try:
             target = math.nan if example.label is None else float(example.label)
@@ -188,7 +189,7 @@ class Regression(TextTask):
             raise ValueError(
                 f"the label {example.label!r} is not a number: --task regression needs numbers"
             ) from None
-        return self._rows(tokenizer, example, target, max_length)
+        return self._rows(loaded, example, target, max_length)
 
     def weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
         return is_real(row) * jnp.isfinite(row["targets"])

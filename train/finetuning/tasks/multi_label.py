@@ -21,7 +21,6 @@ from train.objectives.cross_entropy import classify_each
 from train.objectives.objective import Term
 from zoo.checkpoints.load import Loaded
 from zoo.inference.batching import sigmoid
-from zoo.tokenizers import AnyTokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +65,14 @@ class MultiLabel(TextTask):
         return tuple(sorted(counts))
 
     def rows(
-        self, tokenizer: AnyTokenizer, example: LabelledText, labels: Labels, max_length: int
+        self, loaded: Loaded, example: LabelledText, labels: Labels, max_length: int
     ) -> list[LabelledRow]:
         if unknown := [label for label in example.labels if label not in labels]:
             raise ValueError(
                 f"the label {unknown[0]!r} is not a label of the model: {', '.join(labels)}"
             )
         target = tuple(int(label in example.labels) for label in labels)
-        return self._rows(tokenizer, example, target, max_length)
+        return self._rows(loaded, example, target, max_length)
 
     def weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
         """Return one weight for each label."""

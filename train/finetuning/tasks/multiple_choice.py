@@ -20,7 +20,8 @@ from train.objectives.objective import Term
 from zoo.checkpoints.load import Loaded
 from zoo.inference.batching import softmax
 from zoo.inference.classify import encode
-from zoo.tokenizers import AnyTokenizer, sides
+from zoo.inference.prompts import require_tokenizer
+from zoo.tokenizers import sides
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,10 @@ class MultipleChoice:
         return ()
 
     def rows(
-        self, tokenizer: AnyTokenizer, example: Choice, labels: Labels, max_length: int
+        self, loaded: Loaded, example: Choice, labels: Labels, max_length: int
     ) -> list[LabelledRow]:
         """Return one row of tokens per ending, in a single labelled row."""
-        source = sides(tokenizer).source
+        source = sides(require_tokenizer(loaded)).source
         rows = [
             encode(source, example.context, ending, max_length=max_length)
             for ending in example.endings

@@ -20,7 +20,8 @@ from train.metrics import tasks
 from train.objectives.objective import Term
 from zoo.checkpoints.load import Loaded
 from zoo.inference.answer import STRIDE, Answer, answer_or_none, best_answer, target, windows
-from zoo.tokenizers import AnyTokenizer, sides
+from zoo.inference.prompts import require_tokenizer
+from zoo.tokenizers import sides
 
 
 class Prediction(NamedTuple):
@@ -64,11 +65,11 @@ class QuestionAnswering:
         return ()
 
     def rows(
-        self, tokenizer: AnyTokenizer, example: Question, labels: Labels, max_length: int
+        self, loaded: Loaded, example: Question, labels: Labels, max_length: int
     ) -> list[LabelledRow]:
         """Return one row per window; the target is the first answer."""
         rows = []
-        source = sides(tokenizer).source
+        source = sides(require_tokenizer(loaded)).source
         for window in windows(source, example.question, example.context, max_length, self.stride):
             span = (window.null, window.null)
             if example.answers:

@@ -2,6 +2,7 @@
 
 from train.finetuning.settings import TaskName
 from train.finetuning.tasks.classification import Classification, Regression
+from train.finetuning.tasks.crf_tagging import CRFTagging
 from train.finetuning.tasks.multi_label import MultiLabel
 from train.finetuning.tasks.multiple_choice import MultipleChoice
 from train.finetuning.tasks.question_answering import QuestionAnswering
@@ -14,6 +15,7 @@ TASKS: dict[TaskName, Task] = {
     "multi-label": MultiLabel(),
     "regression": Regression(),
     "tagging": Tagging(),
+    "crf-tagging": CRFTagging(),
     "question-answering": QuestionAnswering(),
     "multiple-choice": MultipleChoice(),
     "text-to-text": TextToText(),

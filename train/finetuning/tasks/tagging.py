@@ -28,18 +28,12 @@ from train.metrics import tasks
 from train.objectives.cross_entropy import classify
 from train.objectives.objective import Term
 from zoo.checkpoints.load import Loaded
-from zoo.inference.tag import Tag, best_tags, pieces
-from zoo.tokenizers import AnyTokenizer, sides
+from zoo.inference.tag import Tag, best_tags
+from zoo.inference.words import read_words
 
 
-@dataclass(frozen=True)
-class Tagging:
-    """Tagging of the words of a sentence; a prediction is a list of tags."""
-
-    head: str = "tagging"
-    metric: str = "f1"
-    class_weights: tuple[float, ...] = ()
-    label_smoothing: float = 0.0
+class TaggedTask:
+    """What all tasks for the words of a sentence share; a prediction is a list of tags."""
 
     def read(self, path: Path, columns: Mapping[str, str]) -> Examples:
         return tagged.read_tagged(path, columns.get("label"), columns.get("group"))
@@ -64,11 +58,11 @@ class Tagging:
         return tuple(names or labels)
 
     def rows(
-        self, tokenizer: AnyTokenizer, example: TaggedSentence, labels: Labels, max_length: int
+        self, loaded: Loaded, example: TaggedSentence, labels: Labels, max_length: int
     ) -> list[LabelledRow]:
         """Return one row per piece of the sentence; labels that the model lacks are ignored."""
         rows = []
-        for piece in pieces(sides(tokenizer).source, example.words, max_length):
+        for piece in read_words(loaded, example.words, max_length):
             target = [IGNORED] * len(piece.row.tokens)
             for number, position in zip(piece.words, piece.positions, strict=True):
                 if example.labels is not None and example.labels[number] in labels:
@@ -78,20 +72,6 @@ class Tagging:
 
     def forward(self, model: nn.Module, apply: Apply, batch: Mapping[str, jax.Array]) -> jax.Array:
         return run_model(apply, batch)
-
-    def weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
-        is_real = jnp.float32(row["targets"] != IGNORED)
-        return is_real * weight_of(self.class_weights, jnp.maximum(row["targets"], 0))
-
-    def loss(self, output: jax.Array, batch: Mapping[str, jax.Array], weights: jax.Array) -> Term:
-        """Return the cross-entropy of logits_BLC and targets_BL."""
-        return classify(output, jnp.maximum(batch["targets"], 0), weights, self.label_smoothing)
-
-    def distributions(self, output: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
-        return output
-
-    def distribution_weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
-        return jnp.float32(row["documents"] > 0)
 
     def predict(
         self,
@@ -124,3 +104,27 @@ class Tagging:
             "probabilities": [tag.probability for tag in prediction],
         }
         return {"words": list(example.words)} | labels | predicted
+
+
+@dataclass(frozen=True)
+class Tagging(TaggedTask):
+    """Tagging of the words of a sentence, each by itself."""
+
+    head: str = "tagging"
+    metric: str = "f1"
+    class_weights: tuple[float, ...] = ()
+    label_smoothing: float = 0.0
+
+    def weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
+        is_real = jnp.float32(row["targets"] != IGNORED)
+        return is_real * weight_of(self.class_weights, jnp.maximum(row["targets"], 0))
+
+    def loss(self, output: jax.Array, batch: Mapping[str, jax.Array], weights: jax.Array) -> Term:
+        """Return the cross-entropy of logits_BLC and targets_BL."""
+        return classify(output, jnp.maximum(batch["targets"], 0), weights, self.label_smoothing)
+
+    def distributions(self, output: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
+        return output
+
+    def distribution_weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
+        return jnp.float32(row["documents"] > 0)

@@ -17,7 +17,6 @@ from train.objectives.objective import Term
 from zoo.checkpoints.load import Loaded
 from zoo.inference import batching
 from zoo.inference.batching import Row
-from zoo.tokenizers import AnyTokenizer
 
 IGNORED = -1  # the target of tokens without a prediction
 
@@ -86,7 +85,7 @@ class Task(Protocol[Example, Prediction]):
         """
 
     def rows(
-        self, tokenizer: AnyTokenizer, example: Example, labels: Labels, max_length: int
+        self, loaded: Loaded, example: Example, labels: Labels, max_length: int
     ) -> list[LabelledRow]:
         """Return the rows of an example, each with at most `max_length` tokens."""
 
@@ -174,7 +173,7 @@ def encode(
     if loaded.tokenizer is None:
         raise ValueError("the model folder has no tokenizer to encode the examples")
     labels = labels_of(loaded.model)
-    rows = [task.rows(loaded.tokenizer, example, labels, max_length) for example in examples]
+    rows = [task.rows(loaded, example, labels, max_length) for example in examples]
     batching.check_rows([row for parts in rows for row in rows_of(parts)], loaded.model)
     return rows
 

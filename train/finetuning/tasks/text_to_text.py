@@ -21,9 +21,9 @@ from zoo.checkpoints.load import Loaded
 from zoo.contracts import EncoderDecoder
 from zoo.inference import translate
 from zoo.inference.batching import Row
-from zoo.inference.prompts import encode_source
+from zoo.inference.prompts import encode_source, require_tokenizer
 from zoo.layers.embedding import UnprojectedLogits
-from zoo.tokenizers import AnyTokenizer, sides
+from zoo.tokenizers import sides
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,10 @@ class TextToText:
         return ()
 
     def rows(
-        self, tokenizer: AnyTokenizer, example: TextExample, labels: Labels, max_length: int
+        self, loaded: Loaded, example: TextExample, labels: Labels, max_length: int
     ) -> list[LabelledRow]:
         """Return one row: the text with its end token, and the target; both may be truncated."""
+        tokenizer = require_tokenizer(loaded)
         both, end = sides(tokenizer), translate.end_id(tokenizer)
         source = encode_source(both.source, example.text, end)
         target = encode_source(both.target, example.label or "", end)
