@@ -45,7 +45,7 @@ def test_a_tagger_learns_on_vectors_that_stay_frozen(name, start, tmp_path):
     loaded = zoo.load(tmp_path / "out")
     before = zoo.load(start).params["words"]
     np.testing.assert_array_equal(loaded.params["trunk"]["words"], before)
-    tags = zoo.tag(loaded, "The dog ran".split())  # the vocabulary has lower-case words only
+    tags = zoo.tag(loaded, ["The", "dog", "ran"])  # the vocabulary has lower-case words only
     assert [tag.label for tag in tags] == ["D", "N", "V"]
     assert all(0.5 < tag.probability <= 1 for tag in tags)
 
