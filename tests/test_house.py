@@ -77,7 +77,7 @@ ZOO_LAYERS = (
     ("registry",),
     ("models",),
     ("layers",),
-    ("params", "tokenizers", "version", "contracts"),
+    ("params", "tokenizers", "version", "contracts", "direction"),
 )
 TRAIN_LAYERS = (
     ("__main__",),

@@ -110,6 +110,7 @@ class Pretrain:
         from train.recipes.recipe import with_config, with_fields
         from zoo import registry
         from zoo.contracts import EncoderDecoder, LanguageModel, WordVectorModel
+        from zoo.direction import is_backward
 
         malloc.keep_freed_memory()
         if self.recipe in ngram.RECIPES:
@@ -158,7 +159,8 @@ class Pretrain:
         if self.teacher and isinstance(chosen, distill.DistillationRecipe):
             print("\n".join(distill.compare(out, self.teacher, chosen, source)))
         model = registry.named(chosen.architecture).Model(chosen.config)
-        if isinstance(model, LanguageModel) and not isinstance(model, EncoderDecoder):
+        generates = isinstance(model, LanguageModel) and not is_backward(chosen.config)
+        if generates and not isinstance(model, EncoderDecoder):
             print("a sample:")
             tokens = min(Generate.max_new_tokens, chosen.config.max_length // 2)
             Generate(out, "The", max_new_tokens=tokens).run()

@@ -16,7 +16,8 @@ from flax import linen as nn
 from train.data.batches.epochs import Epochs, epochs
 from train.devices.placement import Batch
 from train.finetuning.tasks.task import IGNORED, LabelledRow, rows_of
-from zoo.inference.batching import batches, pad
+from zoo.direction import is_backward
+from zoo.inference.batching import batches, in_reading_order, pad
 
 
 class Ragged(NamedTuple):
@@ -95,6 +96,24 @@ def labelled_batches(
     axes = {name: tokens_axis for name in ("tokens", "segments", "documents")}
     axes |= {"targets": 1} if isinstance(rows[0].target, list) else {}
     return LabelledBatches(arrays, order, axes)
+
+
+def train_rows(model: nn.Module, rows: Sequence[Sequence[LabelledRow]]) -> list[LabelledRow]:
+    """Return the rows of all examples, in the order in which the model reads their tokens."""
+    flat = [row for example in rows for row in example]
+    if not is_backward(model.config):
+        return flat
+    return [_reversed(model, labelled) for labelled in flat]
+
+
+def _reversed(model: nn.Module, labelled: LabelledRow) -> LabelledRow:
+    is_choice = isinstance(labelled.row, list)
+    rows = list(in_reading_order(model, rows_of([labelled])))
+    target = labelled.target
+    return labelled._replace(
+        row=rows if is_choice else rows[0],
+        target=target[::-1] if isinstance(target, list) else target,
+    )
 
 
 def stack(rows: Sequence[LabelledRow], longest: int) -> dict[str, np.ndarray]:

@@ -19,7 +19,8 @@ from train.finetuning.tasks.task import Distillable, Task, encode, rows_of
 from train.finetuning.weighting import configured
 from zoo import registry
 from zoo.checkpoints.load import Loaded, save
-from zoo.contracts import ClassifierWithLanguageModel
+from zoo.contracts import ClassifierWithLanguageModel, StatefulLanguageModel
+from zoo.direction import is_backward
 from zoo.models.word2vec import Word2VecClassifier
 from zoo.params import flatten
 
@@ -78,6 +79,8 @@ def finetune(
     length = min(settings.length, loaded.model.config.max_length)
     teacher = None
     if distillation is not None and distillation.teacher is not None:
+        if is_backward(loaded.model.config):
+            raise ValueError("a backward model learns from labels only: leave out --teacher")
         teacher = distill.load_teacher(distillation.teacher, task)
         data = {**data, "train": distill.examples(task, teacher, data["train"], distillation)}
     rows = {name: encode(task, loaded, examples, length) for name, examples in data.items()}
@@ -137,6 +140,8 @@ def load(
     loaded, new_paths = transfer.load_for_task(folder, task.head, labels, key=key)
     if loaded.tokenizer is None:
         raise ValueError(f"{folder} has no tokenizer, which fine-tuning needs")
+    if is_backward(loaded.model.config) and task.head == "question-answering":
+        raise ValueError("a backward model does not answer questions: use one that reads forward")
     if settings.auxiliary and not isinstance(loaded.model, ClassifierWithLanguageModel):
         raise ValueError(
             f"a {type(loaded.model).__name__} predicts no next token: leave out --auxiliary"
@@ -144,7 +149,12 @@ def load(
     special = any(loaded.tokenizer.encode("a").special_tokens_mask)
     is_bag = isinstance(loaded.model, Word2VecClassifier)  # its mean needs no marks
     if task.head in ("classification", "multi-label") and not special and not is_bag:
-        loaded = transfer.add_marks(loaded, jax.random.key(0))
+        language_model = registry.of(loaded.model).Model(loaded.model.config)
+        is_stateful = isinstance(language_model, StatefulLanguageModel)
+        if is_stateful and transfer.has_document_token(loaded):
+            loaded = transfer.begin_documents(loaded)
+        else:
+            loaded = transfer.add_marks(loaded, jax.random.key(0))
     if settings.scratch:
         if settings.unfreeze not in (None, "all"):
             raise ValueError(f"--scratch needs --unfreeze all, not {settings.unfreeze}")

@@ -23,13 +23,14 @@ from zoo.checkpoints.load import (
     saved_class,
 )
 from zoo.contracts import Composite
+from zoo.direction import is_backward
 from zoo.formats import huggingface
 from zoo.inference.prompts import require_tokenizer
 from zoo.layers import heads
 from zoo.layers.word_vectors import WordVectors
 from zoo.models import word2vec
 from zoo.params import flatten, unflatten
-from zoo.tokenizers import sides, token_id, units
+from zoo.tokenizers import end_of_document, sides, token_id, units
 from zoo.tokenizers.units import UNKNOWN
 from zoo.vocabulary import extend_vocabulary, with_tokenizer
 
@@ -163,6 +164,30 @@ def add_marks(loaded: Loaded, key: chex.PRNGKey) -> Loaded:
         special_tokens=[(mark, token_id(tokenizer, mark)) for mark in MARKS],
     )
     return with_tokenizer(loaded, tokenizer, "random", key)
+
+
+def has_document_token(loaded: Loaded) -> bool:
+    """Return whether the tokenizer of a model has a token that begins documents."""
+    tokenizer = sides(require_tokenizer(loaded)).source
+    return any(tokenizer.token_to_id(name) is not None for name in tokenizers.ENDS)
+
+
+def begin_documents(loaded: Loaded) -> Loaded:
+    """Return a recurrent model whose texts begin with the token that began documents before.
+
+    So its first state is one that pretraining knows; a second text begins with that token too. A
+    backward model reads the token first as well, so it stands at the end.
+    """
+    tokenizer = Tokenizer.from_str(sides(require_tokenizer(loaded)).source.to_str())
+    end = end_of_document(tokenizer)
+    mark = tokenizer.id_to_token(end)
+    backward = is_backward(loaded.model.config)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {mark}" if backward else f"{mark} $A",
+        pair=f"$A {mark} $B {mark}" if backward else f"{mark} $A {mark} $B",
+        special_tokens=[(mark, end)],
+    )
+    return loaded._replace(tokenizer=tokenizer)
 
 
 def add_words(loaded: Loaded, file: str | os.PathLike) -> tuple[Loaded, list[str]]:

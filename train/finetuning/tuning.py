@@ -26,7 +26,12 @@ from train.devices.parallelism import PARALLELISM
 from train.devices.placement import StepPlacement, Training
 from train.devices.runs import RunsPlacement
 from train.finetuning import unfreezing
-from train.finetuning.batches import LabelledBatches, frozen_features, labelled_batches
+from train.finetuning.batches import (
+    LabelledBatches,
+    frozen_features,
+    labelled_batches,
+    train_rows,
+)
 from train.finetuning.distillation import DistilledTask, stack
 from train.finetuning.evaluate import evaluate, quality
 from train.finetuning.objective import TaskObjective
@@ -142,7 +147,7 @@ class Tuning:
         batches = self.batches
         head_only = first_group == len(self.groups) - 1
         if head_only and not s.auxiliary and isinstance(model, TrunkWithHead):
-            rows = [row for example in self.rows["train"] for row in example]
+            rows = train_rows(model, self.rows["train"])
             longest = batches.arrays["documents"].shape[-1]
             params = self.run_params(trained, 0)
             batches = batches.with_outputs(
@@ -239,7 +244,7 @@ def prepare(
     """
     model = loaded.model
     seeds = range(settings.seed, settings.seed + settings.seeds)
-    flat = [row for example in rows["train"] for row in example]
+    flat = train_rows(model, rows["train"])
     batches = labelled_batches(flat, model.config.max_length, settings.batch, seeds)
     if teacher_outputs:
         longest = batches.arrays["documents"].shape[-1]

@@ -9,10 +9,14 @@ from pathlib import Path
 from train.data import cache, sampling
 from train.data.corpus import prepare
 from train.data.corpus.corpus import Corpus
+from train.data.corpus.reversed import Reversed
 from train.data.progress import Progress
 from train.data.sources.source import Piece, Source
+from train.objectives.causal import Causal
+from train.objectives.objective import Objective
 from train.recipes.recipe import Recipe
 from zoo import tokenizers
+from zoo.direction import is_backward
 from zoo.tokenizers import AnyTokenizer, end_of_document
 
 # A tokenizer is trained on a sample of the text. Frequencies fall with the rank (Zipf), so in 4 kB
@@ -92,6 +96,19 @@ def _sample(recipe: Recipe, source: Source) -> list[str]:
         return [piece.text for piece in islice(source.pieces(), most)]
     most = max(SAMPLE_BYTES_PER_ENTRY * vocab_size, LEAST_SAMPLE_BYTES)
     return sampling.sample(source, min(most, MOST_SAMPLE_BYTES))
+
+
+def in_reading_order(recipe: Recipe, objective: Objective, corpus: Corpus) -> Corpus:
+    """Return the text in the order in which the model of a recipe reads it.
+
+    Raises:
+      ValueError: If the direction is unknown, or the model reads backward but is not causal.
+    """
+    if not is_backward(recipe.config):
+        return corpus
+    if not isinstance(objective, Causal):
+        raise ValueError(f"{recipe.name} does not predict the next token: it reads in no direction")
+    return Reversed.of(corpus, objective.end_of_document)
 
 
 @dataclass(frozen=True)

@@ -66,11 +66,12 @@ def evaluate(
     if source is None:
         _, text = text.split()
     objective = model_recipe.objective(tokenizer)
+    read = corpus.in_reading_order(model_recipe, objective, text)
     if stride is None:
-        batches = model_recipe.batches(tokenizer).evaluate(text, batch_size)
+        batches = model_recipe.batches(tokenizer).evaluate(read, batch_size)
     else:
         objective, windows = _sliding(objective, length, stride, folder)
-        batches = windows.evaluate(text, batch_size)
+        batches = windows.evaluate(read, batch_size)
     compiled = jax.jit(make_evaluate(model, objective, dtype="float32"))
     carry = objective.initial_carry(model, batch_size)
     metrics = add_up(objective, compiled, params, batches, carry)

@@ -85,6 +85,7 @@ def prepare(
         notes = [*notes, recipe.embeddings.note(text_tokenizer, train_text)]
     predicted = [text.predicted_tokens(text_tokenizer) for text in texts]
     objective, batches = recipe.objective(text_tokenizer), recipe.batches(text_tokenizer)
+    train_read, held_out_read = (corpus.in_reading_order(recipe, objective, x) for x in texts)
     training = make_training(recipe, objective)
     process = (jax.process_index(), jax.process_count())
     vocab_size = recipe.config.vocab_size
@@ -95,8 +96,8 @@ def prepare(
         objective=objective,
         tokenizer=text_tokenizer,
         placement=PARALLELISM[parallelism](training, mesh),
-        train_batches=batches.train(train_text, recipe.batch, recipe.seed, process),
-        held_out_batches=batches.evaluate(held_out_text, recipe.batch, process),
+        train_batches=batches.train(train_read, recipe.batch, recipe.seed, process),
+        held_out_batches=batches.evaluate(held_out_read, recipe.batch, process),
         identity=_identity(recipe, source, dev, text_tokenizer),
         baselines=_baselines(objective, recipe, entropy),
         tokens_per_byte=len(predicted[1]) / held_out_text.num_bytes,

@@ -27,8 +27,7 @@ from zoo.inference.word_vectors import (
     word_ids,
 )
 from zoo.params import flatten
-from zoo.tokenizers import AnyTokenizer, Sides, Tokenizer, whole_words
-from zoo.tokenizers.folder import ENDS
+from zoo.tokenizers import ENDS, AnyTokenizer, Sides, Tokenizer, whole_words
 from zoo.tokenizers.units import LINE_END
 
 CHUNK = 1 << 22  # tokens counted at a time

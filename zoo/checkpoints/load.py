@@ -13,6 +13,7 @@ from flax import linen as nn
 from zoo import registry, tokenizers
 from zoo.checkpoints import mapped, model_folder
 from zoo.contracts import Composite
+from zoo.direction import is_backward
 from zoo.formats import files, huggingface
 from zoo.params import abstract, flatten
 from zoo.tokenizers import AnyTokenizer
@@ -157,6 +158,8 @@ def export(loaded: Loaded, folder: str | os.PathLike, cls: str | None = None) ->
     if cls is None and isinstance(model, Composite):
         target = next(c for c in registry.of(model).MODELS if huggingface.find_class(c))
     format = huggingface.find_class(target)
+    if is_backward(model.config):
+        raise ValueError("transformers reads forward only: use zoo.save to write a model folder")
     if format is None:
         raise ValueError(
             f"transformers has no {target.__name__}: use zoo.save to write a model folder instead"

@@ -19,6 +19,7 @@ from tokenizers import Encoding
 from zoo import registry
 from zoo.checkpoints.load import Loaded
 from zoo.contracts import Speller
+from zoo.direction import is_backward
 from zoo.inference.length_buckets import bucket
 from zoo.inference.prompts import require_tokenizer
 from zoo.params import call
@@ -66,6 +67,13 @@ def select(encoding: Encoding, positions: Sequence[int]) -> Row:
     )
 
 
+def in_reading_order(model: nn.Module, rows: Sequence[Row]) -> Sequence[Row]:
+    """Return rows as a model reads them: those of a backward model begin with their last token."""
+    if not is_backward(model.config):
+        return rows
+    return [row._replace(tokens=row.tokens[::-1], segments=row.segments[::-1]) for row in rows]
+
+
 def pad(rows: Sequence[Row], count: int, length: int) -> Batch:
     """Return a batch of `count` rows of one length; missing rows are empty."""
     letters = np.shape(rows[0].tokens)[1:] if rows else ()
@@ -103,11 +111,13 @@ def outputs(
       ValueError: As in `check_rows`.
     """
     check_rows(rows, model)
+    rows = in_reading_order(model, rows)
+    step = -1 if is_backward(model.config) else 1  # to the order of the text
     results = {}
     for indices, batch in batches(rows, batch_size, model.config.max_length):
         for index, output in zip(indices, np.asarray(apply(model, params, *batch)), strict=False):
             per_token = output.ndim > 1
-            results[index] = output[: len(rows[index].tokens)] if per_token else output
+            results[index] = output[: len(rows[index].tokens)][::step] if per_token else output
     return [results[index] for index in range(len(rows))]
 
 

@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from zoo.checkpoints.load import Loaded
 from zoo.contracts import EncoderDecoder, LanguageModel
+from zoo.direction import is_backward
 from zoo.inference.length_buckets import bucket
 from zoo.tokenizers import AnyTokenizer, Tokenizer, ordinary, sides
 
@@ -31,6 +32,11 @@ def pad(
             f"{type(model).__name__} does not generate: use a language model or an encoder-decoder"
         )
     c = model.config
+    if is_backward(c):
+        raise ValueError(
+            f"this {type(model).__name__} reads backward, from the last token to the first, so it "
+            "cannot continue a text: use a model that reads forward"
+        )
     longest = max(map(len, prompts))
     if min(map(len, prompts)) == 0:
         raise ValueError("a prompt is empty: begin a new document with the end-of-text token")

@@ -41,6 +41,7 @@ class Config:
     embed_width: int = 30
     window: int = 4
     features: str = "hidden"
+    direction: str = "forward"  # or "backward": see zoo/direction.py
 
 
 SIZES = {

@@ -45,6 +45,7 @@ class Config:
     epsilon: float = 1e-5
     labels: tuple[str, ...] = heads.LABELS
     null_threshold: float | None = None  # see heads.Question
+    direction: str = "forward"  # or "backward": see zoo/direction.py
 
 
 SIZES = {

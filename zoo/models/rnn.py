@@ -42,6 +42,7 @@ class Config:
     cell: str = "lstm"
     labels: tuple[str, ...] = heads.LABELS
     pooling: str = "concatenation"  # a name in heads.POOLS
+    direction: str = "forward"  # or "backward": see zoo/direction.py
 
 
 Tiny = partial(Config, vocab_size=4096, num_layers=2, width=256, dropout=0.0, embed_width=256)

@@ -3,6 +3,7 @@
 from tokenizers import Tokenizer
 
 from zoo.tokenizers.folder import (
+    ENDS,
     AnyTokenizer,
     Sides,
     end_of_document,
@@ -17,6 +18,7 @@ from zoo.tokenizers.folder import (
 from zoo.tokenizers.words import add_words, known_words, whole_words
 
 __all__ = [
+    "ENDS",
     "AnyTokenizer",
     "Sides",
     "Tokenizer",
