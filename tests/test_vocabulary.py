@@ -13,8 +13,9 @@ from train.data import train_tokenizer
 from train.data.sources import builtin
 from zoo import tokenizers
 from zoo.checkpoints.load import Loaded
+from zoo.models import rnn
 from zoo.params import flatten
-from zoo.tokenizers import Sides, published
+from zoo.tokenizers import Sides, published, units
 from zoo.vocabulary import with_tokenizer
 
 ARRAYS = {
@@ -222,3 +223,20 @@ def test_a_folder_keeps_its_longer_vocabulary(tmp_path):
         params["trunk"]["token_embedding"]["embedding"],
         longer.params["trunk"]["token_embedding"]["embedding"],
     )
+
+
+def test_a_new_word_of_a_vocabulary_of_words_is_found_in_no_other_word():
+    tokenizer = units.words(["<unk>", "</s>", "film-maker", "a"])
+    longer = tokenizers.add_words(tokenizer, ["maker", "-"])
+    assert longer.encode("a film-maker - maker").ids == [3, 2, 5, 4]
+
+
+def test_a_word_that_was_unknown_gets_the_mean_of_all_rows():
+    tokenizer = units.words(["<unk>", "</s>", "a", "b"])
+    config = rnn.Config(vocab_size=4, num_layers=1, width=3, embed_width=3, dropout=0.0)
+    model = rnn.RNNLM(config)
+    params = model.init(jax.random.key(0), np.zeros((1, 8), np.int32))["params"]
+    extended = zoo.extend_vocabulary(zoo.Loaded(model, params, tokenizer), ["new"])
+    table = np.asarray(extended.params["trunk"]["token_embedding"]["embedding"])
+    np.testing.assert_allclose(table[4], table[:4].mean(0), rtol=1e-6)
+    np.testing.assert_array_equal(table[:4], params["trunk"]["token_embedding"]["embedding"])

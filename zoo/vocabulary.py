@@ -36,8 +36,8 @@ def extend_vocabulary(
       loaded: The model.
       words: The words, without white space. They are normalized as any text: a lower-casing
         tokenizer reads "Covid" and "covid" as one word.
-      init: What the new rows are: the mean of the rows of the pieces that the word had, or random
-        as in a new model.
+      init: What the new rows are: the mean of the rows of the pieces that the word had, or of all
+        rows if it was unknown (Howard and Ruder 2018), or random as in a new model.
       key: Required if they are random.
 
     Raises:
@@ -102,12 +102,17 @@ def _sides(tokenizer: AnyTokenizer) -> tuple[Tokenizer, Tokenizer]:
 
 
 def _pieces(old: Tokenizer, new: Tokenizer) -> dict[int, list[int]]:
-    """Return the ids that a tokenizer adds to another one, and the old ids of their text."""
-    return {
-        number: old.encode(token.content, add_special_tokens=False).ids
-        for number, token in new.get_added_tokens_decoder().items()
+    """Return the ids that a tokenizer adds to another one, and the old ids of their text.
+
+    They are none for a text that is unknown to the old tokenizer as a whole.
+    """
+    unknown = tokenizers.unknown_id(old)
+    pieces = {
+        number: old.encode(content, add_special_tokens=False).ids
+        for content, number in new.get_vocab().items()
         if old.id_to_token(number) is None
     }
+    return {number: [] if set(ids) == {unknown} else ids for number, ids in pieces.items()}
 
 
 def _vocabulary_axes(model: nn.Module) -> dict[str, int]:
@@ -147,5 +152,6 @@ def _extended(
     new[: len(rows)] = rows
     source = None if fresh is None else np.moveaxis(np.asarray(fresh), axis, 0)
     for number, ids in pieces.items():
-        new[number] = rows[list(ids)].mean(0) if source is None else source[number]
+        own = rows[list(ids)] if ids else rows
+        new[number] = own.mean(0) if source is None else source[number]
     return jnp.asarray(np.moveaxis(new, 0, axis))

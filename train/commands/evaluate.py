@@ -52,6 +52,9 @@ class Evaluate:
     """The task of a fine-tuned model. Default: inferred from the model."""
     columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME=COLUMN ...]")] = ()
     """The columns of --data to read, such as text=sentence1 pair=sentence2 label=3."""
+    average_with: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """For a classifier: predict from the mean of its probabilities and those of this one, such as
+    a model that reads backward."""
     confusion_matrix: Path | None = None
     """Draw the confusion matrix of a fine-tuned classifier or tagger to this file."""
     out: Path | None = None
@@ -117,7 +120,7 @@ class Evaluate:
         from train.reporting import plots
 
         evaluation = evaluate.evaluate_folder(
-            self.folder, data, self.task, self.columns, self.batch, self.stride
+            self.folder, data, self.task, self.columns, self.batch, self.stride, self.average_with
         )
         for line in evaluation.notes:
             print(line)

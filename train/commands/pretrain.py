@@ -57,6 +57,8 @@ class Pretrain:
     init: Path | None = None
     """Start from the model of this folder, ours or Hugging Face's, with its tokenizer and config.
     Default: random weights."""
+    add_words: Annotated[int | None, tyro.conf.arg(metavar="COUNT")] = None
+    """With --init, for a model of whole words: add the words that occur so often in the text."""
     embeddings: Path | None = None
     """Start the input table from the word vectors of this folder or file. Without --tokenizer, a
     causal language model then reads words. Default: a random table."""
@@ -121,9 +123,14 @@ class Pretrain:
             join_processes()
         plain = ("steps", "batch", "length", "seed", "dtype", "accumulate", "vocab_size")
         chosen = recipe(self.recipe)
+        if self.add_words is not None and not self.init:
+            raise ValueError("--add-words needs --init, the model that gets the words")
         if self.init:
             self._check_init()
-            chosen = continued.continued(chosen, self.init, self.config)
+            init = self.init
+            if self.add_words is not None:
+                init = self._with_words(chosen, init, self.add_words)
+            chosen = continued.continued(chosen, init, self.config)
         else:
             chosen = with_config(chosen, self.config)
         chosen = with_fields(chosen, **{name: getattr(self, name) for name in plain})
@@ -167,6 +174,14 @@ class Pretrain:
         if isinstance(model, WordVectorModel):
             print("\n".join(vectors.examples(out)))
         print(f"model folder: {out}\ncurves: {out / 'curves.png'}")
+
+    def _with_words(self, chosen, init: Path, min_count: int) -> Path:
+        """Return the folder of a model with the words of the text that it lacks."""
+        from train.pretraining import new_words
+
+        start = (self.out or Path("runs") / self.recipe) / "start"
+        new_words.extend(init, self._sources(chosen)[0], min_count, start)
+        return start
 
     def _with_epochs(self, recipe):
         if self.epochs is None:

@@ -52,7 +52,11 @@ def evaluate(
     batch_size: int = 32,
 ) -> Evaluation:
     """Evaluate a model on examples, given their rows."""
-    predictions = task.predict(loaded, examples, rows, batch_size)
+    return score(task, loaded, examples, task.predict(loaded, examples, rows, batch_size))
+
+
+def score(task: Task, loaded: Loaded, examples: Sequence, predictions: Sequence) -> Evaluation:
+    """Return the metrics of the predictions of a model."""
     labels = labels_of(loaded.model)
     metrics = task.score(examples, predictions, labels)
     fields = [task.to_json(*pair) for pair in zip(examples, predictions, strict=True)]
@@ -66,6 +70,7 @@ def evaluate_folder(
     columns: Sequence[str] = (),
     batch_size: int = 32,
     stride: int | None = None,
+    average_with: str | Path | None = None,
 ) -> Evaluation:
     """Evaluate a fine-tuned model on the examples of a file.
 
@@ -76,16 +81,36 @@ def evaluate_folder(
       columns: Column names by role, such as "label=Quality".
       batch_size: Rows per batch.
       stride: As in `Settings`.
+      average_with: The folder of another classifier, such as one that reads backward: predict from
+        the mean of the probabilities of both (Howard and Ruder 2018, section 3.3). None: one model.
 
     Raises:
-      ValueError: If the model does not support the task, or does not have a label of the examples.
+      ValueError: If the model does not support the task, or does not have a label of the examples,
+        or if the two models do not predict probabilities of the same labels.
     """
     loaded = load(folder)
     task = task_for(loaded.model, task_name)
     task = configured(task, (), (), Settings(stride=stride))
     examples, notes = task.read(Path(path), parse_columns(columns))
-    rows = encode(task, loaded, examples, loaded.model.config.max_length)
-    return evaluate(task, loaded, examples, rows, batch_size)._replace(notes=notes)
+
+    def predict(loaded: Loaded) -> list:
+        rows = encode(task, loaded, examples, loaded.model.config.max_length)
+        return task.predict(loaded, examples, rows, batch_size)
+
+    predictions = predict(loaded)
+    if average_with is not None:
+        other = load(average_with)
+        names = labels_of(loaded.model), labels_of(other.model)
+        if names[0] != names[1] or not isinstance(predictions[0], dict):
+            raise ValueError(
+                f"--average-with {average_with}: both models must predict the probabilities of the "
+                f"same labels, not {', '.join(names[0])} and {', '.join(names[1])}"
+            )
+        predictions = [
+            {label: (one[label] + two[label]) / 2 for label in one}
+            for one, two in zip(predictions, predict(other), strict=True)
+        ]
+    return score(task, loaded, examples, predictions)._replace(notes=notes)
 
 
 def task_for(model: nn.Module, name: TaskName | None = None) -> Task:

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from train.optimization import optimizers, schedules
+from train.optimization.layer_groups import groups
 from train.optimization.weight_decay import BIASES_AND_NORMS
 
 
@@ -63,23 +64,6 @@ SCHEDULES: dict[str, Callable[[int], optax.Schedule]] = {
     "one-cycle": lambda steps: schedules.one_cycle(1.0, max(steps, 4)),
     "constant": lambda steps: schedules.constant(1.0),
 }
-
-
-def groups(paths: Sequence[str], patterns: Sequence[str]) -> list[list[str]]:
-    """Return the paths in groups, from input to output.
-
-    The first pattern that matches a path determines its group. If the pattern captures a number,
-    every number is a separate group.
-    """
-    by_key: dict[tuple[int, int], list[str]] = {}
-    for path in paths:
-        index, match = next(
-            (number, match)
-            for number, pattern in enumerate(patterns)
-            if (match := re.search(pattern, path))
-        )
-        by_key.setdefault((index, int(match[1]) if match.groups() else 0), []).append(path)
-    return [by_key[key] for key in sorted(by_key)]
 
 
 def top_layers(paths: Sequence[str], patterns: Sequence[str], count: int) -> list[str]:

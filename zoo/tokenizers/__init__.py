@@ -15,7 +15,7 @@ from zoo.tokenizers.folder import (
     sides,
     token_id,
 )
-from zoo.tokenizers.words import add_words, known_words, whole_words
+from zoo.tokenizers.words import add_words, known_words, unknown_id, whole_words
 
 __all__ = [
     "ENDS",
@@ -32,5 +32,6 @@ __all__ = [
     "save",
     "sides",
     "token_id",
+    "unknown_id",
     "whole_words",
 ]

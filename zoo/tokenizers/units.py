@@ -43,6 +43,13 @@ def characters(vocabulary: Sequence[str]) -> Tokenizer:
     return tokenizer
 
 
+def reads_words(tokenizer: Tokenizer) -> bool:
+    """Return whether the tokens of a tokenizer are the words between white space."""
+    return isinstance(tokenizer.model, models.WordLevel) and isinstance(
+        tokenizer.pre_tokenizer, pre_tokenizers.WhitespaceSplit
+    )
+
+
 def lowercased(tokenizer: Tokenizer) -> Tokenizer:
     """Return a copy of a tokenizer that reads texts in lower case."""
     copy = Tokenizer.from_str(tokenizer.to_str())

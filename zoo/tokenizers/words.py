@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers
 
+from zoo.tokenizers import units
 from zoo.tokenizers.folder import AnyTokenizer, Sides
 
 # Thai, Lao, Myanmar, Khmer, kana, CJK.
@@ -22,7 +23,7 @@ def known_words(tokenizer: AnyTokenizer, words: Sequence[str]) -> list[str]:
     if isinstance(tokenizer, Sides):
         on_target = set(known_words(tokenizer.target, words))
         return [word for word in known_words(tokenizer.source, words) if word in on_target]
-    unknown = _unknown(tokenizer)
+    unknown = unknown_id(tokenizer)
     ids = {word: _encode(tokenizer, word) for word in words}
     return [word for word in words if len(ids[word]) == 1 and ids[word][0] != unknown]
 
@@ -72,6 +73,12 @@ def add_words(tokenizer: AnyTokenizer, words: Sequence[str]) -> AnyTokenizer:
 
 
 def _added(tokenizer: Tokenizer, words: Sequence[str]) -> Tokenizer:
+    if units.reads_words(tokenizer):
+        # An added token would also be found between the punctuation of other words.
+        content = json.loads(tokenizer.to_str())
+        ids, size = content["model"]["vocab"], tokenizer.get_vocab_size()
+        ids.update({word: size + number for number, word in enumerate(words)})
+        return Tokenizer.from_str(json.dumps(content))
     copy = Tokenizer.from_str(tokenizer.to_str())
     contents = list(dict.fromkeys(_content(tokenizer, word) for word in words))
     copy.add_tokens(
@@ -81,7 +88,7 @@ def _added(tokenizer: Tokenizer, words: Sequence[str]) -> Tokenizer:
         ]
     )
     _decode_words(copy, contents)
-    unknown = _unknown(copy)
+    unknown = unknown_id(copy)
     for word in words:
         ids = _encode(copy, word)
         if len(ids) != 1 or ids[0] == unknown:
@@ -136,7 +143,7 @@ def _encode(tokenizer: Tokenizer, word: str) -> list[int]:
     return tokenizer.encode(word, add_special_tokens=False).ids
 
 
-def _unknown(tokenizer: Tokenizer) -> int | None:
+def unknown_id(tokenizer: Tokenizer) -> int | None:
     """Return the id of the unknown token, or None."""
     model = json.loads(tokenizer.to_str())["model"]
     if model.get("unk_id") is not None:
