@@ -34,9 +34,10 @@ DEPTHS = {"generator": "generator_layers", "decoder": "num_decoder_layers", "": 
 
 
 def num_parameters(cls: type[nn.Module], config: Any) -> int:
-    """Return the number of parameters of a model, counted on its first two layers.
+    """Return the number of parameters of a model, counted on three of its layers.
 
-    All layers after the first have the same size, so deep models need not be traced in full.
+    All layers between the first and the last have the same size, so deep models need not be traced
+    in full.
 
     Args:
       cls: The class of the model.
@@ -44,12 +45,12 @@ def num_parameters(cls: type[nn.Module], config: Any) -> int:
     """
     fields = vars(config)
     depths = {part: field for part, field in DEPTHS.items() if field in fields}
-    two_layers = {field: min(fields[field], 2) for field in depths.values()}
+    three_layers = {field: min(fields[field], 3) for field in depths.values()}
     total = 0
     hashable: Any = cls  # mypy sees no hash in the metaclass of Flax
-    for path, size in _sizes(hashable, replace(config, dropout=0.0, **two_layers)).items():
+    for path, size in _sizes(hashable, replace(config, dropout=0.0, **three_layers)).items():
         depth = next(fields[field] for part, field in depths.items() if part in path)
-        total += size * (depth - 1 if "_1/" in path else 1)
+        total += size * (depth - 2 if "_1/" in path and depth > 2 else 1)
     return total
 
 

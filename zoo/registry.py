@@ -9,6 +9,7 @@ from flax import linen as nn
 from zoo.contracts import Architecture
 from zoo.models import (
     albert,
+    awd_lstm,
     bahdanau,
     bert,
     distilbert,
@@ -38,6 +39,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "glove": glove,
     "fasttext": fasttext,
     "rnn": rnn,
+    "awd_lstm": awd_lstm,
     "seq2seq": seq2seq,
     "bahdanau": bahdanau,
     "luong": luong,

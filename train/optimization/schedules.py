@@ -132,6 +132,16 @@ def staircase(peak: float, hold: int, every: int, factor: float) -> optax.Schedu
     return lambda step: peak * jnp.float32(factor) ** -falls(step)
 
 
+def scaled(schedule: optax.Schedule, factors: np.ndarray) -> optax.Schedule:
+    """Return a schedule multiplied by the factor of each step; after the last one, by the last.
+
+    Merity et al. 2017, section 4.1, where the factor is the length of the step's window over the
+    usual length.
+    """
+    factors_of_steps = jnp.asarray(factors, jnp.float32)
+    return lambda step: schedule(step) * factors_of_steps.at[step].get(mode="clip")
+
+
 def _warm_up(peak: float, warmup: int, then: optax.Schedule) -> optax.Schedule:
     """Return linear warm-up to `peak`, then another schedule, whose steps count from 0."""
     rise = optax.linear_schedule(0.0, peak, max(warmup, 1))

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from train.recipes import (
     albert,
+    awd_lstm,
     bert,
     distilbert,
     electra,
@@ -39,6 +40,7 @@ FAMILIES: tuple[Family, ...] = (
     fasttext,
     fixed_window,
     rnn,
+    awd_lstm,
     translators,
     gpt2,
     bert,

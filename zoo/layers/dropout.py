@@ -1,4 +1,7 @@
-"""Dropout with a cheap mask."""
+"""Dropout with a cheap mask, and its forms that share a mask between time steps or words.
+
+B batch  L length  D width
+"""
 
 from collections.abc import Sequence
 
@@ -48,3 +51,38 @@ class Dropout(nn.Module):
             return x
         kept = keep(self.make_rng("dropout"), self.rate, x.shape)
         return jnp.where(kept, x / (1 - self.rate), 0)
+
+
+class LockedDropout(nn.Module):
+    """Dropout with one mask for all time steps of a row: x_BLD -> x_BLD.
+
+    Gal and Ghahramani 2016, https://arxiv.org/abs/1512.05287, there called variational dropout.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x_BLD: jax.Array, *, train: bool = False) -> jax.Array:
+        if not train or self.rate == 0:
+            return x_BLD
+        B, _, D = x_BLD.shape
+        kept_B1D = keep(self.make_rng("dropout"), self.rate, (B, 1, D))
+        return jnp.where(kept_B1D, x_BLD / (1 - self.rate), 0)
+
+
+class WordDropout(nn.Module):
+    """Dropout of whole words: x_BLD -> x_BLD.
+
+    The mask is over the rows of the embedding table, so a word is dropped or kept wherever it
+    occurs in the batch (Gal and Ghahramani 2016, section 4.2).
+    """
+
+    rate: float
+    vocab_size: int
+
+    @nn.compact
+    def __call__(self, x_BLD: jax.Array, tokens_BL: jax.Array, *, train: bool = False) -> jax.Array:
+        if not train or self.rate == 0:
+            return x_BLD
+        kept_V = keep(self.make_rng("dropout"), self.rate, (self.vocab_size,))
+        return jnp.where(kept_V[tokens_BL][..., None], x_BLD / (1 - self.rate), 0)

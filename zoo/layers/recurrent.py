@@ -209,12 +209,7 @@ class Layer(nn.Module):
         state: State | None = None,
     ) -> tuple[jax.Array, State]:
         """Return the output at every step, x_BLD, and the state after the last step."""
-        x_LBE = x_BLE.swapaxes(0, 1)
-        marks = None if document_ids_BL is None else document_marks(document_ids_BL.T)
-        state = zeros(self.cell, self.width, len(x_BLE)) if state is None else state
-        recurrent = self.recurrent(self.width)
-        states = run(CELLS[self.cell], self._project_input(x_LBE), *recurrent, state, marks)
-        return states[0].swapaxes(0, 1), jax.tree.map(lambda x: x[-1], states)
+        return self._run(x_BLE, document_ids_BL, state, *self.recurrent(self.width))
 
     def step(self, x_BE: jax.Array, state: State) -> State:
         """Return the state after one more step."""
@@ -222,11 +217,46 @@ class Layer(nn.Module):
         u_BGD = product("BE,EGD->BGD", state[0], kernel_DGD) + bias_GD
         return CELLS[self.cell].advance(self._project_input(x_BE), u_BGD, state)
 
+    def _run(self, x_BLE, document_ids_BL, state, kernel_DGD, bias_GD):
+        x_LBE = x_BLE.swapaxes(0, 1)
+        marks = None if document_ids_BL is None else document_marks(document_ids_BL.T)
+        state = zeros(self.cell, self.width, len(x_BLE)) if state is None else state
+        a_LBGD = self._project_input(x_LBE)
+        states = run(CELLS[self.cell], a_LBGD, kernel_DGD, bias_GD, state, marks)
+        return states[0].swapaxes(0, 1), jax.tree.map(lambda x: x[-1], states)
+
     def _project_input(self, x):
         """Return the projection of the input to every gate: [..., E] -> [..., G, D]."""
         kernel_EGD, bias_GD = self.input(x.shape[-1])
         E, G, D = kernel_EGD.shape
         return affine(x, kernel_EGD.reshape(E, G * D)).reshape(*x.shape[:-1], G, D) + bias_GD
+
+
+class WeightDroppedLayer(Layer):
+    """A layer with DropConnect on its recurrent kernel (Merity et al. 2017, section 2).
+
+    A single mask is used for all rows and time steps of a forward pass. The biases and the kernel
+    of the input are not dropped.
+    """
+
+    weight_dropout: float
+
+    def setup(self):
+        super().setup()
+        self.weight_drop = Dropout(self.weight_dropout)
+
+    def __call__(
+        self,
+        x_BLE: jax.Array,
+        document_ids_BL: jax.Array | None = None,
+        state: State | None = None,
+        *,
+        train: bool = False,
+    ) -> tuple[jax.Array, State]:
+        """Return the output at every step, x_BLD, and the state after the last step."""
+        kernel_DGD, bias_GD = self.recurrent(self.width)
+        kernel_DGD = self.weight_drop(kernel_DGD, train=train)
+        return self._run(x_BLE, document_ids_BL, state, kernel_DGD, bias_GD)
 
 
 class Stack(nn.Module):

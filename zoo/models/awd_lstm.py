@@ -1,0 +1,250 @@
+"""AWD-LSTM (Merity et al. 2017), "Regularizing and Optimizing LSTM Language Models".
+
+https://arxiv.org/abs/1708.02182, code: https://github.com/salesforce/awd-lstm-lm
+New against the LSTM of Zaremba et al. 2014: dropout on every connection. The recurrent weights are
+dropped (DropConnect, section 2), whole words are dropped, and elsewhere one mask serves all time
+steps (section 4.2 and 4.3). The table of the embeddings is also that of the softmax (4.5), so the
+last layer has its width. The regularization of the outputs (4.6) is part of the objective.
+
+The classifier is that of ULMFiT (Howard and Ruder 2018, https://arxiv.org/abs/1801.06146), which
+fine-tunes an AWD-LSTM. The QRNN, which the authors trained on WikiText-103, is not implemented.
+
+Departure: the classifier has no batch normalization, whose running statistics are a state beside
+the parameters.
+
+B batch  L length  D width of the output  E width of an input  V vocabulary  C classes
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from zoo.layers import heads, recurrent
+from zoo.layers.dropout import LockedDropout, WordDropout
+from zoo.layers.embedding import Embedding, UnprojectedLogits
+from zoo.layers.recurrent import States, WeightDroppedLayer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The config of an AWD-LSTM; the defaults are the authors' model of WikiText-2.
+
+    Attributes:
+      vocab_size: The size of the vocabulary.
+      max_length: Required by the trainer; the model itself works at any length.
+      num_layers: The number of LSTM layers.
+      width: The width of the embeddings and of the last layer.
+      cell_width: The width of the other layers.
+      dropout: Dropout of the output; one mask for all time steps, like the next two.
+      embedding_dropout: Dropout of whole words.
+      input_dropout: Dropout of the embeddings.
+      hidden_dropout: Dropout between layers.
+      weight_dropout: Dropout of the recurrent kernels.
+      activation_penalty: alpha, the factor of the squared outputs in the loss.
+      temporal_penalty: beta, the factor of the squared changes of the outputs in the loss.
+      labels: The names of the classes.
+      direction: "forward" or "backward", for a model that gets its tokens from last to first; the
+        network is the same.
+    """
+
+    vocab_size: int = 33278
+    max_length: int = 1 << 30
+    num_layers: int = 3
+    width: int = 400
+    cell_width: int = 1150
+    dropout: float = 0.4
+    embedding_dropout: float = 0.1
+    input_dropout: float = 0.65
+    hidden_dropout: float = 0.2
+    weight_dropout: float = 0.5
+    activation_penalty: float = 2.0
+    temporal_penalty: float = 1.0
+    labels: tuple[str, ...] = heads.LABELS
+    direction: str = "forward"
+
+    @property
+    def layer_widths(self) -> tuple[int, ...]:
+        """The width of each layer."""
+        return (self.cell_width,) * (self.num_layers - 1) + (self.width,)
+
+
+SIZES = {
+    "awd-lstm-tiny": Config(vocab_size=10000, width=200, cell_width=400),  # 4,738,000
+    "awd-lstm-ptb": Config(vocab_size=10000, input_dropout=0.4, hidden_dropout=0.25),  # 24,221,600
+    "awd-lstm-wikitext-2": Config(),  # 33,556,078
+    "awd-lstm-wikitext-103": Config(  # 44,271,600
+        vocab_size=60000,
+        dropout=0.05,
+        embedding_dropout=0.01,
+        input_dropout=0.125,
+        hidden_dropout=0.075,
+        weight_dropout=0.1,
+    ),
+}
+
+
+class AWDLSTM(nn.Module):
+    """The trunk, without a head: tokens_BL -> x_BLD, and the states after the last token.
+
+    `document_ids_BL` counts documents from 1; 0 is padding, so a 0/1 mask is valid.
+    `states` are those of document 1 from an earlier window.
+    """
+
+    config: Config
+
+    def setup(self):
+        c = self.config
+        self.token_embedding = Embedding(c.vocab_size, c.width, uniform)
+        self.embedding_dropout = WordDropout(c.embedding_dropout, c.vocab_size)
+        self.input_dropout = LockedDropout(c.input_dropout)
+        self.layers = [
+            WeightDroppedLayer("lstm", width, c.weight_dropout) for width in c.layer_widths
+        ]
+        self.hidden_dropouts = [LockedDropout(c.hidden_dropout) for _ in c.layer_widths[1:]]
+        self.output_dropout = LockedDropout(c.dropout)
+
+    def outputs(
+        self,
+        tokens_BL: jax.Array,
+        document_ids_BL: jax.Array | None = None,
+        states: States | None = None,
+        *,
+        train: bool = False,
+    ) -> tuple[jax.Array, jax.Array, States]:
+        """Return the output of the last layer with and without dropout, and the states."""
+        x_BLE = self.embedding_dropout(self.token_embedding(tokens_BL), tokens_BL, train=train)
+        self.sow("intermediates", "hidden_states", x_BLE)
+        dropouts = (self.input_dropout, *self.hidden_dropouts)
+        before = (None,) * len(self.layers) if states is None else states
+        after = []
+        for dropout, layer, state in zip(dropouts, self.layers, before, strict=True):
+            x_BLE = dropout(x_BLE, train=train)
+            x_BLE, state = layer(x_BLE, document_ids_BL, state, train=train)
+            self.sow("intermediates", "hidden_states", x_BLE)
+            after.append(state)
+        return self.output_dropout(x_BLE, train=train), x_BLE, tuple(after)
+
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        document_ids_BL: jax.Array | None = None,
+        states: States | None = None,
+        *,
+        train: bool = False,
+    ) -> tuple[jax.Array, States]:
+        x_BLD, _, states = self.outputs(tokens_BL, document_ids_BL, states, train=train)
+        return x_BLD, states
+
+    def step(self, token_B: jax.Array, states: States) -> States:
+        """Return the states after one more token; the output is states[-1][0]."""
+        x_BE, after = self.token_embedding(token_B), []
+        for layer, state in zip(self.layers, states, strict=True):
+            after.append(layer.step(x_BE, state))
+            x_BE = after[-1][0]
+        return tuple(after)
+
+    def read(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        document_ids_BL: jax.Array | None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
+        """Return x_BLD for a task head; segments are ignored."""
+        return self(tokens_BL, document_ids_BL, train=train)[0]
+
+
+def uniform(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    """Return the initial embeddings, uniform within 0.1 (section 5)."""
+    return jax.random.uniform(key, shape, dtype, -0.1, 0.1)
+
+
+def zeros(config: Config, batch_size: int) -> States:
+    """Return the states before the first token."""
+    return tuple(recurrent.zeros("lstm", width, batch_size) for width in config.layer_widths)
+
+
+class Bias(nn.Module):
+    """The part of the softmax that is not tied to the embeddings."""
+
+    vocab_size: int
+
+    @nn.compact
+    def __call__(self) -> jax.Array:
+        return self.param("bias", nn.initializers.zeros, (self.vocab_size,))
+
+
+class AWDLSTMLM(nn.Module):
+    """The trunk with a softmax that shares the table of the embeddings."""
+
+    config: Config
+
+    def setup(self):
+        self.trunk = AWDLSTM(self.config)
+        self.head = Bias(self.config.vocab_size)
+
+    @nn.nowrap
+    def initial_states(self, batch_size: int) -> States:
+        """Return the states before the first token, which are zeros."""
+        return zeros(self.config, batch_size)
+
+    def outputs(
+        self,
+        tokens_BL: jax.Array,
+        document_ids_BL: jax.Array | None = None,
+        states: States | None = None,
+        *,
+        train: bool = False,
+    ) -> tuple[UnprojectedLogits, jax.Array, States]:
+        """Return unprojected next-token logits, the last output without dropout, and the states.
+
+        `x_BLD` of the logits is the last output with dropout.
+        """
+        x_BLD, undropped_BLD, states = self.trunk.outputs(
+            tokens_BL, document_ids_BL, states, train=train
+        )
+        return self._project(x_BLD), undropped_BLD, states
+
+    def unprojected(
+        self,
+        tokens_BL: jax.Array,
+        document_ids_BL: jax.Array | None = None,
+        states: States | None = None,
+        *,
+        train: bool = False,
+    ) -> tuple[UnprojectedLogits, States]:
+        """Return unprojected next-token logits, and the states after the last token."""
+        x_BLD, states = self.trunk(tokens_BL, document_ids_BL, states, train=train)
+        return self._project(x_BLD), states
+
+    def __call__(
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
+    ) -> jax.Array:
+        """Return the next-token logits: logits_BLV."""
+        return self.unprojected(tokens_BL, document_ids_BL, train=train)[0].logits()
+
+    def start(
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array, max_new_tokens: int
+    ) -> tuple[jax.Array, States]:
+        """Process prompts: next-token logits_BV and the states; `max_new_tokens` is not limited."""
+        x_BLD, states = self.trunk(tokens_BL, document_ids_BL)
+        return self._project(x_BLD[:, -1:]).logits()[:, 0], states
+
+    def step(self, token_B: jax.Array, states: States) -> tuple[jax.Array, States]:
+        """Process one more token: next-token logits_BV and the updated states."""
+        states = self.trunk.step(token_B, states)
+        return self._project(states[-1][0][:, None]).logits()[:, 0], states
+
+    def _project(self, x_BLD: jax.Array) -> UnprojectedLogits:
+        return UnprojectedLogits(x_BLD, self.trunk.token_embedding.embedding, self.head())
+
+
+Model = AWDLSTMLM
+MODELS = (AWDLSTMLM,)
+AWDLSTMTagger = heads.tagger(AWDLSTM)
+TASKS: dict[str, type[nn.Module]] = {"tagging": AWDLSTMTagger}
+GROUPS = ("trunk/token_embedding", r"trunk/layers_(\d+)/", "")
+AXES = recurrent.AXES
