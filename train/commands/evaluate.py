@@ -28,13 +28,30 @@ class Evaluate:
     """For translation: the file whose lines translate those of --source."""
     fields: Annotated[tuple[str, str] | None, tyro.conf.arg(metavar="SOURCE TARGET")] = None
     """The two fields of a .jsonl file to use. Default: source target."""
-    batch: int = 16
-    """Sequences per batch."""
+    batch: int | None = None
+    """Sequences per batch. Default: 16, or 1 with a cache or dynamic evaluation."""
     length: int | None = None
-    """Tokens per sequence. Default: 128, or the model's maximum if less or with --stride."""
+    """Tokens per sequence. Default: 128, or the model's maximum if less or with --stride, or 5 with
+    dynamic evaluation."""
     stride: int | None = None
     """Read long texts in overlapping windows that begin so many tokens apart. With --text, for
     causal models: each window is scored on its last tokens, which have a long context."""
+    cache_window: int | None = None
+    """For a recurrent language model: also predict from a cache of so many of its last outputs
+    (Grave et al. 2016). Each sequence of a batch has its own, which new documents do not empty."""
+    cache_theta: float | None = None
+    """How sharply the cache prefers similar outputs. Default: 0.3."""
+    cache_weight: float | None = None
+    """The weight of the cache in the prediction. Default: 0.1."""
+    dynamic_learning_rate: float | None = None
+    """For a recurrent language model: dynamic evaluation (Krause et al. 2017), which trains it on
+    each sequence after predicting it, by gradient descent with this learning rate."""
+    dynamic_decay: float | None = None
+    """For dynamic evaluation: how far a step moves the parameters back to the trained ones, from 0
+    to 1. Default: 0."""
+    dynamic_text: tuple[Path, ...] = ()
+    """For dynamic evaluation: text files, usually those of training, whose gradients scale the
+    rates of every parameter (the RMS form). Default: the same rates for all."""
     beams: int = 4
     """For translation: number of beams. 1: greedy search."""
     length_penalty: float = 1.0
@@ -93,12 +110,39 @@ class Evaluate:
         if self.show or self.interpolate:
             flag = "--show counts" if self.show else "--interpolate"
             raise ValueError(f"{flag} is for n-gram models, which {self.folder} is not")
-        metrics = evaluate.evaluate(self.folder, source, self.batch, self.length, self.stride)
+        metrics = evaluate.evaluate(
+            self.folder, source, self.batch, self.length, self.stride, self._adaptation()
+        )
         for name, value in metrics.items():
             print(f"{name.replace('_', ' ')}: {value:.4f}")
         texts = evaluate.pairs(registry.name_of(cls), source)
         if texts:
             self._translations(texts[::2], texts[1::2])
+
+    def _adaptation(self):
+        from train.data.sources import text
+        from train.pretraining.dynamic_evaluation import DynamicEvaluation, ScaledDynamicEvaluation
+        from train.pretraining.neural_cache import NeuralCache
+
+        settings = {"theta": self.cache_theta, "weight": self.cache_weight}
+        cache = {name: value for name, value in settings.items() if value is not None}
+        rates = {} if self.dynamic_decay is None else {"decay": self.dynamic_decay}
+        if self.cache_window is None and cache:
+            raise ValueError(f"--cache-{next(iter(cache))} is for a cache: give --cache-window")
+        if self.dynamic_learning_rate is None:
+            if self.dynamic_text or rates:
+                raise ValueError(
+                    "--dynamic-text and --dynamic-decay are for dynamic evaluation: give "
+                    "--dynamic-learning-rate"
+                )
+            return None if self.cache_window is None else NeuralCache(self.cache_window, **cache)
+        if self.cache_window is not None:
+            raise ValueError("--cache-window and --dynamic-learning-rate cannot be combined")
+        rates["learning_rate"] = self.dynamic_learning_rate
+        if not self.dynamic_text:
+            return DynamicEvaluation(**rates)
+        source = text.files(self.dynamic_text, unescaped(self.separator))
+        return ScaledDynamicEvaluation(source=source, **rates)
 
     def _counted(self, source) -> None:
         from train.counting import evaluate, interpolation
@@ -120,7 +164,13 @@ class Evaluate:
         from train.reporting import plots
 
         evaluation = evaluate.evaluate_folder(
-            self.folder, data, self.task, self.columns, self.batch, self.stride, self.average_with
+            self.folder,
+            data,
+            self.task,
+            self.columns,
+            self.batch or 16,
+            self.stride,
+            self.average_with,
         )
         for line in evaluation.notes:
             print(line)

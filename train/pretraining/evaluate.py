@@ -14,6 +14,7 @@ from train.objectives.causal import Causal, SlidingCausal
 from train.objectives.causal_stateful import StatefulCausal
 from train.objectives.objective import Objective
 from train.pretraining import corpus
+from train.pretraining.adaptation import Adaptation, Evaluation, Pretrained
 from train.recipes import RECIPES, recipe
 from train.recipes.recipe import Recipe
 from train.step import add_up, make_evaluate
@@ -23,20 +24,24 @@ from zoo import registry
 def evaluate(
     folder: str | Path,
     source: Source | None = None,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     length: int | None = None,
     stride: int | None = None,
+    adaptation: Adaptation | None = None,
 ) -> dict[str, float]:
     """Return loss, perplexity and accuracy, and for causal models also bits per byte.
 
     Args:
       folder: A model folder, ours or Hugging Face's.
       source: The text. None: the held-out part of the built-in data.
-      batch_size: Rows per batch.
+      batch_size: Rows per batch. None: 16, or 1 with an adaptation, which then follows the whole
+        text.
       length: Tokens per row. None: 128, or the maximum of the model if that is lower or if a
-        stride is given.
+        stride is given, or what the adaptation prefers.
       stride: For causal models: the distance between windows, each of which scores only its last
         `stride` tokens, so that a token has the longest context. None: windows do not overlap.
+      adaptation: For recurrent models: a neural cache or dynamic evaluation. None: the model stays
+        as it is.
 
     Raises:
       ValueError: If the model is not a pretrained one, or the source or length does not fit it.
@@ -52,6 +57,8 @@ def evaluate(
             f"{pretrained.__name__}"
         )
     most = 128 if stride is None else model.config.max_length
+    if adaptation is not None:
+        most = adaptation.length
     length = length or min(most, model.config.max_length)
     if length > model.config.max_length:
         raise ValueError(
@@ -65,6 +72,7 @@ def evaluate(
     text = corpus.corpus(model_recipe, source or model_recipe.builtin_source(), tokenizer)
     if source is None:
         _, text = text.split()
+    batch_size = batch_size or (16 if adaptation is None else 1)
     objective = model_recipe.objective(tokenizer)
     read = corpus.in_reading_order(model_recipe, objective, text)
     if stride is None:
@@ -72,11 +80,33 @@ def evaluate(
     else:
         objective, windows = _sliding(objective, length, stride, folder)
         batches = windows.evaluate(read, batch_size)
-    compiled = jax.jit(make_evaluate(model, objective, dtype="float32"))
-    carry = objective.initial_carry(model, batch_size)
-    metrics = add_up(objective, compiled, params, batches, carry)
+    if adaptation is None:
+        compiled = jax.jit(make_evaluate(model, objective, dtype="float32"))
+        carry = objective.initial_carry(model, batch_size)
+        evaluation = Evaluation(objective, compiled, params, carry)
+    else:
+        stateful = _stateful(objective, adaptation, folder)
+        loaded = Pretrained(model, params, tokenizer, model_recipe, stateful)
+        evaluation = adaptation.evaluation(loaded, batch_size)
+    metrics = add_up(
+        evaluation.objective,
+        evaluation.evaluate,
+        evaluation.params,
+        batches,
+        evaluation.carry,
+    )
     tokens_per_byte = len(text.predicted_tokens(tokenizer)) / text.num_bytes
     return language_model.add_derived(metrics, objective, tokens_per_byte)
+
+
+def _stateful(objective: Objective, adaptation: Adaptation, folder: str | Path) -> StatefulCausal:
+    """Return the objective, which is that of a model whose states continue."""
+    if isinstance(objective, StatefulCausal):
+        return objective
+    raise ValueError(
+        f"{adaptation.flag} is for recurrent language models, such as lstm-lm-tiny, whose state "
+        f"continues from window to window, which {folder} is not: leave it out"
+    )
 
 
 def _sliding(

@@ -39,6 +39,6 @@ def extend(folder: str | Path, source: Source, min_count: int, out: str | Path) 
         )
     of_text = vocabulary.tokenizer((piece.text for piece in source.pieces()), "word", min_count)
     known = set(tokenizer.get_vocab())
-    words = [word for word in of_text.get_vocab() if word not in known]
-    extended = extend_vocabulary(loaded, sorted(words, key=of_text.token_to_id))
+    ids = {word: id for word, id in of_text.get_vocab().items() if word not in known}
+    extended = extend_vocabulary(loaded, sorted(ids, key=ids.__getitem__))
     save(extended, out)
