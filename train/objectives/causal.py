@@ -7,8 +7,8 @@ import chex
 import jax.numpy as jnp
 from flax import linen as nn
 
-from train.objectives.cross_entropy import cross_entropy
 from train.objectives.objective import Example, Objective, Term, dropout_rngs, objective
+from train.objectives.sampled_softmax import token_loss
 from zoo.params import call
 
 
@@ -16,10 +16,12 @@ from zoo.params import call
 class Causal(Objective):
     """Prediction of the next token within its document.
 
-    `end_of_document` is the id of the token that starts every document.
+    `end_of_document` is the id of the token that starts every document. `samples` is the number of
+    negatives of a sampled softmax, in training; 0: the full softmax.
     """
 
     end_of_document: int
+    samples: int = 0
     factors = {"token": 1.0}
     reported_term = "token"
     predicts_every_token = True
@@ -56,9 +58,9 @@ class Causal(Objective):
             rngs=dropout_rngs(key),
             method="unprojected",
         )
-        return {
-            "token": cross_entropy(unprojected, batch["targets"], batch["weights"]["token"])
-        }, carry
+        targets_BL, weights_BL = batch["targets"], batch["weights"]["token"]
+        samples = self.samples if train else 0
+        return {"token": token_loss(unprojected, targets_BL, weights_BL, samples, key)}, carry
 
 
 @objective
