@@ -15,6 +15,7 @@ from zoo.models import (
     distilbert,
     electra,
     fixed_window,
+    flair,
     gpt2,
     luong,
     rnn,
@@ -67,6 +68,12 @@ def _guess_and_detect(model, tokens_BL, segments_BL, document_ids_BL, prediction
     )
 
 
+def _both_directions(model, tokens_BL, document_ids_BL, **options):
+    """Run both language models of Flair, as training does."""
+    backward = tokens_BL[:, ::-1], document_ids_BL[:, ::-1]
+    return model.directions(tokens_BL, document_ids_BL, *backward, **options)[0]
+
+
 TOKENS, SEGMENTS, DOCUMENTS, PREDICTIONS, BLOCKED = _draw()
 TARGETS = np.pad(TOKENS[:, 2:9], ((0, 0), (1, 0)))  # the input of a decoder: 0, then its own tokens
 TABLE = {
@@ -87,6 +94,16 @@ TABLE = {
         "past",
         {},
         (TOKENS, DOCUMENTS),
+    ),
+    "flair": Tiny(
+        flair,
+        flair.Config(
+            vocab_size=V, max_length=1 << 30, num_layers=2, width=24, dropout=0.1, embed_width=10
+        ),
+        "past",  # as far as the logits of the forward language model go
+        {},
+        (TOKENS, DOCUMENTS),
+        _both_directions,
     ),
     "seq2seq": Tiny(
         seq2seq,

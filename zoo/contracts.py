@@ -105,6 +105,38 @@ class StatefulLanguageModel(LanguageModel, Protocol):
 
 
 @runtime_checkable
+class DirectionsModel(Protocol):
+    """A forward and a backward recurrent language model, trained together."""
+
+    def initial_states(self, batch_size: int) -> Any:
+        """Return the states of both directions before the first token; needs no parameters."""
+
+    def directions(
+        self,
+        forward: jax.Array,
+        forward_ids_BL: jax.Array,
+        backward: jax.Array,
+        backward_ids_BL: jax.Array,
+        states: Any = None,
+        *,
+        train: bool = False,
+    ) -> tuple[tuple[Any, Any], Any]:
+        """Return next-token logits of both directions, unprojected, and the states after the last.
+
+        `forward` holds tokens in the order of the text, `backward` tokens in the reversed order,
+        and the ids are those of their documents. States are reset where a new document begins.
+        """
+
+
+@runtime_checkable
+class Speller(Protocol):
+    """A model that reads words letter by letter, so that it has a vector for any word."""
+
+    def spell(self, tokenizer: Any, words: Sequence[str]) -> tuple[np.ndarray, list[int]]:
+        """Return the input of a sentence, [L] or [L, letters], and the position of each word."""
+
+
+@runtime_checkable
 class CountModel(LanguageModel, Protocol):
     """A language model of counts: its parameters are tables, and no gradient trains it.
 
@@ -152,14 +184,6 @@ class WordVectorModel(Protocol):
 
         An id of -1 is a word outside of it, which only fastText can compose.
         """
-
-
-@runtime_checkable
-class Speller(Protocol):
-    """A model that reads words letter by letter, whatever its vocabulary has."""
-
-    def spell(self, tokenizer: Any, words: Sequence[str]) -> tuple[np.ndarray, list[int]]:
-        """Return the input of a sentence, [L] or [L, letters], and the position of each word."""
 
 
 @runtime_checkable

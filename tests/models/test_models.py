@@ -37,9 +37,9 @@ def segments(name, segments_BL):
 
 
 def test_the_table_has_every_architecture():
-    # They have tests of their own: tests/parity/test_resnet.py, tests/models/test_ngram.py and
-    # tests/models/test_word_vectors.py.
-    others = {"resnet", "ngram", "word2vec", "glove", "fasttext"}
+    # They have tests of their own: tests/parity/test_resnet.py, tests/models/test_ngram.py,
+    # tests/models/test_word_vectors.py and tests/models/test_elmo.py.
+    others = {"resnet", "ngram", "word2vec", "glove", "fasttext", "elmo"}
     missing = set(registry.ARCHITECTURES) - others - set(tiny.TABLE)
     assert not missing, f"add a row to tests/tiny.py for {missing}"
     assert set(tiny.TABLE) <= set(registry.ARCHITECTURES), "add it to zoo/registry.py"

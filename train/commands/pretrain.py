@@ -18,8 +18,18 @@ from train.recipes.word_vector_settings import WordVectorSettings
 NOT_COUNTED, AS_RECIPE = CountSettings(), WordVectorSettings()
 # The arguments of no use to a model that is not trained by gradient.
 GRADIENT_ONLY = (
-    *("config", "separate_vocabularies", "teacher", "steps", "batch", "length", "seed", "dtype"),
-    *("accumulate", "parallel", "mesh", "cluster", "resume", "verbose", "epochs", "word_vectors"),
+    *("config", "separate_vocabularies", "teacher", "steps", "batch", "length", "samples", "seed"),
+    *(
+        "dtype",
+        "accumulate",
+        "parallel",
+        "mesh",
+        "cluster",
+        "resume",
+        "verbose",
+        "epochs",
+        "word_vectors",
+    ),
     *("embeddings", "freeze_embeddings"),
 )
 
@@ -74,6 +84,9 @@ class Pretrain:
     """Sequences per step, over all devices. Default: the recipe's."""
     length: int | None = None
     """Tokens per sequence. Default: the recipe's."""
+    samples: int | None = None
+    """Negatives of a sampled softmax, for large vocabularies sorted by frequency; 0: the full
+    softmax. Default: the recipe's."""
     seed: int | None = None
     """Random seed of weights, data order, masks and dropout. Default: the recipe's."""
     dtype: Literal["float32", "bfloat16"] | None = None
@@ -121,7 +134,9 @@ class Pretrain:
             raise ValueError(f"{self.counting.given()[0]} is for n-gram models, not {self.recipe}")
         if self.cluster:
             join_processes()
-        plain = ("steps", "batch", "length", "seed", "dtype", "accumulate", "vocab_size")
+        plain = (
+            *("steps", "batch", "length", "samples", "seed", "dtype", "accumulate", "vocab_size"),
+        )
         chosen = recipe(self.recipe)
         if self.add_words is not None and not self.init:
             raise ValueError("--add-words needs --init, the model that gets the words")

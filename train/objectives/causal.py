@@ -3,12 +3,15 @@
 B batch  L length
 """
 
+from collections.abc import Mapping
+from dataclasses import field
+
 import chex
 import jax.numpy as jnp
 from flax import linen as nn
 
-from train.objectives.cross_entropy import cross_entropy
 from train.objectives.objective import Example, Objective, Term, dropout_rngs, objective
+from train.objectives.sampled_softmax import token_loss
 from zoo.params import call
 
 
@@ -16,13 +19,19 @@ from zoo.params import call
 class Causal(Objective):
     """Prediction of the next token within its document.
 
-    `end_of_document` is the id of the token that starts every document.
+    `end_of_document` is the id of the token that starts every document. `samples` is the number of
+    negatives of a sampled softmax, in training; 0: the full softmax.
     """
 
     end_of_document: int
-    factors = {"token": 1.0}
+    samples: int = field(default=0, kw_only=True)
     reported_term = "token"
     predicts_every_token = True
+
+    @property
+    def factors(self) -> Mapping[str, float]:
+        """The factor of each term."""
+        return {"token": 1.0}
 
     def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
         """Turn a window of L + 1 tokens into L inputs, their document ids and L targets."""
@@ -56,9 +65,9 @@ class Causal(Objective):
             rngs=dropout_rngs(key),
             method="unprojected",
         )
-        return {
-            "token": cross_entropy(unprojected, batch["targets"], batch["weights"]["token"])
-        }, carry
+        targets_BL, weights_BL = batch["targets"], batch["weights"]["token"]
+        samples = self.samples if train else 0
+        return {"token": token_loss(unprojected, targets_BL, weights_BL, samples, key)}, carry
 
 
 @objective

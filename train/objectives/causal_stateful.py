@@ -11,8 +11,8 @@ import jax
 from flax import linen as nn
 
 from train.objectives.causal import Causal
-from train.objectives.cross_entropy import cross_entropy
 from train.objectives.objective import Example, Term, dropout_rngs, objective
+from train.objectives.sampled_softmax import token_loss
 from zoo.params import call
 
 
@@ -51,6 +51,6 @@ class StatefulCausal(Causal):
             rngs=dropout_rngs(key),
             method="unprojected",
         )
-        return {
-            "token": cross_entropy(unprojected, batch["targets"], batch["weights"]["token"])
-        }, carry
+        targets_BL, weights_BL = batch["targets"], batch["weights"]["token"]
+        samples = self.samples if train else 0
+        return {"token": token_loss(unprojected, targets_BL, weights_BL, samples, key)}, carry

@@ -106,7 +106,7 @@ class Objective(Protocol):
         return entropy
 
 
-@dataclass_transform(frozen_default=True)
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def objective(cls: type[T]) -> type[T]:
     """Make a class a frozen dataclass and a pytree: `arrays` fields are leaves, others static.
 

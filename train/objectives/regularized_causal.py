@@ -9,14 +9,16 @@ documents the network is reset.
 B batch  L length  D width
 """
 
+from collections.abc import Mapping
+
 import chex
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from train.objectives.causal_stateful import StatefulCausal
-from train.objectives.cross_entropy import cross_entropy
 from train.objectives.objective import Example, Term, dropout_rngs, objective
+from train.objectives.sampled_softmax import token_loss
 from zoo.params import call
 
 
@@ -32,7 +34,7 @@ class RegularizedCausal(StatefulCausal):
     temporal: float = 1.0
 
     @property
-    def factors(self) -> dict[str, float]:
+    def factors(self) -> Mapping[str, float]:
         return {"token": 1.0, "activation": self.activation, "temporal": self.temporal}
 
     def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
@@ -68,12 +70,12 @@ class RegularizedCausal(StatefulCausal):
             rngs=dropout_rngs(key),
             method="outputs",
         )
-        weights = batch["weights"]
+        weights, samples = batch["weights"], self.samples if train else 0
         squared_BL = jnp.square(unprojected.x_BLD).mean(-1)
         changes_BL = jnp.square(jnp.diff(undropped_BLD, axis=1)).mean(-1)
         changes_BL = jnp.pad(changes_BL, ((0, 0), (1, 0)))  # the first token changes nothing
         return {
-            "token": cross_entropy(unprojected, batch["targets"], weights["token"]),
+            "token": token_loss(unprojected, batch["targets"], weights["token"], samples, key),
             "activation": Term((weights["activation"] * squared_BL).sum(), None),
             "temporal": Term((weights["temporal"] * changes_BL).sum(), None),
         }, carry

@@ -138,6 +138,23 @@ def sgd(
     )
 
 
+def adagrad(
+    schedule: optax.Schedule,
+    initial_accumulator: float = 0.1,
+    decay_mask: Mask | None = None,
+    clip: float | None = 1.0,
+) -> optax.GradientTransformation:
+    """Return Adagrad (Duchi et al. 2011), without weight decay.
+
+    `initial_accumulator` is what the sums of squared gradients start at.
+    """
+    return _chain(
+        clip,
+        optax.scale_by_rss(initial_accumulator, eps=0.0),
+        optax.scale_by_learning_rate(schedule),
+    )
+
+
 def adadelta(
     schedule: optax.Schedule, decay_mask: Mask | None = None, clip: float | None = 1.0
 ) -> optax.GradientTransformation:

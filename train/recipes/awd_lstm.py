@@ -10,7 +10,7 @@ The model of WikiText-103 is that of ULMFiT, with the settings of its released c
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from train.data.batches.variable_windows import VariableWindows
 from train.data.corpus.corpus import Corpus
@@ -27,10 +27,16 @@ from zoo.tokenizers.units import END
 class AWDLSTMRecipe(WordLanguageModelRecipe):
     """Recipes with windows of varying length; a run is evaluated after every epoch."""
 
+    can_sample: ClassVar[bool] = True
+
     def objective(self, tokenizer: AnyTokenizer) -> RegularizedCausal:
         config: Any = self.config
-        penalties = config.activation_penalty, config.temporal_penalty
-        return RegularizedCausal(end_of_document(tokenizer, END), *penalties)
+        return RegularizedCausal(
+            end_of_document(tokenizer, END),
+            config.activation_penalty,
+            config.temporal_penalty,
+            samples=self.samples,
+        )
 
     def batches(self, tokenizer: AnyTokenizer) -> VariableWindows:
         return VariableWindows(length=self.length)

@@ -29,12 +29,13 @@ class GPT2Recipe(Recipe):
     """Recipes with windows of text; every document starts with the end-of-text token."""
 
     reads_words: ClassVar[bool] = True
+    can_sample: ClassVar[bool] = True
 
     def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
         return train_tokenizer.byte_level_bpe(texts, self.config.vocab_size)
 
     def objective(self, tokenizer: AnyTokenizer) -> Causal:
-        return Causal(end_of_document(tokenizer, END))
+        return Causal(end_of_document(tokenizer, END), samples=self.samples)
 
     def batches(self, tokenizer: AnyTokenizer) -> BatchSource:
         return Windows(length=self.length)

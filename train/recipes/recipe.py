@@ -83,6 +83,7 @@ class Recipe(ABC):
       reads_words: Whether the model can read a vocabulary of words, without special tokens of its
         own; it does so if it starts from word vectors.
       reads_all_words: Whether the tokenizer is trained on all of the text, not on a sample.
+      can_sample: Whether the family can be trained with a sampled softmax.
       name: The name in `zoo pretrain NAME`.
       architecture: The name of the architecture in zoo.registry.
       config: The config of the model.
@@ -100,6 +101,7 @@ class Recipe(ABC):
       evaluate_every: Steps between evaluations.
       save_every: Steps between checkpoints.
       report_every: Steps between reports.
+      samples: Negatives of a sampled softmax, in training; 0: the full softmax.
       epochs: Passes over the text, from which the number of steps follows. None: `steps`.
       average: Number of last checkpoints whose mean is the final model; 1: no averaging.
       initial: The weights to start from. None: random ones.
@@ -110,6 +112,7 @@ class Recipe(ABC):
     unit: ClassVar[str] = "tokens"
     reads_words: ClassVar[bool] = False
     reads_all_words: ClassVar[bool] = False
+    can_sample: ClassVar[bool] = False
 
     name: str
     architecture: str
@@ -129,6 +132,7 @@ class Recipe(ABC):
     save_every: int = 1000
     report_every: int = 10
     average: int = 1
+    samples: int = 0
     epochs: float | None = None
     initial: Initial | None = None
     embeddings: Embeddings | None = None
@@ -213,6 +217,8 @@ class Recipe(ABC):
         if self.embeddings is not None:
             values["embeddings"] = self.embeddings.fingerprint()
             values["freeze_embeddings"] = self.embeddings.frozen
+        if self.samples:
+            values["samples"] = self.samples
         return {"zoo": zoo.__version__, "config": vars(self.config)} | values
 
 
@@ -235,10 +241,16 @@ def with_fields(recipe: R, vocab_size: int | None = None, **fields: str | int | 
     changes: dict[str, Any] = {k: v for k, v in fields.items() if v is not None}
     if "steps" in changes:
         changes["epochs"] = None
+    if changes.get("samples") and not recipe.can_sample:
+        raise ValueError(
+            f"{recipe.name} is not trained with a sampled softmax: leave out --samples"
+        )
     recipe = replace(recipe, **changes)
     for name in ("steps", "batch", "length", "accumulate"):
         if getattr(recipe, name) < 1:
             raise ValueError(f"--{name} must be at least 1, not {getattr(recipe, name)}")
+    if recipe.samples < 0:
+        raise ValueError(f"--samples must be at least 0, not {recipe.samples}")
     if recipe.length > recipe.config.max_length:
         raise ValueError(
             f"--length {recipe.length} is too long: {recipe.name} supports at most "

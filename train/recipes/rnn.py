@@ -24,7 +24,7 @@ class RNNRecipe(GPT2Recipe):
     """Recipes with contiguous batches; every document starts with the end-of-text token."""
 
     def objective(self, tokenizer: AnyTokenizer) -> StatefulCausal:
-        return StatefulCausal(end_of_document(tokenizer, END))
+        return StatefulCausal(end_of_document(tokenizer, END), samples=self.samples)
 
     def batches(self, tokenizer: AnyTokenizer) -> ContiguousWindows:
         return ContiguousWindows(length=self.length)

@@ -108,8 +108,12 @@ def own_config(folder: str | os.PathLike) -> Any:
     """Return the config in a model.json, with the lists of JSON turned back into tuples."""
     manifest = model_folder.manifest(folder)
     fields = manifest["config"].items()
-    values = {name: tuple(x) if isinstance(x, list) else x for name, x in fields}
-    return _architecture(manifest).Config(**values)
+    return _architecture(manifest).Config(**{name: _tuples(value) for name, value in fields})
+
+
+def _tuples(value: Any) -> Any:
+    """Return a value with tuples in place of lists, at any depth."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def load_tokenizer(folder: str | os.PathLike, config: Any) -> AnyTokenizer | None:

@@ -105,9 +105,9 @@ def run(
 def _forward(cell, a_LBGD, kernel_DGD, bias_GD, state, marks):
     def advance(state, inputs):
         a_BGD, mark = inputs
-        before = _reset_at_start(state, mark)
+        before = reset_at_start(state, mark)
         u_BGD = product("BE,EGD->BGD", before[0], kernel_DGD) + bias_GD
-        equations = lambda a, u, state: _keep_at_padding(cell.advance(a, u, state), state, mark)
+        equations = lambda a, u, state: keep_at_padding(cell.advance(a, u, state), state, mark)
         after, pullback = jax.vjp(equations, a_BGD, u_BGD, before)
         return after, (after, pullback)
 
@@ -123,14 +123,14 @@ def _backward(cell, saved, gradients):
         pullback, mark, arriving = inputs
         a_BGD, u_BGD, (h_BD, *rest) = pullback(jax.tree.map(jnp.add, gradient, arriving))
         h_BD += product("BGD,GDE->BE", u_BGD, kernel_GDE)
-        return _reset_at_start((h_BD, *rest), mark), (a_BGD, u_BGD)
+        return reset_at_start((h_BD, *rest), mark), (a_BGD, u_BGD)
 
     zeros = jax.tree.map(jnp.zeros_like, state)
     inputs = (pullbacks, marks, gradients)
     state_gradient, (a_LBGD, u_LBGD) = jax.lax.scan(advance, zeros, inputs, reverse=True)
     before_LBE = jnp.concatenate([state[0][None], states[0][:-1]])
     if marks is not None:
-        (before_LBE,) = jax.vmap(_reset_at_start)((before_LBE,), marks)
+        (before_LBE,) = jax.vmap(reset_at_start)((before_LBE,), marks)
     before_ELB, dtype = _materialize(before_LBE.transpose(2, 0, 1)), kernel_DGD.dtype
     kernel = product("ELB,LBGD->EGD", before_ELB, u_LBGD.astype(dtype)).astype(dtype)
     return a_LBGD, kernel, u_LBGD.sum((0, 1)), state_gradient, None
@@ -157,11 +157,13 @@ def document_marks(document_ids_LB: jax.Array) -> Marks:
     return (real_LB & (document_ids_LB != before_LB))[..., None], real_LB[..., None]
 
 
-def _reset_at_start(state: State, mark) -> State:
+def reset_at_start(state: State, mark: Marks | None) -> State:
+    """Return the state before a token: zeros at the first token of a document; no marks: as is."""
     return state if mark is None else jax.tree.map(lambda x: jnp.where(mark[0], 0, x), state)
 
 
-def _keep_at_padding(after: State, before: State, mark) -> State:
+def keep_at_padding(after: State, before: State, mark: Marks | None) -> State:
+    """Return the state after a token, which padding does not change."""
     if mark is None:
         return after
     return jax.tree.map(lambda new, old: jnp.where(mark[1], new, old), after, before)
