@@ -11,13 +11,13 @@ from tests.tiny_task import SETTINGS
 from train.data.examples.tagged import TaggedSentence
 from train.finetuning import finetune
 from train.finetuning.tasks.registry import TASKS
-from zoo.models import word2vec
+from zoo.models import elmo, flair, word2vec
 from zoo.params import flatten
 from zoo.tokenizers import units
 
 WORDS = ["the", "a", "cat", "dog", "saw", "ran"]
 TAGS = {"the": "D", "a": "D", "cat": "N", "dog": "N", "saw": "V", "ran": "V"}
-QUICK = replace(SETTINGS, epochs=12.0, batch=8, learning_rate="1e-2", unfreeze=None)
+QUICK = replace(SETTINGS, epochs=12.0, batch=8, learning_rate="1e-2", unfreeze=None, dropout=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +71,85 @@ def test_the_tags_of_a_sentence_do_not_depend_on_padding(start, tmp_path):
     alone = apply(tokens[:, 2:6], documents[:, 2:6])
     np.testing.assert_allclose(padded, alone, atol=1e-6)
     assert any(path.startswith("crf/") for path in flatten(params))
+
+
+def letters(architecture):
+    """A tiny ELMo or Flair with random weights, as pretraining leaves it."""
+    if architecture is elmo:
+        config = elmo.Config(
+            vocab_size=300,
+            width=8,
+            cell_width=6,
+            filters=((1, 4), (2, 4)),
+            num_highway=1,
+            tagger_width=8,
+        )
+        tokenizer = units.words(["<unk>", "</s>", "a"])
+    else:
+        config = flair.Config(vocab_size=40, width=16, embed_width=8, tagger_width=8)
+        alphabet = "abcdefghijklmnopqrstuvwxyz"
+        tokenizer = units.characters(["<unk>", "</s>", "\n", " ", *alphabet])
+    model = architecture.Model(config)
+    params = model.init(jax.random.key(0), np.zeros((1, 8), np.int32))["params"]
+    draw = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: draw.normal(0, 0.5, x.shape).astype(np.float32), params)
+    return zoo.Loaded(model, params, tokenizer)
+
+
+@pytest.mark.parametrize("architecture", [elmo, flair])
+@pytest.mark.parametrize("stacked", [False, True])
+def test_a_tagger_learns_on_frozen_states_with_word_vectors_beside(
+    architecture, stacked, start, tmp_path
+):
+    loaded = letters(architecture)
+    zoo.save(loaded, tmp_path / "start")
+    data = {"train": list(sentences()), "dev": list(sentences())}
+    settings = replace(QUICK, epochs=24.0, stack=str(start) if stacked else None)
+    metrics, _ = finetune.finetune(
+        tmp_path / "start", TASKS["crf-tagging"], data, tmp_path / "out", settings
+    )
+    assert metrics["dev"][0]["accuracy"] > 0.9
+    tagger = zoo.load(tmp_path / "out")
+    trunk = flatten(tagger.params["trunk"])
+    for path, x in flatten(loaded.params["trunk"]).items():
+        np.testing.assert_array_equal(trunk[path], x)
+    assert [tag.label for tag in zoo.tag(tagger, ["the", "dog", "ran"])] == ["D", "N", "V"]
+    assert ("vectors" in tagger.params) == stacked
+    if stacked:
+        vectors = zoo.load(start).params["words"]
+        np.testing.assert_array_equal(tagger.params["vectors"], vectors)
+    if architecture is elmo:
+        mixed = zoo.embed_words(tagger, "the dog", layer="mix")
+        layers = [zoo.embed_words(tagger, "the dog", layer=layer) for layer in (0, 1, 2)]
+        weights, scale = (np.asarray(tagger.params["mix"][n]) for n in ("weights", "scale"))
+        assert np.abs(weights).max() > 0
+        shares = np.exp(weights) / np.exp(weights).sum()
+        expected = scale * sum(share * x for share, x in zip(shares, layers, strict=True))
+        np.testing.assert_allclose(mixed, expected, atol=1e-5)
+
+
+def test_a_mix_of_layers_needs_a_tagger_that_learned_one():
+    with pytest.raises(ValueError, match="ELMoLM has learned no mix of its layers"):
+        zoo.embed(letters(elmo), "a text", layer="mix")
+
+
+def test_only_taggers_that_read_letters_have_vectors_beside_them(start, tmp_path):
+    data = {"train": list(sentences()), "dev": list(sentences())}
+    with pytest.raises(ValueError, match="--stack is for taggers on ELMo and Flair, not a Word2"):
+        settings = replace(QUICK, stack=str(start))
+        finetune.finetune(start, TASKS["tagging"], data, tmp_path / "out", settings)
+
+
+@pytest.mark.parametrize("architecture", [elmo, flair])
+def test_the_vectors_of_a_sentence_do_not_depend_on_its_companions(architecture):
+    loaded = letters(architecture)
+    together = zoo.embed_words(loaded, ["a", "the bank of the river", "one two"])
+    alone = [zoo.embed_words(loaded, text) for text in ("a", "the bank of the river", "one two")]
+    for x, y in zip(together, alone, strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-6)
+    np.testing.assert_allclose(zoo.embed(loaded, "one two"), alone[2].mean(0), atol=1e-6)
+
+
+def test_a_word_of_more_than_48_bytes_is_cut_with_a_warning():
+    with pytest.warns(UserWarning, match="1 words have more than 48 bytes and are cut"):
+        zoo.embed_words(letters(elmo), "a " + "b" * 60)

@@ -21,6 +21,7 @@ from zoo import registry
 from zoo.checkpoints.load import Loaded, save
 from zoo.contracts import ClassifierWithLanguageModel, StatefulLanguageModel
 from zoo.direction import is_backward
+from zoo.layers.taggers import RecurrentTagger
 from zoo.models.word2vec import Word2VecClassifier
 from zoo.params import flatten
 
@@ -138,6 +139,8 @@ def load(
     """Return the model to fine-tune, and the paths of its new parameters."""
     key = jax.random.key(settings.seed)
     loaded, new_paths = transfer.load_for_task(folder, task.head, labels, key=key)
+    if settings.stack is not None:
+        loaded, new_paths = transfer.stack_vectors(loaded, settings.stack, key)
     if loaded.tokenizer is None:
         raise ValueError(f"{folder} has no tokenizer, which fine-tuning needs")
     if is_backward(loaded.model.config) and task.head == "question-answering":
@@ -163,7 +166,8 @@ def load(
     again = unfreezing.top_layers(paths, registry.of(loaded.model).GROUPS, settings.reinit)
     new_paths = list(dict.fromkeys([*new_paths, *again]))
     if settings.dropout is not None:
-        config = replace(loaded.model.config, dropout=settings.dropout)
+        field = "tagger_dropout" if isinstance(loaded.model, RecurrentTagger) else "dropout"
+        config = replace(loaded.model.config, **{field: settings.dropout})
         loaded = loaded._replace(model=type(loaded.model)(config))
     return _with_threshold(loaded, None), new_paths
 

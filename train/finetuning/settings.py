@@ -145,6 +145,8 @@ class Settings:
     """Initialize all weights randomly, to measure what pretraining contributes."""
     reinit: int = 0
     """Also initialize the top layers randomly, this many, besides the head."""
+    stack: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """For taggers on ELMo and Flair: static word vectors beside those of the model."""
     add_tokens: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """Add the words of this file to the vocabulary, one per line, each as one token."""
     schedule: Literal["linear", "slanted", "one-cycle", "constant"] = "linear"
@@ -157,7 +159,7 @@ class Settings:
     weight_decay: float = 0.01
     """Weight decay (biases and norms are excluded)."""
     dropout: float | None = None
-    """Dropout rate. Default: as in pretraining."""
+    """Dropout rate. Default: as in pretraining; 0.5 for taggers on frozen vectors."""
     auxiliary: float = 0.0
     """Weight of an auxiliary language-modeling loss, for GPT."""
     epochs: float = 3.0

@@ -22,15 +22,16 @@ from zoo.checkpoints.load import (
     own_config,
     saved_class,
 )
-from zoo.contracts import Composite
+from zoo.contracts import Composite, WordVectorModel
 from zoo.direction import is_backward
 from zoo.formats import huggingface
 from zoo.inference.prompts import require_tokenizer
 from zoo.layers import heads
+from zoo.layers.taggers import StackedTagger
 from zoo.layers.word_vectors import WordVectors
 from zoo.models import word2vec
 from zoo.params import flatten, unflatten
-from zoo.tokenizers import end_of_document, sides, token_id, units
+from zoo.tokenizers import Sides, end_of_document, sides, token_id, units
 from zoo.tokenizers.units import UNKNOWN
 from zoo.vocabulary import extend_vocabulary, with_tokenizer
 
@@ -87,14 +88,13 @@ def _on_vectors(
     Vocabularies of files often have no entry for unknown words: it gets the mean of all vectors. If
     no word of the vocabulary has an upper-case letter, texts are read in lower case.
     """
-    tokenizer = sides(require_tokenizer(loaded)).source
-    ids = tokenizer.get_vocab()
-    words = sorted(ids, key=ids.__getitem__)
-    x_VD = loaded.model.word_vectors(loaded.params, words, np.array([ids[w] for w in words]))
-    if UNKNOWN not in ids:
+    tokenizer, x_VD = _table(loaded)
+    if UNKNOWN not in tokenizer.get_vocab():
+        ids = tokenizer.get_vocab()
+        words = sorted(ids, key=ids.__getitem__)
         tokenizer = units.words([*words, UNKNOWN])
         x_VD = np.concatenate([x_VD, x_VD.mean(0, keepdims=True)])
-    if not any(word != word.lower() for word in words):
+    if not any(word != word.lower() for word in tokenizer.get_vocab()):
         tokenizer = units.lowercased(tokenizer)
     config = word2vec.Config(
         vocab_size=len(x_VD), width=x_VD.shape[1], labels=tuple(labels or heads.LABELS)
@@ -105,6 +105,48 @@ def _on_vectors(
     new = [path for path in params if path != "trunk/words"]
     params["trunk/words"] = jnp.asarray(x_VD)
     return Loaded(model, unflatten(params), tokenizer), new
+
+
+def stack_vectors(loaded: Loaded, folder: str, key: chex.PRNGKey) -> tuple[Loaded, list[str]]:
+    """Return a tagger with the word vectors of a folder beside those of its trunk.
+
+    Its tokenizer becomes a pair: the first one reads texts, the second has the stacked words.
+
+    Args:
+      loaded: A tagger on ELMo or Flair.
+      folder: A folder or file of word vectors.
+      key: The key for the new parameters, which are all but those of the trunk.
+
+    Returns:
+      The model, and the paths of its new parameters.
+
+    Raises:
+      ValueError: If the model is no such tagger, or the folder has no word vectors.
+    """
+    if not isinstance(loaded.model, StackedTagger):
+        raise ValueError(
+            f"--stack is for taggers on ELMo and Flair, not a {type(loaded.model).__name__}"
+        )
+    vectors = load(folder)
+    if not isinstance(vectors.model, WordVectorModel):
+        raise ValueError(f"--stack {folder} holds a {type(vectors.model).__name__}, not vectors")
+    tokenizer, x_VD = _table(vectors)
+    model = type(loaded.model)(replace(loaded.model.config, stacked=x_VD.shape))
+    params = flatten(model.init(key, jnp.zeros((1, 8), jnp.int32))["params"])
+    trunk = {p: x for p, x in flatten(loaded.params).items() if p.startswith("trunk/")}
+    params |= trunk | {"vectors": jnp.asarray(x_VD)}
+    both = Sides(sides(require_tokenizer(loaded)).source, tokenizer)
+    new = [path for path in params if path not in trunk and path != "vectors"]
+    return Loaded(model, unflatten(params), both), new
+
+
+def _table(loaded: Loaded) -> tuple[Tokenizer, np.ndarray]:
+    """Return the tokenizer of word vectors, and the vector of each of its entries: x_VD."""
+    tokenizer = sides(require_tokenizer(loaded)).source
+    ids = tokenizer.get_vocab()
+    words = sorted(ids, key=ids.__getitem__)
+    numbers = np.array([ids[word] for word in words])
+    return tokenizer, loaded.model.word_vectors(loaded.params, words, numbers)
 
 
 def _read_published(folder, saved_cls, cls, labels, key):

@@ -123,7 +123,8 @@ def load_tokenizer(folder: str | os.PathLike, config: Any) -> AnyTokenizer | Non
     except FileNotFoundError:
         return None
     size = tokenizer.get_vocab_size()
-    if size > config.vocab_size:
+    stacked, _ = getattr(config, "stacked", (0, 0))  # the words of vectors beside a tagger's
+    if size > max(config.vocab_size, stacked):
         raise ValueError(
             f"{folder}: the tokenizer has {size} tokens, but the vocabulary of the model has "
             f"{config.vocab_size}"

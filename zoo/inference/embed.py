@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 
 from zoo.checkpoints.load import Loaded
-from zoo.contracts import WordVectorModel
+from zoo.contracts import Speller, WordVectorModel
 from zoo.inference.batching import Row
 from zoo.inference.classify import encode
-from zoo.inference.hidden_states import hidden_states
-from zoo.inference.prompts import as_list, require_tokenizer
+from zoo.inference.hidden_states import Layer, hidden_states
+from zoo.inference.prompts import UNLIMITED, as_list, require_tokenizer
 from zoo.inference.word_vectors import composes, vectors_by_id, word_ids
 from zoo.inference.words import read_words
 from zoo.tokenizers import sides
@@ -33,12 +33,13 @@ def embed(
     loaded: Loaded,
     texts: str | Sequence[str],
     pooling: Pooling = "mean",
-    layer: int | None = None,
+    layer: Layer = None,
     *,
     batch_size: int = 32,
 ) -> np.ndarray:
     """Return one vector per text, pooled from those of its tokens, special tokens included.
 
+    With ELMo and Flair, which read letters, the words between white space are pooled.
     With word vectors, such as those of word2vec, the tokens are the words between white space. A
     word that is in the vocabulary in lower case only has the vector of that; other unknown words
     are left out, except that fastText composes them. Warns if texts are truncated.
@@ -48,7 +49,8 @@ def embed(
       texts: A text or a list of texts.
       pooling: The mean of the vectors, that of the first or last token, or the maximum of each
         feature.
-      layer: The block whose hidden states are pooled; 0: the embeddings; None: the last.
+      layer: The block whose hidden states are pooled; 0: the embeddings; None: the last; "mix": the
+        mix of all layers that a tagger on ELMo has learned.
       batch_size: How many texts are read at a time.
 
     Returns:
@@ -71,8 +73,11 @@ def embed(
                 )
             x_ND.append(pool(x_KD))
     else:
-        rows = _rows(loaded, listed)
-        by_index = {i: pool(x_LD) for i, x_LD in hidden_states(loaded, rows, layer, batch_size)}
+        rows, positions = _rows(loaded, listed)
+        by_index = {
+            i: pool(x_LD[positions[i]])
+            for i, x_LD in hidden_states(loaded, rows, layer, batch_size)
+        }
         x_ND = [by_index[index] for index in range(len(listed))]
     if not listed:
         return np.zeros((0, loaded.model.config.width), np.float32)
@@ -82,7 +87,7 @@ def embed(
 def embed_words(
     loaded: Loaded,
     texts: str | Sequence[str],
-    layer: int | None = None,
+    layer: Layer = None,
     *,
     batch_size: int = 32,
 ) -> np.ndarray | list[np.ndarray]:
@@ -126,8 +131,17 @@ def embed_words(
     return x_WD[0] if isinstance(texts, str) else x_WD
 
 
-def _rows(loaded: Loaded, texts: Sequence[str]) -> list[Row]:
-    """Return the tokens of each text, truncated to what the model supports."""
+def _rows(loaded: Loaded, texts: Sequence[str]) -> tuple[list[Row], list[slice] | list[list[int]]]:
+    """Return the tokens of each text, truncated to what the model supports, and those to pool.
+
+    Of a model that reads letters, the words are pooled.
+    """
+    if isinstance(loaded.model, Speller):
+        words = [text.split() for text in texts]
+        if not all(words):
+            raise ValueError("a text is empty: there is nothing to embed")
+        pieces = [read_words(loaded, of_text, UNLIMITED)[0] for of_text in words]
+        return [piece.row for piece in pieces], [piece.positions for piece in pieces]
     tokenizer, max_length = sides(require_tokenizer(loaded)).source, loaded.model.config.max_length
     rows = [encode(tokenizer, text, max_length=max_length) for text in texts]
     truncated = [row.truncated for row in rows if row.truncated]
@@ -137,7 +151,7 @@ def _rows(loaded: Loaded, texts: Sequence[str]) -> list[Row]:
             f"the model supports: {sum(truncated)} tokens at their ends were truncated",
             stacklevel=3,
         )
-    return rows
+    return rows, [slice(None)] * len(rows)
 
 
 def _with_vectors(
@@ -155,7 +169,7 @@ def _with_vectors(
         yield kept, x_ND[[rows[text[number]] for number in kept]]
 
 
-def _check_no_layer(loaded: Loaded, layer: int | None) -> None:
+def _check_no_layer(loaded: Loaded, layer: Layer) -> None:
     if layer is not None:
         raise ValueError(
             f"{type(loaded.model).__name__} has one vector per word, not layers: leave out the "

@@ -5,10 +5,11 @@ B batch  L length  D width
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
@@ -17,10 +18,14 @@ from zoo.checkpoints.load import Loaded
 from zoo.contracts import Composite, Encoder, EncoderDecoder
 from zoo.direction import is_backward
 from zoo.inference.batching import Row, batches, check_rows, in_reading_order
+from zoo.layers.taggers import ScalarMix
+from zoo.params import call
+
+Layer = int | Literal["mix"] | None
 
 
 def hidden_states(
-    loaded: Loaded, rows: Sequence[Row], layer: int | None = None, batch_size: int = 32
+    loaded: Loaded, rows: Sequence[Row], layer: Layer = None, batch_size: int = 32
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the index of each row and the hidden states of its tokens, [L, D]; short rows first.
 
@@ -29,7 +34,8 @@ def hidden_states(
         per token. Of ELECTRA's two networks, the discriminator is used.
       rows: The tokens of each text.
       layer: The block whose output is returned; 0: the embeddings; -1 or None: the output of the
-        trunk, after its last norm. As the `hidden_states` of transformers.
+        trunk, after its last norm. As the `hidden_states` of transformers. "mix": the mix of all
+        layers that a tagger on ELMo has learned.
       batch_size: How many rows are read at a time.
 
     Raises:
@@ -64,7 +70,7 @@ def _with_trunk(loaded: Loaded) -> tuple[nn.Module, dict]:
 @partial(jax.jit, static_argnums=(0, 1))
 def _apply(
     model: nn.Module,
-    layer: int | None,
+    layer: Layer,
     params: chex.ArrayTree,
     tokens_BL: jax.Array,
     segments_BL: jax.Array,
@@ -86,6 +92,14 @@ def _apply(
             f"{type(model).__name__} offers the hidden states of its last layer only: leave out "
             "the layer"
         )
+    if layer == "mix":
+        if "mix" not in params:
+            raise ValueError(
+                f"{type(model).__name__} has learned no mix of its layers: fine-tune ELMo with "
+                "--task tagging, or use the number of a layer"
+            )
+        mix = ScalarMix(len(states))
+        return call(mix, params["mix"], jnp.concatenate(states, -1))
     last = len(states) - 1
     if not -last - 1 <= layer <= last:
         raise ValueError(

@@ -15,6 +15,7 @@ O number of filters  D width of both directions  E of one  F of an LSTM cell  G 
 V vocabulary
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,11 +26,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from zoo.layers import heads, sharding
+from zoo.layers import heads, recurrent, taggers
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, UnprojectedLogits
 from zoo.layers.linear import Dense, affine, product
 from zoo.layers.recurrent import State, States, document_marks, keep_at_padding, reset_at_start
+from zoo.layers.taggers import ScalarMix, StackedTagger
 from zoo.tokenizers import word_bytes
 
 
@@ -53,6 +55,9 @@ class Config:
         *((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024)),
     )
     labels: tuple[str, ...] = heads.LABELS
+    tagger_width: int = 256
+    tagger_dropout: float = 0.5
+    stacked: tuple[int, int] = (0, 0)  # the number and the width of word vectors in a tagger
 
 
 Tiny = partial(Config, vocab_size=33280, width=256, cell_width=256, num_highway=1)
@@ -289,10 +294,44 @@ class ELMo(nn.Module):
     def spell(self, tokenizer: Any, words: Sequence[str]) -> tuple[np.ndarray, list[int]]:
         """Return the characters of a sentence, int32 [W + 2, C], and the position of each word.
 
-        The first and the last row are the marks of a sentence. The tokenizer is not used. Words of
-        more than 48 bytes are cut; `word_bytes.truncated` lists them.
+        The first and the last row are the marks of a sentence. The tokenizer is not used. Warns if
+        words of more than 48 bytes are cut, as in the released code.
         """
+        if cut := word_bytes.truncated(words):
+            warnings.warn(
+                f"{len(cut)} words have more than {word_bytes.MOST_BYTES} bytes and are cut, such "
+                f"as {cut[0]!r:.60}",
+                stacklevel=2,
+            )
         return word_bytes.spell_sentence(words), list(range(1, len(words) + 1))
+
+
+class ELMoTagger(StackedTagger):
+    """A tagger on a mix of all layers, whose weights it learns (section 3.2, equation 1)."""
+
+    trunk_class = ELMo
+
+    def setup(self):
+        super().setup()
+        self.mix = ScalarMix(self.config.num_layers + 1)
+
+    def vectors_of_trunk(
+        self, tokens_BLC: jax.Array, document_ids_BL: jax.Array, *, train: bool
+    ) -> jax.Array:
+        """Return the vectors of all layers, one after another."""
+        return jnp.concatenate(self.trunk.layers(tokens_BLC, document_ids_BL, train=train), -1)
+
+    def is_word(self, tokens_BLC: jax.Array, document_ids_BL: jax.Array) -> jax.Array:
+        """Return which tokens are words, not the marks of a sentence: bool [B, L]."""
+        return (document_ids_BL > 0) & ~word_bytes.is_mark(tokens_BLC)
+
+    def combine(self, x_BLF: jax.Array) -> jax.Array:
+        """Return the mix of the layers, then the stacked word vectors."""
+        layers = self.config.width * (self.config.num_layers + 1)
+        return jnp.concatenate([self.mix(x_BLF[..., :layers]), x_BLF[..., layers:]], -1)
+
+    init = ELMo.init
+    spell = ELMo.spell
 
 
 class Softmax(nn.Module):
@@ -375,10 +414,15 @@ class ELMoLM(nn.Module):
 
 Model = ELMoLM
 MODELS = (ELMoLM,)
-TASKS: dict[str, type[nn.Module]] = {}
-GROUPS = ("trunk/characters/", r"trunk/(?:forward|backward)/layers_(\d+)/", "")
+ELMoCRFTagger = taggers.crf_tagger(ELMoTagger)
+TASKS: dict[str, type[nn.Module]] = {"tagging": ELMoTagger, "crf-tagging": ELMoCRFTagger}
+GROUPS = (
+    r"trunk/characters/|^vectors$",
+    r"trunk/(?:forward|backward)/layers_(\d+)/",
+    "",
+)
 AXES = (
-    *sharding.AXES,
+    *recurrent.AXES,
     (r"convolutions_\d+/kernel$", (None, None, "tensor")),
     (r"(input|recurrent)_kernel$", ("fsdp", None, "tensor")),
     (r"projection_kernel$", ("tensor", "fsdp")),

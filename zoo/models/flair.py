@@ -22,10 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from zoo.layers import heads, recurrent
+from zoo.layers import heads, recurrent, taggers
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, UnprojectedLogits
 from zoo.layers.recurrent import Stack, States
+from zoo.layers.taggers import StackedTagger
 from zoo.tokenizers.units import UNKNOWN
 
 LINE_END, BLANK = 2, 3  # ids of the vocabulary, after those of unknown characters and of documents
@@ -45,6 +46,9 @@ class Config:
     dropout: float = 0.1
     embed_width: int = 100
     labels: tuple[str, ...] = heads.LABELS
+    tagger_width: int = 256
+    tagger_dropout: float = 0.5
+    stacked: tuple[int, int] = (0, 0)  # the number and the width of word vectors in a tagger
 
 
 SIZES = {
@@ -187,6 +191,18 @@ def uniform(key: chex.PRNGKey, shape: Sequence[int]) -> jax.Array:
     return jax.random.uniform(key, shape, minval=-0.1, maxval=0.1)
 
 
+class FlairTagger(StackedTagger):
+    """A tagger of words, whose vectors stand at the blanks after them."""
+
+    trunk_class = Flair
+
+    def is_word(self, tokens_BL: jax.Array, document_ids_BL: jax.Array) -> jax.Array:
+        """Return which characters are blanks, each of which follows a word: bool [B, L]."""
+        return (document_ids_BL > 0) & (tokens_BL == BLANK)
+
+    spell = Flair.spell
+
+
 class Decoder(nn.Module):
     """Next-character head: x_BLD -> UnprojectedLogits."""
 
@@ -273,9 +289,10 @@ class FlairLM(nn.Module):
 
 Model = FlairLM
 MODELS = (FlairLM,)
-TASKS: dict[str, type[nn.Module]] = {}
+FlairCRFTagger = taggers.crf_tagger(FlairTagger)
+TASKS: dict[str, type[nn.Module]] = {"tagging": FlairTagger, "crf-tagging": FlairCRFTagger}
 GROUPS = (
-    r"trunk/(?:forward|backward)/token_embedding",
+    r"trunk/(?:forward|backward)/token_embedding|^vectors$",
     r"trunk/(?:forward|backward)/stack/layers_(\d+)/",
     "",
 )

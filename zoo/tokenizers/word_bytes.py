@@ -8,6 +8,7 @@ W words  C characters of a word, which are bytes
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +41,12 @@ def spell_vocabulary(words: Sequence[str], begin: str, end: str) -> np.ndarray:
     marks = {begin: [BEGIN_SENTENCE], end: [END_SENTENCE]}
     spelled = [marks.get(word, [byte + 1 for byte in word.encode()[:MOST_BYTES]]) for word in words]
     return _rows(spelled)
+
+
+def is_mark(ids_BLC: Any) -> Any:
+    """Return which rows are marks of a sentence, or padding, and no words: bool [B, L]."""
+    first_BL = ids_BLC[..., 1]
+    return (first_BL == BEGIN_SENTENCE) | (first_BL == END_SENTENCE) | (first_BL == 0)
 
 
 def truncated(words: Sequence[str]) -> list[str]:
