@@ -17,7 +17,7 @@ from zoo.tokenizers import units
 
 WORDS = ["the", "a", "cat", "dog", "saw", "ran"]
 TAGS = {"the": "D", "a": "D", "cat": "N", "dog": "N", "saw": "V", "ran": "V"}
-QUICK = replace(SETTINGS, epochs=12.0, batch=8, learning_rate="1e-2", unfreeze=None, dropout=0.1)
+QUICK = replace(SETTINGS, epochs=12.0, batch=8, learning_rate="1e-2", unfreeze=None, dropout=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -78,15 +78,15 @@ def letters(architecture):
     if architecture is elmo:
         config = elmo.Config(
             vocab_size=300,
-            width=8,
-            cell_width=6,
-            filters=((1, 4), (2, 4)),
+            width=32,
+            cell_width=16,
+            filters=((1, 8), (2, 16)),
             num_highway=1,
             tagger_width=8,
         )
         tokenizer = units.words(["<unk>", "</s>", "a"])
     else:
-        config = flair.Config(vocab_size=40, width=16, embed_width=8, tagger_width=8)
+        config = flair.Config(vocab_size=40, width=32, embed_width=8, tagger_width=8)
         alphabet = "abcdefghijklmnopqrstuvwxyz"
         tokenizer = units.characters(["<unk>", "</s>", "\n", " ", *alphabet])
     model = architecture.Model(config)
