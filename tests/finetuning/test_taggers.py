@@ -135,8 +135,8 @@ def test_a_mix_of_layers_needs_a_tagger_that_learned_one():
 
 def test_only_taggers_that_read_letters_have_vectors_beside_them(start, tmp_path):
     data = {"train": list(sentences()), "dev": list(sentences())}
+    settings = replace(QUICK, stack=str(start))
     with pytest.raises(ValueError, match="--stack is for taggers on ELMo and Flair, not a Word2"):
-        settings = replace(QUICK, stack=str(start))
         finetune.finetune(start, TASKS["tagging"], data, tmp_path / "out", settings)
 
 

@@ -21,6 +21,7 @@ from train.recipes import (
     roberta,
     t5,
     translators,
+    ulmfit,
     word2vec,
     xlnet,
 )
@@ -43,6 +44,7 @@ FAMILIES: tuple[Family, ...] = (
     fixed_window,
     rnn,
     awd_lstm,
+    ulmfit,
     elmo,
     flair,
     translators,
