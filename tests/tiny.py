@@ -10,6 +10,7 @@ import numpy as np
 
 from zoo.models import (
     albert,
+    awd_lstm,
     bahdanau,
     bert,
     distilbert,
@@ -83,6 +84,23 @@ TABLE = {
         rnn,
         rnn.Config(
             vocab_size=V, max_length=1 << 30, num_layers=2, width=24, dropout=0.1, embed_width=20
+        ),
+        "past",
+        {},
+        (TOKENS, DOCUMENTS),
+    ),
+    "awd_lstm": Tiny(
+        awd_lstm,
+        awd_lstm.Config(
+            vocab_size=V,
+            num_layers=3,
+            width=20,
+            cell_width=24,
+            dropout=0.1,
+            embedding_dropout=0.1,
+            input_dropout=0.1,
+            hidden_dropout=0.1,
+            weight_dropout=0.1,
         ),
         "past",
         {},

@@ -3,6 +3,8 @@
 B batch  L length
 """
 
+from collections.abc import Mapping
+
 import chex
 import jax.numpy as jnp
 from flax import linen as nn
@@ -20,9 +22,13 @@ class Causal(Objective):
     """
 
     end_of_document: int
-    factors = {"token": 1.0}
     reported_term = "token"
     predicts_every_token = True
+
+    @property
+    def factors(self) -> Mapping[str, float]:
+        """The factor of each term."""
+        return {"token": 1.0}
 
     def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
         """Turn a window of L + 1 tokens into L inputs, their document ids and L targets."""

@@ -9,6 +9,8 @@ documents the network is reset.
 B batch  L length  D width
 """
 
+from collections.abc import Mapping
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -32,7 +34,8 @@ class RegularizedCausal(StatefulCausal):
     temporal: float = 1.0
 
     @property
-    def factors(self) -> dict[str, float]:
+    def factors(self) -> Mapping[str, float]:
+        """The factor of each term."""
         return {"token": 1.0, "activation": self.activation, "temporal": self.temporal}
 
     def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
