@@ -55,7 +55,7 @@ class NonMonotonicAveraging:
                 jax.tree.map(jnp.zeros_like, params),
                 jnp.int32(0),
                 jnp.bool_(False),
-                jnp.full(self.patience, jnp.inf),
+                jnp.full(self.patience, jnp.inf, jnp.float32),
                 jnp.float32(jnp.inf),
             )
 
@@ -78,7 +78,7 @@ class NonMonotonicAveraging:
         """
         old = state.is_on, state.recent, state.best
         is_on, recent, best = jax.device_get(old)
-        is_on |= np.float32(loss) > best
+        is_on = is_on | (np.float32(loss) > best)
         recent = np.append(recent, np.float32(loss))
         best, recent = np.minimum(best, recent[0]), recent[1:]
         new = jax.device_put((is_on, recent, best), tuple(x.sharding for x in old))
