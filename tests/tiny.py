@@ -10,6 +10,7 @@ import numpy as np
 
 from zoo.models import (
     albert,
+    awd_lstm,
     bahdanau,
     bert,
     distilbert,
@@ -104,6 +105,23 @@ TABLE = {
         {},
         (TOKENS, DOCUMENTS),
         _both_directions,
+    ),
+    "awd_lstm": Tiny(
+        awd_lstm,
+        awd_lstm.Config(
+            vocab_size=V,
+            num_layers=3,
+            width=20,
+            cell_width=24,
+            dropout=0.1,
+            embedding_dropout=0.1,
+            input_dropout=0.1,
+            hidden_dropout=0.1,
+            weight_dropout=0.1,
+        ),
+        "past",
+        {},
+        (TOKENS, DOCUMENTS),
     ),
     "seq2seq": Tiny(
         seq2seq,

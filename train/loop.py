@@ -43,6 +43,9 @@ class TrainBatches(Protocol):
         ...
 
 
+AfterEvaluation = Callable[[State, Sequence[Metrics], Report | Silence], State]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Stage:
     """A part of a run with one set of trained parameters and one optimizer.
@@ -60,6 +63,8 @@ class Stage:
       save_every: Steps between checkpoints; the last step of the stage is saved too.
       identity: What determines the results of the run; it resumes only if this agrees.
       evaluate: Reports and returns the metrics of a state at a step: one dict per parallel run.
+      after_evaluation: Returns the state to go on from, which may have what an optimizer keeps of
+        the metrics. None: the evaluated one.
       quality: What the best state has most of, computed from its metrics; None: the last state is
         the result, and no best one is kept.
       patience: Evaluations without a better state after which the run ends; None: never.
@@ -78,6 +83,7 @@ class Stage:
     save_every: int
     identity: dict[str, Any]
     evaluate: Callable[[State, int, Report | Silence], Sequence[Metrics]]
+    after_evaluation: AfterEvaluation | None = None
     quality: Callable[[Metrics], float] | None = None
     patience: int | None = None
     frozen: Mapping[str, jax.Array] = field(default_factory=dict)
@@ -133,6 +139,8 @@ def train(
         if is_evaluated:
             metrics = stage.evaluate(state, step, report)
             best = _better(stage, best, state, metrics, step)
+            if stage.after_evaluation is not None:
+                state = stage.after_evaluation(state, metrics, report)
         if is_saved or is_over(stage, best, step):
             _save(stage, Progress(state, best, step, metrics), checkpoints)
     if signals.stop and step < stage.last:

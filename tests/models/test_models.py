@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -215,7 +216,8 @@ def test_dropout_is_off_by_default_and_on_in_training(name):
     assert relative(run_with_seed(0, train=True), without_dropout) > 1e-2
     assert (run_with_seed(0, train=True) == run_with_seed(0, train=True)).all()
     assert relative(run_with_seed(1, train=True), run_with_seed(0, train=True)) > 1e-2
-    rate_0_model = row.architecture.Model(type(row.config)(**{**vars(row.config), "dropout": 0.0}))
+    rates = {name: 0.0 for name in vars(row.config) if name.endswith("dropout")}
+    rate_0_model = row.architecture.Model(replace(row.config, **rates))
     assert (run(name, tiny.TOKENS, model=rate_0_model, train=True) == without_dropout).all()
 
 

@@ -35,6 +35,7 @@ class RegularizedCausal(StatefulCausal):
 
     @property
     def factors(self) -> Mapping[str, float]:
+        """The factor of each term."""
         return {"token": 1.0, "activation": self.activation, "temporal": self.temporal}
 
     def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:

@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -114,7 +115,26 @@ def make_stage(run: Run, evaluate_tokens: int | None = None) -> Stage:
         save_every=recipe.save_every,
         identity=run.identity,
         evaluate=evaluate_part,
+        after_evaluation=None if recipe.averaging is None else partial(_observe, run),
     )
+
+
+def _observe(run: Run, state: State, metrics: Sequence[Metrics], report: Report | Silence) -> State:
+    """Return the state after its optimizer has observed the held-out loss."""
+    averaging, saved = run.recipe.averaging, run.placement.to_saved(state)
+    if averaging is None:
+        return state
+    loss = metrics[0][language_model.reported_loss(run.objective)]
+    observed = averaging.observe(saved.opt_state, loss)
+    if averaging.is_on(observed) and not averaging.is_on(saved.opt_state):
+        report.line("the held-out loss has stopped improving: averaging the weights from here on")
+    return run.placement.from_saved(saved._replace(opt_state=observed))
+
+
+def _model_params(run: Run, state: State) -> chex.ArrayTree:
+    """Return the parameters to evaluate and to write."""
+    averaging = run.recipe.averaging
+    return state.params if averaging is None else averaging.params(state.opt_state, state.params)
 
 
 def begin_or_resume(run: Run, stage: Stage, checkpoints: Checkpoints) -> tuple[Progress, list[str]]:
@@ -192,7 +212,7 @@ def evaluate(
     metrics = add_up(
         run.objective,
         evaluate,
-        state.params,
+        _model_params(run, state),
         run.held_out_batches,
         carry,
         report.evaluating(numbers),
@@ -230,7 +250,7 @@ def _finish(
         state = placement.from_saved(placement.to_saved(state)._replace(params=mean))
         metrics = None
     metrics = metrics or evaluate(run, state, recipe.steps, report)
-    params = placement.to_saved(state).params
+    params = placement.to_saved(state._replace(params=_model_params(run, state))).params
     check_finite(params, checkpoints)
     _write_model(run, params)
     report.line(f"held out: {_line(metrics)}")

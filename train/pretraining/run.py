@@ -115,6 +115,8 @@ def make_training(recipe: Recipe, objective: Objective) -> Training:
     optimizer = recipe.optimizer(schedule, decay_mask=mask)
     if recipe.embeddings is not None and recipe.embeddings.frozen:
         optimizer = freeze(optimizer, recipe.embeddings.path)
+    if recipe.averaging is not None:
+        optimizer = recipe.averaging.wrap(optimizer)
     return Training(
         model=model,
         init=lambda: random_params(model, recipe.seed),

@@ -2,7 +2,8 @@
 
 Section 5 of the paper and the released code: stochastic gradient descent with a constant learning
 rate of 30, clipping at 0.25 and weight decay 1.2e-6 of all parameters, in windows of about 70
-tokens. The learning rate of a step is scaled by the length of its window (4.1).
+tokens. The learning rate of a step is scaled by the length of its window (4.1). The weights are
+averaged after the held-out loss of an epoch is worse than the best of all but the last five (3).
 
 The model of WikiText-103 is that of ULMFiT, with the settings of its released code: Adam with
 0.8 / 0.99 and a slanted triangular learning rate.
@@ -16,6 +17,7 @@ from train.data.batches.variable_windows import VariableWindows
 from train.data.corpus.corpus import Corpus
 from train.objectives.regularized_causal import RegularizedCausal
 from train.optimization import optimizers, schedules
+from train.optimization.averaging import NonMonotonicAveraging
 from train.recipes.recipe import RecipeFactory
 from train.recipes.word_language_models import WordLanguageModelRecipe
 from zoo.models import awd_lstm
@@ -75,6 +77,7 @@ def published(name: str, batch: int, epochs: int) -> AWDLSTMRecipe:
         name,
         schedule=lambda steps: schedules.constant(30.0),
         optimizer=partial(optimizers.sgd, decay=1.2e-6, clip=0.25),
+        averaging=NonMonotonicAveraging(patience=5),
         batch=batch,
         epochs=epochs,
     )

@@ -22,6 +22,7 @@ from train.data.corpus.corpus import Corpus
 from train.data.sources import builtin
 from train.data.sources.source import Source
 from train.objectives.objective import Objective
+from train.optimization.averaging import NonMonotonicAveraging
 from train.optimization.optimizers import OptimizerFactory
 from train.optimization.schedules import ScheduleFactory
 from train.recipes.embeddings import Embeddings
@@ -104,6 +105,7 @@ class Recipe(ABC):
       samples: Negatives of a sampled softmax, in training; 0: the full softmax.
       epochs: Passes over the text, from which the number of steps follows. None: `steps`.
       average: Number of last checkpoints whose mean is the final model; 1: no averaging.
+      averaging: When the mean of the weights since then becomes the model. None: never.
       initial: The weights to start from. None: random ones.
       embeddings: Word vectors for the input table. None: it is initialized like the others.
     """
@@ -133,6 +135,7 @@ class Recipe(ABC):
     report_every: int = 10
     average: int = 1
     samples: int = 0
+    averaging: NonMonotonicAveraging | None = None
     epochs: float | None = None
     initial: Initial | None = None
     embeddings: Embeddings | None = None

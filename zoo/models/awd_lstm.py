@@ -12,7 +12,7 @@ fine-tunes an AWD-LSTM. The QRNN, which the authors trained on WikiText-103, is 
 Departure: the classifier has no batch normalization, whose running statistics are a state beside
 the parameters.
 
-B batch  L length  D width of the output  E width of an input  V vocabulary  C classes
+B batch  L length  D width of the output  E width of an input  V vocabulary  C classes  N chunks
 """
 
 from dataclasses import dataclass
@@ -22,9 +22,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.layers import heads, recurrent
-from zoo.layers.dropout import LockedDropout, WordDropout
+from zoo.layers.dropout import Dropout, LockedDropout, WordDropout
 from zoo.layers.embedding import Embedding, UnprojectedLogits
+from zoo.layers.linear import Dense
 from zoo.layers.recurrent import States, WeightDroppedLayer
+
+CHUNK, POOLED = 70, 1400  # of the classifier, in tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +39,11 @@ class Config:
       max_length: Required by the trainer; the model itself works at any length.
       num_layers: The number of LSTM layers.
       width: The width of the embeddings and of the last layer.
+      dropout: Dropout of the output, with one mask for all time steps.
       cell_width: The width of the other layers.
-      dropout: Dropout of the output; one mask for all time steps, like the next two.
       embedding_dropout: Dropout of whole words.
-      input_dropout: Dropout of the embeddings.
-      hidden_dropout: Dropout between layers.
+      input_dropout: Dropout of the embeddings, with one mask for all time steps.
+      hidden_dropout: Dropout between layers, with one mask for all time steps.
       weight_dropout: Dropout of the recurrent kernels.
       activation_penalty: alpha, the factor of the squared outputs in the loss.
       temporal_penalty: beta, the factor of the squared changes of the outputs in the loss.
@@ -53,8 +56,8 @@ class Config:
     max_length: int = 1 << 30
     num_layers: int = 3
     width: int = 400
-    cell_width: int = 1150
     dropout: float = 0.4
+    cell_width: int = 1150
     embedding_dropout: float = 0.1
     input_dropout: float = 0.65
     hidden_dropout: float = 0.2
@@ -71,17 +74,26 @@ class Config:
 
 
 SIZES = {
-    "awd-lstm-tiny": Config(vocab_size=10000, width=200, cell_width=400),  # 4,738,000
+    "awd-lstm-tiny": Config(
+        vocab_size=10000,
+        width=160,
+        dropout=0.2,
+        cell_width=320,
+        embedding_dropout=0.05,
+        input_dropout=0.2,
+        hidden_dropout=0.1,
+        weight_dropout=0.2,
+    ),  # 3,357,200
     "awd-lstm-ptb": Config(vocab_size=10000, input_dropout=0.4, hidden_dropout=0.25),  # 24,221,600
     "awd-lstm-wikitext-2": Config(),  # 33,556,078
-    "awd-lstm-wikitext-103": Config(  # 44,271,600
+    "awd-lstm-wikitext-103": Config(
         vocab_size=60000,
         dropout=0.05,
         embedding_dropout=0.01,
         input_dropout=0.125,
         hidden_dropout=0.075,
         weight_dropout=0.1,
-    ),
+    ),  # 44,271,600
 }
 
 
@@ -156,6 +168,39 @@ class AWDLSTM(nn.Module):
         """Return x_BLD for a task head; segments are ignored."""
         return self(tokens_BL, document_ids_BL, train=train)[0]
 
+    def read_in_chunks(
+        self, tokens_BL: jax.Array, mask_BL: jax.Array, *, train: bool = False
+    ) -> jax.Array:
+        """Return x_BLD of long texts, without a gradient from one chunk to the one before it.
+
+        Howard and Ruder 2018, section 3.3, "BPTT for text classification": every chunk starts from
+        the final states of the one before. Each has its own dropout masks, as in the released code.
+
+        Args:
+          tokens_BL: The tokens, one text per row.
+          mask_BL: 1 for tokens, 0 for padding.
+          train: Whether dropout is active.
+        """
+        B, L = tokens_BL.shape
+        size = min(CHUNK, L)
+        chunks = lambda x_BL: jnp.pad(x_BL, ((0, 0), (0, -L % size))).reshape(B, -1, size)
+
+        def read_chunk(trunk, states, chunk):
+            x_BLD, states = trunk(*chunk, jax.lax.stop_gradient(states), train=train)
+            return states, x_BLD
+
+        over_chunks = nn.scan(
+            read_chunk,
+            variable_broadcast="params",
+            variable_axes={"intermediates": 1},
+            split_rngs={"params": False, "dropout": True},
+            in_axes=1,
+            out_axes=1,
+        )
+        states = zeros(self.config, B)
+        _, x_BNLD = over_chunks(self, states, (chunks(tokens_BL), chunks(mask_BL)))
+        return x_BNLD.reshape(B, -1, self.config.width)[:, :L]
+
 
 def uniform(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
     """Return the initial embeddings, uniform within 0.1 (section 5)."""
@@ -165,6 +210,38 @@ def uniform(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float
 def zeros(config: Config, batch_size: int) -> States:
     """Return the states before the first token."""
     return tuple(recurrent.zeros("lstm", width, batch_size) for width in config.layer_widths)
+
+
+class AWDLSTMClassifier(heads.OnTrunk):
+    """ULMFiT's classifier of a text, from its pooled hidden states (Howard and Ruder 2018, 3.3)."""
+
+    config: Config
+    trunk_class = AWDLSTM
+
+    def setup(self):
+        super().setup()
+        self.pooled_dropout, self.hidden_dropout = Dropout(0.4), Dropout(0.1)
+        self.hidden, self.classes = Dense(50, heads.INIT), Dense(self.num_outputs, heads.INIT)
+
+    def features(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
+        """Return the last, max and mean state of the last 1,400 tokens of each text: x_BD."""
+        ones_BL = jnp.ones(tokens_BL.shape, jnp.int32)
+        mask_BL = ones_BL if document_ids_BL is None else (document_ids_BL > 0).astype(jnp.int32)
+        x_BLD = self.trunk.read_in_chunks(tokens_BL, mask_BL, train=train)
+        to_the_end_BL = jax.lax.cumsum(mask_BL, 1, reverse=True)
+        return heads.concatenation(x_BLD, mask_BL * (to_the_end_BL <= POOLED))
+
+    def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
+        """Return the logits of the classes: logits_BC."""
+        x_BD = nn.relu(self.hidden(self.pooled_dropout(x_BD, train=train)))
+        return self.classes(self.hidden_dropout(x_BD, train=train))
 
 
 class Bias(nn.Module):
@@ -245,6 +322,11 @@ class AWDLSTMLM(nn.Module):
 Model = AWDLSTMLM
 MODELS = (AWDLSTMLM,)
 AWDLSTMTagger = heads.tagger(AWDLSTM)
-TASKS: dict[str, type[nn.Module]] = {"tagging": AWDLSTMTagger}
+AWDLSTMMultiLabel = heads.multi_label(AWDLSTMClassifier)
+TASKS: dict[str, type[nn.Module]] = {
+    "classification": AWDLSTMClassifier,
+    "multi-label": AWDLSTMMultiLabel,
+    "tagging": AWDLSTMTagger,
+}
 GROUPS = ("trunk/token_embedding", r"trunk/layers_(\d+)/", "")
 AXES = recurrent.AXES
