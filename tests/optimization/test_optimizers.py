@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from train.optimization import optimizers, schedules, weight_decay
+from train.recipes import recipe
 
 PEAK = 3e-3
 # float32 against float64: 2 ** -23 per rounding, a few roundings per step, ten steps.
@@ -101,6 +102,26 @@ def test_sgd_follows_the_clipped_gradient():
     gradient = {"a": jnp.array([3.0, 4.0])}
     updates, _ = optimizer.update(gradient, optimizer.init(gradient), gradient)
     np.testing.assert_allclose(updates["a"], [-0.3, -0.4], rtol=1e-6)
+
+
+def test_adagrad_divides_by_the_root_of_the_sum_of_squares():
+    optimizer = optimizers.adagrad(schedules.constant(0.5), initial_accumulator=2.0, clip=None)
+    gradients = [jnp.array([1.0, 0.0]), jnp.array([-2.0, 3.0])]
+    state = optimizer.init(gradients[0])
+    first, state = optimizer.update(gradients[0], state, gradients[0])
+    np.testing.assert_allclose(first, [-0.5 / 3**0.5, 0.0], rtol=1e-6)
+    second, _ = optimizer.update(gradients[1], state, gradients[0])
+    np.testing.assert_allclose(second, [1 / 7**0.5, -1.5 / 11**0.5], rtol=1e-6)
+
+
+def test_the_adagrad_of_elmo_is_that_of_a_gradient_times_the_length_of_a_row():
+    ours = recipe("elmo-original").optimizer(schedules.constant(0.2), decay_mask=None)
+    theirs = optimizers.adagrad(schedules.constant(0.2), initial_accumulator=1.0, clip=10.0)
+    our_state, their_state = ours.init(jnp.zeros(3)), theirs.init(jnp.zeros(3))
+    for gradient in (jnp.array([0.01, 0.2, -0.02]), jnp.array([3.0, 0.0, 1.0])):
+        ours_now, our_state = ours.update(gradient, our_state)
+        theirs_now, their_state = theirs.update(20 * gradient, their_state)
+        np.testing.assert_allclose(ours_now, theirs_now, rtol=1e-5)
 
 
 def test_slanted_triangular_stays_above_its_end_where_the_papers_equation_does_not():

@@ -47,12 +47,17 @@ class ELMoRecipe(WordLanguageModelRecipe):
 
 
 def tiny() -> ELMoRecipe:
-    """Return `zoo pretrain elmo-tiny`: two layers of 256 cells for each direction."""
+    """Return `zoo pretrain elmo-tiny`: two layers of 256 cells for each direction, three epochs.
+
+    A step takes 0.3 s on one core, so WikiText-2 takes 50 minutes, and the built-in text a quarter
+    of an hour.
+    """
     return _recipe(
         "elmo-tiny",
         schedule=lambda steps: schedules.cosine(2e-3, min(200, steps // 10), steps, 1e-4),
         optimizer=partial(optimizers.adamw, decay=0.01, clip=1.0),
-        steps=4800,
+        epochs=3,
+        steps=9790,  # those of WikiText-2
         batch=32,
         length=20,
         samples=2048,

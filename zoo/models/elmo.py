@@ -390,8 +390,8 @@ class ELMoLM(nn.Module):
           train: Whether dropout is active.
         """
         before = (None, None) if states is None else states
-        characters_BLC = jnp.concatenate([forward_BLC, backward_BLC])
-        left_BLE, right_BLE = jnp.split(self.trunk.characters(characters_BLC), 2)
+        both = jnp.concatenate([forward_BLC, backward_BLC])
+        left_BLE, right_BLE = jnp.split(self.trunk.characters(both), 2)
         forward, left = self.trunk.forward(left_BLE, forward_ids_BL, before[0], train=train)
         backward, right = self.trunk.backward(right_BLE, backward_ids_BL, before[1], train=train)
         outputs = jnp.stack([forward[-1], backward[-1]])

@@ -147,7 +147,7 @@ class Flair(nn.Module):
 
 def document_ends(document_ids_BL: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return which tokens are the first and the last one of their document: bool [B, L] each."""
-    no_document = jnp.iinfo(document_ids_BL.dtype).max
+    no_document = jnp.iinfo(jnp.int32).max
     later_BL = jnp.where(document_ids_BL > 0, document_ids_BL, no_document)
     later_BL = jax.lax.cummin(later_BL, 1, reverse=True)
     later_BL = jnp.pad(later_BL, ((0, 0), (0, 1)), constant_values=no_document)[:, 1:]
