@@ -121,6 +121,7 @@ class Evaluate:
 
     def _adaptation(self):
         from train.data.sources import text
+        from train.devices import malloc
         from train.pretraining.dynamic_evaluation import DynamicEvaluation, ScaledDynamicEvaluation
         from train.pretraining.neural_cache import NeuralCache
 
@@ -138,6 +139,7 @@ class Evaluate:
             return None if self.cache_window is None else NeuralCache(self.cache_window, **cache)
         if self.cache_window is not None:
             raise ValueError("--cache-window and --dynamic-learning-rate cannot be combined")
+        malloc.keep_freed_memory()
         rates["learning_rate"] = self.dynamic_learning_rate
         if not self.dynamic_text:
             return DynamicEvaluation(**rates)
