@@ -41,6 +41,7 @@ SIZES = {
     "luong": ("width=32", "embed_width=32"),
     "word2vec": ("width=16",),
     "lstm": ("width=16", "num_layers=1"),
+    "elmo": ("width=16", "cell_width=16", "num_highway=1", "tagger_width=8"),
 }
 GOOD = "a charming film", "a moving and funny story", "an excellent cast", "a warm, clever script"
 BAD = "a dull film", "a slow and empty story", "a wooden cast", "a stale, clumsy script"
