@@ -64,7 +64,8 @@ class Stage:
       identity: What determines the results of the run; it resumes only if this agrees.
       evaluate: Reports and returns the metrics of a state at a step: one dict per parallel run.
       after_evaluation: Returns the state to go on from, which may have what an optimizer keeps of
-        the metrics. None: the evaluated one.
+        the metrics. None: the evaluated one. It is not called after the last step, unless that
+        step would be evaluated in a longer run too.
       quality: What the best state has most of, computed from its metrics; None: the last state is
         the result, and no best one is kept.
       patience: Evaluations without a better state after which the run ends; None: never.
@@ -139,7 +140,7 @@ def train(
         if is_evaluated:
             metrics = stage.evaluate(state, step, report)
             best = _better(stage, best, state, metrics, step)
-            if stage.after_evaluation is not None:
+            if stage.after_evaluation is not None and step % stage.evaluate_every == 0:
                 state = stage.after_evaluation(state, metrics, report)
         if is_saved or is_over(stage, best, step):
             _save(stage, Progress(state, best, step, metrics), checkpoints)

@@ -132,14 +132,20 @@ def staircase(peak: float, hold: int, every: int, factor: float) -> optax.Schedu
     return lambda step: peak * jnp.float32(factor) ** -falls(step)
 
 
-def scaled(schedule: optax.Schedule, factors: np.ndarray) -> optax.Schedule:
-    """Return a schedule multiplied by the factor of each step; after the last one, by the last.
+def scaled(factory: ScheduleFactory, factors: np.ndarray) -> ScheduleFactory:
+    """Return a factory of schedules that are multiplied by the factor of each step.
 
     Merity et al. 2017, section 4.1, where the factor is the length of the step's window over the
-    usual length.
+    usual length. After the last factor, it stays the same.
     """
     factors_of_steps = jnp.asarray(factors, jnp.float32)
-    return lambda step: schedule(step) * factors_of_steps.at[step].get(mode="clip")
+
+    def scale(schedule: optax.Schedule) -> optax.Schedule:
+        return lambda step: schedule(step) * factors_of_steps.at[step].get(mode="clip")
+
+    if isinstance(factory, AnyLength):
+        return AnyLength(scale(factory.schedule))
+    return lambda steps: scale(factory(steps))
 
 
 def _warm_up(peak: float, warmup: int, then: optax.Schedule) -> optax.Schedule:

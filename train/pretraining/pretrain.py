@@ -60,7 +60,8 @@ def pretrain(
       parallelism: How devices share the work.
       mesh: Devices along data, fsdp and tensor; -1: all that are left.
       evaluate_tokens: Maximum number of held-out tokens per evaluation, except for the last one,
-        which reads all. None: 5 % of the tokens trained on between two evaluations.
+        which reads all. None: 5 % of the tokens trained on between two evaluations, or all if the
+        recipe averages the weights depending on the loss.
       verbose: Whether to report which parameters have weight decay, and the baselines.
 
     Raises:
@@ -100,8 +101,10 @@ def make_stage(run: Run, evaluate_tokens: int | None = None) -> Stage:
 
     def evaluate_part(state: State, step: int, report: Report | Silence) -> Sequence[Metrics]:
         between = min(recipe.evaluate_every, recipe.steps) * recipe.batch * recipe.length
-        most = evaluate_tokens or int(EVALUATED_SHARE * between)
-        return [evaluate(run, state, step, report, None if step == recipe.steps else most)]
+        # What switches the averaging on is the loss of the whole text.
+        share = int(EVALUATED_SHARE * between) if recipe.averaging is None else None
+        most = None if step == recipe.steps else evaluate_tokens or share
+        return [evaluate(run, state, step, report, most)]
 
     return Stage(
         out=run.out,

@@ -51,7 +51,7 @@ class AWDLSTMRecipe(WordLanguageModelRecipe):
         factors = lengths.first(recipe.steps) / self.length
         return replace(
             recipe,
-            schedule=lambda steps: schedules.scaled(self.schedule(steps), factors),
+            schedule=schedules.scaled(self.schedule, factors),
             evaluate_every=lengths.steps,
             save_every=lengths.steps,
         )
@@ -75,7 +75,7 @@ def published(name: str, batch: int, epochs: int) -> AWDLSTMRecipe:
     """Return a model of the paper."""
     return _recipe(
         name,
-        schedule=lambda steps: schedules.constant(30.0),
+        schedule=schedules.AnyLength(schedules.constant(30.0)),
         optimizer=partial(optimizers.sgd, decay=1.2e-6, clip=0.25),
         averaging=NonMonotonicAveraging(patience=5),
         batch=batch,
