@@ -20,6 +20,7 @@ from train.finetuning.weighting import configured
 from zoo import registry
 from zoo.checkpoints.load import Loaded, save
 from zoo.contracts import ClassifierWithLanguageModel
+from zoo.models.seq2seq import Seq2SeqClassifier
 from zoo.models.word2vec import Word2VecClassifier
 from zoo.params import flatten
 
@@ -144,7 +145,10 @@ def load(
     special = any(loaded.tokenizer.encode("a").special_tokens_mask)
     is_bag = isinstance(loaded.model, Word2VecClassifier)  # its mean needs no marks
     if task.head in ("classification", "multi-label") and not special and not is_bag:
-        loaded = transfer.add_marks(loaded, jax.random.key(0))
+        if isinstance(loaded.model, Seq2SeqClassifier):
+            loaded = transfer.add_end(loaded)
+        else:
+            loaded = transfer.add_marks(loaded, jax.random.key(0))
     if settings.scratch:
         if settings.unfreeze != "all":
             raise ValueError(f"--scratch needs --unfreeze all, not {settings.unfreeze}")

@@ -12,6 +12,7 @@ import numpy as np
 from flax import linen as nn
 from tokenizers import AddedToken, Tokenizer, processors
 
+from train.data.corpus.pair_corpus import END_OF_TEXT
 from zoo import registry, tokenizers
 from zoo.checkpoints import model_folder
 from zoo.checkpoints.load import (
@@ -75,6 +76,8 @@ def load_for_task(
     read = _read_published if is_published(folder) else _read_own
     model, params, new = read(folder, saved_cls, cls, labels, key)
     tokenizer = load_tokenizer(folder, model.config)
+    if tokenizer is not None:
+        tokenizer = sides(tokenizer).source
     return Loaded(model, jax.tree.map(jnp.asarray, params), tokenizer), new
 
 
@@ -160,6 +163,18 @@ def add_marks(loaded: Loaded, key: chex.PRNGKey) -> Loaded:
         special_tokens=[(mark, token_id(tokenizer, mark)) for mark in MARKS],
     )
     return with_tokenizer(loaded, tokenizer, "random", key)
+
+
+def add_end(loaded: Loaded) -> Loaded:
+    """Return an encoder whose tokenizer ends its texts with the token that ended its sources."""
+    assert isinstance(loaded.tokenizer, Tokenizer), "load_for_task returns that of the source"
+    tokenizer = Tokenizer.from_str(loaded.tokenizer.to_str())
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {END_OF_TEXT}",
+        pair=f"$A {END_OF_TEXT} $B {END_OF_TEXT}",
+        special_tokens=[(END_OF_TEXT, token_id(tokenizer, END_OF_TEXT))],
+    )
+    return loaded._replace(tokenizer=tokenizer)
 
 
 def add_words(loaded: Loaded, file: str | os.PathLike) -> tuple[Loaded, list[str]]:
