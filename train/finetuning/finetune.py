@@ -19,7 +19,7 @@ from train.finetuning.tasks.task import Distillable, Task, encode, rows_of
 from train.finetuning.weighting import configured
 from zoo import registry
 from zoo.checkpoints.load import Loaded, save
-from zoo.contracts import ClassifierWithLanguageModel, StatefulLanguageModel
+from zoo.contracts import ClassifierWithLanguageModel
 from zoo.direction import is_backward
 from zoo.layers.taggers import RecurrentTagger
 from zoo.models.word2vec import Word2VecClassifier
@@ -152,12 +152,7 @@ def load(
     special = any(loaded.tokenizer.encode("a").special_tokens_mask)
     is_bag = isinstance(loaded.model, Word2VecClassifier)  # its mean needs no marks
     if task.head in ("classification", "multi-label") and not special and not is_bag:
-        language_model = registry.of(loaded.model).Model(loaded.model.config)
-        is_stateful = isinstance(language_model, StatefulLanguageModel)
-        if is_stateful and transfer.has_document_token(loaded):
-            loaded = transfer.begin_documents(loaded)
-        else:
-            loaded = transfer.add_marks(loaded, jax.random.key(0))
+        loaded = transfer.mark_texts(loaded, jax.random.key(0))
     if settings.scratch:
         if settings.unfreeze not in (None, "all"):
             raise ValueError(f"--scratch needs --unfreeze all, not {settings.unfreeze}")

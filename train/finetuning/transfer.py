@@ -12,6 +12,7 @@ import numpy as np
 from flax import linen as nn
 from tokenizers import AddedToken, Tokenizer, processors
 
+from train.data.corpus.pair_corpus import END_OF_TEXT
 from zoo import registry, tokenizers
 from zoo.checkpoints import model_folder
 from zoo.checkpoints.load import (
@@ -22,7 +23,7 @@ from zoo.checkpoints.load import (
     own_config,
     saved_class,
 )
-from zoo.contracts import Composite, WordVectorModel
+from zoo.contracts import Composite, StatefulLanguageModel, WordVectorModel
 from zoo.direction import is_backward
 from zoo.formats import huggingface
 from zoo.inference.prompts import require_tokenizer
@@ -30,6 +31,7 @@ from zoo.layers import heads
 from zoo.layers.taggers import StackedTagger
 from zoo.layers.word_vectors import WordVectors
 from zoo.models import word2vec
+from zoo.models.seq2seq import Seq2SeqClassifier
 from zoo.params import flatten, unflatten
 from zoo.tokenizers import Sides, end_of_document, sides, token_id, units
 from zoo.tokenizers.units import UNKNOWN
@@ -77,6 +79,8 @@ def load_for_task(
     read = _read_published if is_published(folder) else _read_own
     model, params, new = read(folder, saved_cls, cls, labels, key)
     tokenizer = load_tokenizer(folder, model.config)
+    if tokenizer is not None:
+        tokenizer = sides(tokenizer).source
     return Loaded(model, jax.tree.map(jnp.asarray, params), tokenizer), new
 
 
@@ -189,6 +193,17 @@ def _choose_labels(folder, saved, requested):
     return tuple(requested or saved or heads.LABELS)
 
 
+def mark_texts(loaded: Loaded, key: chex.PRNGKey) -> Loaded:
+    """Return a classifier whose tokenizer adds the special tokens that its model expects."""
+    if isinstance(loaded.model, Seq2SeqClassifier):
+        return add_end(loaded)
+    language_model = registry.of(loaded.model).Model(loaded.model.config)
+    is_stateful = isinstance(language_model, StatefulLanguageModel)
+    if is_stateful and has_document_token(loaded):
+        return begin_documents(loaded)
+    return add_marks(loaded, key)
+
+
 def add_marks(loaded: Loaded, key: chex.PRNGKey) -> Loaded:
     """Return a left-to-right model whose tokenizer adds the special tokens of GPT to its texts.
 
@@ -228,6 +243,18 @@ def begin_documents(loaded: Loaded) -> Loaded:
         single=f"$A {mark}" if backward else f"{mark} $A",
         pair=f"$A {mark} $B {mark}" if backward else f"{mark} $A {mark} $B",
         special_tokens=[(mark, end)],
+    )
+    return loaded._replace(tokenizer=tokenizer)
+
+
+def add_end(loaded: Loaded) -> Loaded:
+    """Return an encoder whose tokenizer ends its texts with the token that ended its sources."""
+    assert isinstance(loaded.tokenizer, Tokenizer), "load_for_task returns that of the source"
+    tokenizer = Tokenizer.from_str(loaded.tokenizer.to_str())
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {END_OF_TEXT}",
+        pair=f"$A {END_OF_TEXT} $B {END_OF_TEXT}",
+        special_tokens=[(END_OF_TEXT, token_id(tokenizer, END_OF_TEXT))],
     )
     return loaded._replace(tokenizer=tokenizer)
 

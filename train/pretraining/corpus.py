@@ -71,6 +71,7 @@ def tokenizer(
 
 def _trained(recipe: Recipe, source: Source) -> AnyTokenizer:
     """Return a new tokenizer, of a sample of the text or of all of its words."""
+    source = recipe.examples(source)
     words = (piece.text for piece in _checked(recipe, source).pieces())
     if recipe.embeddings is not None and recipe.reads_words:
         return recipe.embeddings.train_tokenizer(words, recipe.config.vocab_size)
@@ -81,6 +82,7 @@ def _trained(recipe: Recipe, source: Source) -> AnyTokenizer:
 
 def corpus(recipe: Recipe, source: Source, tokenizer: AnyTokenizer) -> Corpus:
     """Return the tokenized source, cached for all runs in ZOO_CACHE (default: ~/.cache/zoo)."""
+    source = recipe.examples(source)
     name = recipe.end_of_document
     end = None if name is None else end_of_document(tokenizer, name)
     identity = f"{source.fingerprint} {tokenizers.fingerprint(tokenizer)} {end}"
@@ -91,7 +93,7 @@ def corpus(recipe: Recipe, source: Source, tokenizer: AnyTokenizer) -> Corpus:
 def _sample(recipe: Recipe, source: Source) -> list[str]:
     """Return the texts that the tokenizer of a recipe is trained on."""
     source, vocab_size = _checked(recipe, source), recipe.config.vocab_size
-    if recipe.source_kind == "pairs":
+    if source.kind == "pairs":
         most = min(MOST_PAIRED_TEXTS, PAIRED_TEXTS_PER_ENTRY * vocab_size)
         return [piece.text for piece in islice(source.pieces(), most)]
     most = max(SAMPLE_BYTES_PER_ENTRY * vocab_size, LEAST_SAMPLE_BYTES)

@@ -178,6 +178,10 @@ class Recipe(ABC):
         steps = math.ceil(self.epochs * self.epoch(tokenizer, corpus) / (self.batch * self.length))
         return replace(self, steps=max(steps, 1))
 
+    def examples(self, source: Source) -> Source:
+        """Return the documents to train on, given the source that the user chose: the same."""
+        return source
+
     def builtin_source(self) -> Source:
         """Return the source to train on if the user gives none."""
         return builtin.read()

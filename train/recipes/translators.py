@@ -29,7 +29,7 @@ from train.data.batches.length_buckets import LengthBuckets
 from train.data.corpus.corpus import Corpus
 from train.data.corpus.pair_corpus import END_OF_TEXT, PairCorpus
 from train.data.sources import dates
-from train.data.sources.parallel_text import PairSource, shares_letters
+from train.data.sources.parallel_text import shares_letters
 from train.data.sources.source import Source
 from train.objectives.sequence_to_sequence import SequenceToSequence
 from train.optimization import optimizers, schedules
@@ -74,7 +74,7 @@ class TranslatorRecipe(Recipe):
     def batches(self, tokenizer: AnyTokenizer) -> LengthBuckets:
         return LengthBuckets(length=self.length)
 
-    def builtin_source(self) -> PairSource:
+    def builtin_source(self) -> Source:
         return dates.read()
 
     def notes(self, source: Source, corpus: Corpus, tokenizer: AnyTokenizer) -> list[str]:

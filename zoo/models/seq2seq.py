@@ -5,8 +5,12 @@ Two recurrent networks. The encoder encodes a source into its last state; the de
 model that starts from that state. The source is read in reverse, so that its first words are close
 to the first words of the target.
 
+Trained to predict its own source, the model is a sequence autoencoder, whose encoder starts a
+classifier (Dai and Le 2015, "Semi-supervised Sequence Learning", https://arxiv.org/abs/1511.01432).
+
 Departures: as in rnn.py, each gate has two biases, and weights are initialized as in PyTorch. Any
-cell can be used; the paper uses the LSTM.
+cell can be used; the papers use the LSTM. The encoder and the decoder of Dai and Le share their
+weights; these are separate, as in Sutskever et al.
 
 B batch  L length of the source  T length of the target  D width  E embedding width  V vocabulary
 """
@@ -17,9 +21,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.layers import recurrent
+from zoo.layers import heads, recurrent
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, UnprojectedLogits
+from zoo.layers.linear import Dense
 from zoo.layers.recurrent import Stack, States
 from zoo.models.rnn import Head
 
@@ -40,12 +45,16 @@ class Config:
     embed_width: int = 1000
     cell: str = "lstm"
     start: int = 0
+    labels: tuple[str, ...] = heads.LABELS
 
 
 SIZES = {
     "seq2seq-tiny": Config(vocab_size=256, num_layers=1, width=256, embed_width=128),  # 921,856
     "seq2seq-small": Config(vocab_size=4096, num_layers=1, width=336, embed_width=192),  # 4,377,856
     "seq2seq": Config(),  # 544,224,000
+    "sequence-autoencoder-tiny": Config(
+        vocab_size=4096, num_layers=1, width=256, embed_width=128
+    ),  # 2,891,776
 }
 
 
@@ -73,9 +82,7 @@ class Seq2Seq(nn.Module):
         self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
     ) -> States:
         """Encode a source in reverse: the states after its first token."""
-        x_BLE = self.source_dropout(self.source_embedding(tokens_BL[:, ::-1]), train=train)
-        backwards_BL = None if document_ids_BL is None else document_ids_BL[:, ::-1]
-        return self.encoder(x_BLE, backwards_BL, train=train)[1]
+        return self._read_backwards(tokens_BL, document_ids_BL, train=train)[1]
 
     def __call__(
         self,
@@ -90,9 +97,49 @@ class Seq2Seq(nn.Module):
         x_BTD, _ = self.decoder(y_BTE, None, states, train=train)
         return self.output_dropout(x_BTD, train=train)
 
+    def read(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        document_ids_BL: jax.Array | None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
+        """Return the encoder's x_BLD for a task head: that of a token has seen those behind it."""
+        x_BLD, _ = self._read_backwards(tokens_BL, document_ids_BL, train=train)
+        return x_BLD[:, ::-1]
+
+    def _read_backwards(
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None, *, train: bool
+    ) -> tuple[jax.Array, States]:
+        """Return the encoder's outputs, those of the last token first, and its states."""
+        x_BLE = self.source_dropout(self.source_embedding(tokens_BL[:, ::-1]), train=train)
+        backwards_BL = None if document_ids_BL is None else document_ids_BL[:, ::-1]
+        return self.encoder(x_BLE, backwards_BL, train=train)
+
     def extend(self, token_B: jax.Array, states: States) -> States:
         """Return the states after one more target token."""
         return self.decoder.step(self.target_embedding(token_B), states)
+
+
+class Seq2SeqClassifier(heads.OnTrunk):
+    """Classifier of a text, from the last output of the encoder (Dai and Le 2015).
+
+    That is the output at the first token, since the encoder reads in reverse.
+    """
+
+    config: Config
+    trunk_class = Seq2Seq
+    pool = staticmethod(heads.first_token)
+
+    def setup(self):
+        super().setup()
+        self.dropout = Dropout(self.config.dropout)
+        self.classes = Dense(len(self.config.labels), heads.INIT)
+
+    def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
+        """Return the logits of the classes: logits_BC."""
+        return self.classes(self.dropout(x_BD, train=train))
 
 
 class Seq2SeqLM(nn.Module):
@@ -154,6 +201,11 @@ class Seq2SeqLM(nn.Module):
 
 Model = Seq2SeqLM
 MODELS = (Seq2SeqLM,)
-TASKS: dict[str, type[nn.Module]] = {"text-to-text": Seq2SeqLM}
+Seq2SeqMultiLabel = heads.multi_label(Seq2SeqClassifier)
+TASKS: dict[str, type[nn.Module]] = {
+    "classification": Seq2SeqClassifier,
+    "multi-label": Seq2SeqMultiLabel,
+    "text-to-text": Seq2SeqLM,
+}
 GROUPS = (r"_embedding/", r"trunk/encoder/layers_(\d+)/", r"trunk/decoder/layers_(\d+)/", "")
 AXES = recurrent.AXES

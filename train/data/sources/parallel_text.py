@@ -176,6 +176,23 @@ class JsonLines(TabFile):
         return row[self.fields[0]], row[self.fields[1]]
 
 
+@dataclass(frozen=True)
+class Copies(PairSource):
+    """Every line of a text as both sides of a pair; lines without text are left out."""
+
+    original: Source
+    name: ClassVar[str] = "the text"
+
+    def pairs(self) -> Iterator[Pair]:
+        for document in self.original.documents():
+            for line in map(str.strip, document.split("\n")):
+                if _has_text(line):
+                    yield line, line
+
+    def location(self, number: int, side: int) -> str:
+        return f"line {number + 1} of the text"
+
+
 def lines(source: str | Path, target: str | Path) -> LineFiles:
     """Return the pairs of two files, line by line: UTF-8, plain or `.gz`.
 
@@ -228,6 +245,15 @@ def files(paths: Sequence[str | Path], fields: Pair | None = None) -> PairSource
             raise ValueError("--fields is for a .jsonl file, which contains both sides")
         return lines(*paths)
     return table(paths[0], fields)
+
+
+def copies(text: Source) -> Copies:
+    """Return a source whose pairs have a line of a text on both sides.
+
+    Raises:
+      ValueError: If no line of the text has a letter, number, punctuation mark or symbol.
+    """
+    return _checked(Copies(text))
 
 
 def strings(pairs: Iterable[Pair]) -> PairStrings:
