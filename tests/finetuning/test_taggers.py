@@ -37,10 +37,11 @@ def sentences():
         yield TaggedSentence(words, tuple(TAGS[word] for word in words))
 
 
-@pytest.mark.parametrize("name", ["tagging", "crf-tagging"])
-def test_a_tagger_learns_on_vectors_that_stay_frozen(name, start, tmp_path):
-    data = {"train": list(sentences()), "dev": list(sentences())}
-    metrics, _ = finetune.finetune(start, TASKS[name], data, tmp_path / "out", QUICK)
+@pytest.mark.parametrize(("name", "letters"), [("tagging", 0), ("crf-tagging", 0), ("tagging", 9)])
+def test_a_tagger_learns_on_vectors_that_stay_frozen(name, letters, start, tmp_path):
+    data, settings = {"train": list(sentences()), "dev": list(sentences())}, QUICK
+    settings = replace(settings, letters=letters)
+    metrics, _ = finetune.finetune(start, TASKS[name], data, tmp_path / "out", settings)
     assert metrics["dev"][0]["accuracy"] > 0.95
     loaded = zoo.load(tmp_path / "out")
     before = zoo.load(start).params["words"]
@@ -48,6 +49,27 @@ def test_a_tagger_learns_on_vectors_that_stay_frozen(name, start, tmp_path):
     tags = zoo.tag(loaded, ["The", "dog", "ran"])  # the vocabulary has lower-case words only
     assert [tag.label for tag in tags] == ["D", "N", "V"]
     assert all(0.5 < tag.probability <= 1 for tag in tags)
+    assert any("letters" in path for path in flatten(loaded.params)) == bool(letters)
+
+
+def test_letters_tell_words_that_have_no_vector(start, tmp_path):
+    """Only the letters can tell the tags: all words are unknown, and end in their tag."""
+    draw = np.random.default_rng(0)
+    endings = {"ing": "V", "ly": "A", "tion": "N"}
+    data = []
+    for _ in range(60):
+        stems = ["".join(draw.choice(list("bcdfg"), 4)) for _ in range(4)]
+        ends = draw.choice(list(endings), 4).tolist()
+        words = tuple(stem + end for stem, end in zip(stems, ends, strict=True))
+        data.append(TaggedSentence(words, tuple(endings[end] for end in ends)))
+    parts, scores = {"train": data[:45], "dev": data[45:]}, []
+    for letters in (0, 16):
+        settings = replace(QUICK, letters=letters, epochs=16.0)
+        out = tmp_path / str(letters)
+        metrics, _ = finetune.finetune(start, TASKS["tagging"], parts, out, settings)
+        scores.append(metrics["dev"][0]["accuracy"])
+    assert scores[0] < 0.7
+    assert scores[1] > 0.95
 
 
 def test_a_crf_cannot_weigh_classes(start, tmp_path):
@@ -57,14 +79,14 @@ def test_a_crf_cannot_weigh_classes(start, tmp_path):
         finetune.finetune(start, TASKS["crf-tagging"], data, tmp_path / "out", settings)
 
 
-def test_the_tags_of_a_sentence_do_not_depend_on_padding(start, tmp_path):
+def test_the_tags_of_a_sentence_do_not_depend_on_padding():
     model = word2vec.Word2VecCRFTagger(
-        word2vec.Config(vocab_size=8, width=5, tagger_width=4, labels=("A", "B", "C"))
+        word2vec.Config(vocab_size=8, width=5, tagger_width=4, labels=("A", "B", "C"), letters=3)
     )
     params = model.init(jax.random.key(0), np.zeros((1, 8), np.int32))["params"]
     draw = np.random.default_rng(0)
     params = jax.tree.map(lambda x: draw.normal(0, 0.3, x.shape).astype(np.float32), params)
-    tokens = draw.integers(0, 8, (1, 9)).astype(np.int32)
+    tokens = draw.integers(0, 8, (1, 9, 51)).astype(np.int32)
     documents = np.array([[0, 0, 1, 1, 1, 1, 0, 0, 0]], np.int32)
     apply = jax.jit(lambda t, d: model.apply({"params": params}, t, None, d))
     padded = apply(tokens, documents)[:, 2:6]

@@ -138,7 +138,9 @@ def load(
 ) -> tuple[Loaded, list[str]]:
     """Return the model to fine-tune, and the paths of its new parameters."""
     key = jax.random.key(settings.seed)
-    loaded, new_paths = transfer.load_for_task(folder, task.head, labels, key=key)
+    loaded, new_paths = transfer.load_for_task(
+        folder, task.head, labels, key=key, letters=settings.letters
+    )
     if settings.stack is not None:
         loaded, new_paths = transfer.stack_vectors(loaded, settings.stack, key)
     if loaded.tokenizer is None:

@@ -119,6 +119,7 @@ RANGES = {
     "dropout": (0, True),
     "auxiliary": (0, True),
     "reinit": (0, True),
+    "letters": (0, True),
     "epochs": (0, False),
     "batch": (1, True),
     "accumulate": (1, True),
@@ -147,6 +148,9 @@ class Settings:
     """Also initialize the top layers randomly, this many, besides the head."""
     stack: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """For taggers on ELMo and Flair: static word vectors beside those of the model."""
+    letters: int = 0
+    """For taggers on word vectors: so many features of the letters of a word beside its vector
+    (Ma and Hovy 2016, who have 30)."""
     add_tokens: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """Add the words of this file to the vocabulary, one per line, each as one token."""
     schedule: Literal["linear", "slanted", "one-cycle", "constant"] = "linear"

@@ -46,6 +46,7 @@ def load_for_task(
     labels: Sequence[str] | None = None,
     *,
     key: chex.PRNGKey | None = None,
+    letters: int = 0,
 ) -> tuple[Loaded, list[str]]:
     """Return a model for a task with the pretrained trunk of a folder.
 
@@ -56,6 +57,7 @@ def load_for_task(
       task: A key in TASKS of the architectures.
       labels: The names of the classes. None: those of the folder.
       key: The key for the new parameters.
+      letters: For taggers on word vectors: the number of features of the letters of a word.
 
     Returns:
       The model, and the paths of its new parameters.
@@ -67,7 +69,9 @@ def load_for_task(
     folder = Path(folder)
     saved_cls = saved_class(folder)
     if issubclass(saved_cls, WordVectors) and task in word2vec.TASKS:
-        return _on_vectors(load(folder), word2vec.TASKS[task], labels, key)
+        return _on_vectors(load(folder), word2vec.TASKS[task], labels, key, letters)
+    if letters:
+        raise ValueError(f"--letters is for taggers on word vectors, not a {saved_cls.__name__}")
     cls = registry.of(saved_cls).TASKS.get(task)
     if cls is None:
         names = [name for name, other in registry.ARCHITECTURES.items() if task in other.TASKS]
@@ -85,7 +89,11 @@ def load_for_task(
 
 
 def _on_vectors(
-    loaded: Loaded, cls: type[nn.Module], labels: Sequence[str] | None, key: chex.PRNGKey | None
+    loaded: Loaded,
+    cls: type[nn.Module],
+    labels: Sequence[str] | None,
+    key: chex.PRNGKey | None,
+    letters: int,
 ) -> tuple[Loaded, list[str]]:
     """Return a new model on the vectors of words, and the paths of its new parameters.
 
@@ -101,7 +109,10 @@ def _on_vectors(
     if not any(word != word.lower() for word in tokenizer.get_vocab()):
         tokenizer = units.lowercased(tokenizer)
     config = word2vec.Config(
-        vocab_size=len(x_VD), width=x_VD.shape[1], labels=tuple(labels or heads.LABELS)
+        vocab_size=len(x_VD),
+        width=x_VD.shape[1],
+        labels=tuple(labels or heads.LABELS),
+        letters=letters,
     )
     model = cls(config)
     key = jax.random.key(0) if key is None else key

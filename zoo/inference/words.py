@@ -12,6 +12,7 @@ from zoo.checkpoints.load import Loaded
 from zoo.contracts import Speller
 from zoo.inference.batching import Row, select
 from zoo.inference.prompts import require_tokenizer
+from zoo.layers.taggers import StackedTagger
 from zoo.tokenizers import sides
 
 
@@ -43,7 +44,7 @@ def read_words(loaded: Loaded, words: Sequence[str], max_length: int) -> list[Pi
         return []
     tokens, positions = loaded.model.spell(tokenizer.source, words)
     segments = [0] * len(tokens)
-    if loaded.model.config.stacked[0]:
+    if isinstance(loaded.model, StackedTagger) and loaded.model.config.stacked[0]:
         ids = tokenizer.target.get_vocab()
         for word, position in zip(words, positions, strict=True):
             segments[position] = ids.get(word, ids.get(word.lower(), -1)) + 1

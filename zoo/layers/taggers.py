@@ -4,22 +4,26 @@ Huang et al. 2015, https://arxiv.org/abs/1508.01991, for vectors of words; Peter
 the states of ELMo, and Akbik et al. 2018 for those of Flair. The vectors of a pretrained trunk may
 have static word vectors beside them, which also stay frozen.
 
-B batch  L length  F width of the features  W width of the word vectors  C classes
+B batch  L length  F width of the features  W words, or the width of their vectors
+C classes, or a word's row and its letters
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
-from zoo.contracts import Encoder
 from zoo.layers import heads
+from zoo.layers.convolution import Letters
 from zoo.layers.crf import CRF
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import lookup
 from zoo.layers.linear import Dense
 from zoo.layers.recurrent import Bidirectional
+from zoo.tokenizers import unknown_id, word_bytes
 
 
 class Config(heads.Config, Protocol):
@@ -92,6 +96,54 @@ class RecurrentTagger(heads.OnTrunk):
         return self.classes(self.output_dropout(x_BLD, train=train))
 
 
+class WordTagger(RecurrentTagger):
+    """A tagger on static word vectors, which may have features of the letters beside them.
+
+    `Config.letters` is their number; 0: none. A token is the row of its word, and its letters.
+    """
+
+    def setup(self):
+        super().setup()
+        if self.config.letters:
+            self.letters = Letters(self.config.letters)
+
+    def vectors_of(
+        self,
+        tokens_BLC: jax.Array,
+        segments_BL: jax.Array | None,
+        document_ids_BL: jax.Array,
+        *,
+        train: bool,
+    ) -> jax.Array:
+        """Return the vectors of the words, then their letters, which are no features yet: x_BLF."""
+        x_BLD = self.trunk.read(tokens_BLC[..., 0], None, document_ids_BL, train=train)
+        return jnp.concatenate([x_BLD, tokens_BLC[..., 1:].astype(jnp.float32)], -1)
+
+    def combine(self, x_BLF: jax.Array) -> jax.Array:
+        """Return the vectors of the words, then the features of their letters."""
+        x_BLD, letters_BLC = jnp.split(x_BLF, [self.config.width], -1)
+        if not self.config.letters:
+            return x_BLD
+        return jnp.concatenate([x_BLD, self.letters(letters_BLC.astype(jnp.int32))], -1)
+
+    @nn.nowrap
+    def init(self, rngs: Any, *_: Any, **options: Any) -> Any:
+        """Initialize the parameters; the tokens are not used, since no shape depends on them."""
+        tokens_BLC = jnp.zeros((1, 2, 1 + word_bytes.LENGTH), jnp.int32)
+        return nn.Module.init(self, rngs, tokens_BLC, **options)
+
+    @nn.nowrap
+    def spell(self, tokenizer: Any, words: Sequence[str]) -> tuple[np.ndarray, list[int]]:
+        """Return the rows and the letters of words, int32 [W, 1 + C], and the position of each.
+
+        A word that the vocabulary has in lower case only is that; others are unknown.
+        """
+        ids, unknown = tokenizer.get_vocab(), unknown_id(tokenizer)
+        rows_W1 = [[ids.get(word, ids.get(word.lower(), unknown))] for word in words]
+        tokens_WC = np.concatenate([np.array(rows_W1, np.int32), word_bytes.spell(words)], 1)
+        return tokens_WC, list(range(len(words)))
+
+
 class StackedTagger(RecurrentTagger):
     """A tagger that may have static word vectors beside the vectors of its trunk.
 
@@ -155,16 +207,6 @@ class ScalarMix(nn.Module):
         layers = jnp.split(x_BLF, self.num_layers, -1)
         shares_N = nn.softmax(weights_N.astype(jnp.float32))
         return scale * sum(share * x for share, x in zip(shares_N, layers, strict=True))
-
-
-def tagger(trunk_class: type[Encoder]) -> type[RecurrentTagger]:
-    """Return the tagger on this trunk that predicts every tag by itself."""
-    members = {
-        "trunk_class": trunk_class,
-        "__doc__": RecurrentTagger.__doc__,
-        "__module__": trunk_class.__module__,
-    }
-    return type(trunk_class.__name__ + "Tagger", (RecurrentTagger,), members)
 
 
 def crf_tagger(tagger_class: type[RecurrentTagger]) -> type[RecurrentTagger]:

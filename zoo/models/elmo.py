@@ -27,6 +27,7 @@ import numpy as np
 from flax import linen as nn
 
 from zoo.layers import heads, recurrent, taggers
+from zoo.layers.convolution import Convolution, uniform
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, UnprojectedLogits
 from zoo.layers.linear import Dense, affine, product
@@ -73,11 +74,6 @@ FORGET_BIAS = 1.0  # added when the cell runs; the parameter itself starts at 0
 CARRY_BIAS = -2.0  # highway layers begin as nearly the identity
 
 
-def uniform(bound: float) -> nn.initializers.Initializer:
-    """Return an initializer that is uniform within a bound."""
-    return lambda key, shape: jax.random.uniform(key, shape, minval=-bound, maxval=bound)
-
-
 def glorot(inputs: int, outputs: int) -> nn.initializers.Initializer:
     """Return Glorot's uniform initializer of a matrix that is stored with more axes."""
     return uniform((6 / (inputs + outputs)) ** 0.5)
@@ -86,28 +82,6 @@ def glorot(inputs: int, outputs: int) -> nn.initializers.Initializer:
 def zeros(width: int, cell_width: int, batch: int) -> State:
     """Return the state of a layer before the first word."""
     return jnp.zeros((batch, width)), jnp.zeros((batch, cell_width))
-
-
-class Convolution(nn.Module):
-    """Filters over the characters of a word, and the largest value of each: x_NCI -> x_NO."""
-
-    width: int
-    num_filters: int
-
-    @nn.compact
-    def __call__(self, x_NCI: jax.Array) -> jax.Array:
-        K, I, O = self.width, x_NCI.shape[-1], self.num_filters
-        kernel_KIO = self.param("kernel", uniform(0.05), (K, I, O))
-        bias_O = self.param("bias", nn.initializers.zeros, (O,))
-        x = jax.lax.conv_general_dilated(
-            x_NCI.astype(kernel_KIO.dtype),
-            kernel_KIO,
-            window_strides=(1,),
-            padding="VALID",
-            dimension_numbers=("NWC", "WIO", "NWC"),
-            preferred_element_type=jnp.float32,
-        )
-        return nn.relu(x.max(1) + bias_O)
 
 
 class Highway(nn.Module):

@@ -41,6 +41,7 @@ class Config:
     labels: tuple[str, ...] = heads.LABELS
     tagger_width: int = 256
     tagger_dropout: float = 0.5
+    letters: int = 0  # the number of features of letters in a tagger
 
 
 SIZES = {
@@ -81,6 +82,12 @@ class CBOW(SkipGram):
         return jnp.einsum("BD,BKD->BK", x_BD, y_BKD)
 
 
+class Word2VecTagger(taggers.WordTagger):
+    """Tagger of words, on their vectors."""
+
+    trunk_class = Word2Vec
+
+
 class Word2VecClassifier(heads.OnTrunk):
     """Classifier of a text as a bag of vectors: one dense layer on their mean."""
 
@@ -102,7 +109,6 @@ class Word2VecClassifier(heads.OnTrunk):
 
 Model = SkipGram
 MODELS = (SkipGram, CBOW, Word2Vec)
-Word2VecTagger = taggers.tagger(Word2Vec)
 Word2VecCRFTagger = taggers.crf_tagger(Word2VecTagger)
 Word2VecMultiLabel = heads.multi_label(Word2VecClassifier)
 TASKS: dict[str, type[nn.Module]] = {
