@@ -208,6 +208,21 @@ def test_bfloat16_parameters_give_nearly_the_float32_logits():
     assert 0 < relative(half, exact) < 0.03
 
 
+def test_gradients_of_bfloat16_parameters_are_nearly_those_of_float32():
+    narrow = jax.tree.map(lambda x: x.astype(jnp.bfloat16), PARAMS)
+    rounded = jax.tree.map(lambda x: x.astype(jnp.float32), narrow)
+    gradient = jax.jit(jax.grad(loss_like))
+    exact, half = flatten(gradient(rounded)), flatten(gradient(narrow))
+    for path, array in half.items():
+        assert array.dtype == jnp.bfloat16, path
+        assert relative(array.astype(jnp.float32), exact[path]) < 0.2, path
+
+
+def test_an_odd_width_is_one_line():
+    with pytest.raises(ValueError, match=r"^the width of both directions must be even, not 13"):
+        abstract(elmo.ELMoLM(replace(CONFIG, width=13)))
+
+
 def test_a_rate_of_zero_is_no_dropout():
     model = elmo.ELMoLM(replace(CONFIG, dropout=0.0))
     apply = jax.jit(lambda p: model.apply({"params": p}, WORDS, FULL, train=True)[0])

@@ -1,5 +1,7 @@
 """The vectors of words in Flair, and the ids that it needs."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from tests import shapes, tiny
 from tests.wide import relative
 from zoo.contracts import DirectionsModel, Encoder, LanguageModel, Speller
 from zoo.models import flair
+from zoo.params import abstract
 from zoo.tokenizers import units
 
 ROW = tiny.TABLE["flair"]
@@ -52,6 +55,11 @@ def test_another_vocabulary_is_one_line():
         ValueError, match=r"^the tokenizer has the ids 3 and 2 .* of a Flair model$"
     ):
         ROW.model.spell(units.characters(["<unk>", "</s>", " ", "\n", "a"]), ["a"])
+
+
+def test_an_odd_width_is_one_line():
+    with pytest.raises(ValueError, match=r"^the width of both directions must be even, not 25"):
+        abstract(flair.FlairLM(replace(ROW.config, width=25)))
 
 
 def test_the_forward_half_has_read_the_word_and_the_backward_half_too():

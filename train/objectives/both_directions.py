@@ -40,7 +40,7 @@ class BothDirections(Objective):
             for prefix in ("", "backward_")
         ]
         forward, backward = [causal.corrupt(key, window) for window in windows]
-        weights_2L = jnp.stack([way["weights"]["token"] for way in (forward, backward)])
+        weights_2L = jnp.stack([window["weights"]["token"] for window in (forward, backward)])
         names = "tokens", "documents", "targets"
         return {
             **{name: forward[name] for name in names},
@@ -83,8 +83,8 @@ class BothDirections(Objective):
         weights_B2L = batch["weights"]["token"]
         samples = self.samples if train else 0
         forward, backward = [
-            token_loss(logits, targets[way], weights_B2L[:, way], samples, key)
-            for way, logits in enumerate(unprojected)
+            token_loss(logits, targets[number], weights_B2L[:, number], samples, key)
+            for number, logits in enumerate(unprojected)
         ]
         return {"token": jax.tree.map(jnp.add, forward, backward)}, carry
 

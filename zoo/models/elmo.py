@@ -212,6 +212,8 @@ class ELMo(nn.Module):
 
     def setup(self):
         c = self.config
+        if c.width % 2:
+            raise ValueError(f"the width of both directions must be even, not {c.width}")
         direction = (c.num_layers, c.width // 2, c.cell_width, c.dropout)
         self.characters = CharacterEncoder(c.embed_width, c.filters, c.num_highway, c.width // 2)
         self.forward = Direction(*direction)

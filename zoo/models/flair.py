@@ -96,6 +96,8 @@ class Flair(nn.Module):
     config: Config
 
     def setup(self):
+        if self.config.width % 2:
+            raise ValueError(f"the width of both directions must be even, not {self.config.width}")
         self.forward = Direction(self.config)
         self.backward = Direction(self.config)
 
