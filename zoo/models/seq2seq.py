@@ -82,7 +82,9 @@ class Seq2Seq(nn.Module):
         self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
     ) -> States:
         """Encode a source in reverse: the states after its first token."""
-        return self._read_backwards(tokens_BL, document_ids_BL, train=train)[1]
+        x_BLE = self.source_dropout(self.source_embedding(tokens_BL[:, ::-1]), train=train)
+        backwards_BL = None if document_ids_BL is None else document_ids_BL[:, ::-1]
+        return self.encoder(x_BLE, backwards_BL, train=train)[1]
 
     def __call__(
         self,
@@ -97,45 +99,32 @@ class Seq2Seq(nn.Module):
         x_BTD, _ = self.decoder(y_BTE, None, states, train=train)
         return self.output_dropout(x_BTD, train=train)
 
-    def read(
-        self,
-        tokens_BL: jax.Array,
-        segments_BL: jax.Array | None,
-        document_ids_BL: jax.Array | None,
-        *,
-        train: bool = False,
-    ) -> jax.Array:
-        """Return the encoder's x_BLD for a task head: that of a token has seen those behind it."""
-        x_BLD, _ = self._read_backwards(tokens_BL, document_ids_BL, train=train)
-        return x_BLD[:, ::-1]
-
-    def _read_backwards(
-        self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None, *, train: bool
-    ) -> tuple[jax.Array, States]:
-        """Return the encoder's outputs, those of the last token first, and its states."""
-        x_BLE = self.source_dropout(self.source_embedding(tokens_BL[:, ::-1]), train=train)
-        backwards_BL = None if document_ids_BL is None else document_ids_BL[:, ::-1]
-        return self.encoder(x_BLE, backwards_BL, train=train)
-
     def extend(self, token_B: jax.Array, states: States) -> States:
         """Return the states after one more target token."""
         return self.decoder.step(self.target_embedding(token_B), states)
 
 
 class Seq2SeqClassifier(heads.OnTrunk):
-    """Classifier of a text, from the last output of the encoder (Dai and Le 2015).
-
-    That is the output at the first token, since the encoder reads in reverse.
-    """
+    """Classifier of a text, from the last state of the encoder (Dai and Le 2015)."""
 
     config: Config
     trunk_class = Seq2Seq
-    pool = staticmethod(heads.first_token)
 
     def setup(self):
         super().setup()
         self.dropout = Dropout(self.config.dropout)
         self.classes = Dense(len(self.config.labels), heads.INIT)
+
+    def features(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
+        """Return the last output of the encoder's top layer, x_BD; segments are ignored."""
+        return self.trunk.encode(tokens_BL, document_ids_BL, train=train)[-1][0]
 
     def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
         """Return the logits of the classes: logits_BC."""
