@@ -37,7 +37,7 @@ def sentences():
         yield TaggedSentence(words, tuple(TAGS[word] for word in words))
 
 
-@pytest.mark.parametrize(("name", "letters"), [("tagging", 0), ("crf-tagging", 0), ("tagging", 9)])
+@pytest.mark.parametrize(("name", "letters"), [("crf-tagging", 0), ("tagging", 9)])
 def test_a_tagger_learns_on_vectors_that_stay_frozen(name, letters, start, tmp_path):
     data, settings = {"train": list(sentences()), "dev": list(sentences())}, QUICK
     settings = replace(settings, letters=letters)
@@ -62,14 +62,10 @@ def test_letters_tell_words_that_have_no_vector(start, tmp_path):
         ends = draw.choice(list(endings), 4).tolist()
         words = tuple(stem + end for stem, end in zip(stems, ends, strict=True))
         data.append(TaggedSentence(words, tuple(endings[end] for end in ends)))
-    parts, scores = {"train": data[:45], "dev": data[45:]}, []
-    for letters in (0, 16):
-        settings = replace(QUICK, letters=letters, epochs=16.0)
-        out = tmp_path / str(letters)
-        metrics, _ = finetune.finetune(start, TASKS["tagging"], parts, out, settings)
-        scores.append(metrics["dev"][0]["accuracy"])
-    assert scores[0] < 0.7
-    assert scores[1] > 0.95
+    parts = {"train": data[:45], "dev": data[45:]}
+    settings = replace(QUICK, letters=16)
+    metrics, _ = finetune.finetune(start, TASKS["tagging"], parts, tmp_path / "out", settings)
+    assert metrics["dev"][0]["accuracy"] > 0.95
 
 
 def test_a_crf_cannot_weigh_classes(start, tmp_path):
@@ -118,15 +114,14 @@ def letters(architecture):
     return zoo.Loaded(model, params, tokenizer)
 
 
-@pytest.mark.parametrize("architecture", [elmo, flair])
-@pytest.mark.parametrize("stacked", [False, True])
+@pytest.mark.parametrize(("architecture", "stacked"), [(elmo, True), (flair, False)])
 def test_a_tagger_learns_on_frozen_states_with_word_vectors_beside(
     architecture, stacked, start, tmp_path
 ):
     loaded = letters(architecture)
     zoo.save(loaded, tmp_path / "start")
     data = {"train": list(sentences()), "dev": list(sentences())}
-    settings = replace(QUICK, epochs=24.0, stack=str(start) if stacked else None)
+    settings = replace(QUICK, epochs=20.0, stack=str(start) if stacked else None)
     metrics, _ = finetune.finetune(
         tmp_path / "start", TASKS["crf-tagging"], data, tmp_path / "out", settings
     )
