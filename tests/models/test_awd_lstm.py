@@ -83,8 +83,8 @@ def test_the_gradient_does_not_pass_from_a_chunk_to_the_one_before(classifier):
 
 
 def test_every_chunk_has_its_own_dropout_masks(classifier):
-    config = replace(ROW.config, input_dropout=0.5, embedding_dropout=0.0, weight_dropout=0.0)
-    model = awd_lstm.AWDLSTMLM(replace(config, dropout=0.5, hidden_dropout=0.0))
+    others = {name: 0.0 for name in vars(ROW.config) if name.endswith("_dropout")}
+    model = awd_lstm.AWDLSTMLM(replace(ROW.config, **others, dropout=0.5))
     read = lambda params: model.apply(
         {"params": params},
         np.full((B, 10), 5),

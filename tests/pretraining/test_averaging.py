@@ -8,6 +8,7 @@ import pytest
 
 import zoo
 from tests import tiny_run
+from train.data.batches import variable_windows
 from train.optimization.averaging import NonMonotonicAveraging
 from train.pretraining import pretrain as pretraining
 from train.pretraining.evaluate import evaluate
@@ -20,25 +21,28 @@ from zoo.params import flatten
 STEPS = 30
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("ZOO_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
 def pretrain(folder, **options):
-    small = with_config(recipe("awd-lstm-ptb"), ["width=8", "cell_width=12", "num_layers=2"])
+    small = with_config(recipe("awd-lstm-ptb"), ["width=8", "cell_width=12", "num_layers=1"])
     run = replace(small, averaging=NonMonotonicAveraging(1), batch=4, length=70, seed=1)
     run = replace(run, steps=STEPS, epochs=None, report_every=1)
     return pretraining.pretrain(run, tiny_run.source(count=30), folder, **options)
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """Return the folder and the metrics of a run that was not interrupted."""
-    folder = tmp_path_factory.mktemp("whole")
+@pytest.fixture(scope="module", autouse=True)
+def few_lengths(tmp_path_factory):
+    """Share one cache, and draw only two lengths, since each is compiled."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZOO_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        return folder, pretrain(folder)
+        patch.setattr(variable_windows, "NOISE", 0.0)
+        patch.setattr(variable_windows, "SHORT", 0.3)
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, few_lengths):
+    """Return the folder and the metrics of a run that was not interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, pretrain(folder)
 
 
 def arrays(folder, part):
@@ -81,6 +85,6 @@ def test_replicas_are_averaged_too(whole, tmp_path):
 
 def test_learning_rates_follow_the_lengths_of_the_windows(whole):
     rates = [e["learning_rate"] for e in read_log(whole[0]) if e["kind"] == "train"]
-    assert len(set(np.round(rates, 3))) > 2
-    assert np.mean(rates) == pytest.approx(30.0, rel=0.2)
+    assert len(set(np.round(rates, 3))) >= 2
+    assert np.mean(rates) == pytest.approx(30.0, rel=0.3)
     assert all(abs(rate * 7 / 30 - round(rate * 7 / 30)) < 1e-4 for rate in rates)

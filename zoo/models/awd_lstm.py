@@ -74,16 +74,7 @@ class Config:
 
 
 SIZES = {
-    "awd-lstm-tiny": Config(
-        vocab_size=10000,
-        width=160,
-        dropout=0.2,
-        cell_width=320,
-        embedding_dropout=0.05,
-        input_dropout=0.2,
-        hidden_dropout=0.1,
-        weight_dropout=0.2,
-    ),  # 3,357,200
+    "awd-lstm-tiny": Config(vocab_size=10000, width=200, cell_width=400),  # 4,738,000
     "awd-lstm-ptb": Config(vocab_size=10000, input_dropout=0.4, hidden_dropout=0.25),  # 24,221,600
     "awd-lstm-wikitext-2": Config(),  # 33,556,078
     "awd-lstm-wikitext-103": Config(
