@@ -104,5 +104,5 @@ def test_causal_language_models_sample_in_training_alone():
     loss = lambda objective, train: float(
         objective.loss(Model(), {}, example, (), KEY, train=train)[0]["token"].loss
     )
-    assert loss(Causal(V, 6), False) == loss(Causal(V), True)
-    assert loss(Causal(V, 6), True) != loss(Causal(V), True)
+    assert loss(Causal(V, samples=6), False) == loss(Causal(V), True)
+    assert loss(Causal(V, samples=6), True) != loss(Causal(V), True)

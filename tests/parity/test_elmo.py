@@ -92,6 +92,7 @@ def as_float64(tree):
     return jax.tree.map(lambda x: np.asarray(x, np.float64), tree)
 
 
+@pytest.mark.filterwarnings("ignore:.* more than 48 bytes")
 @pytest.mark.parametrize("scale", [1, 12])
 def test_from_words_to_layers_and_logits(scale):
     tree = params(scale)

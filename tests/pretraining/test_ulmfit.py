@@ -12,7 +12,7 @@ from train.pretraining import new_words
 from zoo.params import flatten
 
 NO_DROPOUT = [f"{name}=0" for name in ("dropout", "input_dropout", "weight_dropout")]
-SMALL = ["width=12", "cell_width=16", "num_layers=2", "hidden_dropout=0", *NO_DROPOUT]
+SMALL = ["width=12", "cell_width=16", "num_layers=1", "hidden_dropout=0", *NO_DROPOUT]
 QUICK = ["--batch", "2", "--length", "10", "--epochs", "1", "--samples", "0"]
 
 
@@ -28,7 +28,7 @@ def files(tmp_path_factory):
     draw = np.random.default_rng(0)
     general = [" ".join(draw.choice(list("abcdef"), 12)) for _ in range(30)]
     (folder / "general.txt").write_text("\n".join(general))
-    good = [("good film " * 3 + "a b").split(), ("bad plot " * 3 + "c d").split()]
+    good = ["film a a b plot a".split(), "film c d d plot c".split()]
     task = [(draw.permutation(good[n % 2]), ("yes", "no")[n % 2]) for n in range(24)]
     (folder / "task.txt").write_text("\n".join(" ".join(words) for words, _ in task))
     rows = "\n".join(f"{' '.join(words)}\t{label}" for words, label in task)
@@ -48,11 +48,11 @@ def test_three_commands_train_a_classifier_in_each_direction(files, monkeypatch,
         assert ("a sample:" in tuned) == (direction == "forward")
         model, params, tokenizer = zoo.load(out / "task")
         assert model.config.direction == direction
-        assert {"good", "bad"} < set(tokenizer.get_vocab())
+        assert {"film", "plot"} < set(tokenizer.get_vocab())
         assert len(flatten(params)["trunk/token_embedding/embedding"]) == tokenizer.get_vocab_size()
         data = ["--task", "classification", "--train", files / "task.tsv"]
         how = ["--unfreeze", "gradual", "--schedule", "slanted", "--layer-decay", 0.385]
-        more = ["--learning-rate", "3e-2", "--epochs", 12, "--batch", 8]
+        more = ["--learning-rate", "3e-2", "--epochs", 9, "--batch", 8]
         run("finetune", out / "task", *data, *how, *more, "--out", out / "classifier")
         results = json.loads((out / "classifier" / "results.json").read_text())
         assert results["metrics"]["dev"][0]["accuracy"] == 1

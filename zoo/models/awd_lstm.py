@@ -74,7 +74,16 @@ class Config:
 
 
 SIZES = {
-    "awd-lstm-tiny": Config(vocab_size=10000, width=200, cell_width=400),  # 4,738,000
+    "awd-lstm-tiny": Config(
+        vocab_size=10000,
+        width=200,
+        cell_width=400,
+        dropout=0.2,  # light: a run of few epochs does not overfit
+        embedding_dropout=0.05,
+        input_dropout=0.2,
+        hidden_dropout=0.1,
+        weight_dropout=0.2,
+    ),  # 4,738,000
     "awd-lstm-ptb": Config(vocab_size=10000, input_dropout=0.4, hidden_dropout=0.25),  # 24,221,600
     "awd-lstm-wikitext-2": Config(),  # 33,556,078
     "awd-lstm-wikitext-103": Config(
