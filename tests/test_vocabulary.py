@@ -20,6 +20,7 @@ from zoo.vocabulary import with_tokenizer
 
 ARRAYS = {
     "fixed_window": 3,
+    "flair": 6,
     "rnn": 3,
     "seq2seq": 4,
     "bahdanau": 4,
