@@ -182,6 +182,28 @@ def test_a_model_is_evaluated_and_continued(monkeypatch, capsys):
     assert line == "zoo: --length 33 is too long: folder supports at most 32 tokens"
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--cache-theta 1", "--cache-theta is for a cache: give --cache-window"),
+        ("--dynamic-decay 0.1", "--dynamic-decay is for dynamic evaluation: give --dynamic-learn"),
+        ("--dynamic-text text.txt", "--dynamic-text is for dynamic evaluation: give --dynamic-l"),
+        (
+            "--cache-window 9 --dynamic-learning-rate 1",
+            "--cache-window and --dynamic-learning-rate cannot be combined",
+        ),
+        ("--cache-window 9", "--cache-window is for recurrent language models, such as lstm-lm-"),
+        ("--cache-window 9 --data text.txt", "--cache-window is for the --text of a recurrent"),
+    ],
+)
+def test_adaptation_that_does_not_apply_is_refused(flags, message, monkeypatch, capsys):
+    words = tiny_run.tokenizer()
+    model_folder.write("folder", "gpt2", tiny_run.CONFIG, tiny_run.wide_params(), words)
+    Path("text.txt").write_text("w1 w2 w3")
+    command = ["evaluate", "folder", "--text", "text.txt", *flags.split()]
+    assert refusal(monkeypatch, capsys, *command).startswith(f"zoo: {message}")
+
+
 def test_recipes_are_listed_by_architecture_with_the_tiny_ones_first(monkeypatch, capsys):
     recipes = {name: RECIPES[name] for name in ("gpt2", "seq2seq-tiny", "gpt2-tiny")}
     monkeypatch.setattr("train.recipes.RECIPES", recipes)

@@ -95,6 +95,11 @@ class Evaluate:
                 f"{self.folder} is not a language model: give --data, with analogies, similarities "
                 "of words, or the examples of a classifier"
             )
+        adaptation = self._adaptation()
+        if adaptation and (self.data or cls is NGram):
+            raise ValueError(
+                f"{adaptation.flag} is for the --text of a recurrent language model: leave it out"
+            )
         if self.data:
             if issubclass(cls, WordVectorModel) and not issubclass(cls, FastTextClassifier):
                 return vectors.evaluate(self.folder, self.data)
@@ -111,7 +116,7 @@ class Evaluate:
             flag = "--show counts" if self.show else "--interpolate"
             raise ValueError(f"{flag} is for n-gram models, which {self.folder} is not")
         metrics = evaluate.evaluate(
-            self.folder, source, self.batch, self.length, self.stride, self._adaptation()
+            self.folder, source, self.batch, self.length, self.stride, adaptation
         )
         for name, value in metrics.items():
             print(f"{name.replace('_', ' ')}: {value:.4f}")
@@ -132,10 +137,8 @@ class Evaluate:
             raise ValueError(f"--cache-{next(iter(cache))} is for a cache: give --cache-window")
         if self.dynamic_learning_rate is None:
             if self.dynamic_text or rates:
-                raise ValueError(
-                    "--dynamic-text and --dynamic-decay are for dynamic evaluation: give "
-                    "--dynamic-learning-rate"
-                )
+                flag = "--dynamic-text" if self.dynamic_text else "--dynamic-decay"
+                raise ValueError(f"{flag} is for dynamic evaluation: give --dynamic-learning-rate")
             return None if self.cache_window is None else NeuralCache(self.cache_window, **cache)
         if self.cache_window is not None:
             raise ValueError("--cache-window and --dynamic-learning-rate cannot be combined")
