@@ -28,7 +28,7 @@ def files(tmp_path_factory):
     draw = np.random.default_rng(0)
     general = [" ".join(draw.choice(list("abcdef"), 12)) for _ in range(30)]
     (folder / "general.txt").write_text("\n".join(general))
-    good = ["film a a b plot a".split(), "film c d d plot c".split()]
+    good = [["film", "a", "a", "b", "plot", "a"], ["film", "c", "d", "d", "plot", "c"]]
     task = [(draw.permutation(good[n % 2]), ("yes", "no")[n % 2]) for n in range(24)]
     (folder / "task.txt").write_text("\n".join(" ".join(words) for words, _ in task))
     rows = "\n".join(f"{' '.join(words)}\t{label}" for words, label in task)
