@@ -135,6 +135,8 @@ def test_a_tagger_learns_on_frozen_states_with_word_vectors_beside(
     if stacked:
         vectors = zoo.load(start).params["words"]
         np.testing.assert_array_equal(tagger.params["vectors"], vectors)
+        again, _ = finetune.load(tmp_path / "out", TASKS["crf-tagging"], None, QUICK)
+        assert again.tokenizer.target.token_to_id("dog") == WORDS.index("dog") + 2
     if architecture is elmo:
         mixed = zoo.embed_words(tagger, "the dog", layer="mix")
         layers = [zoo.embed_words(tagger, "the dog", layer=layer) for layer in (0, 1, 2)]

@@ -83,8 +83,6 @@ def load_for_task(
     read = _read_published if is_published(folder) else _read_own
     model, params, new = read(folder, saved_cls, cls, labels, key)
     tokenizer = load_tokenizer(folder, model.config)
-    if tokenizer is not None:
-        tokenizer = sides(tokenizer).source
     return Loaded(model, jax.tree.map(jnp.asarray, params), tokenizer), new
 
 
@@ -260,8 +258,7 @@ def begin_documents(loaded: Loaded) -> Loaded:
 
 def add_end(loaded: Loaded) -> Loaded:
     """Return an encoder whose tokenizer ends its texts with the token that ended its sources."""
-    assert isinstance(loaded.tokenizer, Tokenizer), "load_for_task returns that of the source"
-    tokenizer = Tokenizer.from_str(loaded.tokenizer.to_str())
+    tokenizer = Tokenizer.from_str(sides(require_tokenizer(loaded)).source.to_str())
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"$A {END_OF_TEXT}",
         pair=f"$A {END_OF_TEXT} $B {END_OF_TEXT}",
