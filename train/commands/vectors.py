@@ -95,8 +95,8 @@ class Embed:
     pooling: Literal["mean", "first", "last", "max"] = "mean"
     """How the vectors of the tokens become one vector."""
     layer: int | Literal["mix"] | None = None
-    """The block whose hidden states are pooled; 0: the embeddings; mix: the mix of all that a tagger
-    on ELMo has learned. Default: the last."""
+    """The block whose hidden states are pooled; 0: the embeddings; mix: the mix of all, which a
+    tagger on ELMo has learned. Default: the last."""
     out: Path | None = None
     """Write the vectors here, as an array of NumPy [texts, width]. Default: print them."""
 
