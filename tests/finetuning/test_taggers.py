@@ -50,6 +50,9 @@ def test_a_tagger_learns_on_vectors_that_stay_frozen(name, letters, start, tmp_p
     assert [tag.label for tag in tags] == ["D", "N", "V"]
     assert all(0.5 < tag.probability <= 1 for tag in tags)
     assert any("letters" in path for path in flatten(loaded.params)) == bool(letters)
+    vectors = zoo.embed_words(loaded, "dog unknown")
+    expected = np.asarray(before)[[WORDS.index("dog") + 2, 0]]
+    np.testing.assert_array_equal(vectors, expected)
 
 
 def test_letters_tell_words_that_have_no_vector(start, tmp_path):

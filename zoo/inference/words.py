@@ -13,7 +13,7 @@ from zoo.contracts import Speller
 from zoo.inference.batching import Row, select
 from zoo.inference.prompts import require_tokenizer
 from zoo.layers.taggers import StackedTagger
-from zoo.tokenizers import sides
+from zoo.tokenizers import known_id, sides
 
 
 class Piece(NamedTuple):
@@ -45,9 +45,9 @@ def read_words(loaded: Loaded, words: Sequence[str], max_length: int) -> list[Pi
     tokens, positions = loaded.model.spell(tokenizer.source, words)
     segments = [0] * len(tokens)
     if isinstance(loaded.model, StackedTagger) and loaded.model.config.stacked[0]:
-        ids = tokenizer.target.get_vocab()
         for word, position in zip(words, positions, strict=True):
-            segments[position] = ids.get(word, ids.get(word.lower(), -1)) + 1
+            id = known_id(tokenizer.target, word)
+            segments[position] = 0 if id is None else id + 1
     row = Row(tokens.tolist(), segments)
     return [Piece(row, list(range(len(words))), positions, [1] * len(words))]
 

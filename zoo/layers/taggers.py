@@ -23,7 +23,7 @@ from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import lookup
 from zoo.layers.linear import Dense
 from zoo.layers.recurrent import Bidirectional
-from zoo.tokenizers import unknown_id, word_bytes
+from zoo.tokenizers import known_id, unknown_id, word_bytes
 
 
 class Config(heads.Config, Protocol):
@@ -116,8 +116,19 @@ class WordTagger(RecurrentTagger):
         train: bool,
     ) -> jax.Array:
         """Return the vectors of the words, then their letters, which are no features yet: x_BLF."""
-        x_BLD = self.trunk.read(tokens_BLC[..., 0], None, document_ids_BL, train=train)
+        x_BLD = self.read(tokens_BLC, None, document_ids_BL, train=train)
         return jnp.concatenate([x_BLD, tokens_BLC[..., 1:].astype(jnp.float32)], -1)
+
+    def read(
+        self,
+        tokens_BLC: jax.Array,
+        segments_BL: jax.Array | None,
+        document_ids_BL: jax.Array | None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
+        """Return the vectors of the words: x_BLD."""
+        return self.trunk.read(tokens_BLC[..., 0], segments_BL, document_ids_BL, train=train)
 
     def combine(self, x_BLF: jax.Array) -> jax.Array:
         """Return the vectors of the words, then the features of their letters."""
@@ -138,10 +149,9 @@ class WordTagger(RecurrentTagger):
 
         A word that the vocabulary has in lower case only is that; others are unknown.
         """
-        ids, unknown = tokenizer.get_vocab(), unknown_id(tokenizer)
-        rows_W1 = [[ids.get(word, ids.get(word.lower(), unknown))] for word in words]
-        tokens_WC = np.concatenate([np.array(rows_W1, np.int32), word_bytes.spell(words)], 1)
-        return tokens_WC, list(range(len(words)))
+        ids, unknown = [known_id(tokenizer, word) for word in words], unknown_id(tokenizer)
+        rows_W1 = np.array([[unknown if id is None else id] for id in ids], np.int32)
+        return np.concatenate([rows_W1, word_bytes.spell(words)], 1), list(range(len(words)))
 
 
 class StackedTagger(RecurrentTagger):

@@ -15,7 +15,7 @@ from zoo.tokenizers.folder import (
     sides,
     token_id,
 )
-from zoo.tokenizers.words import add_words, known_words, unknown_id, whole_words
+from zoo.tokenizers.words import add_words, known_id, known_words, unknown_id, whole_words
 
 __all__ = [
     "ENDS",
@@ -25,6 +25,7 @@ __all__ = [
     "add_words",
     "end_of_document",
     "fingerprint",
+    "known_id",
     "known_words",
     "load",
     "lowercase",

@@ -143,6 +143,12 @@ def _encode(tokenizer: Tokenizer, word: str) -> list[int]:
     return tokenizer.encode(word, add_special_tokens=False).ids
 
 
+def known_id(tokenizer: Tokenizer, word: str) -> int | None:
+    """Return the id of an entry of a vocabulary, or of the word in lower case; None: neither."""
+    id = tokenizer.token_to_id(word)
+    return tokenizer.token_to_id(word.lower()) if id is None else id
+
+
 def unknown_id(tokenizer: Tokenizer) -> int | None:
     """Return the id of the unknown token, or None."""
     model = json.loads(tokenizer.to_str())["model"]
