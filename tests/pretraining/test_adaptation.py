@@ -17,7 +17,7 @@ from train.pretraining.dynamic_evaluation import (
 )
 from train.pretraining.neural_cache import NeuralCache
 from zoo.checkpoints.load import Loaded
-from zoo.models import rnn
+from zoo.models import awd_lstm, rnn
 
 LENGTH, END = 5, tiny.V - 1
 MODEL = rnn.RNNLM(rnn.Config(vocab_size=tiny.V, num_layers=1, width=8, dropout=0.0, embed_width=6))
@@ -131,6 +131,23 @@ def test_a_folder_is_evaluated_with_a_cache_from_its_first_to_its_last_window(fo
     # Each of two rows starts with an empty cache, so it sees less of the text.
     two_rows = evaluate.evaluate(folder, source, 2, 100, adaptation=adaptation)["loss"]
     assert two_rows == pytest.approx(losses[0], abs=1e-9) or two_rows > losses[0]
+
+
+@pytest.mark.parametrize(
+    "adaptation", [NeuralCache(3, weight=1e-7), DynamicEvaluation(learning_rate=1e-9)]
+)
+def test_the_penalties_of_training_are_no_part_of_it(adaptation, tmp_path):
+    model = awd_lstm.AWDLSTMLM(
+        awd_lstm.Config(vocab_size=tiny.V, num_layers=2, width=6, cell_width=8)
+    )
+    zoo.save(Loaded(model, tiny.wide(model), short_tokenizer()), tmp_path / "awd")
+    (tmp_path / "text").write_text(DOCUMENTS[0])
+    source = text.files([tmp_path / "text"])
+    plain = evaluate.evaluate(tmp_path / "awd", source, 1, LENGTH)
+    adapted = evaluate.evaluate(tmp_path / "awd", source, 1, LENGTH, adaptation=adaptation)
+    assert plain["activation_loss"] > 0
+    assert adapted["loss"] == pytest.approx(plain["token_loss"], rel=1e-4)
+    assert adapted["perplexity"] == pytest.approx(plain["perplexity"], rel=1e-3)
 
 
 def test_a_model_without_states_is_refused(tmp_path):

@@ -96,13 +96,13 @@ def evaluate(
         evaluation.carry,
     )
     tokens_per_byte = len(text.predicted_tokens(tokenizer)) / text.num_bytes
-    return language_model.add_derived(metrics, objective, tokens_per_byte)
+    return language_model.add_derived(metrics, evaluation.objective, tokens_per_byte)
 
 
 def _stateful(objective: Objective, adaptation: Adaptation, folder: str | Path) -> StatefulCausal:
-    """Return the objective, which is that of a model whose states continue."""
+    """Return the objective of a model whose states continue, without penalties of training."""
     if isinstance(objective, StatefulCausal):
-        return objective
+        return StatefulCausal(objective.end_of_document)
     raise ValueError(
         f"{adaptation.flag} is for recurrent language models, such as lstm-lm-tiny, whose state "
         f"continues from window to window, which {folder} is not: leave it out"
