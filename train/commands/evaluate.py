@@ -95,6 +95,8 @@ class Evaluate:
                 f"{self.folder} is not a language model: give --data, with analogies, similarities "
                 "of words, or the examples of a classifier"
             )
+        if self.average_with and not self.data:
+            raise ValueError("--average-with is for classifiers: give --data, their examples")
         adaptation = self._adaptation()
         if adaptation and (self.data or cls is NGram):
             raise ValueError(

@@ -19,18 +19,8 @@ NOT_COUNTED, AS_RECIPE = CountSettings(), WordVectorSettings()
 # The arguments of no use to a model that is not trained by gradient.
 GRADIENT_ONLY = (
     *("config", "separate_vocabularies", "teacher", "steps", "batch", "length", "samples", "seed"),
-    *(
-        "dtype",
-        "accumulate",
-        "parallel",
-        "mesh",
-        "cluster",
-        "resume",
-        "verbose",
-        "epochs",
-        "word_vectors",
-    ),
-    *("embeddings", "freeze_embeddings"),
+    *("dtype", "accumulate", "parallel", "mesh", "cluster", "resume", "verbose", "epochs"),
+    *("word_vectors", "embeddings", "freeze_embeddings", "init", "add_words"),
 )
 
 
@@ -134,9 +124,7 @@ class Pretrain:
             raise ValueError(f"{self.counting.given()[0]} is for n-gram models, not {self.recipe}")
         if self.cluster:
             join_processes()
-        plain = (
-            *("steps", "batch", "length", "samples", "seed", "dtype", "accumulate", "vocab_size"),
-        )
+        plain = ["steps", "batch", "length", "samples", "seed", "dtype", "accumulate", "vocab_size"]
         chosen = recipe(self.recipe)
         if self.add_words is not None and not self.init:
             raise ValueError("--add-words needs --init, the model that gets the words")

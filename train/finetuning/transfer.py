@@ -98,13 +98,12 @@ def _on_vectors(
     Vocabularies of files often have no entry for unknown words: it gets the mean of all vectors. If
     no word of the vocabulary has an upper-case letter, texts are read in lower case.
     """
-    tokenizer, x_VD = _table(loaded)
-    if UNKNOWN not in tokenizer.get_vocab():
-        ids = tokenizer.get_vocab()
-        words = sorted(ids, key=ids.__getitem__)
+    words, x_VD = _table(loaded)
+    tokenizer = sides(require_tokenizer(loaded)).source
+    if UNKNOWN not in words:
         tokenizer = units.words([*words, UNKNOWN])
         x_VD = np.concatenate([x_VD, x_VD.mean(0, keepdims=True)])
-    if not any(word != word.lower() for word in tokenizer.get_vocab()):
+    if all(word == word.lower() for word in words):
         tokenizer = units.lowercased(tokenizer)
     config = word2vec.Config(
         vocab_size=len(x_VD),
@@ -143,23 +142,22 @@ def stack_vectors(loaded: Loaded, folder: str, key: chex.PRNGKey) -> tuple[Loade
     vectors = load(folder)
     if not isinstance(vectors.model, WordVectorModel):
         raise ValueError(f"--stack {folder} holds a {type(vectors.model).__name__}, not vectors")
-    tokenizer, x_VD = _table(vectors)
+    _, x_VD = _table(vectors)
     model = type(loaded.model)(replace(loaded.model.config, stacked=x_VD.shape))
     params = flatten(model.init(key, jnp.zeros((1, 8), jnp.int32))["params"])
     trunk = {p: x for p, x in flatten(loaded.params).items() if p.startswith("trunk/")}
     params |= trunk | {"vectors": jnp.asarray(x_VD)}
-    both = Sides(sides(require_tokenizer(loaded)).source, tokenizer)
+    both = Sides(*(sides(require_tokenizer(each)).source for each in (loaded, vectors)))
     new = [path for path in params if path not in trunk and path != "vectors"]
     return Loaded(model, unflatten(params), both), new
 
 
-def _table(loaded: Loaded) -> tuple[Tokenizer, np.ndarray]:
-    """Return the tokenizer of word vectors, and the vector of each of its entries: x_VD."""
-    tokenizer = sides(require_tokenizer(loaded)).source
-    ids = tokenizer.get_vocab()
+def _table(loaded: Loaded) -> tuple[list[str], np.ndarray]:
+    """Return the entries of the vocabulary of word vectors in order, and their vectors: x_VD."""
+    ids = sides(require_tokenizer(loaded)).source.get_vocab()
     words = sorted(ids, key=ids.__getitem__)
     numbers = np.array([ids[word] for word in words])
-    return tokenizer, loaded.model.word_vectors(loaded.params, words, numbers)
+    return words, loaded.model.word_vectors(loaded.params, words, numbers)
 
 
 def _read_published(folder, saved_cls, cls, labels, key):

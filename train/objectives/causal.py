@@ -12,6 +12,7 @@ from flax import linen as nn
 
 from train.objectives.objective import Example, Objective, Term, dropout_rngs, objective
 from train.objectives.sampled_softmax import token_loss
+from zoo.layers.embedding import UnprojectedLogits
 from zoo.params import call
 
 
@@ -65,9 +66,15 @@ class Causal(Objective):
             rngs=dropout_rngs(key),
             method="unprojected",
         )
+        return {"token": self.token_term(unprojected, batch, key, train=train)}, carry
+
+    def token_term(
+        self, unprojected: UnprojectedLogits, batch: Example, key: chex.PRNGKey, *, train: bool
+    ) -> Term:
+        """Return the cross-entropy of the targets, in training by the samples if there are any."""
         targets_BL, weights_BL = batch["targets"], batch["weights"]["token"]
         samples = self.samples if train else 0
-        return {"token": token_loss(unprojected, targets_BL, weights_BL, samples, key)}, carry
+        return token_loss(unprojected, targets_BL, weights_BL, samples, key)
 
 
 @objective

@@ -12,7 +12,6 @@ from flax import linen as nn
 
 from train.objectives.causal import Causal
 from train.objectives.objective import Example, Term, dropout_rngs, objective
-from train.objectives.sampled_softmax import token_loss
 from zoo.params import call
 
 
@@ -51,6 +50,4 @@ class StatefulCausal(Causal):
             rngs=dropout_rngs(key),
             method="unprojected",
         )
-        targets_BL, weights_BL = batch["targets"], batch["weights"]["token"]
-        samples = self.samples if train else 0
-        return {"token": token_loss(unprojected, targets_BL, weights_BL, samples, key)}, carry
+        return {"token": self.token_term(unprojected, batch, key, train=train)}, carry

@@ -18,7 +18,6 @@ from flax import linen as nn
 
 from train.objectives.causal_stateful import StatefulCausal
 from train.objectives.objective import Example, Term, dropout_rngs, objective
-from train.objectives.sampled_softmax import token_loss
 from zoo.params import call
 
 
@@ -71,12 +70,12 @@ class RegularizedCausal(StatefulCausal):
             rngs=dropout_rngs(key),
             method="outputs",
         )
-        weights, samples = batch["weights"], self.samples if train else 0
+        weights = batch["weights"]
         squared_BL = jnp.square(unprojected.x_BLD).mean(-1)
         changes_BL = jnp.square(jnp.diff(undropped_BLD, axis=1)).mean(-1)
         changes_BL = jnp.pad(changes_BL, ((0, 0), (1, 0)))  # the first token changes nothing
         return {
-            "token": token_loss(unprojected, batch["targets"], weights["token"], samples, key),
+            "token": self.token_term(unprojected, batch, key, train=train),
             "activation": Term((weights["activation"] * squared_BL).sum(), None),
             "temporal": Term((weights["temporal"] * changes_BL).sum(), None),
         }, carry

@@ -21,15 +21,13 @@ def extend(folder: str | Path, source: Source, min_count: int, out: str | Path) 
       folder: The model folder.
       source: The text.
       min_count: How often a word must occur to be added.
-      out: The folder to write; if it exists, it is kept, since a resumed run starts from it.
+      out: The folder to write; the same start gives the same model, also for a resumed run.
 
     Raises:
       ValueError: If the tokens of the model are no words, or the count is less than 1.
     """
     if min_count < 1:
         raise ValueError(f"--add-words must be at least 1, not {min_count}")
-    if Path(out).exists():
-        return
     loaded = load(folder)
     tokenizer = sides(require_tokenizer(loaded)).source
     if not units.reads_words(tokenizer):

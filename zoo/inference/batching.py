@@ -74,6 +74,11 @@ def in_reading_order(model: nn.Module, rows: Sequence[Row]) -> Sequence[Row]:
     return [row._replace(tokens=row.tokens[::-1], segments=row.segments[::-1]) for row in rows]
 
 
+def in_text_order(model: nn.Module, x: np.ndarray) -> np.ndarray:
+    """Return the outputs for the tokens of a row in the order of the text: [L, ...]."""
+    return x[::-1] if is_backward(model.config) else x
+
+
 def pad(rows: Sequence[Row], count: int, length: int) -> Batch:
     """Return a batch of `count` rows of one length; missing rows are empty."""
     letters = np.shape(rows[0].tokens)[1:] if rows else ()
@@ -112,12 +117,12 @@ def outputs(
     """
     check_rows(rows, model)
     rows = in_reading_order(model, rows)
-    step = -1 if is_backward(model.config) else 1  # to the order of the text
     results = {}
     for indices, batch in batches(rows, batch_size, model.config.max_length):
         for index, output in zip(indices, np.asarray(apply(model, params, *batch)), strict=False):
-            per_token = output.ndim > 1
-            results[index] = output[: len(rows[index].tokens)][::step] if per_token else output
+            if output.ndim > 1:
+                output = in_text_order(model, output[: len(rows[index].tokens)])
+            results[index] = output
     return [results[index] for index in range(len(rows))]
 
 

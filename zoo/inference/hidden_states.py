@@ -16,8 +16,7 @@ from flax import linen as nn
 from zoo import registry
 from zoo.checkpoints.load import Loaded
 from zoo.contracts import Composite, Encoder, EncoderDecoder
-from zoo.direction import is_backward
-from zoo.inference.batching import Row, batches, check_rows, in_reading_order
+from zoo.inference.batching import Row, batches, check_rows, in_reading_order, in_text_order
 from zoo.layers.taggers import ScalarMix
 from zoo.params import call
 
@@ -44,11 +43,10 @@ def hidden_states(
     model, params = _with_trunk(loaded)
     check_rows(rows, model)
     rows = in_reading_order(model, rows)
-    step = -1 if is_backward(model.config) else 1  # to the order of the text
     for indices, batch in batches(rows, batch_size, model.config.max_length):
         x_BLD = np.asarray(_apply(model, layer, params, *batch))
         for index, x_LD in zip(indices, x_BLD, strict=False):
-            yield index, x_LD[: len(rows[index].tokens)][::step]
+            yield index, in_text_order(model, x_LD[: len(rows[index].tokens)])
 
 
 def _with_trunk(loaded: Loaded) -> tuple[nn.Module, dict]:
