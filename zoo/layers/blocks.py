@@ -105,6 +105,18 @@ class PostNormBlock(nn.Module):
 
     def __call__(self, x_BLD: jax.Array, mask: Mask, *, train: bool = False) -> jax.Array:
         attended_BLD = self.attention(x_BLD, x_BLD, mask, train=train)
+        return self._feed_forward(x_BLD, attended_BLD, train=train)
+
+    def extend(
+        self, x_BLD: jax.Array, cached: KeysValues, mask: Mask
+    ) -> tuple[jax.Array, KeysValues]:
+        """Return x_BLD for tokens after a cache, and the cache extended at the mask's offset."""
+        new = self.attention.project_keys_values(x_BLD)
+        cached = append(cached, new, mask.query_offset)
+        attended_BLD = self.attention.attend(x_BLD, cached, mask)
+        return self._feed_forward(x_BLD, attended_BLD, train=False), cached
+
+    def _feed_forward(self, x_BLD, attended_BLD, *, train: bool):
         x_BLD = self.attention_norm(x_BLD + self.attention_dropout(attended_BLD, train=train))
         return self.mlp_norm(x_BLD + self.mlp_dropout(self.mlp(x_BLD), train=train))
 
