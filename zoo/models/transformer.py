@@ -133,7 +133,7 @@ class DecoderBlock(PostNormBlock):
         target = self.attention.project_keys_values(x_BTD)
         return self._attend(x_BTD, target, source, mask, source_mask, train=train)
 
-    def extend(
+    def extend(  # type: ignore[override]  # likewise
         self,
         x_BTD: jax.Array,
         cached: KeysValues,
