@@ -18,6 +18,7 @@ from zoo.inference.fill_mask import fill_mask
 from zoo.inference.generate import generate
 from zoo.inference.neighbors import WordIndex, analogy, neighbors, similarity, word_index
 from zoo.inference.one_hot import bag_of_words, one_hot
+from zoo.inference.score import Score, next_tokens, score
 from zoo.inference.tag import entities, tag
 from zoo.inference.translate import translate
 from zoo.registry import architectures, create, sizes
@@ -26,6 +27,7 @@ from zoo.vocabulary import extend_vocabulary
 
 __all__ = [
     "Loaded",
+    "Score",
     "WordIndex",
     "__version__",
     "analogy",
@@ -46,8 +48,10 @@ __all__ = [
     "generate",
     "load",
     "neighbors",
+    "next_tokens",
     "one_hot",
     "save",
+    "score",
     "similarity",
     "sizes",
     "tag",

@@ -190,8 +190,24 @@ class WordVectorModel(Protocol):
 class MaskFiller(Protocol):
     """A model that predicts masked tokens."""
 
-    def fill(self, tokens_BL: jax.Array, segments_BL: jax.Array, masked_BP: jax.Array) -> jax.Array:
+    def fill(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        masked_BP: jax.Array,
+        document_ids_BL: jax.Array | None = None,
+    ) -> jax.Array:
         """Return logits_BPV of the masked positions."""
+
+
+@runtime_checkable
+class PermutationLanguageModel(Protocol):
+    """A model trained on permutations of a text, which can also read it in its order."""
+
+    def left_to_right(
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None
+    ) -> jax.Array:
+        """Return the logits of the next token, given the tokens up to each: logits_BLV."""
 
 
 @runtime_checkable

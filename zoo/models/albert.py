@@ -218,10 +218,14 @@ class AlbertLM(nn.Module):
         return self.masked_unprojected(x_BLD).logits()
 
     def fill(
-        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, masked_BP: jax.Array
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        masked_BP: jax.Array,
+        document_ids_BL: jax.Array | None = None,
     ) -> jax.Array:
         """Return the logits at positions `masked_BP`, where the tokens have [MASK]: logits_BPV."""
-        return self.unprojected(tokens_BL, segments_BL, None, masked_BP).logits()
+        return self.unprojected(tokens_BL, segments_BL, document_ids_BL, masked_BP).logits()
 
 
 class AlbertPretraining(nn.Module):
@@ -270,10 +274,14 @@ class AlbertPretraining(nn.Module):
         return Output(unprojected.logits(), order_B2)
 
     def fill(
-        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, masked_BP: jax.Array
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        masked_BP: jax.Array,
+        document_ids_BL: jax.Array | None = None,
     ) -> jax.Array:
         """Return the logits at positions `masked_BP`, where the tokens have [MASK]: logits_BPV."""
-        return self.unprojected(tokens_BL, segments_BL, None, masked_BP)[0].logits()
+        return self.unprojected(tokens_BL, segments_BL, document_ids_BL, masked_BP)[0].logits()
 
     def _heads(self, x_BPD, x_BLD):
         return self.masked_unprojected(x_BPD), self.order_head(self.pooler(x_BLD[:, 0]))

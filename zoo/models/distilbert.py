@@ -200,10 +200,14 @@ class DistilBertLM(nn.Module):
         return self.masked_unprojected(x_BLD).logits()
 
     def fill(
-        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, masked_BP: jax.Array
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        masked_BP: jax.Array,
+        document_ids_BL: jax.Array | None = None,
     ) -> jax.Array:
         """Return the logits at positions `masked_BP`, where the tokens have [MASK]: logits_BPV."""
-        return self.unprojected(tokens_BL, None, masked_BP).logits()
+        return self.unprojected(tokens_BL, document_ids_BL, masked_BP).logits()
 
 
 Model = DistilBertLM

@@ -253,15 +253,37 @@ class XLNetLM(nn.Module):
         return self._head(self.trunk(tokens_BL, segments_BL, document_ids_BL, train=train)).logits()
 
     def fill(
-        self, tokens_BL: jax.Array, segments_BL: jax.Array | None, masked_BP: jax.Array
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        masked_BP: jax.Array,
+        document_ids_BL: jax.Array | None = None,
     ) -> jax.Array:
         """Return the logits at positions `masked_BP`, which no token attends to: logits_BPV."""
         is_masked_BL = (masked_BP[:, :, None] == jnp.arange(tokens_BL.shape[1])).any(1)
         blocked_BLL = jnp.repeat(is_masked_BL[:, None], tokens_BL.shape[1], 1)
-        document_ids_BL = jnp.ones_like(tokens_BL)
         return self.unprojected(tokens_BL, segments_BL, document_ids_BL, blocked_BLL, masked_BP)[
             0
         ].logits()
+
+    def left_to_right(
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None
+    ) -> jax.Array:
+        """Return the logits of the next token, as if all permutations were the order of the text.
+
+        Returns:
+          logits_BLV. A query stream stands at each next position, also behind the last token.
+        """
+        B, L = tokens_BL.shape
+        if document_ids_BL is None:
+            document_ids_BL = jnp.ones((B, L), jnp.int32)
+        tokens_BT = jnp.pad(tokens_BL, ((0, 0), (0, 1)))
+        document_ids_BT = jnp.concatenate([document_ids_BL[:, :1], document_ids_BL], 1)
+        blocked_TT = ~jnp.tri(L + 1, k=-1, dtype=bool)
+        blocked_BTT = jnp.broadcast_to(blocked_TT, (B, L + 1, L + 1))
+        next_BL = jnp.broadcast_to(jnp.arange(1, L + 1), (B, L))
+        inputs = tokens_BT, None, document_ids_BT, blocked_BTT, next_BL
+        return self.unprojected(*inputs)[0].logits()
 
     def _head(self, x_BLD):
         return UnprojectedLogits(x_BLD, self.trunk.token_embedding.embedding, self.head_bias)
