@@ -22,6 +22,8 @@ from train.commands.infer import (
 )
 from train.commands.list import List
 from train.commands.pretrain import Pretrain
+from train.commands.prompt import Prompt
+from train.commands.score import Score
 from train.commands.vectors import Analogy, Embed, Map, Neighbors, Similarity
 
 GROUPS: dict[str, dict[str, type[command.Command]]] = {
@@ -32,6 +34,8 @@ GROUPS: dict[str, dict[str, type[command.Command]]] = {
     },
     "Use": {
         "generate": Generate,
+        "prompt": Prompt,
+        "score": Score,
         "translate": Translate,
         "fill-mask": FillMask,
         "detect-replaced": DetectReplaced,

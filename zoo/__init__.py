@@ -16,6 +16,7 @@ from zoo.inference.detect_replaced import detect_replaced
 from zoo.inference.embed import embed, embed_words
 from zoo.inference.fill_mask import fill_mask
 from zoo.inference.generate import generate
+from zoo.inference.in_context import Shot, prompt
 from zoo.inference.neighbors import WordIndex, analogy, neighbors, similarity, word_index
 from zoo.inference.one_hot import bag_of_words, one_hot
 from zoo.inference.score import Score, next_tokens, score
@@ -28,6 +29,7 @@ from zoo.vocabulary import extend_vocabulary
 __all__ = [
     "Loaded",
     "Score",
+    "Shot",
     "WordIndex",
     "__version__",
     "analogy",
@@ -50,6 +52,7 @@ __all__ = [
     "neighbors",
     "next_tokens",
     "one_hot",
+    "prompt",
     "save",
     "score",
     "similarity",

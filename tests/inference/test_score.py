@@ -60,9 +60,7 @@ def test_a_backward_model_scores_the_reversed_text():
     flipped = score(forward, " ".join(reversed(TEXTS[0].split())))
     result = score(backward, TEXTS[0])
     assert result.tokens == TEXTS[0].split()
-    np.testing.assert_allclose(
-        result.log_probabilities, flipped.log_probabilities[::-1], atol=1e-5
-    )
+    np.testing.assert_allclose(result.log_probabilities, flipped.log_probabilities[::-1], atol=1e-5)
 
 
 def test_xlnet_reads_in_the_order_of_the_text():

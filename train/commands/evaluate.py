@@ -61,6 +61,11 @@ class Evaluate:
     interpolate: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """For an n-gram model: also print the perplexity of its mean with this causal language model,
     which has the same tokenizer, for every weight of the latter."""
+    minimal_pairs: Path | None = None
+    """For a language model: sentences in pairs, a good and a bad one, such as BLiMP; print how
+    often the good one is more probable. A table with the columns good and bad, or JSON lines."""
+    limit: int | None = None
+    """For --minimal-pairs: the number of pairs to read of each paradigm. Default: all."""
     data: Path | None = None
     """For a fine-tuned model: a file of examples, as `zoo finetune` reads them. For word vectors:
     analogies, such as questions-words.txt, or pairs of words with scores, such as
@@ -102,6 +107,10 @@ class Evaluate:
             raise ValueError(
                 f"{adaptation.flag} is for the --text of a recurrent language model: leave it out"
             )
+        if self.limit is not None and not self.minimal_pairs:
+            raise ValueError("--limit is for --minimal-pairs: leave it out")
+        if self.minimal_pairs:
+            return self._minimal_pairs(self.minimal_pairs)
         if self.data:
             if issubclass(cls, WordVectorModel) and not issubclass(cls, FastTextClassifier):
                 return vectors.evaluate(self.folder, self.data)
@@ -150,6 +159,18 @@ class Evaluate:
             return DynamicEvaluation(**rates)
         source = text.files(self.dynamic_text, unescaped(self.separator))
         return ScaledDynamicEvaluation(source=source, **rates)
+
+    def _minimal_pairs(self, path: Path) -> None:
+        import zoo
+        from train.data.examples.minimal_pairs import read_minimal_pairs
+        from train.metrics import minimal_pairs
+
+        pairs = read_minimal_pairs(path, self.limit)
+        sentences = [sentence for pair in pairs for sentence in (pair.good, pair.bad)]
+        scores = zoo.score(zoo.load(self.folder), sentences, batch_size=self.batch or 128)
+        totals = [score.total for score in scores]
+        for name, value in minimal_pairs.accuracy(pairs, totals[::2], totals[1::2]).items():
+            print(f"{value:.4f} {name}")
 
     def _counted(self, source) -> None:
         from train.counting import evaluate, interpolation

@@ -87,7 +87,7 @@ def score(
     if is_masked(loaded.model):
         pairs = pseudo_likelihood.score(loaded, listed, masked, batch_size)
     else:
-        pairs = _score(loaded, [_read(loaded, text) for text in listed], batch_size)
+        pairs = score_readings(loaded, [read(loaded, text) for text in listed], batch_size)
     scores = [Score(*pair) for pair in pairs]
     return scores[0] if isinstance(texts, str) else scores
 
@@ -109,7 +109,7 @@ def next_tokens(loaded: Loaded, text: str, top: int = 10) -> list[tuple[str, flo
             f"this {type(model).__name__} does not predict the token after a text: use a causal "
             "model that reads forward, or `zoo fill-mask`"
         )
-    row = _row(_read(loaded, text).context)
+    row = _row(read(loaded, text).context)
     if not row.tokens:
         raise ValueError("the text is empty, and the tokenizer has no token to begin a text with")
     batching.check_rows([row], model)
@@ -142,7 +142,7 @@ class Reading(NamedTuple):
     tokens: list[str]
 
 
-def _read(loaded: Loaded, text: str) -> Reading:
+def read(loaded: Loaded, text: str) -> Reading:
     """Return the tokens of a text in the order in which the model reads them."""
     model = loaded.model
     tokenizer = sides(require_tokenizer(loaded)).source
@@ -177,7 +177,7 @@ def _read_letters(model: Speller, tokenizer: Tokenizer, text: str) -> Reading:
     return Reading(letters[:-1].tolist(), targets, words)
 
 
-def _score(
+def score_readings(
     loaded: Loaded, readings: Sequence[Reading], batch_size: int
 ) -> list[tuple[list[str], list[float]]]:
     """Return the tokens of each text in its own order, and the log probability of each."""
