@@ -99,6 +99,8 @@ def clone(tmp_path, monkeypatch, paragraphs):
     for number in range(2):
         Path(f"wiki/{number}.txt").write_text("\n\n".join(paragraphs[number::2]), "utf-8")
     Path("my.txt").write_text(paragraphs[1], "utf-8")
+    Path("blimp.tsv").write_text("good\tbad\nThey go.\tThey goes.\n", "utf-8")
+    Path("nbest.txt").write_text("They go.\nThey goes.\n", "utf-8")
     for name, part in (("train", pairs), ("val", pairs[:20]), ("test", pairs[:4])):
         for side, language in enumerate(("en", "de")):
             lines = [pair[side] for pair in part]

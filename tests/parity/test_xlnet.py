@@ -118,3 +118,18 @@ def test_another_attention_is_refused(published, tmp_path):
         (tmp_path / "config.json").write_text(json.dumps(fields | {name: value}))
         with pytest.raises(ValueError, match=name):
             zoo.load(tmp_path)
+
+
+def test_next_token_logits_in_the_order_of_the_text_equal(published):
+    theirs, _, model, params = published
+    tokens_BL = random_inputs((2, 9))[0]
+    tokens_BT = np.pad(tokens_BL, ((0, 0), (0, 1)))  # a place for the token after the last
+    later_TT = np.triu(np.ones((10, 10), np.float32))
+    with torch.no_grad():
+        expected = theirs(
+            torch.from_numpy(tokens_BT),
+            perm_mask=torch.from_numpy(np.stack([later_TT] * 2)),
+            target_mapping=torch.from_numpy(np.stack([np.eye(10, dtype=np.float32)[1:]] * 2)),
+        ).logits.numpy()
+    run = jax.jit(lambda params: model.apply({"params": params}, tokens_BL, method="left_to_right"))
+    assert relative(run(params), expected) < TOLERANCE
