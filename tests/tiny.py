@@ -13,6 +13,7 @@ from zoo.models import (
     awd_lstm,
     bahdanau,
     bert,
+    bytenet,
     distilbert,
     electra,
     fixed_window,
@@ -161,6 +162,13 @@ TABLE = {
         "source",
         {"targets_BT": TARGETS},
         (TOKENS, TARGETS, DOCUMENTS),
+    ),
+    "bytenet": Tiny(
+        bytenet,
+        bytenet.Config(vocab_size=V, num_layers=3, width=24, dropout=0.1, max_dilation=2),
+        "past",
+        {},
+        (TOKENS, DOCUMENTS),
     ),
     "transformer": Tiny(
         transformer,
