@@ -14,6 +14,7 @@ from zoo.models import (
     bahdanau,
     bert,
     bytenet,
+    bytenet_translator,
     distilbert,
     electra,
     fixed_window,
@@ -169,6 +170,20 @@ TABLE = {
         "past",
         {},
         (TOKENS, DOCUMENTS),
+    ),
+    "bytenet_translator": Tiny(
+        bytenet_translator,
+        bytenet_translator.Config(
+            vocab_size=V,
+            num_layers=3,
+            width=24,
+            dropout=0.1,
+            num_decoder_layers=2,
+            max_dilation=2,
+        ),
+        "source",
+        {"targets_BT": TARGETS},
+        (TOKENS, TARGETS, DOCUMENTS),
     ),
     "transformer": Tiny(
         transformer,

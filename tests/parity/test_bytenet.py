@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.wide import relative, widen
-from zoo.models import bytenet
+from zoo.models import bytenet, bytenet_translator
 from zoo.params import abstract, flatten, unflatten
 
 torch = pytest.importorskip("torch")
@@ -93,10 +93,36 @@ class TheirLM(torch.nn.Module):
         return self.output(self.hidden(x).relu()).mT
 
 
+class Theirs(torch.nn.Module):
+    """A translator that runs one pair at a time, so that nothing is padded."""
+
+    def __init__(self):
+        super().__init__()
+        self.source_embedding = torch.nn.Embedding(V, D)
+        self.target_embedding = torch.nn.Embedding(V, D)
+        self.encoder = stack(relu_block, causal=False)
+        self.decoder = stack(relu_block)
+        self.hidden, self.output = Convolution(D, D), Convolution(D, V)
+
+    def forward(self, sources, targets):
+        return torch.cat(
+            [self.run(s[None], t[None]) for s, t in zip(sources, targets, strict=True)]
+        )
+
+    def run(self, source, target):
+        unfolded, length = -(-6 * source.shape[1] // 5), target.shape[1]  # 1.2 times, rounded up
+        x = self.source_embedding(source).mT
+        x = run(self.encoder, functional.pad(x, (0, unfolded - source.shape[1])))
+        x = functional.pad(x, (0, max(length - unfolded, 0)))[..., :length]
+        x = run(self.decoder, x + self.target_embedding(target).mT)
+        return self.output(self.hidden(x).relu()).mT
+
+
 # Our names of the layers of a block -> their places in it.
 RELU = {"norm": 0, "reduce": 2, "reduced_norm": 3, "convolution": 5, "output_norm": 6, "expand": 8}
 MULTIPLICATIVE = {"norm": 0, "reduce": 2, "reduced_norm": 3, "expand": 7}
 MULTIPLICATIVE |= {"convolution/filters": "5.filters", "gates": "6.filters"}
+OTHERS = {"token_embedding": "embedding", "head": "output", "head/hidden": "hidden"}
 LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
 
 
@@ -106,9 +132,7 @@ def their_name(path: str, places: dict) -> str:
     in_block = re.fullmatch(r"(\w+)_(\d+)/(.+)", layer)
     if in_block:
         layer = f"{in_block[1]}.{in_block[2]}.{places[in_block[3]]}"
-    layer = {"token_embedding": "embedding", "head": "output", "head/hidden": "hidden"}.get(
-        layer, layer
-    )
+    layer = OTHERS.get(layer, layer)
     return f"{layer}.{LEAVES[leaf]}"
 
 
@@ -152,3 +176,20 @@ def test_logits_and_gradients_of_a_language_model_are_equal(name, block, places)
     model = bytenet.ByteNetLM(bytenet.Config(**sizes, dropout=0.0, block=name))
     tokens_BL = np.random.default_rng(0).integers(0, V, (2, 20))
     compare(theirs, model, places, theirs(torch.from_numpy(tokens_BL)), tokens_BL)
+
+
+@pytest.mark.parametrize("length", [4, 15])  # of the targets
+def test_logits_and_gradients_of_a_translator_are_equal_on_padded_sources(length):
+    theirs = Theirs()
+    widen(theirs)
+    sizes = {"vocab_size": V, "num_layers": N, "width": D, "max_dilation": MAX_DILATION}
+    config = bytenet_translator.Config(**sizes, num_decoder_layers=N)
+    random = np.random.default_rng(0)
+    tokens_BL, document_ids_BL = random.integers(0, V, (3, 12)), np.zeros((3, 12), np.int32)
+    targets_BT = random.integers(0, V, (3, length))
+    for row, real in enumerate((slice(2, 12), slice(0, 7), slice(11, 12))):
+        document_ids_BL[row, real] = 1
+    sources = [tokens_BL[row, document_ids_BL[row] > 0] for row in range(3)]
+    expected = theirs(map(torch.from_numpy, sources), torch.from_numpy(targets_BT))
+    model = bytenet_translator.ByteNetTranslator(config)
+    compare(theirs, model, RELU, expected, tokens_BL, targets_BT, document_ids_BL)

@@ -88,6 +88,11 @@ class ResidualBlock(nn.Module):
         h_BLI = self.convolution(self._reduce(x_BLD), document_ids_BL)
         return x_BLD + self._expand(h_BLI)
 
+    @nn.nowrap
+    def empty_buffer(self, batch_size: int) -> jax.Array:
+        """Return the buffer_BMI before the first position."""
+        return jnp.zeros((batch_size, -self.offsets[0], self.width // 2))
+
     def start(self, x_BLD: jax.Array, document_ids_BL: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return the output for a prompt, x_BLD, and the buffer_BMI of its convolution."""
         h_BLI = self._reduce(x_BLD)
