@@ -17,7 +17,7 @@ WORDS = ["".join(letters) for letters in itertools.product("abc", repeat=3)]
 def small(name, **config):
     """Return a recipe with a small model and few steps."""
     run = recipe(name)
-    sizes = replace(run.config, num_layers=2, width=32, **config)
+    sizes = replace(run.config, num_layers=1, width=32, **config)
     run = replace(run, config=sizes, schedule=lambda steps: schedules.constant(1e-2))
     fields = {"batch": 8, "length": 16, "steps": 60, "evaluate_every": 60, "save_every": 60}
     return replace(run, report_every=20, **fields)
@@ -35,7 +35,7 @@ def test_a_language_model_trains_on_characters_and_generates(tmp_path):
 
 def test_a_translator_trains_on_the_characters_of_each_side_and_translates(tmp_path):
     pairs = PairStrings(tuple((word, word.upper() + "!") for word in WORDS * 4))
-    run = small("bytenet-translator", num_decoder_layers=2)
+    run = small("bytenet-translator", num_decoder_layers=1)
     pretrain.pretrain(run, pairs, tmp_path / "run", dev=pairs)
     loaded = zoo.load(tmp_path / "run")
     assert loaded.tokenizer.source.get_vocab_size() == 2 + 3

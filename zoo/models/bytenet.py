@@ -6,9 +6,10 @@ compared with WaveNet: the dilations stay small and are repeated more often, a b
 the width, its gates are multiplicative units, and layer norm keeps deep stacks stable. The
 translator is in bytenet_translator.py.
 
-Departures: the paper states no initialization. Its figure 3 draws the block without the widths of
-the two multiplicative units; here the first has the dilated filter, the second a filter of width 1.
-The paper reports a receptive field of 315 characters for 30 blocks; by their dilations it is 373.
+Departures: the paper gives no code, so initialization is ours, and so is the order of the two
+multiplicative units in a block: the first has the dilated filter, the second a filter of width 1.
+The paper reports a receptive field of 315 characters for its 30 blocks; by their dilations it is
+373. Documents packed into one window do not read each other.
 
 B batch  L length  D width  M length of a buffer  I inner width  V vocabulary
 """
