@@ -25,6 +25,8 @@ ARRAYS = {
     "seq2seq": 4,
     "bahdanau": 4,
     "luong": 4,
+    "bytenet": 3,
+    "bytenet_translator": 4,
     "gpt2": 1,
     "t5": 1,
 }  # others: 2

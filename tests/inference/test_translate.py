@@ -38,7 +38,9 @@ def model(name):
     return network, tiny.wide(network), tokenizer()
 
 
-@pytest.mark.parametrize("name", ["seq2seq", "luong", "bahdanau", "transformer", "t5"])
+@pytest.mark.parametrize(
+    "name", ["seq2seq", "luong", "bahdanau", "bytenet_translator", "transformer", "t5"]
+)
 @pytest.mark.parametrize("beams", [1, 3])
 def test_texts_keep_their_order_with_every_batch_size(name, beams):
     parts_of_model = model(name)
