@@ -29,6 +29,7 @@ from zoo.models import (
     t5,
     t5_v1_1,
     transformer,
+    wavenet,
     word2vec,
     xlnet,
 )
@@ -47,6 +48,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "seq2seq": seq2seq,
     "bahdanau": bahdanau,
     "luong": luong,
+    "wavenet": wavenet,
     "transformer": transformer,
     "bert": bert,
     "gpt2": gpt2,

@@ -23,6 +23,7 @@ from train.recipes import (
     t5,
     translators,
     ulmfit,
+    wavenet,
     word2vec,
     xlnet,
 )
@@ -50,6 +51,7 @@ FAMILIES: tuple[Family, ...] = (
     flair,
     translators,
     sequence_autoencoder,
+    wavenet,
     gpt2,
     bert,
     xlnet,

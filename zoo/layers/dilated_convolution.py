@@ -87,6 +87,6 @@ class DilatedConvolution(nn.Module):
         x_BO = self._combine(jnp.concatenate([*earlier, x_BI], -1))
         return x_BO, jax.lax.dynamic_update_index_in_dim(buffer_BMI, x_BI, steps % M, 1)
 
-    def _combine(self, x_C: jax.Array) -> jax.Array:
-        """Return the output for the inputs at all filter positions, side by side."""
-        return affine(x_C, self.kernel.reshape(-1, self.width)) + self.bias
+    def _combine(self, x: jax.Array) -> jax.Array:
+        """Return the output for the inputs at all filter positions, side by side: [..., C]."""
+        return affine(x, self.kernel.reshape(-1, self.width)) + self.bias
