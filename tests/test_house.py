@@ -274,7 +274,7 @@ def test_model_files_have_one_order(name):
     position = names.index(module.Model.__name__)
     assert position == names.index("Model") - 1  # the model with its head is the last class
     assert "https://" in module.__doc__
-    assert re.search(r"\(\w+ et al\. \d{4}\)", module.__doc__)
+    assert re.search(r"\([\w ]+ et al\. \d{4}\)", module.__doc__)
     assert [field.name for field in dataclasses.fields(module.Config)][: len(fields)] == fields
 
 

@@ -28,6 +28,7 @@ from zoo.models import (
     t5,
     t5_v1_1,
     transformer,
+    wavenet,
     xlnet,
 )
 
@@ -164,6 +165,21 @@ TABLE = {
         "source",
         {"targets_BT": TARGETS},
         (TOKENS, TARGETS, DOCUMENTS),
+    ),
+    "wavenet": Tiny(
+        wavenet,
+        wavenet.Config(
+            vocab_size=V,
+            num_layers=4,
+            width=24,
+            dropout=0.1,
+            gate_width=20,
+            skip_width=28,
+            max_dilation=4,
+        ),
+        "past",
+        {},
+        (TOKENS, DOCUMENTS),
     ),
     "bytenet": Tiny(
         bytenet,

@@ -32,6 +32,7 @@ from zoo.models import (
     t5,
     t5_v1_1,
     transformer,
+    wavenet,
     word2vec,
     xlnet,
 )
@@ -50,6 +51,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "seq2seq": seq2seq,
     "bahdanau": bahdanau,
     "luong": luong,
+    "wavenet": wavenet,
     "bytenet": bytenet,
     "bytenet_translator": bytenet_translator,
     "transformer": transformer,

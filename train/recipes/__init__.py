@@ -25,6 +25,7 @@ from train.recipes import (
     t5,
     translators,
     ulmfit,
+    wavenet,
     word2vec,
     xlnet,
 )
@@ -53,6 +54,7 @@ FAMILIES: tuple[Family, ...] = (
     bytenet,
     translators,
     sequence_autoencoder,
+    wavenet,
     gpt,
     gpt2,
     bert,
