@@ -49,6 +49,10 @@ SCHEDULES = {
         schedules.inverse_square_root(PEAK, 10),
         lambda t: PEAK * 10**0.5 * min(t**-0.5, t * 10**-1.5) if t else 0.0,
     ),
+    "held_inverse_square_root": (
+        schedules.held_inverse_square_root(PEAK, 10),
+        lambda t: PEAK * (10 / max(t, 10)) ** 0.5,
+    ),
     "inverse_square_root without warm-up": (
         schedules.inverse_square_root(PEAK, 0),
         lambda t: PEAK * max(t, 1) ** -0.5,

@@ -89,6 +89,14 @@ def inverse_square_root(peak: float, warmup: int) -> optax.Schedule:
     return _warm_up(peak, warmup, fall)
 
 
+def held_inverse_square_root(peak: float, hold: int) -> optax.Schedule:
+    """Return `peak` for `hold` steps, then peak * sqrt(hold / step), without a last step.
+
+    Raffel et al. 2020, section 3.1.2: 1 / sqrt(max(step, hold)), where peak = hold ** -0.5.
+    """
+    return lambda step: peak * jnp.sqrt(hold / jnp.maximum(step, hold))
+
+
 def slanted_triangular(
     peak: float, steps: int, cut: float = 0.1, ratio: float = 32.0
 ) -> optax.Schedule:

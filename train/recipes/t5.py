@@ -1,8 +1,9 @@
 """T5: span corruption.
 
 Raffel et al. 2020, section 3.1, and the released models: Adafactor without momentum or weight
-decay, learning rate 1 / sqrt(step) but at most 0.01, a million steps, batch 2048, length 512 (568
-tokens before spans are removed). Version 1.1 was trained without dropout, with the same recipe.
+decay, learning rate 0.01 for 10,000 steps, then 1 / sqrt(step), a million steps, batch 2048, length
+512 (568 tokens before spans are removed). Version 1.1 was trained without dropout, with the same
+recipe.
 """
 
 from collections.abc import Iterable
@@ -57,7 +58,7 @@ def published(name: str, architecture: str, config: Config) -> T5Recipe:
         name,
         architecture,
         config,
-        schedule=schedules.AnyLength(schedules.inverse_square_root(0.01, 10_000)),
+        schedule=schedules.AnyLength(schedules.held_inverse_square_root(0.01, 10_000)),
         steps=1_000_000,
         batch=2048,
         length=512,
