@@ -1,6 +1,7 @@
 """Hugging Face folders: every tensor and config field must match, or the error is one line."""
 
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -11,11 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import serialization
 from safetensors.flax import save_file as save_flax
 from safetensors.numpy import load_file, save_file
 
 import zoo
 from tests import tiny
+from tests.formats import torch_files
 from zoo import registry
 from zoo.checkpoints import model_folder
 from zoo.formats import huggingface
@@ -243,11 +246,79 @@ def test_export_then_import_is_bit_exact(tmp_path):
             assert np.array_equal(array, reloaded[path]), (cls, path)
 
 
-def test_a_pickle_is_refused(tmp_path):
+def as_pickle(folder):
+    tensors = load_file(folder / "model.safetensors")
+    torch_files.write_zip(folder / "pytorch_model.bin", tensors)
+
+
+def as_msgpack(folder):
+    """Write weights as Flax's models have them: kernels inputs first, other names."""
+    tree = {}
+    for name, array in load_file(folder / "model.safetensors").items():
+        *parents, last = name.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        if last == "weight" and "embeddings" in parents[-1]:
+            last = "embedding"
+        elif last == "weight":
+            last = "kernel" if array.ndim == 2 else "scale"
+        node[last] = array.T if last == "kernel" else array
+    (folder / "flax_model.msgpack").write_bytes(serialization.msgpack_serialize(tree))
+
+
+def as_shards(folder):
+    tensors = load_file(folder / "model.safetensors")
+    weight_map = {name: f"shard-{number % 3}.bin" for number, name in enumerate(tensors)}
+    for file in set(weight_map.values()):
+        part = {name: array for name, array in tensors.items() if weight_map[name] == file}
+        torch_files.write_stream(folder / file, part)
+    index = folder / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}))
+
+
+@pytest.mark.parametrize("convert", [as_pickle, as_msgpack, as_shards])
+def test_other_files_of_weights_give_the_same_parameters(tmp_path, convert):
     folder = folder_of(tmp_path)
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    message = refused(folder, FileNotFoundError)
-    assert "pytorch_model.bin is a pickle" in message
+    convert(folder)
+    (folder / "model.safetensors").unlink()
+    assert_reads(folder)
+
+
+def test_a_pickle_of_anything_but_tensors_is_refused(tmp_path):
+    folder = folder_of(tmp_path)
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"x": Path("y")}))
+    assert "pathlib" in refused(folder)
+    torch_files.write_zip(
+        folder / "pytorch_model.bin", {}, torch_files.dictionary({"lr": b"K\x01"})
+    )
+    assert "'lr', which is no tensor" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("weight_map", "message"),
+    [
+        ({QUERY: "../model.safetensors"}, "not a file of its folder"),
+        ({QUERY: "/etc/passwd"}, "not a file of its folder"),
+        ({QUERY: "absent.bin"}, "no such file"),
+        ({"other": "part.bin"}, "but it is not there"),
+        ([QUERY], "not an index"),
+    ],
+)
+def test_a_bad_index_is_refused(tmp_path, weight_map, message):
+    folder = folder_of(tmp_path)
+    (folder / "model.safetensors").unlink()
+    torch_files.write_zip(folder / "part.bin", {QUERY: np.zeros((2, 2), np.float32)})
+    index = folder / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    assert message in refused(folder, (ValueError, FileNotFoundError))
+
+
+def test_a_folder_without_weights_names_the_files_that_are_read(tmp_path):
+    folder = folder_of(tmp_path)
+    (folder / "model.safetensors").unlink()
+    assert "model.safetensors, pytorch_model.bin, flax" in refused(folder, FileNotFoundError)
 
 
 @pytest.mark.parametrize("length", [0, 4, 100, -1])

@@ -17,11 +17,11 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from zoo import registry
 from zoo.formats.huggingface.format import Format, Row, Tokenizer
+from zoo.formats.huggingface.tensors import Tensors
 from zoo.params import abstract, flatten, unflatten
 
 # Not a field of transformers, which keeps what it does not know; named as its scripts name it.
@@ -105,7 +105,7 @@ def read_available(
         config = replace(config, null_threshold=published.get(NULL_THRESHOLD))
     _check_constants(folder, format, config, published)
 
-    tensors = _Tensors(folder, format.prefix)
+    tensors = Tensors(folder, format.prefix)
     unused = {name for name in tensors if not name.startswith(tuple(ignore))}
     problems: list[str] = []
     params: dict[str, Any] = {}
@@ -146,7 +146,7 @@ def new_head(
     labels: Sequence[str] | None = None,
 ) -> tuple[list[str], list[str]]:
     """Return the arguments `new` and `ignore` of `read` for a class whose head may be missing."""
-    tensors = _Tensors(folder, format.prefix)
+    tensors = Tensors(folder, format.prefix)
     config = format.to_config(read_config(folder))
     if labels is not None:
         config = replace(config, labels=labels)
@@ -240,54 +240,6 @@ def _check_constants(folder, format: Format, config: Any, published: Mapping[str
             raise ValueError(
                 f"{folder}/config.json has {name} = {theirs!r}; zoo supports {value!r} only"
             )
-
-
-class _Tensors:
-    """The tensors of a folder, in one or more files; each is read on access."""
-
-    def __init__(self, folder: str | os.PathLike, prefix: str):
-        folder = Path(folder)
-        index = folder / "model.safetensors.index.json"
-        if index.exists():
-            files = {folder / name for name in json.loads(index.read_text())["weight_map"].values()}
-        else:
-            files = {folder / "model.safetensors"}
-        for file in files:
-            if not file.exists():
-                pickles = sorted(p.name for p in folder.glob("*.bin"))
-                hint = (
-                    f"; {pickles[0]} is a pickle, which can run code, so it is not loaded"
-                    if pickles
-                    else ""
-                )
-                raise FileNotFoundError(f"no such file: {file}{hint}")
-        self._where = {}
-        for file in sorted(files):
-            try:
-                # framework="flax", because NumPy alone has no bfloat16.
-                opened = safe_open(file, framework="flax")
-            except SafetensorError as error:
-                raise ValueError(f"{file} is damaged: {error}") from None
-            for name in opened.keys():  # noqa: SIM118
-                self._where[name] = (opened, name)
-        if not any(name.startswith(prefix) for name in self._where):
-            self._where = {prefix + name: where for name, where in self._where.items()}
-        # Files from before 2019 name the scale and bias of a norm gamma and beta.
-        for old, now in ((".gamma", ".weight"), (".beta", ".bias")):
-            self._where = {
-                name.removesuffix(old) + now if name.endswith(old) else name: where
-                for name, where in self._where.items()
-            }
-
-    def __iter__(self):
-        return iter(self._where)
-
-    def __contains__(self, name):
-        return name in self._where
-
-    def __getitem__(self, name) -> np.ndarray:
-        opened, published = self._where[name]
-        return np.asarray(opened.get_tensor(published))
 
 
 def _row(weights: Mapping[str, Row], path: str) -> tuple[str, str | None]:
