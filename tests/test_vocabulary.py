@@ -26,6 +26,8 @@ ARRAYS = {
     "bahdanau": 4,
     "luong": 4,
     "gpt2": 1,
+    "gpt3": 1,
+    "gpt_neo": 1,
     "t5": 1,
 }  # others: 2
 LETTERS = string.ascii_lowercase

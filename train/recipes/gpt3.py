@@ -25,8 +25,8 @@ TOKENS, COSINE_TOKENS, WARMUP_TOKENS = 300e9, 260e9, 375e6
 def gpt3_tiny() -> Recipe:
     """Return `zoo pretrain gpt3-tiny`: four layers on the built-in corpus, 4 minutes on two cores.
 
-    Held-out perplexity is about 190. The network is that of `gpt2-tiny`, except for two blocks
-    that attend to 32 tokens only.
+    The network and the run are those of `gpt2-tiny`, except that two of the four blocks attend to
+    32 tokens only.
     """
     return _recipe(
         "gpt3-tiny",
