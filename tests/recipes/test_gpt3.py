@@ -3,6 +3,7 @@
 import pytest
 
 from train.recipes import gpt3, recipe
+from train.recipes.recipe import with_config
 from zoo.layers.attention import Mask
 from zoo.models.gpt3 import GPT3, SIZES
 
@@ -34,3 +35,8 @@ def test_every_size_has_a_recipe_and_every_second_block_a_band():
     for config in SIZES.values():
         windows = [mask.window for mask in GPT3(config).masks(Mask.causal())]
         assert windows == [None, config.window] * (config.num_layers // 2)
+
+
+def test_a_band_without_a_key_is_refused():
+    with pytest.raises(ValueError, match=r"^window must be at least 1, not 0"):
+        with_config(recipe("gpt3-tiny"), ["window=0"])

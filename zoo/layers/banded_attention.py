@@ -1,9 +1,9 @@
 """Chunks of a sequence, for attention to the last few keys only, at the cost of the band.
 
-Child et al. 2019, https://arxiv.org/abs/1904.10509, section 5.5, computes its local patterns in
-chunks too. A sequence is split into chunks as long as the attention window. A query and the window
-that ends at it then lie within its own chunk and the one before, so L * 2 W scores are computed
-instead of L * L.
+Child et al. 2019, https://arxiv.org/abs/1904.10509, section 5.5: local attention is computed on
+slices of queries, keys and values. Here a sequence is split into chunks as long as the attention
+window. The window that ends at a query then lies within its own chunk and the one before, so
+L * 2 W scores are computed instead of L * L.
 
 B batch  H heads  L length  K head width  W window, the length of a chunk  N chunks of all rows
 M keys of a chunk, 2 W

@@ -155,7 +155,13 @@ class GPT3(nn.Module):
         return self.norm(run_blocks(self, self.blocks, x_BLD, per_block=masks, train=train)[-1])
 
     def masks(self, dense: Mask) -> list[Mask]:
-        """Return the mask of every block: dense and banded ones alternate."""
+        """Return the mask of every block: dense and banded ones alternate.
+
+        Raises:
+          ValueError: If the window of the config has no key.
+        """
+        if self.config.window < 1:
+            raise ValueError(f"window must be at least 1, not {self.config.window}")
         banded = replace(dense, window=self.config.window)
         return [banded if number % 2 else dense for number in range(self.config.num_layers)]
 
