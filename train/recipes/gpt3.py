@@ -23,7 +23,7 @@ TOKENS, COSINE_TOKENS, WARMUP_TOKENS = 300e9, 260e9, 375e6
 
 
 def gpt3_tiny() -> Recipe:
-    """Return `zoo pretrain gpt3-tiny`: four layers on the built-in corpus, 4 minutes on two cores.
+    """Return `zoo pretrain gpt3-tiny`: four layers on the built-in corpus.
 
     The network and the run are those of `gpt2-tiny`, except that two of the four blocks attend to
     32 tokens only.
