@@ -28,6 +28,8 @@ ARRAYS = {
     "bytenet": 3,
     "bytenet_translator": 4,
     "gpt2": 1,
+    "gpt3": 1,
+    "gpt_neo": 1,
     "t5": 1,
 }  # others: 2
 LETTERS = string.ascii_lowercase

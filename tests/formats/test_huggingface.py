@@ -141,6 +141,7 @@ def test_buffers_of_old_versions_are_ignored(tmp_path):
     buffers = {
         "bert": ("bert.embeddings.position_ids",),
         "gpt2": ("transformer.h.0.attn.bias", "transformer.h.1.attn.masked_bias"),
+        "gpt_neo": ("transformer.h.0.attn.attention.bias",),
     }
     for name, buffer_names in buffers.items():
         folder = folder_of(tmp_path / name, name)
@@ -151,6 +152,16 @@ def test_buffers_of_old_versions_are_ignored(tmp_path):
             ),
         )
         assert_reads(folder, name)
+
+
+def test_other_orders_of_global_and_local_attention_are_refused(tmp_path):
+    folder = folder_of(tmp_path, "gpt_neo")
+    assert huggingface.read_config(folder)["attention_types"] == [[["global", "local"], 1]]
+    change(folder, dict, attention_types=[[["global"], 2]])
+    with pytest.raises(
+        ValueError, match=r"attention_types = .*'global'\], 2.*'local'\], 1\]\] only"
+    ):
+        read(folder, "gpt_neo")
 
 
 def test_bfloat16_is_read_as_float32(tmp_path):

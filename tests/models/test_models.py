@@ -248,7 +248,7 @@ def test_sizes_have_the_number_of_parameters_in_their_comments(name):
     architecture = tiny.TABLE[name].architecture
     source = inspect.getsource(architecture)
     rows = re.findall(
-        r'^    "([\w-]+)": (?:Config|Tiny)\(((?:.|\n(?!    "))*?)\),  # ([\d,]+)$', source, re.M
+        r'^    "([\w.-]+)": (?:Config|Tiny)\(((?:.|\n(?!    "))*?)\),  # ([\d,]+)$', source, re.M
     )
     stated = {name: count for name, _, count in rows}
     families = getattr(architecture, "MINIATURES", {})

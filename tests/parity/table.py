@@ -67,6 +67,9 @@ DISTIL = {"vocab_size": V, "max_position_embeddings": 32}
 DISTIL |= {"dim": 48, "n_layers": 3, "n_heads": 4, "hidden_dim": 112}
 GPT2 = {"vocab_size": V, "n_positions": 32, "n_embd": 48, "n_layer": 3, "n_head": 4}
 GPT2 |= {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+GPT_NEO = {"vocab_size": V, "max_position_embeddings": 32, "hidden_size": 48, "num_heads": 4}
+GPT_NEO |= {"num_layers": 3, "attention_types": [[["global", "local"], 1], [["global"], 1]]}
+GPT_NEO |= {"window_size": 4, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
 XLNET = {"vocab_size": V, "d_model": 48, "n_layer": 3, "n_head": 4, "d_inner": 80}
 XLNET |= {"untie_r": True, "reuse_len": 5, "mem_len": 8}
 T5 = {
@@ -126,6 +129,16 @@ MODELS = (
         positions=True,
         hidden={"hidden_states": ("blocks_0", "blocks_1", "norm")},
         sizes=("gpt2-tiny", "gpt2"),
+    ),
+    Row(
+        published="GPTNeoForCausalLM",
+        ours="GPTNeoLM",
+        config=GPT_NEO,
+        inputs=TEXT,
+        left="last",
+        positions=True,
+        hidden={"hidden_states": ("blocks_0", "blocks_1", "norm")},
+        sizes=("gpt-neo-125m", "gpt-neo-2.7b"),
     ),
     Row(
         published="BertForPreTraining",
@@ -259,6 +272,7 @@ FAMILIES = {
     "DistilBert": (DISTIL | {"n_layers": 2}, TEXT),
     "XLNet": (XLNET | {"n_layer": 2}, PAIR),
     "GPT2": (GPT2 | {"n_layer": 2}, TEXT),
+    "GPTNeo": (GPT_NEO | {"num_layers": 2, "attention_types": [[["global", "local"], 1]]}, TEXT),
 }
 
 

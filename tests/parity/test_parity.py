@@ -41,6 +41,8 @@ def build(row: Row):
                 parameter += 1
             if name.endswith("Attention.q.weight"):  # T5 does not scale its attention logits
                 parameter *= row.config["d_kv"] ** -0.5
+            if name.endswith("attention.q_proj.weight"):  # nor does GPT-Neo
+                parameter *= (row.config["hidden_size"] // row.config["num_heads"]) ** -0.5
         if row.published == "MarianMTModel":
             for side in (model.model.encoder, model.model.decoder):
                 side.embed_positions.weight.copy_(side.embed_positions.create_weight())

@@ -2,19 +2,23 @@
 
 Vaswani et al. 2017, https://arxiv.org/abs/1706.03762. Attention scores how well a query matches
 each key, and returns a sum of the values, weighted by the softmax of the scores. Papers differ in
-the scores and share the weighted sum.
+the scores and share the weighted sum. Attention to a window of keys is computed in chunks.
+
+W window  N chunks of all rows (see banded_attention.py)
 """
 
-from functools import reduce
-from typing import Literal
+from collections.abc import Callable
+from functools import partial, reduce
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
+from zoo.layers import banded_attention
 from zoo.layers.dropout import Dropout
-from zoo.layers.linear import HeadsIn, HeadsOut, product
+from zoo.layers.linear import HeadsIn, HeadsOut, LinearHeadsIn, product
 
 KeysValues = tuple[jax.Array, jax.Array]  # k_BHMK and v_BHMK
 
@@ -139,8 +143,8 @@ class WeightedSum(nn.Module):
     """The weighted sum of attention: score_BHLM, v_BHMK -> x_BHLK.
 
     It masks the scores, applies a float32 softmax and dropout, and sums the values. The weights are
-    sown as "attention" into the collection "intermediates". A fully masked row attends uniformly,
-    so the output stays finite; it should be ignored.
+    sown as "attention" into the collection "intermediates", if it is collected. A fully masked row
+    attends uniformly, so the output stays finite; it should be ignored.
     """
 
     dropout: float
@@ -152,12 +156,15 @@ class WeightedSum(nn.Module):
         v_BHMK: jax.Array,
         mask: jax.Array | None,
         *,
+        layout: Callable[[jax.Array], jax.Array] = lambda weights: weights,
         train: bool = False,
     ) -> jax.Array:
+        """Return x_BHLK; `layout` changes the shape of the weights that are sown."""
         if mask is not None:
             score_BHLM = jnp.where(mask, score_BHLM, -1e30)
         weight_BHLM = jax.nn.softmax(score_BHLM)
-        self.sow("intermediates", "attention", weight_BHLM)
+        if self.is_mutable_collection("intermediates"):
+            self.sow("intermediates", "attention", layout(weight_BHLM))
         weight_BHLM = Dropout(self.dropout)(weight_BHLM, train=train)
         return product("BHLM,BHMK->BHLK", weight_BHLM, v_BHMK)
 
@@ -175,7 +182,9 @@ def attend(
     """Return dot-product attention: x_BHLK (Vaswani et al. 2017, equation 1).
 
     All dot-product attention passes through here, so this is where a fused kernel may be chosen
-    later, by platform, shapes and mask. `weighted_sum` has no parameters; it has the dropout
+    later, by platform, shapes and mask. Today a mask with a window is computed in chunks where that
+    takes fewer products. The result is the same, and so are the weights that are sown:
+    [B, H, L, M], zero outside of the window. `weighted_sum` has no parameters; it has the dropout
     rate, and its module path names the weights that it sows.
 
     Args:
@@ -188,11 +197,56 @@ def attend(
       train: Whether to apply dropout to the weights.
     """
     k_BHMK, v_BHMK = keys_values
+    L, M = q_BHLK.shape[2], k_BHMK.shape[2]
+    if bias_HLM is None and _takes_fewer_products_in_chunks(mask, L, M):
+        return _attend_in_chunks(weighted_sum, q_BHLK * scale, keys_values, mask, train=train)
     score_BHLM = product("BHLK,BHMK->BHLM", q_BHLK * scale, k_BHMK)
     if bias_HLM is not None:
         score_BHLM = score_BHLM + bias_HLM
-    allowed = mask.dense(q_BHLK.shape[2], k_BHMK.shape[2])
-    return weighted_sum(score_BHLM, v_BHMK, allowed, train=train)
+    return weighted_sum(score_BHLM, v_BHMK, mask.dense(L, M), train=train)
+
+
+def _takes_fewer_products_in_chunks(mask: Mask, num_queries: int, num_keys: int) -> bool:
+    """Return whether a mask is a causal band of a whole sequence that is long enough."""
+    if mask.window is None or mask.direction != "causal" or num_queries != num_keys:
+        return False
+    if not isinstance(mask.query_offset, int) or mask.query_offset:  # after a cache
+        return False
+    padded_length = -(-num_queries // mask.window) * mask.window
+    return padded_length * 2 * mask.window < num_queries * num_keys
+
+
+def _attend_in_chunks(
+    weighted_sum: WeightedSum,
+    q_BHLK: jax.Array,
+    keys_values: KeysValues,
+    mask: Mask,
+    *,
+    train: bool,
+) -> jax.Array:
+    """Return the attention of scaled queries to a window of keys, by chunks: x_BHLK."""
+    (B, _, L, _), window = q_BHLK.shape, mask.window
+    assert window is not None
+    q_NHWK = banded_attention.split(q_BHLK, window)
+    k_NHMK, v_NHMK = (banded_attention.split_with_previous(x, window) for x in keys_values)
+    score_NHWM = product("NHWK,NHMK->NHWM", q_NHWK, k_NHMK)
+    allowed = _mask_of_chunks(mask, B, L, window).dense(window, 2 * window)
+    layout = partial(banded_attention.join_weights, num_rows=B, length=L)
+    x_NHWK = weighted_sum(score_NHWM, v_NHMK, allowed, layout=layout, train=train)
+    return banded_attention.join(x_NHWK, B, L)
+
+
+def _mask_of_chunks(mask: Mask, num_rows: int, length: int, window: int) -> Mask:
+    """Return the mask of queries in a chunk, for the keys of the chunk before it and its own."""
+    column = lambda ids_BL: jnp.broadcast_to(ids_BL, (num_rows, length))[:, None, :, None]
+    # The zeros before the first chunk and after the last are padding.
+    key_ids_BL = jnp.int32([[1]]) if mask.key_document_ids_BM is None else mask.key_document_ids_BM
+    key_ids_NM = banded_attention.split_with_previous(column(key_ids_BL), window)[:, 0, :, 0]
+    query_ids_NW = None
+    if mask.query_document_ids_BL is not None:
+        query_ids = column(mask.query_document_ids_BL)
+        query_ids_NW = banded_attention.split(query_ids, window)[:, 0, :, 0]
+    return Mask(query_ids_NW, key_ids_NM, window, direction="causal", window=window)
 
 
 def append(cached: KeysValues, new: KeysValues, position: int | jax.Array) -> KeysValues:
@@ -202,8 +256,12 @@ def append(cached: KeysValues, new: KeysValues, position: int | jax.Array) -> Ke
 
 
 class Attention(nn.Module):
-    """Multi-head attention (Vaswani et al. 2017, section 3.2): x attends to a memory, or to x."""
+    """Multi-head attention (Vaswani et al. 2017, section 3.2): x attends to a memory, or to x.
 
+    A subclass may have another `projection` of queries, keys and values.
+    """
+
+    projection: ClassVar[type[HeadsIn] | type[LinearHeadsIn]] = HeadsIn
     num_heads: int
     head_width: int
     width: int
@@ -212,9 +270,9 @@ class Attention(nn.Module):
     output_init: nn.initializers.Initializer
 
     def setup(self):
-        self.query = HeadsIn(self.num_heads, self.head_width, self.kernel_init)
-        self.key = HeadsIn(self.num_heads, self.head_width, self.kernel_init)
-        self.value = HeadsIn(self.num_heads, self.head_width, self.kernel_init)
+        self.query = self.projection(self.num_heads, self.head_width, self.kernel_init)
+        self.key = self.projection(self.num_heads, self.head_width, self.kernel_init)
+        self.value = self.projection(self.num_heads, self.head_width, self.kernel_init)
         self.mix = WeightedSum(self.dropout)
         self.output = HeadsOut(self.width, self.output_init)
 

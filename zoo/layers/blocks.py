@@ -1,6 +1,7 @@
 """Transformer blocks, post-norm and pre-norm, and the functions that run a trunk's blocks."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import chex
 import jax
@@ -124,9 +125,11 @@ class PostNormBlock(nn.Module):
 class PreNormBlock(nn.Module):
     """A pre-norm block: normalize, attend, add; normalize, feed forward, add (GPT-2).
 
-    `output_init` initializes the two layers that write to the residual stream.
+    `output_init` initializes the two layers that write to the residual stream. A subclass may have
+    another `attention_class` with the same fields.
     """
 
+    attention_class: ClassVar[type[Attention]] = Attention
     num_heads: int
     head_width: int
     width: int
@@ -139,7 +142,7 @@ class PreNormBlock(nn.Module):
 
     def setup(self):
         self.attention_norm = Norm(self.epsilon)
-        self.attention = Attention(
+        self.attention = self.attention_class(
             self.num_heads,
             self.head_width,
             self.width,

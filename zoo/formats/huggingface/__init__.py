@@ -11,6 +11,7 @@ from zoo.formats.huggingface import (
     distilbert,
     electra,
     gpt2,
+    gpt_neo,
     marian,
     resnet,
     roberta,
@@ -43,6 +44,7 @@ __all__ = [
 FORMATS = (
     bert.FORMAT,
     gpt2.FORMAT,
+    gpt_neo.FORMAT,
     xlnet.FORMAT,
     roberta.FORMAT,
     distilbert.FORMAT,
