@@ -1,7 +1,7 @@
 """GPT-3 (Brown et al. 2020), "Language Models are Few-Shot Learners".
 
 https://arxiv.org/abs/2005.14165
-New compared with GPT-3: dense and locally banded sparse attention alternate (Child et al. 2019,
+New compared with GPT-2: dense and locally banded sparse attention alternate (Child et al. 2019,
 https://arxiv.org/abs/1904.10509), and a context is twice as long. In a banded block a query attends
 to the last `window` keys, itself included; it costs what the band costs (see zoo/layers/attention).
 
@@ -10,7 +10,7 @@ block is dense, the second banded, and so on, with a window of 256, as in GPT-Ne
 2.1 have heads that do not fill the width. XL has 24 heads of 128 at a width of 2048: they are as in
 the table, so its attention is 3072 wide, and it has 1.52 billion parameters, not 1.3 (16 heads of
 128 would give 1.3). 13B has a width of 5140 and 40 heads of 128: its width is their product, 5120,
-and both give 13 billion. Dropout, activation and epsilon are GPT-3's; the paper states none.
+and both give 13 billion. Dropout, activation and epsilon are those of GPT-2; the paper states none.
 Documents packed into one window do not attend to each other (in the paper they do); a window with a
 single document is the paper's case.
 
