@@ -10,6 +10,7 @@ from zoo.formats.huggingface import (
     bert,
     distilbert,
     electra,
+    gpt,
     gpt2,
     marian,
     resnet,
@@ -42,6 +43,7 @@ __all__ = [
 
 FORMATS = (
     bert.FORMAT,
+    gpt.FORMAT,
     gpt2.FORMAT,
     xlnet.FORMAT,
     roberta.FORMAT,
