@@ -16,13 +16,14 @@ from train.finetuning import evaluate, finetune
 from train.finetuning.objective import TaskObjective
 from train.finetuning.tasks.registry import TASKS
 from train.finetuning.tasks.similarity import in_both_orders
+from train.finetuning.weighting import configured
 from zoo.inference.batching import Row
 from zoo.inference.classify import both_orders, encode
 from zoo.models import bert, gpt
 
 MARKS = ("_start_", "_delimiter_", "_classify_")
 WORDS = tokenizer(("_start_",))
-CONFIG = gpt.Config(vocab_size=WORDS.get_vocab_size(), **SIZES)
+CONFIG = gpt.Config(vocab_size=WORDS.get_vocab_size(), **SIZES | {"mlp_width": 64})
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def test_a_length_without_room_for_text_is_one_line(start):
 
 
 def test_similarity_is_learned_and_does_not_depend_on_the_order(start, tmp_path):
-    settings = replace(SETTINGS, both_orders=True, epochs=4.0, auxiliary=0.5)
+    settings = replace(SETTINGS, both_orders=True, epochs=6.0)
     metrics, _ = tune(tmp_path, settings, data=PAIRS, start=start)
     assert metrics["dev"][0]["accuracy"] > 0.9
     tuned = zoo.load(tmp_path / "out")
@@ -142,7 +143,7 @@ def test_what_cannot_read_both_orders_is_one_line(start, tmp_path):
     with pytest.raises(ValueError, match=r"has no second text: the model compares two texts$"):
         tune(tmp_path, both, data=DATA, start=start)
     with pytest.raises(ValueError, match=r"^--both-orders needs --task classification or regr"):
-        tune(tmp_path, both, TASKS["tagging"], start=start)
+        configured(TASKS["tagging"], (), (), both)
     with pytest.raises(ValueError, match=r"^--both-orders reads whole pairs: leave out --stride$"):
         tune(tmp_path, replace(both, stride=4), data=PAIRS, start=start)
 
@@ -194,13 +195,15 @@ def test_the_auxiliary_loss_is_the_mean_over_rows_of_the_mean_over_tokens(start)
     pairs = [("a fine film", "the"), ("awful", "a")]
     rows = [both_orders(loaded.tokenizer, *pair, max_length=8) for pair in pairs]
     task = in_both_orders(TASKS["classification"])
-    objective, key = TaskObjective(task, 0.5), jax.random.key(0)
+    objective, alone = TaskObjective(task, 0.5, {}), TaskObjective(task, 0.0, {})
+    key = jax.random.key(0)
     batch = jax.vmap(lambda row: objective.corrupt(key, row))(batch_of(rows))
     assert objective.factors == {"task": 1.0, "next_token": 0.5}
 
-    def terms(params):
+    def terms(params, objective=objective):
         return objective.loss(loaded.model, params, batch, (), key, train=False)[0]
 
+    assert terms(loaded.params)["task"] == terms(loaded.params, alone)["task"]
     actual = terms(loaded.params)["next_token"].loss / batch["weights"]["next_token"].sum()
     language_model = gpt.GPTLM(loaded.model.config)
     losses = []

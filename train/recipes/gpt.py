@@ -38,7 +38,12 @@ class GPTRecipe(GPT2Recipe):
 
 
 def gpt_tiny() -> Recipe:
-    """Return `zoo pretrain gpt-tiny`: four layers on the built-in corpus."""
+    """Return `zoo pretrain gpt-tiny`: four layers on the built-in corpus.
+
+    Held-out perplexity is about 138 or 1.72 bits per byte (unigram model: 563 or 2.21). These bits
+    do not pay for upper case and white space, which the tokenizer drops, so they are not comparable
+    with those of GPT-2.
+    """
     return _recipe(
         "gpt-tiny",
         schedule=lambda steps: schedules.cosine(1e-3, min(50, steps // 10), steps, 0.0),
