@@ -105,7 +105,7 @@ def read_available(
         config = replace(config, null_threshold=published.get(NULL_THRESHOLD))
     _check_constants(folder, format, config, published)
 
-    tensors = _Tensors(folder, format.prefix)
+    tensors = _Tensors(folder, format)
     unused = {name for name in tensors if not name.startswith(tuple(ignore))}
     problems: list[str] = []
     params: dict[str, Any] = {}
@@ -146,7 +146,7 @@ def new_head(
     labels: Sequence[str] | None = None,
 ) -> tuple[list[str], list[str]]:
     """Return the arguments `new` and `ignore` of `read` for a class whose head may be missing."""
-    tensors = _Tensors(folder, format.prefix)
+    tensors = _Tensors(folder, format)
     config = format.to_config(read_config(folder))
     if labels is not None:
         config = replace(config, labels=labels)
@@ -245,7 +245,7 @@ def _check_constants(folder, format: Format, config: Any, published: Mapping[str
 class _Tensors:
     """The tensors of a folder, in one or more files; each is read on access."""
 
-    def __init__(self, folder: str | os.PathLike, prefix: str):
+    def __init__(self, folder: str | os.PathLike, format: Format):
         folder = Path(folder)
         index = folder / "model.safetensors.index.json"
         if index.exists():
@@ -270,14 +270,17 @@ class _Tensors:
                 raise ValueError(f"{file} is damaged: {error}") from None
             for name in opened.keys():  # noqa: SIM118
                 self._where[name] = (opened, name)
-        if not any(name.startswith(prefix) for name in self._where):
-            self._where = {prefix + name: where for name, where in self._where.items()}
+        if not any(name.startswith(format.prefix) for name in self._where):
+            self._where = {format.prefix + name: where for name, where in self._where.items()}
         # Files from before 2019 name the scale and bias of a norm gamma and beta.
         for old, now in ((".gamma", ".weight"), (".beta", ".bias")):
             self._where = {
                 name.removesuffix(old) + now if name.endswith(old) else name: where
                 for name, where in self._where.items()
             }
+        for copy, original in format.tied.items():  # of the two, transformers may store either
+            if copy in self._where and original not in self._where:
+                self._where[original] = self._where.pop(copy)
 
     def __iter__(self):
         return iter(self._where)
