@@ -231,7 +231,7 @@ TABLE = {
             num_layers=2,
             num_heads=3,
             width=24,
-            mlp_width=40,
+            mlp_width=96,
             head_width=8,
             dropout=0.1,
         ),

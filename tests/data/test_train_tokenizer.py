@@ -10,7 +10,7 @@ from train.data import train_tokenizer
 from train.data.sources import builtin
 from zoo.tokenizers import published
 
-KINDS = ["byte_level_bpe", "roberta", "wordpiece", "unigram", "albert"]
+KINDS = ["byte_level_bpe", "end_of_word_bpe", "roberta", "wordpiece", "unigram", "albert"]
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,16 @@ def test_gpt2s_end_of_text_is_the_last_id(texts):
     tokenizer = train_tokenizer.byte_level_bpe(texts, 600)
     assert tokenizer.token_to_id("<|endoftext|>") == 599
     assert tokenizer.encode("a<|endoftext|>").ids[-1] == 599
+
+
+def test_gpts_words_are_lower_cased_and_end_with_a_mark(texts):
+    tokenizer = train_tokenizer.end_of_word_bpe(texts, 1500)
+    assert tokenizer.token_to_id("<unk>") == 0
+    assert tokenizer.token_to_id("_start_") == 1499
+    tokens = tokenizer.encode("_start_The Value, Ünknown: \u4f60").tokens
+    assert tokens[:4] == ["_start_", "the</w>", "value</w>", ",</w>"]
+    assert "".join(tokens[4:-1]) == "unknown</w>:</w>"
+    assert tokens[-1] == "<unk>"
 
 
 def test_berts_special_tokens_come_first_and_frame_the_text(texts):
@@ -104,7 +114,7 @@ from train.data import train_tokenizer
 from train.data.sources import builtin
 from zoo import tokenizers
 texts = [document[:1000] for document in builtin.documents()[:150]]
-for kind in ("byte_level_bpe", "roberta", "wordpiece", "unigram", "albert"):
+for kind in ("byte_level_bpe", "end_of_word_bpe", "roberta", "wordpiece", "unigram", "albert"):
     print(tokenizers.fingerprint(getattr(train_tokenizer, kind)(texts, 1100)))
 """
 
@@ -120,5 +130,5 @@ def test_training_again_gives_the_same_tokenizer_on_any_number_of_threads():
         ).stdout
         for parallel in ("true", "true", "false")
     ]
-    assert runs[0].count("\n") == 5
+    assert runs[0].count("\n") == 6
     assert len(set(runs)) == 1

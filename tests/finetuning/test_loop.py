@@ -191,7 +191,7 @@ def test_gpt_reads_start_delimiter_extract_and_learns_the_next_token_too(tmp_pat
     model, _, words_after = zoo.load(tmp_path / "out")
     assert model.config.vocab_size == config.vocab_size + 3
     tokens = words_after.encode("the film", "a film").tokens
-    assert tokens == ["<start>", "the", "film", "<delimiter>", "a", "film", "<extract>"]
+    assert tokens == ["_start_", "the", "film", "_delimiter_", "a", "film", "_classify_"]
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean", "max", "concatenation"])

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 import zoo
-from tests.tiny_task import BAD, DULL, GOOD, SETTINGS, folder, tune
+from tests.tiny_task import BAD, DULL, GOOD, SETTINGS, folder, tokenizer, tune
 from train.data.examples.choices import Choice, read_choices
 from train.finetuning import evaluate
 from train.finetuning.batches import labelled_batches
 from train.finetuning.tasks.registry import TASKS
 from train.finetuning.tasks.task import LabelledRow
 from zoo.inference.batching import Row
-from zoo.models import gpt2
+from zoo.models import rnn
 
 TASK = TASKS["multiple-choice"]
 
@@ -108,10 +108,9 @@ def test_what_is_wrong_with_choices_is_one_line(rows, line, tmp_path):
 
 
 def test_a_model_without_the_head_says_which_have_it(tmp_path):
-    from tests.tiny_task import SIZES, tokenizer
-
     words = tokenizer(())
-    config = gpt2.Config(vocab_size=words.get_vocab_size(), **SIZES)
-    start = folder(tmp_path, gpt2, config, words)
+    sizes = {"max_length": 32, "num_layers": 1, "width": 16, "dropout": 0.0, "embed_width": 16}
+    config = rnn.Config(vocab_size=words.get_vocab_size(), **sizes)
+    start = folder(tmp_path, rnn, config, words)
     with pytest.raises(ValueError, match=r"this task needs bert, .*electra"):
         tune(tmp_path, task=TASK, data={"train": choices(4, 0), "dev": choices(4, 1)}, start=start)

@@ -65,6 +65,8 @@ ALBERT |= {"classifier_dropout_prob": 0.0}
 ELECTRA = BERT | {"embedding_size": 20}
 DISTIL = {"vocab_size": V, "max_position_embeddings": 32}
 DISTIL |= {"dim": 48, "n_layers": 3, "n_heads": 4, "hidden_dim": 112}
+GPT = {"vocab_size": V, "n_positions": 32, "n_embd": 48, "n_layer": 3, "n_head": 4}
+GPT |= {"pad_token_id": 0}
 GPT2 = {"vocab_size": V, "n_positions": 32, "n_embd": 48, "n_layer": 3, "n_head": 4}
 GPT2 |= {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
 GPT_NEO = {"vocab_size": V, "max_position_embeddings": 32, "hidden_size": 48, "num_heads": 4}
@@ -120,6 +122,16 @@ SIDES = {  # the last hidden state of a T5 stack is the output of its norm
 }
 
 MODELS = (
+    Row(
+        published="OpenAIGPTLMHeadModel",
+        ours="GPTLM",
+        config=GPT,
+        inputs=TEXT,
+        left="last",
+        positions=True,
+        hidden=blocks(3),
+        sizes=("gpt-tiny", "gpt"),
+    ),
     Row(
         published="GPT2LMHeadModel",
         ours="GPT2LM",
@@ -295,7 +307,10 @@ def _heads(family: str, config: dict, inputs: tuple[str, ...]):
         )
 
 
-TASKS = tuple(row for family, (c, i) in FAMILIES.items() for row in _heads(family, c, i))
+TASKS = (
+    next(_heads("OpenAIGPT", GPT | {"n_layer": 2}, TEXT)),  # transformers has no others
+    *(row for family, (c, i) in FAMILIES.items() for row in _heads(family, c, i)),
+)
 ROWS = {row.name: row for row in (*MODELS, *TASKS)}
 
 

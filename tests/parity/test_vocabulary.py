@@ -26,6 +26,7 @@ FAMILIES = {
     "electra": (train_tokenizer.wordpiece, "ElectraForMaskedLM"),
     "roberta": (train_tokenizer.roberta, "RobertaForMaskedLM"),
     "albert": (train_tokenizer.albert, "AlbertForPreTraining"),
+    "gpt": (train_tokenizer.end_of_word_bpe, "OpenAIGPTLMHeadModel"),
     "gpt2": (train_tokenizer.byte_level_bpe, "GPT2LMHeadModel"),
     "xlnet": (train_tokenizer.unigram, "XLNetLMHeadModel"),
     "t5": (train_tokenizer.t5, "T5ForConditionalGeneration"),

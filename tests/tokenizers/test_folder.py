@@ -84,6 +84,39 @@ def test_robertas_own_files_give_the_published_ids(data, tmp_path):
     assert not any(pair.type_ids)
 
 
+def test_gpt_files_give_the_ids_and_texts_of_transformers(texts, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    trained.end_of_word_bpe(texts, 900).model.save(str(tmp_path))
+    theirs = transformers.OpenAIGPTTokenizer.from_pretrained(tmp_path)
+    ours = tokenizers.load(tmp_path)
+    many = [*texts, *TRICKY]
+    expected = theirs(many).input_ids
+    assert ids(ours, many) == expected
+    decoded = [ours.decode(row, skip_special_tokens=False) for row in expected]
+    assert decoded == [theirs.decode(row) for row in expected]
+
+
+def test_gpts_own_files_give_the_ids_of_transformers(data, texts, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    released = {"encoder_bpe_40000__json": "encoder_bpe_40000.json"}
+    released["vocab_40000__bpe"] = "vocab_40000.bpe"
+    (tmp_path / "released").mkdir()
+    ours = tokenizers.load(copy_files(data / "vocab_gpt1", tmp_path / "released", **released))
+    copy_files(
+        data / "vocab_gpt1",
+        tmp_path,
+        vocab__json="encoder_bpe_40000.json",
+        merges__txt="vocab_40000.bpe",
+    )
+    assert tokenizers.fingerprint(tokenizers.load(tmp_path)) == tokenizers.fingerprint(ours)
+    assert ours.get_vocab_size() == 40478
+    tokens = ours.encode("Hello world! Isn't it Radford?").tokens
+    assert tokens[:5] == ["hello</w>", "world</w>", "!</w>", "is", "n</w>"]
+    theirs = transformers.OpenAIGPTTokenizer.from_pretrained(tmp_path)
+    many = [*texts, *TRICKY]
+    assert ids(ours, many) == theirs(many).input_ids
+
+
 # WordPiece
 
 

@@ -15,6 +15,7 @@ from zoo.tokenizers import AnyTokenizer, Sides, published, token_id
 # The number of characters in a WordPiece alphabet, about that of BERT's vocabularies. Rarer
 # characters become unknown tokens.
 ALPHABET = 1000
+GPT_ALPHABET = 238  # as many as the published vocabulary of GPT has
 
 
 def byte_level_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -31,6 +32,40 @@ def byte_level_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_special_tokens(list(published.GPT2_SPECIALS))
+    return _exactly(vocab_size, tokenizer)
+
+
+def end_of_word_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Train a lower-cased tokenizer like GPT's, whose words end in `</w>`.
+
+    The ids are `<unk>`, the characters, the same at the end of a word, the merges, and `_start_`.
+
+    Raises:
+      ValueError: If the texts yield fewer than `vocab_size` entries.
+    """
+    unknown, start, *_ = published.GPT_SPECIALS
+    suffix = published.END_OF_WORD
+    draft = published.end_of_word(models.BPE(unk_token=unknown, end_of_word_suffix=suffix))
+    alphabet = _alphabet(texts, draft, GPT_ALPHABET)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - 1,
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        end_of_word_suffix=suffix,
+        # As for WordPiece, the trainer would assign these ids in an order that changes.
+        special_tokens=[unknown, *alphabet, *(f"{char}{suffix}" for char in alphabet)],
+        show_progress=False,
+    )
+    draft.train_from_iterator(texts, trainer)
+    trained = json.loads(draft.to_str())["model"]
+    model = models.BPE(
+        trained["vocab"],
+        [tuple(merge) for merge in trained["merges"]],
+        unk_token=unknown,
+        end_of_word_suffix=suffix,
+    )
+    tokenizer = published.end_of_word(model)
+    tokenizer.add_special_tokens([unknown, start])
     return _exactly(vocab_size, tokenizer)
 
 
@@ -65,11 +100,7 @@ def wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = True) -> 
       ValueError: If the texts yield fewer than `vocab_size` entries.
     """
     draft = published.wordpiece(models.WordPiece(unk_token="[UNK]"), lowercase)
-    counts: Counter[str] = Counter()
-    for text in texts:
-        counts.update(draft.normalizer.normalize_str(text))
-    chars = sorted((char for char in counts if not char.isspace()), key=lambda c: (-counts[c], c))
-    alphabet = sorted(chars[:ALPHABET])
+    alphabet = _alphabet(texts, draft, ALPHABET)
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
         initial_alphabet=alphabet,
@@ -193,6 +224,15 @@ def _deterministic_scores(pieces: list) -> list[tuple[str, float]]:
     new_scores = dict(zip(sorted(unscored), sorted(unscored.values(), reverse=True), strict=True))
     scores = [(text, round(new_scores.get(text, score), 4)) for text, score in pieces]
     return sorted(scores, key=lambda piece: (-piece[1], piece[0]))
+
+
+def _alphabet(texts: Iterable[str], tokenizer: Tokenizer, size: int) -> list[str]:
+    """Return the most frequent characters of normalized texts, sorted."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(tokenizer.normalizer.normalize_str(text))
+    chars = sorted((char for char in counts if not char.isspace()), key=lambda c: (-counts[c], c))
+    return sorted(chars[:size])
 
 
 def _exactly(vocab_size: int, tokenizer: Tokenizer) -> Tokenizer:

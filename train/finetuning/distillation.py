@@ -20,10 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.data.examples.tables import TextExample
-from train.finetuning.evaluate import task_of
+from train.finetuning.evaluate import task_for
 from train.finetuning.objective import TaskObjective
 from train.finetuning.settings import Distillation
-from train.finetuning.tasks.registry import TASKS
 from train.finetuning.tasks.task import (
     Distillable,
     LabelledRow,
@@ -101,7 +100,7 @@ def load_teacher(folder: str | Path, task: Task) -> Loaded:
       ValueError: If the folder holds a model for another task, or the task cannot be distilled.
     """
     teacher = load(folder)
-    taught = TASKS[task_of(teacher.model)]
+    taught = task_for(teacher.model)
     if taught.head != task.head or taught.metric != task.metric:
         raise ValueError(
             f"--teacher {folder} was fine-tuned for another task: use one fine-tuned for this task"
@@ -117,7 +116,7 @@ def unlabelled(path: Path, task: Task) -> list[TextExample]:
     Raises:
       ValueError: If the task is not classification or regression, or the file has no texts.
     """
-    if task.head != "classification":
+    if task.head not in ("classification", "similarity"):
         raise ValueError("--unlabelled needs --task classification or regression")
     lines = [line.split("\t") for line in path.read_text("utf-8").splitlines() if line.strip()]
     if not lines:

@@ -11,6 +11,7 @@ from train.data.examples.tables import parse_columns
 from train.finetuning.settings import Settings, TaskName
 from train.finetuning.tasks.bag_of_words import LabelOfBag
 from train.finetuning.tasks.registry import TASKS
+from train.finetuning.tasks.similarity import in_both_orders
 from train.finetuning.tasks.task import LabelledRow, Labels, Task, encode, labels_of
 from train.finetuning.weighting import configured
 from zoo import registry
@@ -116,7 +117,8 @@ def evaluate_folder(
 def task_for(model: nn.Module, name: TaskName | None = None) -> Task:
     """Return the task by name, or the one that a model was fine-tuned for."""
     if not isinstance(model, FastTextClassifier):
-        return TASKS[name or task_of(model)]
+        task = TASKS[name or task_of(model)]
+        return in_both_orders(task) if _is_similarity(model) else task
     if name not in (None, "classification"):
         raise ValueError(f"a fastText classifier is for --task classification, not {name}")
     return LabelOfBag()
@@ -126,10 +128,15 @@ def task_of(model: nn.Module) -> TaskName:
     """Return the task that a model was fine-tuned for."""
     classes = registry.of(model).TASKS
     kind = next((name for name in TASKS if classes.get(name) is type(model)), None)
+    kind = "classification" if _is_similarity(model) else kind
     if kind is None:
         raise ValueError(f"a {type(model).__name__} has no task: fine-tune it with zoo finetune")
     is_number = kind == "classification" and len(model.config.labels) == 1
     return "regression" if is_number else kind
+
+
+def _is_similarity(model: nn.Module) -> bool:
+    return registry.of(model).TASKS.get("similarity") is type(model)
 
 
 def run_metric(task: Task, metrics: Metrics) -> float:

@@ -153,7 +153,7 @@ def load(
         )
     special = any(loaded.tokenizer.encode("a").special_tokens_mask)
     is_bag = isinstance(loaded.model, Word2VecClassifier)  # its mean needs no marks
-    if task.head in ("classification", "multi-label") and not special and not is_bag:
+    if task.head in transfer.OF_TEXTS and not special and not is_bag:
         loaded = transfer.mark_texts(loaded, jax.random.key(0))
     if settings.scratch:
         if settings.unfreeze not in (None, "all"):

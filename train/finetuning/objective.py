@@ -29,6 +29,8 @@ class TaskObjective(Objective):
     Attributes:
       task: The task.
       next_token: Factor of the loss of the next token (Radford et al. 2018, section 3.2); 0: none.
+        As in their released code, it is the mean over rows of the mean over the tokens of a row, so
+        that short texts count as much as long ones; a token weighs 1 / tokens of its row.
       frozen: The frozen parameters by path, in the compute type of the step.
     """
 
@@ -46,7 +48,8 @@ class TaskObjective(Objective):
         """Return the row with the weights of its predictions; an empty row has none."""
         weights = {"task": self.task.weights(example)}
         if self.next_token:
-            weights["next_token"] = jnp.float32(example["documents"][1:] > 0)
+            is_real = jnp.float32(example["documents"][..., 1:] > 0)
+            weights["next_token"] = is_real / jnp.maximum(is_real.sum(-1, keepdims=True), 1)
         return example | {"weights": weights}
 
     def loss(
@@ -81,8 +84,8 @@ class TaskObjective(Objective):
         return {"task": self.task.loss(output, batch, batch["weights"]["task"])}
 
 
-def _next_token(
-    unprojected: UnprojectedLogits, tokens_BL: jax.Array, weights_BM: jax.Array
-) -> Term:
+def _next_token(unprojected: UnprojectedLogits, tokens: jax.Array, weights: jax.Array) -> Term:
+    """Return the loss of the next token of all rows, which may be those of choices, [B, C, L]."""
+    rows = lambda x: x.reshape(-1, x.shape[-1])
     unprojected = unprojected._replace(x_BLD=unprojected.x_BLD[:, :-1])
-    return cross_entropy(unprojected, tokens_BL[:, 1:], weights_BM)
+    return cross_entropy(unprojected, rows(tokens)[:, 1:], rows(weights))

@@ -177,6 +177,9 @@ class Settings:
     stride: int | None = None
     """Read long texts in windows that begin so many tokens apart, and average their logits; for
     questions, search all windows of a context. Default: truncate texts; 128 for contexts."""
+    both_orders: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Read each pair in both orders and add what the model reads, so that neither text is first;
+    for GPT and tasks of similarity."""
     class_weights: Annotated[str | None, tyro.conf.arg(metavar="balanced|FILE")] = None
     """Weight of the loss of each class: inverse to its examples, or from a file of labels and
     weights, JSON or with tabs. Default: equal weights."""

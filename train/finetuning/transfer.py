@@ -33,11 +33,13 @@ from zoo.layers.word_vectors import WordVectors
 from zoo.models import word2vec
 from zoo.models.seq2seq import Seq2SeqClassifier
 from zoo.params import flatten, unflatten
-from zoo.tokenizers import Sides, end_of_document, sides, token_id, units
+from zoo.tokenizers import Sides, end_of_document, published, sides, token_id, units
 from zoo.tokenizers.units import UNKNOWN
 from zoo.vocabulary import extend_vocabulary, with_tokenizer
 
-MARKS = ("<start>", "<delimiter>", "<extract>")
+MARKS = published.GPT_SPECIALS[1:]  # start, delimiter, extract
+# The kinds of task that read a text as a whole, so that it needs special tokens at its ends.
+OF_TEXTS = ("classification", "multi-label", "similarity", "multiple-choice")
 
 
 def load_for_task(
@@ -201,7 +203,7 @@ def _choose_labels(folder, saved, requested):
 
 
 def mark_texts(loaded: Loaded, key: chex.PRNGKey) -> Loaded:
-    """Return a classifier whose tokenizer adds the special tokens that its model expects."""
+    """Return a model of texts whose tokenizer adds the special tokens that its model expects."""
     if isinstance(loaded.model, Seq2SeqClassifier):
         return add_end(loaded)
     language_model = registry.of(loaded.model).Model(loaded.model.config)
@@ -215,7 +217,7 @@ def add_marks(loaded: Loaded, key: chex.PRNGKey) -> Loaded:
     """Return a left-to-right model whose tokenizer adds the special tokens of GPT to its texts.
 
     Radford et al. 2018, section 3.3: start, text, delimiter, second text, extract; the last token
-    attends to the whole sequence. The embeddings of the three new tokens are initialized at random.
+    attends to the whole sequence. The embeddings of new tokens are initialized at random.
     """
     if not isinstance(loaded.tokenizer, Tokenizer):
         raise ValueError("the model folder has no tokenizer to add special tokens to")

@@ -11,11 +11,12 @@ from typing import Any, cast
 from train.data.examples.tables import lines
 from train.finetuning.settings import Settings
 from train.finetuning.tasks.multi_label import MultiLabel
+from train.finetuning.tasks.similarity import in_both_orders
 from train.finetuning.tasks.task import Labels, Task
 
 
 def configured(task: Task, examples: Sequence, labels: Labels, settings: Settings) -> Task:
-    """Return a task with the class weights, the label smoothing and the stride of the settings.
+    """Return a task with what the settings change: weights, smoothing, stride, both orders.
 
     Args:
       task: The task.
@@ -26,6 +27,8 @@ def configured(task: Task, examples: Sequence, labels: Labels, settings: Setting
     Raises:
       ValueError: If the task does not have what a setting changes, or a class has no weight.
     """
+    if settings.both_orders:
+        task = in_both_orders(task)
     changes: dict[str, Any] = {
         name: value
         for name in ("class_weights", "label_smoothing", "stride")

@@ -29,6 +29,7 @@ from zoo.tokenizers import Tokenizer, sides
 DOES = {
     "classification": "classify texts",
     "multi-label": "predict any number of labels of texts",
+    "similarity": "compare texts in both orders",
     "tagging": "tag words",
     "crf-tagging": "tag words",
     "question-answering": "answer questions",

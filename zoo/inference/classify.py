@@ -1,7 +1,8 @@
 """Classification of a text, or of a pair of texts, with a fine-tuned model.
 
 A text has one label or, if the model is a multi-label classifier, any number of them. A text that
-is too long is truncated, or read in windows whose logits are averaged.
+is too long is truncated, or read in windows whose logits are averaged. A model of similarity reads
+a pair in both orders, and its logits are added.
 
 C classes
 """
@@ -19,6 +20,8 @@ from zoo.inference import bag_of_words
 from zoo.inference.batching import Row, check_task, outputs, select, sigmoid, softmax
 from zoo.inference.prompts import as_list
 from zoo.models.fasttext import FastTextClassifier
+
+KINDS = ("classification", "multi-label", "similarity")  # of models that `classify` takes
 
 
 def encode(tokenizer: Tokenizer, text: str, pair: str | None = None, *, max_length: int) -> Row:
@@ -39,6 +42,18 @@ def encode(tokenizer: Tokenizer, text: str, pair: str | None = None, *, max_leng
         truncated.update(range(start + kept, start + count))
     row = select(encoding, [i for i in range(len(sides)) if i not in truncated])
     return row._replace(truncated=len(truncated))
+
+
+def both_orders(tokenizer: Tokenizer, text: str, pair: str | None, *, max_length: int) -> list[Row]:
+    """Return the rows of a pair in both orders, each as `encode` returns it.
+
+    Raises:
+      ValueError: As `encode`, or if there is no second text.
+    """
+    if pair is None:
+        raise ValueError(f"the text {text!r} has no second text: the model compares two texts")
+    orders = (text, pair), (pair, text)
+    return [encode(tokenizer, *order, max_length=max_length) for order in orders]
 
 
 def windows(
@@ -160,8 +175,9 @@ def classify(
         probabilities_NC = bag_of_words.classify(loaded, as_list(text))
         predictions = [_by_label(model.config.labels, values_C) for values_C in probabilities_NC]
         return predictions[0] if isinstance(text, str) else predictions
-    is_multi_label = type(model) is registry.of(model).TASKS.get("multi-label")
-    tokenizer = check_task(loaded, "multi-label" if is_multi_label else "classification")
+    kinds = {cls: kind for kind, cls in registry.of(model).TASKS.items()}
+    kind = kinds.get(type(model))
+    tokenizer = check_task(loaded, kind if kind in KINDS else "classification")
     texts = as_list(text)
     seconds: Sequence[str | None] = [None] * len(texts) if pair is None else as_list(pair)
     if len(texts) != len(seconds):
@@ -169,12 +185,15 @@ def classify(
             f"got {len(texts)} texts but {len(seconds)} second texts: they must be equally many"
         )
     max_length = model.config.max_length
-    rows = [
-        [encode(tokenizer, first, second, max_length=max_length)]
-        if stride is None
-        else windows(tokenizer, first, second, max_length=max_length, stride=stride)
-        for first, second in zip(texts, seconds, strict=True)
-    ]
+    pairs = list(zip(texts, seconds, strict=True))
+    if kind == "similarity":
+        if stride is not None:
+            raise ValueError("the model reads whole pairs in both orders: leave out the stride")
+        rows = [both_orders(tokenizer, *both, max_length=max_length) for both in pairs]
+    elif stride is None:
+        rows = [[encode(tokenizer, *both, max_length=max_length)] for both in pairs]
+    else:
+        rows = [windows(tokenizer, *both, max_length=max_length, stride=stride) for both in pairs]
     truncated = [row.truncated for (row, *_) in rows if row.truncated]
     if truncated:
         warnings.warn(
@@ -184,11 +203,12 @@ def classify(
             stacklevel=2,
         )
     labels = model.config.labels
-    probabilities = sigmoid if is_multi_label else softmax if len(labels) > 1 else np.asarray
+    many = sigmoid if kind == "multi-label" else softmax
+    probabilities = many if len(labels) > 1 or kind == "multi-label" else np.asarray
+    merge = np.sum if kind == "similarity" else np.mean
     results = iter(outputs(model, params, [row for parts in rows for row in parts]))
     predictions = [
-        _by_label(labels, probabilities(np.mean([next(results) for _ in parts], 0)))
-        for parts in rows
+        _by_label(labels, probabilities(merge([next(results) for _ in parts], 0))) for parts in rows
     ]
     return predictions[0] if isinstance(text, str) else predictions
 

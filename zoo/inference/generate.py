@@ -19,11 +19,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.checkpoints.load import Loaded
+from zoo.contracts import EncoderDecoder
 from zoo.inference import decoding
 from zoo.inference.decoding import State
 from zoo.inference.length_buckets import bucket
 from zoo.inference.prompts import UNLIMITED, as_list, encode, end_token, pad, require_tokenizer
 from zoo.params import call
+from zoo.tokenizers import AnyTokenizer
 
 NEVER = -1e30
 
@@ -182,6 +184,19 @@ def generate(
         top_p=top_p,
         seed=seed,
     )
-    # Decode whole texts at once: a character may span more than one byte-level token.
-    texts = [tokenizer.decode(tokens, skip_special_tokens=False) for tokens in ids]
+    is_continued = not isinstance(loaded.model, EncoderDecoder)
+    texts = [
+        _decode(tokenizer, before if is_continued else [], tokens)
+        for before, tokens in zip(prompts, ids, strict=True)
+    ]
     return texts[0] if isinstance(prompt, str) else texts
+
+
+def _decode(tokenizer: AnyTokenizer, before: list[int], tokens: list[int]) -> str:
+    """Return the text of tokens that follow others.
+
+    All of them are decoded at once: a character may span more than one byte-level token, and a
+    space may be part of the word before it.
+    """
+    decode = partial(tokenizer.decode, skip_special_tokens=False)
+    return decode([*before, *tokens]).removeprefix(decode(before))

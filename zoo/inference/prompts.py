@@ -14,7 +14,8 @@ from zoo.direction import is_backward
 from zoo.inference.length_buckets import bucket
 from zoo.tokenizers import AnyTokenizer, Tokenizer, ordinary, sides
 
-ENDS = ("<|endoftext|>", "</s>")  # the names of the token that ends a text
+# The names of the token that ends a text; GPT's begins the next one.
+ENDS = ("<|endoftext|>", "</s>", "_start_")
 UNLIMITED = 1 << 30  # maximum length of models without a position table
 
 

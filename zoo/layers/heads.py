@@ -15,6 +15,7 @@ from flax import linen as nn
 
 from zoo.contracts import Encoder
 from zoo.layers.dropout import Dropout
+from zoo.layers.embedding import UnprojectedLogits
 from zoo.layers.linear import Dense
 
 INIT = nn.initializers.truncated_normal(0.02)
@@ -235,6 +236,49 @@ class Question(OnTrunk):
     def head(self, x_BLD: jax.Array, *, train: bool = False) -> jax.Array:
         """Return the logits of the answer's first and last token: logits_BL2."""
         return self.span(x_BLD)
+
+
+class LastToken(OnTrunk):
+    """A left-to-right trunk whose last token a head reads, and which still predicts next tokens.
+
+    Tokens have any axes before the last one, such as those of texts and their choices; the head
+    gets the last hidden state of each row, [..., D].
+    """
+
+    pool = staticmethod(last_token)
+
+    def features(
+        self,
+        tokens: jax.Array,
+        segments: jax.Array | None = None,
+        document_ids: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
+        """Return the hidden state of the last token of each row, [..., D]; segments are ignored."""
+        return self._read(tokens, document_ids, train=train)[1]
+
+    def with_words(
+        self,
+        tokens: jax.Array,
+        segments: jax.Array | None,
+        document_ids: jax.Array | None,
+        *,
+        train: bool = False,
+    ) -> tuple[jax.Array, UnprojectedLogits]:
+        """Return the output of the head, and the unprojected next-token logits of all N rows.
+
+        The latter are for GPT's auxiliary loss (Radford et al. 2018, equation 5).
+        """
+        x_NLD, last = self._read(tokens, document_ids, train=train)
+        words = UnprojectedLogits(x_NLD, self.trunk.token_embedding.embedding, 0.0)
+        return self.head(last, train=train), words
+
+    def _read(self, tokens, document_ids, *, train):
+        rows = lambda x: None if x is None else x.reshape(-1, x.shape[-1])
+        x_NLD = self.trunk(rows(tokens), rows(document_ids), train=train)
+        x_ND = self.pool(x_NLD, rows(document_ids))
+        return x_NLD, x_ND.reshape(*tokens.shape[:-1], x_ND.shape[-1])
 
 
 class TwoLayers(OnTrunk):

@@ -5,11 +5,17 @@ The decoder of the Transformer alone, without attention to a source, pretrained 
 and fine-tuned on every task with a linear layer. New compared with the Transformer: positions are
 learned, and the activation is GELU.
 
+A text is read between `_start_` and `_classify_`, whose hidden state the head of a task reads; a
+second text follows `_delimiter_` (section 3.3). The tokenizer of a fine-tuned model adds these.
+
 Departures: the released code drops entries of the embedding table, for the input and the output
-alike; we drop entries of the embedded input. Documents packed into one window do not attend to each
-other (in the paper they do); a window with a single document is the paper's case.
+alike; we drop entries of the embedded input. It draws one dropout mask for all choices of a text,
+we draw one for each. Documents packed into one window do not attend to each other (in the paper
+they do); a window with a single document is the paper's case. Tagging and multi-label
+classification are not in the paper.
 
 B batch  L length  M memory  D width  H heads  K head width  V vocabulary
+C classes or choices
 """
 
 from dataclasses import dataclass
@@ -25,7 +31,7 @@ from zoo.layers.blocks import PostNormBlock, extend_blocks, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, UnprojectedLogits
 from zoo.layers.feed_forward import ACTIVATIONS
-from zoo.layers.linear import product
+from zoo.layers.linear import Dense, Linear, product
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +66,7 @@ SIZES = {
 }
 
 INIT = nn.initializers.normal(0.02)
+EXTRACT_DROPOUT = 0.1  # before the head of a task, independent of the trunk's dropout
 
 
 class Cache(NamedTuple):
@@ -183,8 +190,53 @@ class GPTLM(nn.Module):
         return product("BD,VD->BV", x_BLD[:, -1], table_VD), cache
 
 
+class GPTClassifier(heads.LastToken):
+    """Classifier of a text or a pair of texts; its head has no bias (equation 3)."""
+
+    trunk_class = GPT
+
+    def setup(self):
+        super().setup()
+        self.extract_dropout = Dropout(EXTRACT_DROPOUT)
+        self.score = Linear(len(self.config.labels), INIT)
+
+    def head(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """Return the logits of the classes, [..., C]."""
+        return self.score(self.extract_dropout(x, train=train))
+
+
+class GPTSimilarity(GPTClassifier):
+    """Classifier of pairs in which neither text is the first: reads each pair in both orders.
+
+    Section 3.3 adds the two hidden states before the linear layer. As that has no bias, the sum of
+    the two logits is the same, and whoever calls the model takes it.
+    """
+
+
+class GPTMultipleChoice(heads.LastToken):
+    """Multiple choice: one logit for each choice; its head has a bias, as in the released code."""
+
+    trunk_class = GPT
+
+    def setup(self):
+        super().setup()
+        self.extract_dropout = Dropout(EXTRACT_DROPOUT)
+        self.choice = Dense(1, INIT)
+
+    def head(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """Return the logit of every choice, such as logits_BC for x_BCD."""
+        return self.choice(self.extract_dropout(x, train=train))[..., 0]
+
+
 Model = GPTLM
 MODELS = (GPTLM,)
-TASKS: dict[str, type[nn.Module]] = {}
+GPTTagger, GPTMultiLabel = heads.tagger(GPT), heads.multi_label(GPTClassifier)
+TASKS: dict[str, type[nn.Module]] = {
+    "classification": GPTClassifier,
+    "multi-label": GPTMultiLabel,
+    "similarity": GPTSimilarity,
+    "tagging": GPTTagger,
+    "multiple-choice": GPTMultipleChoice,
+}
 GROUPS = (r"trunk/\w*embedding", r"trunk/blocks_(\d+)/", "")
 AXES = sharding.AXES

@@ -25,7 +25,7 @@ from zoo.layers.blocks import PreNormBlock, extend_blocks, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, UnprojectedLogits
 from zoo.layers.feed_forward import ACTIVATIONS
-from zoo.layers.linear import Linear, product
+from zoo.layers.linear import Dense, Linear, product
 from zoo.layers.norm import Norm
 
 
@@ -65,6 +65,7 @@ SIZES = {
 }
 
 STD = 0.02
+CHOICE_DROPOUT = 0.1  # before the head for choices, independent of the trunk's dropout
 POSITION_STD = 0.01  # as released; transformers initializes positions like all other weights
 
 
@@ -153,32 +154,32 @@ class GPT2(nn.Module):
         return self.norm(x_BLD), Cache(blocks, document_ids_BM, cache.length + L)
 
 
-class GPT2Classifier(heads.OnTrunk):
+class GPT2Classifier(heads.LastToken):
     """Classifier of a text or a pair of texts, from the last token; its head has no bias."""
 
     trunk_class = GPT2
-    pool = staticmethod(heads.last_token)
 
     def setup(self):
         super().setup()
         self.score = Linear(len(self.config.labels), heads.INIT)
 
-    def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
-        """Return the logits of the classes: logits_BC."""
-        return self.score(x_BD)
+    def head(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """Return the logits of the classes, [..., C]."""
+        return self.score(x)
 
-    def with_words(
-        self,
-        tokens_BL: jax.Array,
-        segments_BL: jax.Array | None,
-        document_ids_BL: jax.Array | None,
-        *,
-        train: bool = False,
-    ) -> tuple[jax.Array, UnprojectedLogits]:
-        """Return class logits and unprojected next-token logits, for GPT's auxiliary loss."""
-        x_BLD = self.trunk(tokens_BL, document_ids_BL, train=train)
-        words = UnprojectedLogits(x_BLD, self.trunk.token_embedding.embedding, 0.0)
-        return self.head(self.pool(x_BLD, document_ids_BL), train=train), words
+
+class GPT2MultipleChoice(heads.LastToken):
+    """Multiple choice: one logit for each choice, from the last token."""
+
+    trunk_class = GPT2
+
+    def setup(self):
+        super().setup()
+        self.choice_dropout, self.choice = Dropout(CHOICE_DROPOUT), Dense(1, heads.INIT)
+
+    def head(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """Return the logit of every choice, such as logits_BC for x_BCD."""
+        return self.choice(self.choice_dropout(x, train=train))[..., 0]
 
 
 class GPT2LM(nn.Module):
@@ -232,6 +233,7 @@ TASKS: dict[str, type[nn.Module]] = {
     "multi-label": GPT2MultiLabel,
     "tagging": GPT2Tagger,
     "question-answering": GPT2Question,
+    "multiple-choice": GPT2MultipleChoice,
 }
 GROUPS = (r"trunk/\w*embedding", r"trunk/blocks_(\d+)/", "trunk/norm/", "")
 AXES = sharding.AXES

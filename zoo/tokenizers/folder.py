@@ -52,8 +52,8 @@ class Sides:
         return self.target.token_to_id(name)
 
 
-# The names of the token between documents: in vocabularies of words, of GPT-2, of BERT.
-ENDS = ("</s>", "<|endoftext|>", "[SEP]")
+# The names of the token between documents: in vocabularies of words, of GPT-2, of BERT, of GPT.
+ENDS = ("</s>", "<|endoftext|>", "[SEP]", "_start_")
 # The tokenizer of a model: one for all texts, or one for each side of a translator.
 AnyTokenizer = Tokenizer | Sides
 
@@ -94,11 +94,12 @@ def end_of_document(tokenizer: AnyTokenizer, name: str | None = None) -> int:
 def load(folder: str | os.PathLike) -> AnyTokenizer:
     """Load the tokenizer of a model folder.
 
-    It is read from `tokenizer.json`; BERT's `vocab.txt`; GPT-2's `vocab.json` with `merges.txt`, or
-    `encoder.json` with `vocab.bpe`; a SentencePiece `spiece.model`; or Marian's `source.spm` and
-    `target.spm` with `vocab.json`. `tokenizer_config.json` may set `do_lower_case` (BERT, XLNet)
-    and `keep_accents` (XLNet). If it does not, a BERT vocabulary is cased if any ordinary entry has
-    an upper-case letter.
+    It is read from `tokenizer.json`; BERT's `vocab.txt`; GPT's and GPT-2's `vocab.json` with
+    `merges.txt`, or the names of the released code: `encoder.json` with `vocab.bpe`, and
+    `encoder_bpe_40000.json` with `vocab_40000.bpe`; a SentencePiece `spiece.model`; or Marian's
+    `source.spm` and `target.spm` with `vocab.json`. `tokenizer_config.json` may set `do_lower_case`
+    (BERT, XLNet) and `keep_accents` (XLNet). If it does not, a BERT vocabulary is cased if any
+    ordinary entry has an upper-case letter.
 
     Raises:
       FileNotFoundError: If the folder has none of these files.
@@ -214,8 +215,9 @@ def _read_marian(source: Path, target: Path, vocabulary: Path, config: dict) -> 
 _READERS: dict[tuple[str, ...], Callable[..., AnyTokenizer]] = {
     ("tokenizer.json",): _read_json,
     ("vocab.txt",): published.read_bert,
-    ("vocab.json", "merges.txt"): published.read_gpt2,
-    ("encoder.json", "vocab.bpe"): published.read_gpt2,
+    ("vocab.json", "merges.txt"): published.read_bpe,
+    ("encoder.json", "vocab.bpe"): published.read_bpe,
+    ("encoder_bpe_40000.json", "vocab_40000.bpe"): published.read_gpt,
     ("spiece.model",): published.read_sentencepiece,
     ("source.spm", "target.spm", "vocab.json"): _read_marian,
 }

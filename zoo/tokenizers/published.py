@@ -3,6 +3,7 @@
 Files are parsed as text, JSON or protobuf.
 """
 
+import json
 import re
 from pathlib import Path
 
@@ -20,10 +21,13 @@ from zoo.tokenizers import sentencepiece
 
 # The special tokens of each family, in the order of their ids in a vocabulary trained from scratch.
 BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+# GPT's, of which the published vocabulary has only the first; fine-tuning adds the others.
+GPT_SPECIALS = ("<unk>", "_start_", "_delimiter_", "_classify_")
 GPT2_SPECIALS = ("<|endoftext|>",)
 ROBERTA_SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")  # <mask> has the last id
 ALBERT_SPECIALS = ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]")
 T5_SPECIALS = ("<pad>", "</s>", "<unk>")
+END_OF_WORD = "</w>"  # ends the last piece of a word in GPT's vocabulary
 SENTINELS = 100  # T5's sentinels, numbered down from the last id
 XLNET_SPECIALS = (
     *("<unk>", "<s>", "</s>", "<cls>", "<sep>", "<pad>", "<mask>", "<eod>"),
@@ -37,6 +41,19 @@ def wordpiece(model: models.Model, lowercase: bool) -> Tokenizer:
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def end_of_word(model: models.Model) -> Tokenizer:
+    """Return GPT's tokenizer for a byte-pair model whose words end in `</w>`, in lower case.
+
+    Radford et al. 2018 split words with spaCy after ftfy had cleaned the text; like transformers,
+    we clean and split as BERT does.
+    """
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.BPEDecoder(suffix=END_OF_WORD)
     return tokenizer
 
 
@@ -152,8 +169,27 @@ def read_bert(file: Path, config: dict) -> Tokenizer:
     return tokenizer
 
 
-def read_gpt2(vocabulary: Path, merges: Path, config: dict) -> Tokenizer:
-    """Read a byte-level BPE: RoBERTa's if it has `<s>` and `<mask>`, otherwise GPT-2's."""
+def read_gpt(vocabulary: Path, merges: Path, config: dict) -> Tokenizer:
+    """Read GPT's BPE; raise ValueError if the vocabulary has no unknown token."""
+    unknown = GPT_SPECIALS[0]
+    model = models.BPE.from_file(
+        str(vocabulary), str(merges), unk_token=unknown, end_of_word_suffix=END_OF_WORD
+    )
+    tokenizer = end_of_word(model)
+    if tokenizer.token_to_id(unknown) is None:
+        raise ValueError(f"the vocabulary lacks {unknown}")
+    add_specials(tokenizer, GPT_SPECIALS)
+    return tokenizer
+
+
+def read_bpe(vocabulary: Path, merges: Path, config: dict) -> Tokenizer:
+    """Read a BPE: GPT's if its words end in `</w>`, otherwise a byte-level one.
+
+    A byte-level BPE is RoBERTa's if it has `<s>` and `<mask>`, otherwise GPT-2's.
+    """
+    names = json.loads(vocabulary.read_text("utf-8"))
+    if any(name.endswith(END_OF_WORD) for name in names):
+        return read_gpt(vocabulary, merges, config)
     tokenizer = byte_level(models.BPE.from_file(str(vocabulary), str(merges)))
     if {"<s>", "<mask>"} <= set(tokenizer.get_vocab()):
         add_roberta_specials(tokenizer)

@@ -13,6 +13,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers
 
 from zoo.tokenizers import units
 from zoo.tokenizers.folder import AnyTokenizer, Sides
+from zoo.tokenizers.published import END_OF_WORD
 
 # Thai, Lao, Myanmar, Khmer, kana, CJK.
 UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
@@ -118,6 +119,9 @@ def _decode_words(tokenizer: Tokenizer, contents: Sequence[str]) -> None:
     elif "Metaspace" in kinds:
         # This decoder knows a space by its mark.
         written = {word: word if UNSPACED.search(word) else f"▁{word}" for word in contents}
+    elif "BPEDecoder" in kinds:
+        # This decoder knows the end of a word by its mark.
+        written = {word: f"{word}{END_OF_WORD}" for word in contents}
     else:
         return
     steps = [

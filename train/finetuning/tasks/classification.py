@@ -61,6 +61,10 @@ class TextTask:
     def forward(self, model: nn.Module, apply: Apply, batch: Mapping[str, jax.Array]) -> jax.Array:
         return run_model(apply, batch)
 
+    def _merged(self, output: jax.Array) -> jax.Array:
+        """Return the logits of each example, [..., C], given those of its rows: the same."""
+        return output
+
     def _rows(
         self,
         loaded: Loaded,
@@ -129,10 +133,10 @@ class Classification(TextTask):
     def loss(self, output: jax.Array, batch: Mapping[str, jax.Array], weights: jax.Array) -> Term:
         """Return the cross-entropy of logits_BC and targets_B."""
         targets_B = jnp.maximum(batch["targets"], 0)
-        return classify(output, targets_B, weights, self.label_smoothing)
+        return classify(self._merged(output), targets_B, weights, self.label_smoothing)
 
     def distributions(self, output: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
-        return output[:, None]
+        return self._merged(output)[:, None]
 
     def distribution_weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
         return is_real(row)[None]
@@ -196,11 +200,11 @@ class Regression(TextTask):
 
     def loss(self, output: jax.Array, batch: Mapping[str, jax.Array], weights: jax.Array) -> Term:
         """Return the squared error between the outputs, [B, 1], and targets_B."""
-        errors_B = jnp.where(weights > 0, output[:, 0] - batch["targets"], 0)
+        errors_B = jnp.where(weights > 0, self._merged(output)[:, 0] - batch["targets"], 0)
         return Term((weights * jnp.square(errors_B)).sum(), None)
 
     def distributions(self, output: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
-        return output[:, None]
+        return self._merged(output)[:, None]
 
     def distribution_weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
         return is_real(row)[None]

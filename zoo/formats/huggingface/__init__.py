@@ -10,6 +10,7 @@ from zoo.formats.huggingface import (
     bert,
     distilbert,
     electra,
+    gpt,
     gpt2,
     gpt_neo,
     marian,
@@ -43,6 +44,7 @@ __all__ = [
 
 FORMATS = (
     bert.FORMAT,
+    gpt.FORMAT,
     gpt2.FORMAT,
     gpt_neo.FORMAT,
     xlnet.FORMAT,

@@ -105,7 +105,7 @@ def read_available(
         config = replace(config, null_threshold=published.get(NULL_THRESHOLD))
     _check_constants(folder, format, config, published)
 
-    tensors = Tensors(folder, format.prefix)
+    tensors = Tensors(folder, format)
     unused = {name for name in tensors if not name.startswith(tuple(ignore))}
     problems: list[str] = []
     params: dict[str, Any] = {}
@@ -146,7 +146,7 @@ def new_head(
     labels: Sequence[str] | None = None,
 ) -> tuple[list[str], list[str]]:
     """Return the arguments `new` and `ignore` of `read` for a class whose head may be missing."""
-    tensors = Tensors(folder, format.prefix)
+    tensors = Tensors(folder, format)
     config = format.to_config(read_config(folder))
     if labels is not None:
         config = replace(config, labels=labels)

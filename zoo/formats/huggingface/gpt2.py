@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.formats.huggingface.format import NORM, TASK_HEADS, Format, Tokenizer, classifiers, nested
+from zoo.formats.huggingface.format import (
+    LINEAR,
+    NORM,
+    TASK_HEADS,
+    Format,
+    Tokenizer,
+    classifiers,
+    nested,
+)
 from zoo.models import gpt2
 
 LAYER = {
@@ -22,6 +30,16 @@ LAYER = {
     "mlp/up/bias": "mlp.c_fc.bias",
     "mlp/down/kernel": "mlp.c_proj.weight",
     "mlp/down/bias": "mlp.c_proj.bias",
+}
+
+# The head for choices, which reads the last token unless its position is an input.
+CHOICE = nested(LINEAR, "choice", "multiple_choice_head.summary")
+SUMMARY = {
+    "summary_type": "cls_index",
+    "summary_use_proj": True,
+    "summary_proj_to_labels": True,
+    "summary_activation": None,
+    "summary_first_dropout": gpt2.CHOICE_DROPOUT,
 }
 
 
@@ -47,6 +65,7 @@ FORMAT = GPT2Format(
         **classifiers("GPT2ForSequenceClassification", gpt2.GPT2Classifier, gpt2.GPT2MultiLabel),
         "GPT2ForTokenClassification": gpt2.GPT2Tagger,
         "GPT2ForQuestionAnswering": gpt2.GPT2Question,
+        "GPT2DoubleHeadsModel": gpt2.GPT2MultipleChoice,
     },
     # Defaults of absent fields: the smallest size.
     fields={
@@ -64,6 +83,7 @@ FORMAT = GPT2Format(
         "scale_attn_weights": True,
         "scale_attn_by_inverse_layer_idx": False,
         "tie_word_embeddings": True,
+        **SUMMARY,
     },
     weights={
         "trunk/token_embedding/embedding": "transformer.wte.weight",
@@ -72,6 +92,7 @@ FORMAT = GPT2Format(
         **nested(NORM, "trunk/norm", "transformer.ln_f"),
         "score/kernel": ("score.weight", "DC -> CD"),
         **TASK_HEADS,
+        **CHOICE,
     },
     prefix="transformer.",
     tied={"lm_head.weight": "transformer.wte.weight"},

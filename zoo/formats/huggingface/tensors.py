@@ -10,6 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from zoo.formats import msgpack, pickle
+from zoo.formats.huggingface.format import Format
 
 Read = Callable[[], np.ndarray]  # reads one tensor when it is needed
 
@@ -49,23 +50,26 @@ class Tensors(Mapping[str, np.ndarray]):
 
     Args:
       folder: The folder.
-      prefix: The prefix of all names, which those of a bare trunk lack.
+      format: Its format.
 
     Raises:
       FileNotFoundError: If the folder has no weights, or lacks a file of its index.
       ValueError: If a file is damaged, or the index names what is not there.
     """
 
-    def __init__(self, folder: str | os.PathLike, prefix: str):
+    def __init__(self, folder: str | os.PathLike, format: Format):
         tensors = _open(Path(folder))
-        if not any(name.startswith(prefix) for name in tensors):
-            tensors = {prefix + name: read for name, read in tensors.items()}
+        if not any(name.startswith(format.prefix) for name in tensors):  # a bare trunk
+            tensors = {format.prefix + name: read for name, read in tensors.items()}
         # Files from before 2019 name the scale and bias of a norm gamma and beta.
         for old, now in ((".gamma", ".weight"), (".beta", ".bias")):
             tensors = {
                 name.removesuffix(old) + now if name.endswith(old) else name: read
                 for name, read in tensors.items()
             }
+        for copy, original in format.tied.items():  # of the two, transformers may store either
+            if copy in tensors and original not in tensors:
+                tensors[original] = tensors.pop(copy)
         self._tensors = tensors
 
     def __iter__(self) -> Iterator[str]:
