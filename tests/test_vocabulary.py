@@ -27,6 +27,8 @@ ARRAYS = {
     "luong": 4,
     "bytenet": 3,
     "bytenet_translator": 4,
+    "wavenet": 4,
+    "gpt": 1,
     "gpt2": 1,
     "gpt3": 1,
     "gpt_neo": 1,
