@@ -17,6 +17,7 @@ from train.commands.infer import (
     DetectReplaced,
     FillMask,
     Generate,
+    GenerateSound,
     Tag,
     Translate,
 )
@@ -32,6 +33,7 @@ GROUPS: dict[str, dict[str, type[command.Command]]] = {
     },
     "Use": {
         "generate": Generate,
+        "generate-sound": GenerateSound,
         "translate": Translate,
         "fill-mask": FillMask,
         "detect-replaced": DetectReplaced,
