@@ -17,6 +17,7 @@ from train.commands.infer import (
     DetectReplaced,
     FillMask,
     Generate,
+    GenerateSound,
     Tag,
     Translate,
 )
@@ -34,6 +35,7 @@ GROUPS: dict[str, dict[str, type[command.Command]]] = {
     },
     "Use": {
         "generate": Generate,
+        "generate-sound": GenerateSound,
         "prompt": Prompt,
         "score": Score,
         "translate": Translate,

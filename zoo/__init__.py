@@ -16,6 +16,7 @@ from zoo.inference.detect_replaced import detect_replaced
 from zoo.inference.embed import embed, embed_words
 from zoo.inference.fill_mask import fill_mask
 from zoo.inference.generate import generate
+from zoo.inference.generate_sound import generate_sound
 from zoo.inference.in_context import Shot, prompt
 from zoo.inference.neighbors import WordIndex, analogy, neighbors, similarity, word_index
 from zoo.inference.one_hot import bag_of_words, one_hot
@@ -48,6 +49,7 @@ __all__ = [
     "extend_vocabulary",
     "fill_mask",
     "generate",
+    "generate_sound",
     "load",
     "neighbors",
     "next_tokens",

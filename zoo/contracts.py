@@ -84,6 +84,15 @@ class LanguageModel(Protocol):
 
 
 @runtime_checkable
+class SoundModel(LanguageModel, Protocol):
+    """A language model whose tokens are the mu-law levels of a waveform."""
+
+    @property
+    def rate(self) -> int:
+        """The number of samples per second."""
+
+
+@runtime_checkable
 class StatefulLanguageModel(LanguageModel, Protocol):
     """A recurrent language model, whose states after one window begin the next."""
 

@@ -28,6 +28,8 @@ class Evaluate:
     """For translation: the file whose lines translate those of --source."""
     fields: Annotated[tuple[str, str] | None, tyro.conf.arg(metavar="SOURCE TARGET")] = None
     """The two fields of a .jsonl file to use. Default: source target."""
+    sound: tuple[Path, ...] = ()
+    """For a model of sound: .wav files with 16-bit PCM samples."""
     batch: int | None = None
     """Sequences per batch. Default: 16, or 1 with a cache or dynamic evaluation."""
     length: int | None = None
@@ -85,7 +87,7 @@ class Evaluate:
     def run(self) -> None:
         """Print the metrics: loss, perplexity, bits per byte, BLEU, accuracy and others."""
         from train.commands import vectors
-        from train.data.sources import parallel_text, text
+        from train.data.sources import parallel_text, sound, text
         from train.data.sources.source import Source
         from train.pretraining import evaluate
         from zoo import registry
@@ -121,6 +123,8 @@ class Evaluate:
             source = parallel_text.files(files, self.fields)
         elif self.text:
             source = text.files(self.text, unescaped(self.separator))
+        elif self.sound:
+            source = sound.files(self.sound)
         if cls is NGram:
             return self._counted(source)
         if self.show or self.interpolate:

@@ -54,6 +54,35 @@ class Generate:
 
 
 @dataclass(frozen=True)
+class GenerateSound:
+    """Generate sound with a model such as WaveNet, and write it to a file."""
+
+    example: ClassVar[str] = "zoo generate-sound runs/wavenet-sound-tiny sample.wav --seconds 2"
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """The model folder."""
+    out: Annotated[Path, tyro.conf.Positional]
+    """The .wav file to write."""
+    seconds: float = 1.0
+    """The length of the sound."""
+    temperature: float = 1.0
+    """Below 1: more conservative. Above 1: more random. 0: greedy."""
+    seed: int = 0
+    """Random seed for sampling."""
+
+    def run(self) -> None:
+        """Write the file."""
+        import zoo
+        from zoo.formats import wav
+
+        sound = zoo.generate_sound(
+            zoo.load(self.folder), self.seconds, temperature=self.temperature, seed=self.seed
+        )
+        wav.write(self.out, *sound)
+        print(f"sound: {self.out}")
+
+
+@dataclass(frozen=True)
 class Translate:
     """Translate a text, and optionally draw the attention weights."""
 

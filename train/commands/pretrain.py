@@ -11,10 +11,12 @@ import tyro
 
 from train.commands import vectors
 from train.commands.command import unescaped
-from train.commands.infer import Generate
+from train.commands.infer import Generate, GenerateSound
 from train.counting.settings import CountSettings
 from train.recipes.word_vector_settings import WordVectorSettings
 
+# The options that give a source -> its kind.
+KINDS = {"text": "text", "tfds": "text", "source": "pairs", "sound": "sound"}
 NOT_COUNTED, AS_RECIPE = CountSettings(), WordVectorSettings()
 # The arguments of no use to a model that is not trained by gradient.
 GRADIENT_ONLY = (
@@ -44,6 +46,8 @@ class Pretrain:
     """For translation: the file whose lines translate those of --source."""
     fields: Annotated[tuple[str, str] | None, tyro.conf.arg(metavar="SOURCE TARGET")] = None
     """The two fields of a .jsonl file to use. Default: source target."""
+    sound: tuple[Path, ...] = ()
+    """For a model of sound: .wav files with 16-bit PCM samples. Default: a built-in melody."""
     dev: tuple[Path, ...] = ()
     """Files to evaluate on. Default: the last part of the training text is held out."""
     tokenizer: Path | None = None
@@ -113,8 +117,7 @@ class Pretrain:
         from train.pretraining import continued, distill, embeddings, pretrain
         from train.recipes import ngram, recipe
         from train.recipes.recipe import with_config, with_fields
-        from zoo import registry
-        from zoo.contracts import EncoderDecoder, LanguageModel, WordVectorModel
+        from zoo.contracts import EncoderDecoder, LanguageModel, SoundModel, WordVectorModel
         from zoo.direction import is_backward
 
         malloc.keep_freed_memory()
@@ -168,7 +171,9 @@ class Pretrain:
             return
         if self.teacher and isinstance(chosen, distill.DistillationRecipe):
             print("\n".join(distill.compare(out, self.teacher, chosen, source)))
-        model = registry.named(chosen.architecture).Model(chosen.config)
+        model = chosen.model_class()(chosen.config)
+        if isinstance(model, SoundModel):
+            return GenerateSound(out, out / "sample.wav").run()
         generates = isinstance(model, LanguageModel) and not is_backward(chosen.config)
         if generates and not isinstance(model, EncoderDecoder):
             print("a sample:")
@@ -227,13 +232,14 @@ class Pretrain:
 
     def _sources(self, chosen):
         """Return the sources for training and for evaluation; None: hold out training text."""
-        from train.data.sources import parallel_text, text, tfds
+        from train.data.sources import parallel_text, sound, text, tfds
 
-        source_options = [name for name in ("text", "tfds", "source") if getattr(self, name)]
+        source_options = [name for name in KINDS if getattr(self, name)]
         if len(source_options) > 1:
             raise ValueError(f"--{source_options[0]} and --{source_options[1]} cannot be combined")
-        if source_options and (source_options == ["source"]) != (chosen.source_kind == "pairs"):
-            expected = "--source" if chosen.source_kind == "pairs" else "--text or --tfds"
+        if source_options and KINDS[source_options[0]] != chosen.source_kind:
+            flags = [f"--{name}" for name, kind in KINDS.items() if kind == chosen.source_kind]
+            expected = " or ".join(flags)
             raise ValueError(f"{self.recipe} is trained on {chosen.source_kind}: give {expected}")
         if self.target and not self.source:
             raise ValueError("--target needs --source: give both files")
@@ -241,12 +247,16 @@ class Pretrain:
         def files(paths):
             if chosen.source_kind == "pairs":
                 return parallel_text.files(paths, self.fields)
+            if chosen.source_kind == "sound":
+                return sound.files(paths)
             return text.files(paths, unescaped(self.separator))
 
         if self.tfds:
             source = tfds.read(self.tfds)
         elif source_options:
-            source = files(self.text or [side for side in (self.source, self.target) if side])
+            source = files(
+                self.text or self.sound or [side for side in (self.source, self.target) if side]
+            )
         else:
             source = chosen.builtin_source()
         return source, files(self.dev) if self.dev else None

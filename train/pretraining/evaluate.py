@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
+from flax import linen as nn
 
 import zoo
 from train.data.batches.sliding_windows import SlidingWindows
@@ -19,6 +20,9 @@ from train.recipes import RECIPES, recipe
 from train.recipes.recipe import Recipe
 from train.step import add_up, make_evaluate
 from zoo import registry
+
+# The kind of a source -> the flag that gives one.
+FLAGS = {"text": "--text", "pairs": "--source", "sound": "--sound"}
 
 
 def evaluate(
@@ -65,10 +69,12 @@ def evaluate(
             f"--length {length} is too long: {folder} supports at most "
             f"{model.config.max_length} tokens"
         )
-    model_recipe = replace(_recipe(name), name=str(folder), config=model.config, length=length)
+    model_recipe = replace(
+        _recipe(type(model)), name=str(folder), config=model.config, length=length
+    )
     if source and source.kind != model_recipe.source_kind:
-        flag = "--source" if model_recipe.source_kind == "pairs" else "--text"
-        raise ValueError(f"a {name} is evaluated on {model_recipe.source_kind}: give {flag}")
+        kind = model_recipe.source_kind
+        raise ValueError(f"a {type(model).__name__} is evaluated on {kind}: give {FLAGS[kind]}")
     text = corpus.corpus(model_recipe, source or model_recipe.builtin_source(), tokenizer)
     if source is None:
         _, text = text.split()
@@ -133,13 +139,13 @@ def _sliding(
 
 def pairs(architecture: str, source: Source | None = None) -> list[str]:
     """Return the texts to translate, alternating sources and targets; none for other models."""
-    any_recipe = _recipe(architecture)
+    any_recipe = _recipe(registry.named(architecture).Model)
     if any_recipe.source_kind != "pairs":
         return []
     texts = list((source or any_recipe.builtin_source()).documents())
     return texts if source else texts[-2 * num_held_out(len(texts) // 2) :]
 
 
-def _recipe(architecture: str) -> Recipe:
-    """Return a recipe of an architecture; all of its recipes share the objective."""
-    return next(r for r in map(recipe, RECIPES) if r.architecture == architecture)
+def _recipe(cls: type[nn.Module]) -> Recipe:
+    """Return a recipe that trains a class of models; all of them share the objective."""
+    return next(r for r in map(recipe, RECIPES) if r.model_class() is cls)

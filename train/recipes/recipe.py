@@ -79,7 +79,7 @@ class Recipe(ABC):
     """A run of `steps` steps, each on a batch of `batch` sequences of `length` tokens.
 
     Attributes:
-      source_kind: The kind of source that the family is trained on: "text" or "pairs".
+      source_kind: The kind of source that the family is trained on: "text", "pairs" or "sound".
       unit: What `length` counts, for reports.
       reads_words: Whether the model can read a vocabulary of words, without special tokens of its
         own; it does so if it starts from word vectors.

@@ -9,7 +9,7 @@ import numpy as np
 from flax import linen as nn
 
 from zoo.checkpoints.load import Loaded
-from zoo.contracts import EncoderDecoder, LanguageModel
+from zoo.contracts import EncoderDecoder, LanguageModel, SoundModel
 from zoo.direction import is_backward
 from zoo.inference.length_buckets import bucket
 from zoo.tokenizers import AnyTokenizer, Tokenizer, ordinary, sides
@@ -65,11 +65,17 @@ def encode(loaded: Loaded, prompt: str) -> list[int]:
     An empty prompt begins a new document.
 
     Raises:
-      ValueError: If there is no tokenizer, or the prompt is empty and no token begins a text.
+      ValueError: If there is no tokenizer, or the prompt is empty and no token begins a text, or
+        the model is one of sound.
       TypeError: If the prompt is not a string.
     """
     tokenizer = sides(require_tokenizer(loaded)).source
     check_text(prompt)
+    if isinstance(loaded.model, SoundModel):
+        raise ValueError(
+            f"{type(loaded.model).__name__} generates sound, not text: use zoo.generate_sound, or "
+            "zoo generate-sound"
+        )
     end = end_token(tokenizer)
     last = [] if end is None else [end]
     if isinstance(loaded.model, EncoderDecoder):  # its sources end with this token

@@ -36,8 +36,9 @@ from zoo.layers.linear import Dense
 class Config:
     """The config of a WaveNet; the defaults are those of the reproduction, for 256 levels.
 
-    The dilations of the blocks are 1, 2, 4, ... up to `max_dilation`, again and again. `max_length`
-    is required by the trainer; the model itself works at any length.
+    The dilations of the blocks are 1, 2, 4, ... up to `max_dilation`, again and again. `rate` is
+    the number of samples per second of a model of sound. `max_length` is required by the trainer;
+    the model itself works at any length.
     """
 
     vocab_size: int = 256
@@ -48,6 +49,7 @@ class Config:
     gate_width: int = 32
     skip_width: int = 512
     max_dilation: int = 512
+    rate: int = 16000
     labels: tuple[str, ...] = heads.LABELS
     direction: str = "forward"  # or "backward": see zoo/direction.py
 
@@ -68,6 +70,10 @@ SIZES = {
         gate_width=512,
         skip_width=512,
     ),  # 124,492,369
+    "wavenet-sound-tiny": Config(
+        num_layers=16, skip_width=128, max_dilation=128, rate=8000
+    ),  # 215,904
+    "wavenet-sound": Config(),  # 1,514,912
 }
 
 FILTER_WIDTH = 2
@@ -290,7 +296,18 @@ class WaveNetLM(nn.Module):
 
 
 Model = WaveNetLM
-MODELS = (WaveNetLM,)
+
+
+class WaveNetSound(WaveNetLM):
+    """A WaveNet of sound, whose tokens are the mu-law levels of samples (section 2.2)."""
+
+    @property
+    def rate(self) -> int:
+        """The number of samples per second."""
+        return self.config.rate
+
+
+MODELS = (WaveNetLM, WaveNetSound)
 WaveNetTagger = heads.tagger(WaveNet)
 WaveNetMultiLabel = heads.multi_label(WaveNetClassifier)
 TASKS: dict[str, type[nn.Module]] = {

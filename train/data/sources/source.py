@@ -17,7 +17,8 @@ class Source(ABC):
     """Documents that can be read more than once.
 
     Attributes:
-      kind: "text" for running text, "pairs" if every two consecutive documents form a pair.
+      kind: "text" for running text, "pairs" if every two consecutive documents form a pair, "sound"
+        if a document is a second of sound.
     """
 
     kind: ClassVar[str] = "text"
