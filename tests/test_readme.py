@@ -29,6 +29,7 @@ SMALL = {
     "finetune": {"--batch": "4", "--length": "32", "--epochs": "1", "--limit": "8"},
     "find-learning-rate": {"--batch": "8", "--length": "32", "--steps": "60", "--low": "1e-4"},
     "generate": {"--max-new-tokens": "3"},
+    "generate-sound": {"--seconds": "0.1"},
     "translate": {"--beams": "2"},
     "evaluate": {"--batch": "4"},
 }
@@ -41,6 +42,7 @@ SIZES = {
     "luong": ("width=32", "embed_width=32"),
     "word2vec": ("width=16",),
     "lstm": ("width=16", "num_layers=1"),
+    "wavenet": ("width=8", "gate_width=8", "skip_width=8", "num_layers=2"),
     "elmo": ("width=16", "cell_width=16", "num_highway=1", "tagger_width=8"),
 }
 GOOD = "a charming film", "a moving and funny story", "an excellent cast", "a warm, clever script"

@@ -10,8 +10,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 import zoo
 from tests import tiny
 from zoo.inference.score import next_tokens, score
-from zoo.models import bert, elmo
-from zoo.tokenizers import units
+from zoo.models import bert, elmo, wavenet
+from zoo.tokenizers import mu_law, units
 
 V = tiny.V
 WORDS = [f"w{i}" for i in range(V - 4)]
@@ -160,6 +160,12 @@ def test_a_text_that_has_no_score_is_refused(name, text, message):
     with pytest.raises(ValueError, match=message) as error:
         score(loaded(name), text)
     assert "\n" not in str(error.value)
+
+
+def test_a_model_of_sound_gives_a_text_no_score():
+    model = wavenet.WaveNetSound(wavenet.Config(num_layers=2, width=4, gate_width=4, skip_width=4))
+    with pytest.raises(ValueError, match="sound, not text"):
+        score(zoo.Loaded(model, {}, mu_law.tokenizer()), "w1")
 
 
 def test_an_empty_text_has_no_pseudo_likelihood():

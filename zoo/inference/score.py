@@ -27,6 +27,7 @@ from zoo.contracts import (
     LanguageModel,
     MaskFiller,
     PermutationLanguageModel,
+    SoundModel,
     Speller,
 )
 from zoo.direction import is_backward
@@ -154,6 +155,10 @@ def read(loaded: Loaded, text: str) -> Reading:
         raise ValueError(
             f"{type(model).__name__} gives a probability to a target, given its source, but not to "
             "a text alone: use a causal or masked language model"
+        )
+    if isinstance(model, SoundModel):
+        raise ValueError(
+            f"{type(model).__name__} models sound, not text: use `zoo evaluate --sound`"
         )
     if isinstance(model, Speller) and not isinstance(model, LanguageModel):
         return _read_letters(model, tokenizer, text)
