@@ -148,6 +148,44 @@ class GPT(nn.Module):
         return x_BLD, Cache(blocks, document_ids_BM, cache.length + L)
 
 
+class GPTClassifier(heads.LastToken):
+    """Classifier of a text or a pair of texts; its head has no bias (equation 3)."""
+
+    trunk_class = GPT
+
+    def setup(self):
+        super().setup()
+        self.extract_dropout = Dropout(EXTRACT_DROPOUT)
+        self.score = Linear(len(self.config.labels), INIT)
+
+    def head(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """Return the logits of the classes, [..., C]."""
+        return self.score(self.extract_dropout(x, train=train))
+
+
+class GPTSimilarity(GPTClassifier):
+    """Classifier of pairs in which neither text is the first: reads each pair in both orders.
+
+    Section 3.3 adds the two hidden states before the linear layer. As that has no bias, the sum of
+    the two logits is the same, and whoever calls the model takes it.
+    """
+
+
+class GPTMultipleChoice(heads.LastToken):
+    """Multiple choice: one logit for each choice; its head has a bias, as in the released code."""
+
+    trunk_class = GPT
+
+    def setup(self):
+        super().setup()
+        self.extract_dropout = Dropout(EXTRACT_DROPOUT)
+        self.choice = Dense(1, INIT)
+
+    def head(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """Return the logit of every choice, such as logits_BC for x_BCD."""
+        return self.choice(self.extract_dropout(x, train=train))[..., 0]
+
+
 class GPTLM(nn.Module):
     """The trunk with a language-model head: the token embedding again, without a bias."""
 
@@ -188,44 +226,6 @@ class GPTLM(nn.Module):
         x_BLD, cache = self.trunk.extend(tokens_BL, document_ids_BL, cache)
         table_VD = self.trunk.token_embedding.embedding
         return product("BD,VD->BV", x_BLD[:, -1], table_VD), cache
-
-
-class GPTClassifier(heads.LastToken):
-    """Classifier of a text or a pair of texts; its head has no bias (equation 3)."""
-
-    trunk_class = GPT
-
-    def setup(self):
-        super().setup()
-        self.extract_dropout = Dropout(EXTRACT_DROPOUT)
-        self.score = Linear(len(self.config.labels), INIT)
-
-    def head(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """Return the logits of the classes, [..., C]."""
-        return self.score(self.extract_dropout(x, train=train))
-
-
-class GPTSimilarity(GPTClassifier):
-    """Classifier of pairs in which neither text is the first: reads each pair in both orders.
-
-    Section 3.3 adds the two hidden states before the linear layer. As that has no bias, the sum of
-    the two logits is the same, and whoever calls the model takes it.
-    """
-
-
-class GPTMultipleChoice(heads.LastToken):
-    """Multiple choice: one logit for each choice; its head has a bias, as in the released code."""
-
-    trunk_class = GPT
-
-    def setup(self):
-        super().setup()
-        self.extract_dropout = Dropout(EXTRACT_DROPOUT)
-        self.choice = Dense(1, INIT)
-
-    def head(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """Return the logit of every choice, such as logits_BC for x_BCD."""
-        return self.choice(self.extract_dropout(x, train=train))[..., 0]
 
 
 Model = GPTLM
