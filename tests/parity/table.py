@@ -164,6 +164,22 @@ MODELS = (
         sizes=("bert-tiny", "bert-L2-H128-uncased", "bert-large-cased"),
     ),
     Row(
+        published="BertForMaskedLM",
+        ours="BertLM",
+        config=BERT,
+        inputs=PAIR,
+        left="last",
+        positions=True,
+    ),
+    Row(
+        published="BertForNextSentencePrediction",
+        ours="BertNextSentence",
+        config=BERT,
+        inputs=PAIR,
+        left="last",
+        positions=True,
+    ),
+    Row(
         published="AlbertForPreTraining",
         ours="AlbertPretraining",
         config=ALBERT,

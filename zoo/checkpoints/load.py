@@ -15,6 +15,7 @@ from zoo.checkpoints import mapped, model_folder
 from zoo.contracts import Composite
 from zoo.direction import is_backward
 from zoo.formats import files, huggingface
+from zoo.layers import heads
 from zoo.params import abstract, flatten
 from zoo.tokenizers import AnyTokenizer
 
@@ -49,7 +50,9 @@ def load(
 
     Args:
       folder: The folder or file.
-      cls: The class to load it as, such as "ElectraGenerator"; None: the class that was saved.
+      cls: The class to load it as, such as "ElectraGenerator" or its published name,
+        "ElectraForMaskedLM"; None: the class that was saved. A trunk alone, such as "BertModel", is
+        loaded from a folder with any head.
       new: Prefixes of parameter paths that a published folder may lack; these parameters are
         initialized from `key`.
       ignore: Prefixes of published tensor names to ignore.
@@ -73,6 +76,8 @@ def load(
             raise ValueError(
                 f"{folder}: {target.__name__} cannot be loaded from a Hugging Face folder"
             )
+        if issubclass(target, heads.Trunk):
+            ignore = *ignore, *huggingface.new_head(folder, format, target)[1]
         config, params = huggingface.read(folder, format, target, new=new, ignore=ignore, key=key)
     else:
         config, params = own_config(folder), model_folder.read(folder)
@@ -191,6 +196,8 @@ def _architecture(manifest: dict) -> registry.Architecture:
 def _named_class(cls: type[nn.Module], name: str) -> type[nn.Module]:
     """Return a class by name from the architecture of another class."""
     classes = {other.__name__: other for other in registry.classes(registry.of(cls))}
+    for format in huggingface.FORMATS:
+        classes |= {name: c for name, c in format.classes.items() if c in classes.values()}
     if name not in classes:
         raise ValueError(f"unknown class {name!r}: use one of {', '.join(classes)}")
     return classes[name]

@@ -138,6 +138,11 @@ class OnTrunk(nn.Module):
         return x_BLD
 
 
+def alone(trunk_class: type[Encoder]) -> type["Trunk"]:
+    """Return a model class of this trunk alone, with the parameter paths of those with a head."""
+    return _family(trunk_class, Trunk)
+
+
 def tagger(trunk_class: type[Encoder]) -> type["Tagger"]:
     """Return a model class for this trunk that predicts the class of every token."""
     return _family(trunk_class, Tagger)
@@ -207,6 +212,14 @@ class Choices(OnTrunk):
         x_ND = x_BCD.reshape(-1, x_BCD.shape[-1])
         logits_N1 = super().head(x_ND, train=train)  # type: ignore[misc]  # of the classifier
         return logits_N1.reshape(x_BCD.shape[:-1])
+
+
+class Trunk(OnTrunk):
+    """A trunk without a head: one vector per token, x_BLD."""
+
+    def head(self, x_BLD: jax.Array, *, train: bool = False) -> jax.Array:
+        """Return the hidden states as they are."""
+        return x_BLD
 
 
 class Tagger(OnTrunk):

@@ -288,7 +288,8 @@ class AlbertPretraining(nn.Module):
 
 
 Model = AlbertPretraining
-MODELS = (AlbertPretraining, AlbertLM)
+AlbertTrunk = heads.alone(Albert)
+MODELS = (AlbertPretraining, AlbertLM, AlbertTrunk)
 AlbertTagger, AlbertQuestion = heads.tagger(Albert), heads.question(Albert)
 AlbertMultiLabel = heads.multi_label(AlbertClassifier)
 AlbertMultipleChoice = heads.multiple_choice(AlbertClassifier)

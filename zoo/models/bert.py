@@ -192,6 +192,61 @@ class BertClassifier(heads.OnTrunk):
         return self.classes(self.dropout(self.pooler(x_BD), train=train))
 
 
+class BertLM(nn.Module):
+    """The trunk with the head for masked tokens alone, without a pooler."""
+
+    config: Config
+
+    def setup(self):
+        c = self.config
+        self.trunk = Bert(c)
+        self.masked_head = MaskedHead(c.width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon)
+
+    def masked_unprojected(self, x_BPD: jax.Array) -> UnprojectedLogits:
+        """Return masked-token logits of hidden states, before the vocabulary product."""
+        return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
+
+    def __call__(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None = None,
+        document_ids_BL: jax.Array | None = None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
+        """Return the logits of every token: logits_BLV."""
+        x_BLD = self.trunk(tokens_BL, segments_BL, document_ids_BL, train=train)
+        return self.masked_unprojected(x_BLD).logits()
+
+    def fill(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        masked_BP: jax.Array,
+        document_ids_BL: jax.Array | None = None,
+    ) -> jax.Array:
+        """Return the logits at positions `masked_BP`, where the tokens have [MASK]: logits_BPV."""
+        x_BLD = self.trunk(tokens_BL, segments_BL, document_ids_BL)
+        x_BPD = jnp.take_along_axis(x_BLD, masked_BP[..., None], axis=1)
+        return self.masked_unprojected(x_BPD).logits()
+
+
+class BertNextSentence(heads.OnTrunk):
+    """The trunk with the head for the next sentence alone: next_B2."""
+
+    trunk_class = Bert
+    pool = staticmethod(heads.first_token)
+
+    def setup(self):
+        super().setup()
+        self.pooler = Pooler(self.config.width)
+        self.next_head = Dense(2, nn.initializers.truncated_normal(STD))
+
+    def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
+        """Return the logits of "is next" and "is not": next_B2."""
+        return self.next_head(self.pooler(x_BD))
+
+
 class BertPretraining(nn.Module):
     """The trunk with both pretraining heads: masked tokens and next sentence."""
 
@@ -250,7 +305,8 @@ class BertPretraining(nn.Module):
 
 
 Model = BertPretraining
-MODELS = (BertPretraining,)
+BertTrunk = heads.alone(Bert)
+MODELS = (BertPretraining, BertLM, BertNextSentence, BertTrunk)
 BertTagger, BertQuestion = heads.tagger(Bert), heads.question(Bert)
 BertMultiLabel = heads.multi_label(BertClassifier)
 BertMultipleChoice = heads.multiple_choice(BertClassifier)

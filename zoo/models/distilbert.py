@@ -211,7 +211,8 @@ class DistilBertLM(nn.Module):
 
 
 Model = DistilBertLM
-MODELS = (DistilBertLM,)
+DistilBertTrunk = heads.alone(DistilBert)
+MODELS = (DistilBertLM, DistilBertTrunk)
 DistilBertTagger = heads.tagger(DistilBert)
 DistilBertMultiLabel = heads.multi_label(DistilBertClassifier)
 DistilBertMultipleChoice = heads.multiple_choice(DistilBertClassifier)

@@ -375,7 +375,8 @@ class ElectraPretraining(nn.Module):
 
 
 Model = ElectraPretraining
-MODELS = (ElectraPretraining, ElectraDiscriminator, ElectraGenerator)
+ElectraTrunk = heads.alone(Electra)
+MODELS = (ElectraPretraining, ElectraDiscriminator, ElectraGenerator, ElectraTrunk)
 ElectraTagger, ElectraQuestion = heads.tagger(Electra), heads.question(Electra)
 ElectraMultiLabel = heads.multi_label(ElectraClassifier)
 ElectraMultipleChoice = heads.multiple_choice(ElectraScorer)

@@ -229,7 +229,8 @@ class GPTLM(nn.Module):
 
 
 Model = GPTLM
-MODELS = (GPTLM,)
+GPTTrunk = heads.alone(GPT)
+MODELS = (GPTLM, GPTTrunk)
 GPTTagger, GPTMultiLabel = heads.tagger(GPT), heads.multi_label(GPTClassifier)
 TASKS: dict[str, type[nn.Module]] = {
     "classification": GPTClassifier,

@@ -225,7 +225,8 @@ class GPT2LM(nn.Module):
 
 
 Model = GPT2LM
-MODELS = (GPT2LM,)
+GPT2Trunk = heads.alone(GPT2)
+MODELS = (GPT2LM, GPT2Trunk)
 GPT2Tagger, GPT2Question = heads.tagger(GPT2), heads.question(GPT2)
 GPT2MultiLabel = heads.multi_label(GPT2Classifier)
 TASKS: dict[str, type[nn.Module]] = {

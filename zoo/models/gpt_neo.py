@@ -114,7 +114,8 @@ class GPTNeoLM(nn.Module):
 
 
 Model = GPTNeoLM
-MODELS = (GPTNeoLM,)
+GPTNeoTrunk = heads.alone(GPTNeo)
+MODELS = (GPTNeoLM, GPTNeoTrunk)
 GPTNeoTagger, GPTNeoQuestion = heads.tagger(GPTNeo), heads.question(GPTNeo)
 GPTNeoMultiLabel = heads.multi_label(GPTNeoClassifier)
 TASKS: dict[str, type[nn.Module]] = {

@@ -206,7 +206,8 @@ class RobertaLM(nn.Module):
 
 
 Model = RobertaLM
-MODELS = (RobertaLM,)
+RobertaTrunk = heads.alone(Roberta)
+MODELS = (RobertaLM, RobertaTrunk)
 RobertaTagger, RobertaQuestion = heads.tagger(Roberta), heads.question(Roberta)
 RobertaMultiLabel = heads.multi_label(RobertaClassifier)
 RobertaMultipleChoice = heads.multiple_choice(RobertaScorer)

@@ -290,7 +290,8 @@ class XLNetLM(nn.Module):
 
 
 Model = XLNetLM
-MODELS = (XLNetLM,)
+XLNetTrunk = heads.alone(XLNet)
+MODELS = (XLNetLM, XLNetTrunk)
 XLNetTagger, XLNetQuestion = heads.tagger(XLNet), heads.question(XLNet)
 XLNetMultiLabel = heads.multi_label(XLNetClassifier)
 XLNetMultipleChoice = heads.multiple_choice(XLNetClassifier)

@@ -36,6 +36,7 @@ FORMAT = Format(
         "AlbertForTokenClassification": albert.AlbertTagger,
         "AlbertForQuestionAnswering": albert.AlbertQuestion,
         "AlbertForMultipleChoice": albert.AlbertMultipleChoice,
+        "AlbertModel": albert.AlbertTrunk,
     },
     # Defaults of absent fields: xxlarge of version 2.
     fields=bert.FIELDS

@@ -64,10 +64,13 @@ FORMAT = Format(
     config_class=bert.Config,
     classes={
         "BertForPreTraining": bert.BertPretraining,
+        "BertForMaskedLM": bert.BertLM,
+        "BertForNextSentencePrediction": bert.BertNextSentence,
         **classifiers("BertForSequenceClassification", bert.BertClassifier, bert.BertMultiLabel),
         "BertForTokenClassification": bert.BertTagger,
         "BertForQuestionAnswering": bert.BertQuestion,
         "BertForMultipleChoice": bert.BertMultipleChoice,
+        "BertModel": bert.BertTrunk,
     },
     fields=FIELDS,
     constants=CONSTANTS,

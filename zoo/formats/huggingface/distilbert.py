@@ -41,6 +41,7 @@ FORMAT = Format(
         "DistilBertForTokenClassification": distilbert.DistilBertTagger,
         "DistilBertForQuestionAnswering": distilbert.DistilBertQuestion,
         "DistilBertForMultipleChoice": distilbert.DistilBertMultipleChoice,
+        "DistilBertModel": distilbert.DistilBertTrunk,
     },
     # Defaults of absent fields: the uncased base model.
     fields={

@@ -20,6 +20,7 @@ FORMAT = Format(
         "ElectraForTokenClassification": electra.ElectraTagger,
         "ElectraForQuestionAnswering": electra.ElectraQuestion,
         "ElectraForMultipleChoice": electra.ElectraMultipleChoice,
+        "ElectraModel": electra.ElectraTrunk,
     },
     # Defaults of absent fields: the small discriminator.
     fields=bert.FIELDS

@@ -36,6 +36,7 @@ FORMAT = GPTFormat(
         "OpenAIGPTLMHeadModel": gpt.GPTLM,
         **classifiers("OpenAIGPTForSequenceClassification", gpt.GPTClassifier, gpt.GPTMultiLabel),
         "OpenAIGPTDoubleHeadsModel": gpt.GPTMultipleChoice,
+        "OpenAIGPTModel": gpt.GPTTrunk,
     },
     fields={
         "vocab_size": ("vocab_size", 40478),

@@ -66,6 +66,7 @@ FORMAT = GPT2Format(
         "GPT2ForTokenClassification": gpt2.GPT2Tagger,
         "GPT2ForQuestionAnswering": gpt2.GPT2Question,
         "GPT2DoubleHeadsModel": gpt2.GPT2MultipleChoice,
+        "GPT2Model": gpt2.GPT2Trunk,
     },
     # Defaults of absent fields: the smallest size.
     fields={

@@ -64,6 +64,7 @@ FORMAT = GPTNeoFormat(
         ),
         "GPTNeoForTokenClassification": gpt_neo.GPTNeoTagger,
         "GPTNeoForQuestionAnswering": gpt_neo.GPTNeoQuestion,
+        "GPTNeoModel": gpt_neo.GPTNeoTrunk,
     },
     # Defaults of absent fields: GPT-Neo 1.3B.
     fields={

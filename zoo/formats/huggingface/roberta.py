@@ -40,6 +40,7 @@ FORMAT = RobertaFormat(
         "RobertaForTokenClassification": roberta.RobertaTagger,
         "RobertaForQuestionAnswering": roberta.RobertaQuestion,
         "RobertaForMultipleChoice": roberta.RobertaMultipleChoice,
+        "RobertaModel": roberta.RobertaTrunk,
     },
     fields={ours: row for ours, row in bert.FIELDS.items() if ours != "num_segments"}
     | {

@@ -43,6 +43,7 @@ FORMAT = XLNetFormat(
         "XLNetForTokenClassification": xlnet.XLNetTagger,
         "XLNetForQuestionAnsweringSimple": xlnet.XLNetQuestion,
         "XLNetForMultipleChoice": xlnet.XLNetMultipleChoice,
+        "XLNetModel": xlnet.XLNetTrunk,
     },
     # Defaults of absent fields: the large size.
     fields={
