@@ -4,6 +4,7 @@ Everything is scaled down: few steps on short rows, and small files of real text
 built-in corpus and the files that the README names.
 """
 
+import dataclasses
 import glob
 import re
 import shlex
@@ -13,12 +14,16 @@ from pathlib import Path
 import jax.numpy as jnp
 import pytest
 
+import zoo
+from tests.tiny import TABLE, wide
 from train import __main__ as cli
 from train import recipes
 from train.commands import command
+from train.data import train_tokenizer
 from train.data.sources import builtin, dates, text
 from train.data.sources.parallel_text import PairStrings
 from train.devices import malloc
+from zoo.models import t5_v1_1
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -103,6 +108,9 @@ def clone(tmp_path, monkeypatch, paragraphs):
     Path("my.txt").write_text(paragraphs[1], "utf-8")
     Path("blimp.tsv").write_text("good\tbad\nThey go.\tThey goes.\n", "utf-8")
     Path("nbest.txt").write_text("They go.\nThey goes.\n", "utf-8")
+    t5 = t5_v1_1.Model(dataclasses.replace(TABLE["t5_v1_1"].config, vocab_size=300))
+    t5_tokenizer = train_tokenizer.t5(paragraphs, 300)
+    zoo.export(zoo.Loaded(t5, wide(t5), t5_tokenizer), "models/t5-v1_1-large")
     for name, part in (("train", pairs), ("val", pairs[:20]), ("test", pairs[:4])):
         for side, language in enumerate(("en", "de")):
             lines = [pair[side] for pair in part]

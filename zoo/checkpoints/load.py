@@ -77,7 +77,7 @@ def load(
                 f"{folder}: {target.__name__} cannot be loaded from a Hugging Face folder"
             )
         if issubclass(target, heads.Trunk):
-            ignore = *ignore, *huggingface.new_head(folder, format, target)[1]
+            ignore = *ignore, *huggingface.unread(folder, format, target)
         config, params = huggingface.read(folder, format, target, new=new, ignore=ignore, key=key)
     else:
         config, params = own_config(folder), model_folder.read(folder)

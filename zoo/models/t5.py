@@ -17,13 +17,13 @@ M memory  K head width  V vocabulary
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.layers import sharding
+from zoo.layers import heads, sharding
 from zoo.layers.attention import KeysValues, Mask, WeightedSum, append, attend
 from zoo.layers.blocks import extend_blocks, run_blocks
 from zoo.layers.dropout import Dropout
@@ -305,6 +305,17 @@ class T5(nn.Module):
         )[-1]
         return self.encoder_dropout(self.encoder_norm(x_BLD), train=train)
 
+    def read(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array | None,
+        document_ids_BL: jax.Array | None,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
+        """Return the encoder's x_BLD; segments are ignored."""
+        return self.encode(tokens_BL, document_ids_BL, train=train)
+
     def __call__(
         self,
         tokens_BL: jax.Array,
@@ -345,6 +356,15 @@ class T5(nn.Module):
             per_block=cache.sources,
         )
         return self.decoder_norm(x_B1D), cache._replace(blocks=blocks, length=at + 1)
+
+
+class T5Encoder(heads.Trunk):
+    """The encoder alone: x_BLD."""
+
+    config: Any  # a Config, which has no labels for a head
+
+    def setup(self):
+        self.trunk = T5(self.config, FeedForward)
 
 
 class T5LM(nn.Module):
@@ -409,7 +429,7 @@ class T5LM(nn.Module):
 
 
 Model = T5LM
-MODELS = (T5LM,)
+MODELS = (T5LM, T5Encoder)
 TASKS: dict[str, type[nn.Module]] = {"text-to-text": T5LM}
 GROUPS = ("embedding|_bias", r"trunk/encoder_(\d+)/", "encoder_norm", r"trunk/decoder_(\d+)/", "")
 AXES = sharding.AXES

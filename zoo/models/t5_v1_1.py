@@ -12,12 +12,13 @@ B batch  L length of the source  T length of the target  D width  F feed-forward
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.layers import sharding
+from zoo.layers import heads, sharding
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, UnprojectedLogits
 from zoo.layers.feed_forward import Activation
@@ -70,6 +71,15 @@ class GatedFeedForward(nn.Module):
     def __call__(self, x_BLD: jax.Array, *, train: bool = False) -> jax.Array:
         x_BLF = self.activation(self.gate(x_BLD)) * self.up(x_BLD)
         return self.down(self.inner_dropout(x_BLF, train=train))
+
+
+class T5v11Encoder(heads.Trunk):
+    """The encoder alone: x_BLD."""
+
+    config: Any  # a Config, which has no labels for a head
+
+    def setup(self):
+        self.trunk = T5(self.config, GatedFeedForward)
 
 
 class T5v11LM(nn.Module):
@@ -134,7 +144,7 @@ class T5v11LM(nn.Module):
 
 
 Model = T5v11LM
-MODELS = (T5v11LM,)
+MODELS = (T5v11LM, T5v11Encoder)
 TASKS: dict[str, type[nn.Module]] = {"text-to-text": T5v11LM}
 GROUPS = t5.GROUPS
 AXES = (*sharding.AXES, (r"gate/kernel$", ("fsdp", "tensor")))

@@ -25,6 +25,7 @@ from zoo.formats.huggingface.folder import (
     read,
     read_available,
     read_config,
+    unread,
     write,
 )
 from zoo.formats.huggingface.format import Format
@@ -39,6 +40,7 @@ __all__ = [
     "read",
     "read_available",
     "read_config",
+    "unread",
     "write",
 ]
 

@@ -160,6 +160,16 @@ def new_head(
     return [path for path in new if not path.startswith("trunk/")], ignore
 
 
+def unread(folder: str | os.PathLike, format: Format, cls: type[nn.Module]) -> list[str]:
+    """Return the tensors of a folder that only other classes of its format have."""
+    config = format.to_config(read_config(folder))
+    of_class = lambda cls: {
+        _slice(_row(format.weights, path)[0])[0] for path in flatten(abstract(cls(config)))
+    }
+    of_all = set().union(*map(of_class, format.classes.values()))
+    return [name for name in Tensors(folder, format) if name in of_all - of_class(cls)]
+
+
 def write(
     folder: str | os.PathLike,
     format: Format,

@@ -81,8 +81,11 @@ class T5v11Format(T5Format):
         return not super().reads(published)
 
     def to_config(self, published: Mapping[str, Any]) -> t5.Config:
-        """Return our Config; raise ValueError if the head's input is scaled."""
-        if published.get("scale_decoder_outputs", published.get("tie_word_embeddings", True)):
+        """Return our Config; raise ValueError if there is a head whose input is scaled."""
+        has_head = published.get("architectures") != ["T5EncoderModel"]
+        if has_head and published.get(
+            "scale_decoder_outputs", published.get("tie_word_embeddings", True)
+        ):
             raise ValueError(
                 "config.json has a gated T5 with a scaled head, which zoo does not support"
             )
@@ -111,7 +114,7 @@ FIELDS: dict[str, Field] = {
     "activation": ("feed_forward_proj", "relu"),
     "epsilon": ("layer_norm_epsilon", 1e-6),
 }
-CONSTANTS = {"decoder_start_token_id": t5.START, "is_encoder_decoder": True}
+CONSTANTS = {"decoder_start_token_id": t5.START}
 TIED = dict.fromkeys(
     ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight"), "shared.weight"
 )
@@ -127,7 +130,7 @@ TOKENIZER = {
 FORMAT = T5Format(
     model_type="t5",
     config_class=t5.Config,
-    classes={"T5ForConditionalGeneration": t5.T5LM},
+    classes={"T5ForConditionalGeneration": t5.T5LM, "T5EncoderModel": t5.T5Encoder},
     fields=FIELDS,
     constants=CONSTANTS | {"tie_word_embeddings": True, "scale_decoder_outputs": True},
     weights=_weights(FEED_FORWARD),
@@ -138,7 +141,10 @@ FORMAT = T5Format(
 FORMAT_V1_1 = T5v11Format(
     model_type="t5",
     config_class=t5_v1_1.Config,
-    classes={"T5ForConditionalGeneration": t5_v1_1.T5v11LM},
+    classes={
+        "T5ForConditionalGeneration": t5_v1_1.T5v11LM,
+        "T5EncoderModel": t5_v1_1.T5v11Encoder,
+    },
     fields=FIELDS,
     constants=CONSTANTS | {"scale_decoder_outputs": False},
     weights=_weights(GATED) | {"head/embedding": "lm_head.weight"},
