@@ -66,7 +66,7 @@ def prompt(
       calibrate: Whether to divide by the probabilities after a text without content.
 
     Raises:
-      ValueError: If the prompt is too long, the labels cannot be told apart, the template lacks a
+      ValueError: If the prompt is too long, two labels have the same tokens, the template lacks a
         field, or the model does not predict next tokens.
     """
     prediction = predict(loaded, [Shot(text, "", pair)], labels, shots, template)

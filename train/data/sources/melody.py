@@ -36,8 +36,8 @@ def read(seconds: int = 60, seed: int = 0) -> Samples:
 def note(pitch: float, phase: float) -> np.ndarray:
     """Return the samples of a note, given its pitch in hertz, and its phase from 0 to 1."""
     time = np.arange(NOTE) / RATE
-    waves = [
+    harmonics = [
         0.5**n * np.exp(-n * DECAY * time) * np.sin(2 * np.pi * n * (pitch * time + phase))
         for n in range(1, HARMONICS + 1)
     ]
-    return np.sum(waves, 0).astype(np.float32)
+    return np.sum(harmonics, 0).astype(np.float32)
