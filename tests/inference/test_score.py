@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import zoo
 from tests import tiny
+from tests.formats.test_arpa import BIGRAMS
 from zoo.inference.score import next_tokens, score
 from zoo.models import bert, elmo, wavenet
 from zoo.tokenizers import mu_law, units
@@ -61,6 +62,16 @@ def test_a_backward_model_scores_the_reversed_text():
     result = score(backward, TEXTS[0])
     assert result.tokens == TEXTS[0].split()
     np.testing.assert_allclose(result.log_probabilities, flipped.log_probabilities[::-1], atol=1e-5)
+
+
+def test_an_ngram_model_scores_with_its_table_and_backs_off(tmp_path):
+    path = tmp_path / "bigrams.arpa"
+    path.write_text(BIGRAMS, "utf-8")
+    seen, backed_off = score(zoo.load(path), ["a b", "b"])
+    np.testing.assert_allclose(
+        np.array(seen.log_probabilities) / np.log(10), [-0.2, -0.1], atol=1e-5
+    )
+    assert backed_off.total / np.log(10) == pytest.approx(-0.5 - 0.7, abs=1e-5)
 
 
 def test_xlnet_reads_in_the_order_of_the_text():
