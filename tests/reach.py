@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import zoo
-from zoo.inference.score import read
+from zoo.inference.score import reader
 
 DISTANCES = (1, 2, 4, 8, 16, 32, 64, 96, 120)
 
@@ -52,7 +52,7 @@ def main():
     for folder in arguments.folders:
         loaded = zoo.load(folder)
         with open(arguments.text, encoding="utf-8") as file:
-            ids = np.array(read(loaded, file.read(100_000)).targets)
+            ids = np.array(reader(loaded)(file.read(100_000)).targets)
         changes = influence(loaded, ids, arguments.length, arguments.windows)
         print(folder, *(f"{change:.4f}" for change in changes), sep="\t")
 

@@ -9,7 +9,7 @@ https://arxiv.org/abs/2102.09690).
 N texts  C labels
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from zoo.contracts import EncoderDecoder, LanguageModel, PermutationLanguageMode
 from zoo.direction import is_backward
 from zoo.inference.batching import softmax
 from zoo.inference.prompts import check_text, require_tokenizer
-from zoo.inference.score import Reading, read, score_readings
+from zoo.inference.score import Reading, reader, score_readings
 from zoo.tokenizers import ordinary, sides
 
 SENTENCE = "Text: {text}\nLabel: {label}"
@@ -95,9 +95,11 @@ def predict(
             )
     label_ids = _label_ids(loaded, template, words)
     without = [Shot(nothing, "", texts[0].pair and nothing) for nothing in WITHOUT_CONTENT]
-    readings = []
+    # The last token of the label is predicted, not read.
+    longest = loaded.model.config.max_length - max(map(len, label_ids)) + 1
+    read, readings = reader(loaded), []
     for shot in [*texts, *without]:
-        context = _context(loaded, shot, words, shots, template, max(map(len, label_ids)))
+        context = _context(read, shot, words, shots, template, longest)
         for ids in label_ids:
             whole = [*context.context, *ids]
             readings.append(Reading(whole, whole[1:], [""] * (len(whole) - 1)))
@@ -164,33 +166,33 @@ def _label_ids(loaded: Loaded, template: str, words: Mapping[str, str]) -> list[
 
 
 def _context(
-    loaded: Loaded,
+    read: Callable[[str], Reading],
     text: Shot,
     words: Mapping[str, str],
     shots: Sequence[Shot],
     template: str,
-    label_length: int,
+    longest: int,
 ) -> Reading:
     """Return the prompt of a text, up to its label.
 
     Raises:
-      ValueError: If it does not fit the model; the message has the number of shots that do.
+      ValueError: If it has more than `longest` tokens; the message has the number of shots that
+        fit.
     """
 
     def context(count: int) -> Reading:
         examples = [_fill(template, shot, words[shot.label]) for shot in shots[:count]]
         last = _fill(template, text, "").rstrip(" ")
-        return read(loaded, BETWEEN.join([*examples, last]))
+        return read(BETWEEN.join([*examples, last]))
 
-    longest = loaded.model.config.max_length
-    # The last token of the label is predicted, not read.
-    length = lambda reading: len(reading.context) + label_length - 1
     reading = context(len(shots))
-    if length(reading) <= longest:
+    length = len(reading.context)
+    if length <= longest:
         return reading
-    fitting = next((n for n in range(len(shots) - 1, -1, -1) if length(context(n)) <= longest), -1)
-    advice = f"{fitting} examples fit" if fitting >= 0 else "the text alone is too long"
+    counts = range(len(shots) - 1, -1, -1)
+    fitting = next((n for n in counts if len(context(n).context) <= longest), None)
+    advice = "the text alone is too long" if fitting is None else f"{fitting} examples fit"
     raise ValueError(
-        f"the prompt of {len(shots)} examples and the text {text.text!r:.40} has {length(reading)} "
-        f"tokens, but the model supports {longest}: {advice}"
+        f"the prompt of {len(shots)} examples and the text {text.text!r:.40} has {length} tokens, "
+        f"but the model has room for {longest} before the label: {advice}"
     )

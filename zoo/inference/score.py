@@ -9,7 +9,7 @@ pseudo-log-likelihood instead: see `pseudo_likelihood`.
 B batch  L length  V vocabulary
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, overload
 
@@ -88,7 +88,7 @@ def score(
     if is_masked(loaded.model):
         pairs = pseudo_likelihood.score(loaded, listed, masked, batch_size)
     else:
-        pairs = score_readings(loaded, [read(loaded, text) for text in listed], batch_size)
+        pairs = score_readings(loaded, list(map(reader(loaded), listed)), batch_size)
     scores = [Score(*pair) for pair in pairs]
     return scores[0] if isinstance(texts, str) else scores
 
@@ -110,7 +110,7 @@ def next_tokens(loaded: Loaded, text: str, top: int = 10) -> list[tuple[str, flo
             f"this {type(model).__name__} does not predict the token after a text: use a causal "
             "model that reads forward, or `zoo fill-mask`"
         )
-    row = _row(read(loaded, text).context)
+    row = _row(reader(loaded)(text).context)
     if not row.tokens:
         raise ValueError("the text is empty, and the tokenizer has no token to begin a text with")
     batching.check_rows([row], model)
@@ -143,8 +143,12 @@ class Reading(NamedTuple):
     tokens: list[str]
 
 
-def read(loaded: Loaded, text: str) -> Reading:
-    """Return the tokens of a text in the order in which the model reads them."""
+def reader(loaded: Loaded) -> Callable[[str], Reading]:
+    """Return a function that reads a text: its tokens in the order in which the model reads them.
+
+    Raises:
+      ValueError: If the model is not a language model of texts, or there is no tokenizer.
+    """
     model = loaded.model
     tokenizer = sides(require_tokenizer(loaded)).source
     if not isinstance(model, LanguageModel | DirectionsModel | PermutationLanguageModel):
@@ -161,12 +165,17 @@ def read(loaded: Loaded, text: str) -> Reading:
             f"{type(model).__name__} models sound, not text: use `zoo evaluate --sound`"
         )
     if isinstance(model, Speller) and not isinstance(model, LanguageModel):
-        return _read_letters(model, tokenizer, text)
-    encoding = ordinary(tokenizer).encode(text, add_special_tokens=False)
-    ids, tokens = list(encoding.ids), [text[start:end] for start, end in encoding.offsets]
-    if is_backward(model.config):
-        ids, tokens = ids[::-1], tokens[::-1]
+        return partial(_read_letters, model, tokenizer)
     start = next((i for name in STARTS if (i := tokenizer.token_to_id(name)) is not None), None)
+    return partial(_read, ordinary(tokenizer), start, is_backward(model.config))
+
+
+def _read(tokenizer: Tokenizer, start: int | None, backward: bool, text: str) -> Reading:
+    """Return the tokens of a text, after the token `start`."""
+    encoding = tokenizer.encode(text, add_special_tokens=False)
+    ids, tokens = list(encoding.ids), [text[start:end] for start, end in encoding.offsets]
+    if backward:
+        ids, tokens = ids[::-1], tokens[::-1]
     return (
         Reading(ids, ids[1:], tokens[1:]) if start is None else Reading([start, *ids], ids, tokens)
     )
@@ -177,8 +186,13 @@ def _read_letters(model: Speller, tokenizer: Tokenizer, text: str) -> Reading:
     words = text.split()
     letters, _ = model.spell(tokenizer, words)
     unknown = unknown_id(tokenizer)
-    ids = [known_id(tokenizer, word) for word in words]
-    targets = [unknown or 0 if id is None else id for id in ids]
+    targets = []
+    for word in words:
+        known = known_id(tokenizer, word)
+        id = unknown if known is None else known
+        if id is None:
+            raise ValueError(f"the word {word!r:.40} is not in the vocabulary: leave it out")
+        targets.append(id)
     return Reading(letters[:-1].tolist(), targets, words)
 
 
