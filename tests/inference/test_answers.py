@@ -414,7 +414,7 @@ def test_targets_and_answers_are_those_of_squad():
     vocabulary, counts = data / "vocab_bert/bert-base-uncased-vocab.txt", [0, 0]
     bert_words = published.read_bert(vocabulary, {})
     gpt2_files = data / "vocab_gpt2/encoder.json", data / "vocab_gpt2/vocab.bpe"
-    for tokenizer in (bert_words, published.read_gpt2(*gpt2_files, {})):
+    for tokenizer in (bert_words, published.read_bpe(*gpt2_files, {})):
         for paragraph in paragraphs:
             for question in paragraph["qas"][:2]:
                 context, expected = paragraph["context"], question["answers"][0]
