@@ -12,6 +12,7 @@ from train.data.corpus.pair_corpus import num_held_out
 from train.data.sources.source import Source
 from train.metrics import language_model
 from train.objectives.causal import Causal, SlidingCausal
+from train.objectives.causal_sound import CausalSound
 from train.objectives.causal_stateful import StatefulCausal
 from train.objectives.objective import Objective
 from train.pretraining import corpus
@@ -124,10 +125,10 @@ def _sliding(
             f"{folder} passes its state from window to window, so every token has the whole "
             "context already: leave out --stride"
         )
-    if not isinstance(objective, Causal):
+    if not isinstance(objective, Causal) or isinstance(objective, CausalSound):
         raise ValueError(
-            f"--stride is for causal language models, such as GPT-2, but {folder} is trained on "
-            f"another objective, {type(objective).__name__}: leave it out"
+            f"--stride is for causal language models of text, such as GPT-2, but {folder} is "
+            f"trained on another objective, {type(objective).__name__}: leave it out"
         )
     if not 1 <= stride <= length:
         raise ValueError(
