@@ -72,7 +72,11 @@ class WaveNetSoundRecipe(WaveNetRecipe):
 
 
 def tiny() -> WaveNetRecipe:
-    """Return `zoo pretrain wavenet-tiny`: eight blocks on the built-in corpus."""
+    """Return `zoo pretrain wavenet-tiny`: eight blocks, 2 minutes of the built-in corpus.
+
+    Held-out perplexity is about 228 or 2.23 bits per byte (unigram model: 773 or 2.73). Dilations
+    up to 64 instead of 8 change it by less than 1 %.
+    """
     return _recipe(
         "wavenet-tiny",
         schedule=lambda steps: schedules.cosine(2e-3, min(50, steps // 10), steps, 2e-4),
@@ -97,16 +101,20 @@ def text() -> WaveNetRecipe:
 
 
 def sound_tiny() -> WaveNetSoundRecipe:
-    """Return `zoo pretrain wavenet-sound-tiny`: 16 blocks, a minute of a melody at 8 kHz."""
+    """Return `zoo pretrain wavenet-sound-tiny`: 16 blocks, a minute of a melody at 8 kHz.
+
+    It takes 4 minutes on two cores. The held-out loss is about 1.35 nats per sample (unigram
+    model: 5.09, 3-grams with Witten-Bell smoothing: 2.78).
+    """
     return _sound(
         "wavenet-sound-tiny",
         schedule=lambda steps: schedules.cosine(4e-3, min(50, steps // 10), steps, 4e-4),
         optimizer=partial(optimizers.adamw, b2=0.95, decay=0.0, clip=1.0),
-        steps=600,
+        steps=2000,
         batch=4,
         length=1024,
-        evaluate_every=200,
-        save_every=200,
+        evaluate_every=500,
+        save_every=500,
     )
 
 
