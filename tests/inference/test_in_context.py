@@ -53,8 +53,8 @@ def test_a_label_of_more_tokens_has_the_product_of_their_probabilities():
     first = zoo.score(gpt2, "Text: film Label: good w1").log_probabilities[-2:]
     other = zoo.score(gpt2, "Text: film Label: bad").log_probabilities[-1:]
     p = np.exp([sum(first), sum(other)])
-    result = prompt(gpt2, "film", labels, calibrate=False)
-    assert result["1"] == pytest.approx(p[0] / p.sum(), abs=1e-5)
+    result = predict(gpt2, [Shot("film")], labels)
+    assert result.plain_NC[0, 0] == pytest.approx(p[0] / p.sum(), abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["rnn", "xlnet", "fixed_window"])

@@ -55,6 +55,10 @@ def test_one_text_and_a_list_of_texts_have_the_same_score():
     )
 
 
+def test_no_texts_have_no_scores():
+    assert score(loaded("gpt2"), []) == score(masked_model(), []) == []
+
+
 def test_a_backward_model_scores_the_reversed_text():
     forward, backward = loaded("gpt2"), loaded("gpt2", direction="backward")
     backward = backward._replace(params=forward.params)

@@ -209,7 +209,7 @@ def _read_zip(file: IO[bytes]) -> Any:
             storages[key] = Storage(key, storage_type.dtype, min(length, len(numbers)), 0, numbers)
         return storages[key]
 
-    return _arrays(_load(BytesIO(archive.read(pickles[0])), storage))
+    return _load(BytesIO(archive.read(pickles[0])), storage)
 
 
 def _read_stream(file: IO[bytes]) -> Any:

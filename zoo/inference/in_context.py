@@ -51,9 +51,8 @@ def prompt(
     shots: Sequence[Shot] = (),
     pair: str | None = None,
     template: str | None = None,
-    calibrate: bool = True,
 ) -> dict[str, float]:
-    """Return the labels of a text and their probabilities, most probable first.
+    """Return the labels of a text and their calibrated probabilities, most probable first.
 
     Args:
       loaded: A causal language model with its tokenizer.
@@ -63,16 +62,13 @@ def prompt(
       pair: The second text, for tasks on pairs.
       template: How an example is written, with "{text}", "{pair}" if there is one, and "{label}"
         at the end.
-      calibrate: Whether to divide by the probabilities after a text without content.
 
     Raises:
       ValueError: If the prompt is too long, two labels have the same tokens, the template lacks a
         field, or the model does not predict next tokens.
     """
-    prediction = predict(loaded, [Shot(text, "", pair)], labels, shots, template)
-    p_NC = prediction.calibrated_NC if calibrate else prediction.plain_NC
-    order = np.argsort(-p_NC[0], kind="stable")
-    return {list(labels)[i]: float(p_NC[0, i]) for i in order}
+    (p_C,) = predict(loaded, [Shot(text, "", pair)], labels, shots, template).calibrated_NC
+    return {list(labels)[i]: float(p_C[i]) for i in np.argsort(-p_C, kind="stable")}
 
 
 def predict(

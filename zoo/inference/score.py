@@ -209,7 +209,7 @@ def score_readings(
             )
     rows = [_row(reading.context[: len(reading.targets)]) for reading in readings]
     batching.check_rows(rows, model)
-    longest = bucket(max(len(row.tokens) for row in rows), model.config.max_length)
+    longest = bucket(max((len(row.tokens) for row in rows), default=1), model.config.max_length)
     batch_size = max(1, min(batch_size, LOGITS // (longest * model.config.vocab_size)))
     values: dict[int, list[float]] = {}
     for indices, batch in batching.batches(rows, batch_size, model.config.max_length):

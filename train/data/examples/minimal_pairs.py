@@ -33,7 +33,7 @@ def read_minimal_pairs(path: Path, limit: int | None = None) -> list[MinimalPair
       limit: The number of pairs to read of each paradigm. None: all.
 
     Raises:
-      ValueError: If a column is missing, a sentence is empty.
+      ValueError: If a column is missing, a sentence is empty, or there are no pairs.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"--limit must be at least 1, not {limit}")
