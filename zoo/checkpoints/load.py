@@ -17,7 +17,7 @@ from zoo.direction import is_backward
 from zoo.formats import files, huggingface
 from zoo.layers import heads
 from zoo.params import abstract, flatten
-from zoo.tokenizers import AnyTokenizer
+from zoo.tokenizers import AnyTokenizer, Tokenizer
 
 # Names of architectures in model folders of earlier versions.
 RENAMED = {"marian": "transformer", "t5v1_1": "t5_v1_1"}
@@ -202,12 +202,11 @@ def export(loaded: Loaded, folder: str | os.PathLike, cls: str | None = None) ->
             raise ValueError(f"a {type(model).__name__} cannot be exported as {target.__name__}")
         config, params = model.part(target, model.config, params)
         model = target(config)
-    fields = {}
+    fields = None
     if tokenizer is not None:
         tokenizers.save(tokenizer, folder)
-        lowercase = tokenizers.lowercase(tokenizer)
-        if lowercase is not None:  # otherwise transformers would use its own default
-            fields["do_lower_case"] = lowercase
+    if isinstance(tokenizer, Tokenizer):
+        fields = tokenizers.config(tokenizer, format.tokenizer)
     huggingface.write(folder, format, model, params, tokenizer, fields)
 
 

@@ -2,6 +2,7 @@
 
 from tokenizers import Tokenizer
 
+from zoo.tokenizers.exported import config
 from zoo.tokenizers.folder import (
     ENDS,
     AnyTokenizer,
@@ -25,6 +26,7 @@ __all__ = [
     "Sides",
     "Tokenizer",
     "add_words",
+    "config",
     "end_of_document",
     "fingerprint",
     "known_id",

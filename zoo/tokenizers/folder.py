@@ -88,8 +88,8 @@ def token_id(tokenizer: AnyTokenizer, name: str) -> int:
 def last_token(tokenizer: AnyTokenizer) -> tuple[str, int]:
     """Return the token with the largest id, which may exceed the number of tokens, and its id."""
     both = sides(tokenizer)
-    tokens = both.source.get_vocab() | both.target.get_vocab()
-    return max(tokens.items(), key=lambda token: token[1], default=("", -1))
+    tokens = (*both.source.get_vocab().items(), *both.target.get_vocab().items())
+    return max(tokens, key=lambda token: token[1], default=("", -1))
 
 
 def special_tokens(folder: str | os.PathLike) -> dict[str, str]:

@@ -31,7 +31,7 @@ def apply(tokenizer: Tokenizer, content: Mapping[str, Any], settings: Settings) 
         tokenizer.normalizer = bert_normalizer(settings, tokenizer.normalizer)
         return
     normalizer, pre_tokenizer = (
-        {step["type"]: step for step in _steps(content.get(part))}
+        {step["type"]: step for step in steps(content.get(part))}
         for part in ("normalizer", "pre_tokenizer")
     )
     if cls in (ALBERT, XLNET, *BERT):
@@ -54,7 +54,8 @@ def _compare(settings: Settings, option: str, actual: bool) -> None:
         settings.refuse(option, "tokenizer.json contradicts it; correct one of them")
 
 
-def _steps(part: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+def steps(part: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
+    """Return the steps of a normalizer or pre-tokenizer, which may be nested, in their order."""
     if part is not None:
         inner = part.get("normalizers", part.get("pretokenizers"))
-        yield from [part] if inner is None else (step for x in inner for step in _steps(x))
+        yield from [part] if inner is None else (step for x in inner for step in steps(x))

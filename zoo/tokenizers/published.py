@@ -127,7 +127,7 @@ def add_roberta_specials(tokenizer: Tokenizer, settings: Settings = PLAIN) -> No
 
 def add_albert_specials(tokenizer: Tokenizer, settings: Settings = PLAIN) -> None:
     """Add ALBERT's special tokens, with BERT's template."""
-    add_specials(tokenizer, ALBERT_SPECIALS, settings.replaced(ALBERT))
+    add_specials(tokenizer, ALBERT_SPECIALS)
     _as_bert(tokenizer, settings.names(ALBERT))
 
 
@@ -136,7 +136,7 @@ def add_t5_specials(
 ) -> None:
     """Add T5's special tokens and its sentinels, `<extra_id_0>` last; `</s>` ends a text."""
     add_sentinels(tokenizer, settings, sentinels)
-    add_specials(tokenizer, T5_SPECIALS, settings.replaced(T5))
+    add_specials(tokenizer, T5_SPECIALS)
     end = settings.names(T5)["eos_token"]
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"$A:0 {end}:0",
@@ -156,7 +156,7 @@ def add_sentinels(tokenizer: Tokenizer, settings: Settings, sentinels: int) -> N
 
 def add_xlnet_specials(tokenizer: Tokenizer, settings: Settings = PLAIN) -> None:
     """Add XLNet's special tokens and the template `A <sep> B <sep> <cls>`, segments 0, 1, 2."""
-    add_specials(tokenizer, XLNET_SPECIALS, settings.replaced(XLNET))
+    add_specials(tokenizer, XLNET_SPECIALS)
     names = settings.names(XLNET)
     cls, sep = names["cls_token"], names["sep_token"]
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -334,7 +334,7 @@ def _read_t5(
         settings.refuse("extra_ids", f"the folder names {stated} sentinels as special tokens")
     add_sentinels(tokenizer, settings, sentinels)
     added.add(tokenizer, settings)
-    add_specials(tokenizer, names, settings.replaced(T5))
+    add_specials(tokenizer, names)
     add_t5_specials(tokenizer, settings, sentinels)
     return tokenizer
 

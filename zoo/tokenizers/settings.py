@@ -152,6 +152,7 @@ def read(folder: Path) -> Settings:
                 raise ValueError(f"{added_file}: an added token is empty")
             added[id] = AddedToken(text, special=text in names, normalized=text not in names)
     by_name = {token.content: token for token in added.values()}
+    special = {role: special[role] for role in ROLES if role in special}  # the order of their ids
     special = {role: by_name.get(token.content, token) for role, token in special.items()}
     extra = tuple(by_name.get(token.content, token) for token in extra)
     for token in (*special.values(), *extra):
@@ -194,11 +195,14 @@ def _texts(settings: Settings, name: str) -> Sequence[str]:
 
 def _special(file: Path, fields: Mapping) -> tuple[dict[str, AddedToken], tuple[AddedToken, ...]]:
     """Return the special tokens by role, and further ones."""
-    special, further = {}, []
+    special = {
+        role: _token(file, role, fields[role], special=True)
+        for role in ROLES
+        if fields.get(role) is not None
+    }
+    further = []
     for name, value in fields.items():
-        if name in ROLES and value is not None:
-            special[name] = _token(file, name, value, special=True)
-        elif name.endswith("_token") and isinstance(value, str | dict) and name not in ROLES:
+        if name.endswith("_token") and isinstance(value, str | dict) and name not in ROLES:
             further.append(_token(file, name, value, special=True))
     extra = fields.get("extra_special_tokens") or fields.get("additional_special_tokens") or ()
     if isinstance(extra, dict):
