@@ -173,12 +173,6 @@ def fingerprint(tokenizer: AnyTokenizer) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def lowercase(tokenizer: AnyTokenizer) -> bool | None:
-    """Return whether BERT's normalizer lower-cases; None for other normalizers."""
-    normalizer = sides(tokenizer).source.normalizer
-    return normalizer.lowercase if isinstance(normalizer, normalizers.BertNormalizer) else None
-
-
 def ordinary(tokenizer: Tokenizer) -> Tokenizer:
     """Return a copy that encodes the names of special tokens in a text as ordinary characters.
 
