@@ -17,7 +17,7 @@ from zoo.direction import is_backward
 from zoo.formats import files, huggingface
 from zoo.layers import heads
 from zoo.params import abstract, flatten
-from zoo.tokenizers import AnyTokenizer
+from zoo.tokenizers import AnyTokenizer, Tokenizer
 
 # Names of architectures in model folders of earlier versions.
 RENAMED = {"marian": "transformer", "t5v1_1": "t5_v1_1"}
@@ -122,19 +122,42 @@ def _tuples(value: Any) -> Any:
 
 
 def load_tokenizer(folder: str | os.PathLike, config: Any) -> AnyTokenizer | None:
-    """Return the tokenizer of a folder, or None; ValueError if its vocabulary is too large."""
+    """Return the tokenizer of a folder, or None.
+
+    The ids of special tokens in config.json must be those of the tokenizer, except `pad_token_id`:
+    padding is masked, whatever its id. (T5's and Marian's `decoder_start_token_id` and RoBERTa's
+    `pad_token_id`, which numbers its positions, belong to the config of the model.)
+
+    Raises:
+      ValueError: If a token has an id outside of the model's vocabulary, or config.json gives a
+        special token another id.
+    """
     try:
         tokenizer = tokenizers.load(folder)
     except FileNotFoundError:
         return None
-    size = tokenizer.get_vocab_size()
     stacked, _ = getattr(config, "stacked", (0, 0))  # the words of vectors beside a tagger's
-    if size > max(config.vocab_size, stacked):
+    text, id = tokenizers.last_token(tokenizer)
+    if id >= max(config.vocab_size, stacked):
         raise ValueError(
-            f"{folder}: the tokenizer has {size} tokens, but the vocabulary of the model has "
-            f"{config.vocab_size}"
+            f"{folder}: the tokenizer has {id + 1} tokens, the last one {text!r:.60}, but the "
+            f"vocabulary of the model has {config.vocab_size}"
         )
+    if is_published(folder):
+        _check_special_ids(Path(folder), tokenizer)
     return tokenizer
+
+
+def _check_special_ids(folder: Path, tokenizer: AnyTokenizer) -> None:
+    published = huggingface.read_config(folder)
+    for role, text in tokenizers.special_tokens(folder).items():
+        stated, id = published.get(f"{role}_id"), tokenizer.token_to_id(text)
+        ids = stated if isinstance(stated, list) else [stated]
+        if role != "pad_token" and None not in (stated, id) and id not in ids:
+            raise ValueError(
+                f"{folder}: config.json has {role}_id = {stated!r:.40}, but the tokenizer's "
+                f"{role}, {text!r:.60}, has the id {id}: correct one of them"
+            )
 
 
 def save(loaded: Loaded, folder: str | os.PathLike) -> None:
@@ -179,12 +202,11 @@ def export(loaded: Loaded, folder: str | os.PathLike, cls: str | None = None) ->
             raise ValueError(f"a {type(model).__name__} cannot be exported as {target.__name__}")
         config, params = model.part(target, model.config, params)
         model = target(config)
-    fields = {}
+    fields = None
     if tokenizer is not None:
         tokenizers.save(tokenizer, folder)
-        lowercase = tokenizers.lowercase(tokenizer)
-        if lowercase is not None:  # otherwise transformers would use its own default
-            fields["do_lower_case"] = lowercase
+    if isinstance(tokenizer, Tokenizer):
+        fields = tokenizers.config(tokenizer, format.tokenizer)
     huggingface.write(folder, format, model, params, tokenizer, fields)
 
 

@@ -186,7 +186,7 @@ def write(
       model: The model.
       params: Its parameters.
       tokenizer: Provides the ids of special tokens in config.json.
-      tokenizer_fields: Fields that depend on the tokenizer, such as do_lower_case.
+      tokenizer_fields: The fields of tokenizer_config.json; None: those of the format.
 
     Raises:
       ValueError: If the format cannot express the model's config.
@@ -216,7 +216,10 @@ def write(
     save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
     for name, fields in (
         ("config.json", config_fields),
-        ("tokenizer_config.json", {**format.tokenizer, **(tokenizer_fields or {})}),
+        (
+            "tokenizer_config.json",
+            format.tokenizer if tokenizer_fields is None else tokenizer_fields,
+        ),
     ):
         (folder / name).write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
 
