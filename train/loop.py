@@ -213,8 +213,8 @@ def check_new(
     if resume and overwrite:
         raise ValueError("--resume and --overwrite cannot be combined: leave out one of them")
     if overwrite:
-        for folder in filter(None, reads):
-            if out.exists() and Path(folder).exists() and out.samefile(folder):
+        for folder in (folder for folder in reads if folder is not None):
+            if out.exists() and os.path.exists(folder) and out.samefile(folder):
                 raise ValueError(
                     f"--overwrite would remove {folder}, which the run reads: use another --out"
                 )

@@ -123,7 +123,7 @@ def train(
     The arguments and errors are those of `train.finetuning.finetune.finetune`.
     """
     seeds = range(settings.seed, settings.seed + settings.seeds)
-    runs = []
+    runs: list[Loaded] = []
     for seed in seeds:
         part = out if len(seeds) == 1 else out / f"seed_{seed}"
         run = prepare(folder, data, labels, part, replace(settings, seed=seed, seeds=1), words)

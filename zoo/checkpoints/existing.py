@@ -78,7 +78,7 @@ def find(folder: str | os.PathLike) -> str | None:
     return f"{names[0]}, a file of a model" if names else None
 
 
-def files(folder: str | os.PathLike, patterns: tuple[str, ...]) -> list[str]:
+def files(folder: str | os.PathLike, patterns: Iterable[str]) -> list[str]:
     """Return the names of the files and folders in a folder that match some patterns."""
     paths = (path for pattern in patterns for path in sorted(Path(folder).glob(pattern)))
     return list(dict.fromkeys(path.name for path in paths))
