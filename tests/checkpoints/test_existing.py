@@ -13,9 +13,7 @@ from zoo.models import gpt2
 
 
 def loaded(seed=0):
-    return zoo.Loaded(
-        gpt2.Model(tiny_run.CONFIG), tiny_run.wide_params(seed), tiny_run.tokenizer()
-    )
+    return zoo.Loaded(gpt2.Model(tiny_run.CONFIG), tiny_run.wide_params(seed), tiny_run.tokenizer())
 
 
 def contents(folder):
