@@ -46,13 +46,13 @@ UNRECORDED = {"labels", "max_length"}
 
 @pytest.mark.parametrize("format", huggingface.FORMATS, ids=lambda format: format.model_type)
 def test_what_is_exported_is_read_back_with_every_change(format):
-    config, kept = format.config_class(), 0
+    config, kept, refused = format.config_class(), 0, []
     for change in changes(config):
         changed = replace(config, **change)
         try:
             published = json.loads(json.dumps(format.from_config(changed)))
         except ValueError as error:
-            assert "cannot express" in str(error), change
+            refused.append(str(error))
             continue
         again = format.to_config(published)
         for name in {field.name for field in dataclasses.fields(config)} - UNRECORDED:
@@ -63,3 +63,4 @@ def test_what_is_exported_is_read_back_with_every_change(format):
             assert changed.width % changed.num_heads == 0
         kept += 1
     assert kept >= 5
+    assert all("cannot express" in line for line in refused), refused
