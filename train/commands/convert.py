@@ -22,15 +22,20 @@ class Import:
     """Path prefixes of parameters that are missing in the folder, to initialize randomly."""
     ignore: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[PREFIX ...]")] = ()
     """Name prefixes of tensors in the folder to ignore."""
+    overwrite: bool = False
+    """Replace the model or the run that is in the folder to write."""
 
     def run(self) -> None:
         """Load, check and write the model."""
         import jax
 
         import zoo
+        from zoo.checkpoints import existing
 
+        existing.check_folder(self.out, overwrite=self.overwrite)
         key = jax.random.key(0)
-        zoo.save(zoo.load(self.folder, new=self.new, ignore=self.ignore, key=key), self.out)
+        loaded = zoo.load(self.folder, new=self.new, ignore=self.ignore, key=key)
+        zoo.save(loaded, self.out, overwrite=self.overwrite)
         print(f"model folder: {self.out}")
 
 
@@ -47,10 +52,12 @@ class Export:
     .glove.txt or .bin file."""
     model_class: str | None = None
     """For a model that is published in parts: the part, such as ElectraGenerator."""
+    overwrite: bool = False
+    """Replace the file, or the model or the run in the folder, that is there."""
 
     def run(self) -> None:
         """Write config.json, model.safetensors and the tokenizer; or the file."""
         import zoo
 
-        zoo.export(zoo.load(self.folder), self.out, self.model_class)
+        zoo.export(zoo.load(self.folder), self.out, self.model_class, overwrite=self.overwrite)
         print(f"{'file' if self.out.is_file() else 'Hugging Face folder'}: {self.out}")

@@ -63,6 +63,8 @@ class GenerateSound:
     """The model folder."""
     out: Annotated[Path, tyro.conf.Positional]
     """The .wav file to write."""
+    overwrite: bool = False
+    """Replace that file if it exists."""
     seconds: float = 1.0
     """The length of the sound."""
     temperature: float = 1.0
@@ -73,8 +75,10 @@ class GenerateSound:
     def run(self) -> None:
         """Write the file."""
         import zoo
+        from zoo.checkpoints import existing
         from zoo.formats import wav
 
+        existing.check_file(self.out, overwrite=self.overwrite)
         sound = zoo.generate_sound(
             zoo.load(self.folder), self.seconds, temperature=self.temperature, seed=self.seed
         )
@@ -102,13 +106,18 @@ class Translate:
     """Number of translations to print, best first; if more than 1, with their scores."""
     attention: Path | None = None
     """Draw the attention weights to this file, such as attention.png."""
+    overwrite: bool = False
+    """Replace that picture if it exists."""
 
     def run(self) -> None:
         """Print the best translation, or the n best."""
         import zoo
         from train.reporting import plots
+        from zoo.checkpoints import existing
         from zoo.inference.translate import attention
 
+        for file in plots.attention_files(self.attention).values() if self.attention else ():
+            existing.check_file(file, overwrite=self.overwrite)
         translator, penalty = zoo.load(self.folder), self.length_penalty
         if self.best == 1:
             translation = zoo.translate(

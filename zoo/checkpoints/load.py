@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo import registry, tokenizers
-from zoo.checkpoints import mapped, model_folder
+from zoo.checkpoints import existing, mapped, model_folder, staging
+from zoo.checkpoints.lock import locked
 from zoo.contracts import Composite
 from zoo.direction import is_backward
 from zoo.formats import files, huggingface
@@ -92,8 +93,19 @@ def load(
 
 
 def is_published(folder: str | os.PathLike) -> bool:
-    """Return whether a folder is a Hugging Face folder."""
-    return Path(folder, "config.json").exists()
+    """Return whether a folder is a Hugging Face folder.
+
+    Raises:
+      ValueError: If it is a model folder of ours as well.
+    """
+    staging.complete(folder)
+    published = Path(folder, "config.json").exists()
+    if published and Path(folder, "model.json").exists():
+        raise ValueError(
+            f"{folder} has both config.json, of a Hugging Face model, and model.json, of a model "
+            "of zoo: remove the one whose model is not meant"
+        )
+    return published
 
 
 def saved_class(folder: str | os.PathLike) -> type[nn.Module]:
@@ -129,12 +141,16 @@ def load_tokenizer(folder: str | os.PathLike, config: Any) -> AnyTokenizer | Non
     `pad_token_id`, which numbers its positions, belong to the config of the model.)
 
     Raises:
-      ValueError: If a token has an id outside of the model's vocabulary, or config.json gives a
-        special token another id.
+      ValueError: If a token has an id outside of the model's vocabulary, config.json gives a special
+        token another id, or it is not the tokenizer that was saved with a model of ours.
     """
     try:
         tokenizer = tokenizers.load(folder)
     except FileNotFoundError:
+        tokenizer = None
+    if not is_published(folder):
+        model_folder.check_tokenizer(folder, tokenizer)
+    if tokenizer is None:
         return None
     stacked, _ = getattr(config, "stacked", (0, 0))  # the words of vectors beside a tagger's
     text, id = tokenizers.last_token(tokenizer)
@@ -160,14 +176,33 @@ def _check_special_ids(folder: Path, tokenizer: AnyTokenizer) -> None:
             )
 
 
-def save(loaded: Loaded, folder: str | os.PathLike) -> None:
-    """Write a model, its parameters and its tokenizer as a model folder, which `load` reads."""
+def save(loaded: Loaded, folder: str | os.PathLike, *, overwrite: bool = False) -> None:
+    """Write a model, its parameters and its tokenizer as a model folder, which `load` reads.
+
+    Args:
+      loaded: The result of `load`.
+      folder: The folder to write. Files in it that belong to no model are kept.
+      overwrite: Whether a model or a run in it may be replaced.
+
+    Raises:
+      FileExistsError: If the folder holds a model or a run, unless it may be replaced.
+      OSError: If it cannot be written; then what it held is unchanged.
+    """
     model, params, tokenizer = loaded
     name, cls = registry.name_of(model), type(model).__name__
-    model_folder.write(folder, name, model.config, params, tokenizer, cls)
+    with locked(folder):
+        existing.check_folder(folder, overwrite=overwrite)
+        replaced = existing.ALL_FILES
+        model_folder.write(folder, name, model.config, params, tokenizer, cls, replaced)
 
 
-def export(loaded: Loaded, folder: str | os.PathLike, cls: str | None = None) -> None:
+def export(
+    loaded: Loaded,
+    folder: str | os.PathLike,
+    cls: str | None = None,
+    *,
+    overwrite: bool = False,
+) -> None:
     """Write a model as a Hugging Face folder, which transformers loads, or as a file.
 
     An n-gram model is written as ARPA. The name of a file of word vectors decides its format: .txt
@@ -180,13 +215,19 @@ def export(loaded: Loaded, folder: str | os.PathLike, cls: str | None = None) ->
       folder: The folder to write; for n-grams and word vectors, the file.
       cls: The class to export it as; None: its own, or the first part of a model that is published
         in parts only.
+      overwrite: Whether a file, or a model or a run in a folder, may be replaced.
 
     Raises:
       ValueError: If the model has no published form.
+      FileExistsError: If the file exists, or the folder holds a model or a run, unless it may be
+        replaced.
+      OSError: If it cannot be written; then what was there is unchanged.
     """
     model, params, tokenizer = loaded
     if file_format := files.for_model(model, folder):
-        return file_format.write(Path(folder), model, params, tokenizer)
+        existing.check_file(folder, overwrite=overwrite)
+        with staging.draft_of_file(folder) as draft:
+            return file_format.write(draft, model, params, tokenizer)
     target = type(model) if cls is None else _named_class(type(model), cls)
     if cls is None and isinstance(model, Composite):
         target = next(c for c in registry.of(model).MODELS if huggingface.find_class(c))
@@ -202,12 +243,15 @@ def export(loaded: Loaded, folder: str | os.PathLike, cls: str | None = None) ->
             raise ValueError(f"a {type(model).__name__} cannot be exported as {target.__name__}")
         config, params = model.part(target, model.config, params)
         model = target(config)
-    fields = None
-    if tokenizer is not None:
-        tokenizers.save(tokenizer, folder)
-    if isinstance(tokenizer, Tokenizer):
-        fields = tokenizers.config(tokenizer, format.tokenizer)
-    huggingface.write(folder, format, model, params, tokenizer, fields)
+    with locked(folder):
+        existing.check_folder(folder, overwrite=overwrite)
+        with staging.draft(folder, existing.ALL_FILES) as draft:
+            fields = None
+            if tokenizer is not None:
+                tokenizers.save(tokenizer, draft)
+            if isinstance(tokenizer, Tokenizer):
+                fields = tokenizers.config(tokenizer, format.tokenizer)
+            huggingface.write(draft, format, model, params, tokenizer, fields)
 
 
 def _architecture(manifest: dict) -> registry.Architecture:

@@ -17,6 +17,7 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from zoo import registry
@@ -190,6 +191,7 @@ def write(
 
     Raises:
       ValueError: If the format cannot express the model's config.
+      OSError: If the folder cannot be written.
     """
     folder = Path(folder)
     name, problem = format.published_class(type(model))
@@ -213,7 +215,10 @@ def write(
         for name, parts in tensors.items()
     }
     arrays |= format.buffers(arrays)
-    save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
+    try:
+        save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
+    except SafetensorError as error:  # such as for a full disk
+        raise OSError(f"{folder / 'model.safetensors'} was not written: {error}") from None
     for name, fields in (
         ("config.json", config_fields),
         (

@@ -105,7 +105,7 @@ def _open_shards(index: Path, open_file: Callable[[Path], dict[str, Read]]) -> d
     shards = {}
     for file in dict.fromkeys(names.values()):
         path = index.parent / file
-        if Path(file).name != file:
+        if Path(file).name != file or path.is_dir():
             raise ValueError(f"{index} names {file!r}, which is not a file of its folder")
         if not path.exists():
             raise FileNotFoundError(f"no such file: {path}, which {index.name} names")
