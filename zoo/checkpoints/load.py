@@ -141,7 +141,7 @@ def load_tokenizer(folder: str | os.PathLike, config: Any) -> AnyTokenizer | Non
     `pad_token_id`, which numbers its positions, belong to the config of the model.)
 
     Raises:
-      ValueError: If a token has an id outside of the model's vocabulary, config.json gives a special
+      ValueError: If a token has an id outside of the vocabulary, config.json gives a special
         token another id, or it is not the tokenizer that was saved with a model of ours.
     """
     try:
