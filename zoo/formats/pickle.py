@@ -38,7 +38,7 @@ TYPES = {
     "BoolStorage": np.bool_,
 }
 MAGIC = 0x1950A86A20F9469CFC6C  # begins a stream
-STREAM = b"\x80\x02\x8a\x0a" + MAGIC.to_bytes(10, "little")  # as a pickle
+STREAM = b"\x8a\x0a" + MAGIC.to_bytes(10, "little")  # as a pickle, after some bytes of protocol
 ZIP = b"PK\x03\x04"
 LARGEST = 1 << 24  # bytes of a pickle without the numbers; a thousand layers take one million
 MOST_OPCODES = 1 << 21  # of a pickle; a tensor takes 45, a word of a vocabulary two
@@ -216,9 +216,9 @@ class _File(BufferedReader):
 def is_file(path: str | Path) -> bool:
     """Return whether a file is one of torch.save, by its first bytes; tar archives are not."""
     with open(path, "rb") as file:
-        start = file.read(len(STREAM))
+        start = file.read(32)
     if not start.startswith(ZIP):
-        return start == STREAM
+        return start.startswith(b"\x80") and STREAM in start
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/data.pkl") for name in archive.namelist())
