@@ -309,7 +309,7 @@ def test_weights_that_are_integers_or_not_finite_are_refused_together(tmp_path, 
         convert(folder)
         (folder / "model.safetensors").unlink()
     message = refused(folder)
-    assert message.count("use unchecked=True or --unchecked") == 3
+    assert message.count("zoo import --unchecked") == 3
     assert f"{QUERY} has 3 of 576 values that are not finite" in message
     assert "bert.pooler.dense.bias has 1 of 24 values that are not finite" in message
     assert f"{WORDS} has the type int64, but weights are floats" in message

@@ -11,7 +11,7 @@ from flax import linen as nn
 from zoo.params import abstract, flatten, unflatten
 
 FLOATS = [np.dtype(dtype) for dtype in (np.float64, np.float32, np.float16, jnp.bfloat16)]
-ANYWAY = "to load it anyway, for inspection, use unchecked=True or --unchecked"
+ANYWAY = "to load it anyway, for inspection: unchecked=True, or zoo import --unchecked"
 
 
 class Row(NamedTuple):
