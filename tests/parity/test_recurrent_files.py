@@ -152,14 +152,18 @@ class CharacterLM(torch.nn.Module):
         return states.detach().numpy(), self.decoder(states).detach().numpy()
 
 
+def instance(monkeypatch, module, name):
+    """Return an object of a class in a module of another library."""
+    cls = type(name, (), {"__module__": module})
+    monkeypatch.setitem(sys.modules, module.partition(".")[0], types.ModuleType("package"))
+    monkeypatch.setitem(sys.modules, module, types.ModuleType(module))
+    setattr(sys.modules[module], name, cls)
+    return cls()
+
+
 def dictionary(monkeypatch, letters, used):
     """Return an instance of a class flair.data.Dictionary, which has been `used` to read a text."""
-    module = types.ModuleType("flair.data")
-    cls = type("Dictionary", (), {"__module__": "flair.data"})
-    module.Dictionary = cls
-    monkeypatch.setitem(sys.modules, "flair", types.ModuleType("flair"))
-    monkeypatch.setitem(sys.modules, "flair.data", module)
-    one = cls()
+    one = instance(monkeypatch, "flair.data", "Dictionary")
     one.idx2item = [letter.encode() for letter in letters]
     one.item2idx = {item: number for number, item in enumerate(one.idx2item)}
     one.multi_label = False
@@ -273,15 +277,18 @@ def fastai_state(network, of_2018=False):
 
 @pytest.mark.parametrize("of_2018", [False, True])
 @pytest.mark.parametrize("with_optimizer", [False, True])
-def test_fastai_has_the_states_and_the_distribution(tmp_path, of_2018, with_optimizer):
+def test_fastai_has_the_states_and_the_distribution(tmp_path, monkeypatch, of_2018, with_optimizer):
     network = AWDLSTM()
     widen(network)
     if of_2018:
         network.bias.data.zero_()
     state = fastai_state(network, of_2018)
-    whole = {"model": state, "opt": {"state": [torch.ones(3)], "hypers": [{"lr": 0.1}]}}
+    hypers = instance(monkeypatch, "fastcore.foundation", "L")
+    hypers.items = [{"lr": 0.1}]
+    whole = {"model": state, "opt": {"state": [torch.ones(3)], "hypers": hypers}}
     file = tmp_path / "lm_fwd.pth"
     torch.save(whole if with_optimizer else state, file, _use_new_zipfile_serialization=not of_2018)
+    monkeypatch.delitem(sys.modules, "fastcore.foundation")
     loaded, ids = zoo.load(file), np.random.default_rng(0).integers(0, V, 12)
     assert loaded.model.config.direction == "forward"
     states, logits = network(ids)

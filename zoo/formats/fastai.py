@@ -31,12 +31,12 @@ from zoo.tokenizers import Tokenizer, units
 
 EMBEDDING, HEAD, BIAS = "0.encoder.weight", "1.decoder.weight", "1.decoder.bias"
 COPIES = (HEAD, "0.encoder_dp.emb.weight", "0.encoder_with_dropout.embed.weight")
+RECORDS = {("fastcore.foundation", "L"): pickle.Record}  # a list in the state of the optimizer
 UNKNOWNS = ("xxunk", "_unk_")  # since fastai 1.0, and before
 
 
-def is_fastai(file: Path) -> bool:
-    """Return whether a file of torch.save holds an AWD-LSTM of fastai, or a part of one."""
-    saved = pickle.outline(file)
+def is_fastai(saved: Mapping[str, Any]) -> bool:
+    """Return whether the outline of a file is that of fastai's AWD-LSTM, or of a part of one."""
     names = saved.get("model", saved)
     return isinstance(names, dict) and any(
         re.match(r"(0\.)?(module\.)?rnns\.\d", str(name)) for name in names
@@ -75,7 +75,7 @@ def read(file: Path, unchecked: bool = False) -> tuple[Config, dict[str, Any], T
 
 
 def _tensors(file: Path) -> dict[str, np.ndarray]:
-    saved = pickle.read(file)
+    saved = pickle.read(file, RECORDS)
     tensors = saved.get("model", saved)
     wrong = [name for name, array in tensors.items() if not isinstance(array, np.ndarray)]
     if wrong:

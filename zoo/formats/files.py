@@ -1,7 +1,7 @@
 """Published formats that are single files: how each is recognized, read and written."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -142,6 +142,12 @@ def _write_fasttext(
     fasttext.write(file, words, model.config, cast(dict, params))
 
 
+def _outlined(is_model: Callable[[Mapping[str, Any]], bool]) -> Callable[[Path], bool]:
+    """Return whether a file is of a model, by what torch.save put into it."""
+    records = {**flair.RECORDS, **fastai.RECORDS}
+    return lambda file: is_model(pickle.outline(file, records))
+
+
 def _vocabulary(tokenizer: AnyTokenizer | None) -> tuple[list[str], np.ndarray]:
     """Return all tokens with their ids, in the order of ids; special tokens are words as others."""
     if tokenizer is None:
@@ -157,7 +163,7 @@ OF_TORCH = (
         "Flair language model",
         (),
         (),
-        flair.is_flair,
+        _outlined(flair.is_flair),
         lambda file: FlairLM,
         flair.read,
     ),
@@ -165,7 +171,7 @@ OF_TORCH = (
         "fastai language model",
         (),
         (),
-        fastai.is_fastai,
+        _outlined(fastai.is_fastai),
         lambda file: AWDLSTMLM,
         fastai.read,
     ),
