@@ -9,19 +9,22 @@ import tyro
 
 @dataclass(frozen=True)
 class Import:
-    """Write a Hugging Face folder, or a vector or ARPA file, as a model folder."""
+    """Write a Hugging Face folder, or a file of another library, as a model folder."""
 
     example: ClassVar[str] = "zoo import bert-base-uncased models/bert-base"
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """The Hugging Face folder, with config.json and model.safetensors; or the file: .arpa, or
-    the word vectors of word2vec, GloVe or fastText."""
+    """The Hugging Face folder, with config.json and model.safetensors; or the file: .arpa, the
+    word vectors of word2vec, GloVe or fastText, or the weights of ELMo (.hdf5), Flair (.pt) or
+    fastai's AWD-LSTM (.pth)."""
     out: Annotated[Path, tyro.conf.Positional]
     """The folder to write."""
     new: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[PREFIX ...]")] = ()
     """Path prefixes of parameters that are missing in the folder, to initialize randomly."""
     ignore: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[PREFIX ...]")] = ()
     """Name prefixes of tensors in the folder to ignore."""
+    unchecked: bool = False
+    """Take weights that are integers or not finite too, to look at them."""
     overwrite: bool = False
     """Replace the model or the run that is in the folder to write."""
 
@@ -33,8 +36,13 @@ class Import:
         from zoo.checkpoints import existing
 
         existing.check_folder(self.out, overwrite=self.overwrite)
-        key = jax.random.key(0)
-        loaded = zoo.load(self.folder, new=self.new, ignore=self.ignore, key=key)
+        loaded = zoo.load(
+            self.folder,
+            new=self.new,
+            ignore=self.ignore,
+            key=jax.random.key(0),
+            unchecked=self.unchecked,
+        )
         zoo.save(loaded, self.out, overwrite=self.overwrite)
         print(f"model folder: {self.out}")
 

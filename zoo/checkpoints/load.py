@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from zoo import registry, tokenizers
@@ -15,7 +16,7 @@ from zoo.checkpoints import existing, mapped, model_folder, staging
 from zoo.checkpoints.lock import locked
 from zoo.contracts import Composite
 from zoo.direction import is_backward
-from zoo.formats import files, huggingface
+from zoo.formats import files, huggingface, weights
 from zoo.layers import heads
 from zoo.params import abstract, flatten
 from zoo.tokenizers import AnyTokenizer, Tokenizer
@@ -39,15 +40,19 @@ def load(
     new: Sequence[str] = (),
     ignore: Sequence[str] = (),
     key: chex.PRNGKey | None = None,
+    unchecked: bool = False,
 ) -> Loaded:
     """Load a model folder, ours or Hugging Face's, or a file. Nothing is downloaded.
 
-    A file is an n-gram model as ARPA, or word vectors as word2vec, GloVe and fastText write them,
-    which are distinguished by their content. Word vectors of a file stay NumPy arrays, mapped into
-    memory where the format allows: few of their rows are needed at a time, and a copy on the device
-    would take the memory of the table once more.
+    A file is an n-gram model as ARPA, word vectors as word2vec, GloVe and fastText write them, or a
+    recurrent model of AllenNLP (ELMo), Flair or fastai (AWD-LSTM), which are distinguished by their
+    content. Word vectors of a file stay NumPy arrays, mapped into memory where the format allows:
+    few of their rows are needed at a time, and a copy on the device would take the memory of the
+    table once more.
 
-    Loading is strict: every parameter must be found, and every tensor used.
+    Loading is strict: every parameter must be found, every tensor used, and every weight a finite
+    float. Only tables that are mapped into memory are not checked for that: it would read all of a
+    file of fastText, and make loading a model folder of word vectors a quarter slower.
 
     Args:
       folder: The folder or file.
@@ -58,10 +63,11 @@ def load(
         initialized from `key`.
       ignore: Prefixes of published tensor names to ignore.
       key: Required if parameters are initialized.
+      unchecked: Load weights that are integers or not finite too, to look at them.
 
     Raises:
-      ValueError: If parameters are missing, unexpected, or of the wrong shape; the message lists
-        all of them.
+      ValueError: If parameters are missing, unexpected, of the wrong shape, or have values that are
+        no weights; the message lists all of them.
     """
     folder = Path(folder)
     saved_cls = saved_class(folder)
@@ -69,7 +75,7 @@ def load(
     if file_format := files.find(folder):
         if target is not saved_cls:
             raise ValueError(f"{folder}: a file of a {saved_cls.__name__} is no {target.__name__}")
-        config, params, tokenizer = file_format.read(folder)
+        config, params, tokenizer = file_format.read(folder, unchecked)
         return Loaded(target(config), params, tokenizer)
     if is_published(folder):
         format = huggingface.find(huggingface.read_config(folder))
@@ -79,13 +85,17 @@ def load(
             )
         if issubclass(target, heads.Trunk):
             ignore = *ignore, *huggingface.unread(folder, format, target)
-        config, params = huggingface.read(folder, format, target, new=new, ignore=ignore, key=key)
+        config, params = huggingface.read(
+            folder, format, target, new=new, ignore=ignore, key=key, unchecked=unchecked
+        )
     else:
         config, params = own_config(folder), model_folder.read(folder)
         model = saved_cls(config)
         if target is not saved_cls and isinstance(model, Composite):
             config, params = model.part(target, config, params)
         _check_shapes(folder, target(config), params)
+        if not unchecked and not mapped.is_for(params):
+            _check_values(folder, params)
     # On a CPU, device_put leaves tables in their mapped memory; asarray would copy them.
     place = jax.device_put if mapped.is_for(params) else jnp.asarray
     params = jax.tree.map(place, params)
@@ -279,3 +289,9 @@ def _check_shapes(folder: Path, model: nn.Module, params: dict) -> None:
     ]
     if mismatches:
         raise ValueError(f"{folder} does not fit {type(model).__name__}: " + "; ".join(mismatches))
+
+
+def _check_values(folder: Path, params: dict) -> None:
+    checked = (weights.problem(path, np.asarray(x)) for path, x in flatten(params).items())
+    if problems := [problem for problem in checked if problem]:
+        raise ValueError(f"{folder}: " + "; ".join(problems))
