@@ -11,11 +11,12 @@ import tyro
 class Import:
     """Write a Hugging Face folder, or a vector or ARPA file, as a model folder."""
 
-    example: ClassVar[str] = "zoo import bert-base-uncased models/bert-base"
+    example: ClassVar[str] = "zoo import google-bert/bert-base-uncased models/bert-base"
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """The Hugging Face folder, with config.json and model.safetensors; or the file: .arpa, or
-    the word vectors of word2vec, GloVe or fastText."""
+    folder: Annotated[str | Path, tyro.conf.Positional]
+    """The Hugging Face folder, with config.json and model.safetensors, or a name on the Hub, such
+    as google-bert/bert-base-uncased, or NAME@REVISION; or the file: .arpa, or the word vectors of
+    word2vec, GloVe or fastText."""
     out: Annotated[Path, tyro.conf.Positional]
     """The folder to write."""
     new: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[PREFIX ...]")] = ()
@@ -40,8 +41,8 @@ class Export:
 
     example: ClassVar[str] = "zoo export runs/gpt2-tiny exported/gpt2-tiny"
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """The model folder."""
+    folder: Annotated[str | Path, tyro.conf.Positional]
+    """The model folder, or a name on the Hub."""
     out: Annotated[Path, tyro.conf.Positional]
     """The folder to write; for an n-gram model, the .arpa file; for word vectors, the .txt, .vec,
     .glove.txt or .bin file."""

@@ -17,8 +17,9 @@ class Finetune:
         "zoo finetune runs/bert-tiny --task classification --train train.tsv --dev dev.tsv"
     )
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """The folder of the pretrained model, ours or Hugging Face's; or fasttext: random rows."""
+    folder: Annotated[str | Path, tyro.conf.Positional]
+    """The folder of the pretrained model, ours or Hugging Face's, or a name on the Hub, such as
+    google-bert/bert-base-uncased; or fasttext: random rows."""
     data: Annotated[DataSettings, tyro.conf.OmitArgPrefixes]
     """The task and its examples."""
     training: Annotated[Settings, tyro.conf.OmitArgPrefixes]
@@ -44,7 +45,7 @@ class Finetune:
         malloc.keep_freed_memory()
         task, training = TASKS[self.data.task], self.training
         examples, notes = data.load(self.data)
-        out = self.out or Path("runs") / f"{self.folder.name}-{self.data.task}"
+        out = self.out or Path("runs") / f"{Path(self.folder).name}-{self.data.task}"
         counts = ", ".join(f"{name} {len(some):,}" for name, some in examples.items())
         print(
             f"model    {self.folder}\n"
@@ -84,8 +85,8 @@ class FindLearningRate:
         "zoo find-learning-rate runs/bert-tiny --task classification --train train.tsv"
     )
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """The folder of the pretrained model, ours or Hugging Face's."""
+    folder: Annotated[str | Path, tyro.conf.Positional]
+    """The folder of the pretrained model, ours or Hugging Face's, or a name on the Hub."""
     data: Annotated[DataSettings, tyro.conf.OmitArgPrefixes]
     """The task and its examples."""
     out: Path = Path("learning-rates.png")
@@ -121,7 +122,7 @@ class FindLearningRate:
             self.data.labels,
         )
         best = learning_rate_finder.steepest(*tested)
-        learning_rate_finder.draw(*tested, best, self.out, self.folder.name)
+        learning_rate_finder.draw(*tested, best, self.out, Path(self.folder).name)
         print(
             f"the loss falls fastest at {best:.1e}: try --learning-rate {best:.1e}\n"
             f"picture: {self.out}"

@@ -1,4 +1,4 @@
-"""Load a model folder, ours or Hugging Face's, or a file of a published format, and export one."""
+"""Load a model folder, a file of a published format or a name on the Hub, and export a model."""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo import registry, tokenizers
-from zoo.checkpoints import mapped, model_folder
+from zoo.checkpoints import hub, mapped, model_folder
 from zoo.contracts import Composite
 from zoo.direction import is_backward
 from zoo.formats import files, huggingface
@@ -35,11 +35,17 @@ def load(
     folder: str | os.PathLike,
     *,
     cls: str | None = None,
+    revision: str | None = None,
     new: Sequence[str] = (),
     ignore: Sequence[str] = (),
     key: chex.PRNGKey | None = None,
 ) -> Loaded:
-    """Load a model folder, ours or Hugging Face's, or a file. Nothing is downloaded.
+    """Load a model folder, ours or Hugging Face's, or a file, or a name on the Hugging Face Hub.
+
+    A name is a string such as "google-bert/bert-base-uncased", or "gpt2", where no folder or file
+    has this name; a Path is never one. Its files are fetched into the cache of huggingface_hub, as
+    its environment variables say: HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and others. Only
+    for a name is anything downloaded, and nothing in the files is ever executed.
 
     A file is an n-gram model as ARPA, or word vectors as word2vec, GloVe and fastText write them,
     which are distinguished by their content. Word vectors of a file stay NumPy arrays, mapped into
@@ -49,20 +55,22 @@ def load(
     Loading is strict: every parameter must be found, and every tensor used.
 
     Args:
-      folder: The folder or file.
+      folder: The folder or file, or the name; NAME@REVISION is one of its revisions.
       cls: The class to load it as, such as "ElectraGenerator" or its published name,
         "ElectraForMaskedLM"; None: the class that was saved. A trunk alone, such as "BertModel", is
         loaded from a folder with any head.
+      revision: The branch, tag or commit of a name, as in NAME@REVISION. None: its main branch.
       new: Prefixes of parameter paths that a published folder may lack; these parameters are
         initialized from `key`.
       ignore: Prefixes of published tensor names to ignore.
       key: Required if parameters are initialized.
 
     Raises:
+      OSError: If the folder, file or name is not there, or a name cannot be fetched.
       ValueError: If parameters are missing, unexpected, or of the wrong shape; the message lists
         all of them.
     """
-    folder = Path(folder)
+    folder = hub.resolve(folder, revision)
     saved_cls = saved_class(folder)
     target = saved_cls if cls is None else _named_class(saved_cls, cls)
     if file_format := files.find(folder):
@@ -97,9 +105,10 @@ def is_published(folder: str | os.PathLike) -> bool:
 
 
 def saved_class(folder: str | os.PathLike) -> type[nn.Module]:
-    """Return the class of the model that is saved in a folder or file."""
+    """Return the class of the model that is saved in a folder or file, or under a name."""
+    folder = hub.resolve(folder)
     if file_format := files.find(folder):
-        return file_format.class_of(Path(folder))
+        return file_format.class_of(folder)
     if is_published(folder):
         published = huggingface.read_config(folder)
         return huggingface.find(published).class_of(published)
