@@ -13,7 +13,7 @@ from zoo.tokenizers import Tokenizer
 
 
 def tokenizer(recipe: NGramRecipe, source: Source, folder: str | Path | None = None) -> Tokenizer:
-    """Return the tokenizer in a folder or on the Hub, or else that of the words or characters of a text.
+    """Return the tokenizer of a folder or name, or else that of the words or characters of a text.
 
     Raises:
       ValueError: If the tokenizer is that of a translator, or the text has too few words.

@@ -73,14 +73,13 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def _answer(self):
-        path = unquote(self.path.partition("?")[0])
+        path = self.path.partition("?")[0]
         self.server.requests.append(f"{self.command} {path}")
-        if match := re.fullmatch(r"/api/models/(.+?)/revision/(.+)", path):
-            name, revision, file = *match.groups(), None
-        elif match := re.fullmatch(r"/(.+?)/resolve/([^/]+|refs/pr/\d+)/(.+)", path):
-            name, revision, file = match.groups()
-        else:
+        listing = re.fullmatch(r"/api/models/(.+?)/revision/([^/]+)()", path)
+        match = listing or re.fullmatch(r"/(.+?)/resolve/([^/]+)/(.+)", path)
+        if match is None:
             return self._refuse(404, "RepoNotFound")
+        name, revision, file = map(unquote, match.groups())
         token = self.headers.get("Authorization")
         if token not in (None, f"Bearer {TOKEN}"):
             message = "Invalid credentials in Authorization header"
@@ -97,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
         if files is None:
             return self._refuse(404, "RevisionNotFound")
         headers = {"X-Repo-Commit": commit_of(files)}
-        if file is None:
+        if listing:
             siblings = [{"rfilename": name} for name in files]
             about = {"id": name, "sha": commit_of(files), "siblings": siblings}
             return self._send(json.dumps(about).encode(), headers)
