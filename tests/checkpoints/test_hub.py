@@ -51,6 +51,7 @@ def server(monkeypatch, tmp_path):
     with hub_server.serve() as server:
         template = server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -258,7 +259,7 @@ def test_pretraining_starts_from_a_name(server, model):
 def test_the_command_line_obeys_the_environment(model, tmp_path):
     with hub_server.serve() as server:
         server.add(NAME, model[0] / "published")
-        settings = {"HF_ENDPOINT": server.endpoint, "HF_HOME": str(tmp_path / "home")}
+        settings = {"HF_ENDPOINT": server.endpoint, "HF_HOME": "home", "HF_HUB_OFFLINE": "0"}
         arguments = ["import", NAME, "ours"]
         root = Path(__file__).parents[2]
         run = subprocess.run(
