@@ -221,6 +221,6 @@ _READERS: dict[tuple[str, ...], Callable[..., AnyTokenizer]] = {
     ("spiece.model",): published.read_sentencepiece,
     ("source.spm", "target.spm", "vocab.json"): _read_marian,
 }
-# The files of a tokenizer, of which `load` reads the first that are all there, and beside them.
+# What `load` reads: the first of these files that are all there, and the settings beside them.
 FILES = tuple(_READERS)
 SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
