@@ -19,6 +19,7 @@ import tensorstore
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
+from zoo import untrusted
 from zoo.params import flatten
 
 # Orbax's threads log a page of tracebacks for each failed save; Saving raises one line instead.
@@ -115,7 +116,7 @@ def read_record(folder) -> dict:
     """
     path = Path(folder) / "meta" / "data.json"
     try:
-        meta = json.loads(path.read_bytes())
+        meta = untrusted.read_json(path)
         if zlib.crc32(_canonical(meta["record"])) == meta["checksum"]:
             return meta["record"]
     except (OSError, ValueError, KeyError, TypeError) as error:

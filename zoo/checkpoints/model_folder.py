@@ -18,17 +18,28 @@ import os
 import shutil
 import warnings
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
 
-from zoo import tokenizers
+from zoo import tokenizers, untrusted
 from zoo.checkpoints import mapped
 from zoo.checkpoints.arrays import Damaged, describe, fingerprint, load, read_record, save
 from zoo.params import unflatten
 from zoo.version import __version__
 
 __all__ = ["Damaged", "fingerprint", "manifest", "read", "steps", "write"]
+
+# The fields of model.json and their types.
+FIELDS: dict[str, type | tuple[type, ...]] = {
+    "architecture": str,
+    "class": (str, type(None)),
+    "config": dict,
+    "zoo": str,
+    "tokenizer": (str, type(None)),
+    "parameters": (dict, type(None)),
+}
 
 
 def write(folder, architecture, config, params=None, tokenizer=None, cls=None) -> None:
@@ -97,15 +108,26 @@ def manifest(folder) -> dict:
         if (folder / "config.json").exists():
             reason = f"but it may be a Hugging Face folder: try `zoo import {folder} OUT`"
         raise FileNotFoundError(f"{folder} is not a model folder: {reason}")
-    try:
-        model = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from None
-    fields = ("architecture", "class", "config", "zoo", "tokenizer", "parameters")
-    missing = [name for name in fields if not isinstance(model, dict) or name not in model]
+    untrusted.check_folder(folder)
+    model = untrusted.read_object(path)
+    missing = [name for name in FIELDS if name not in model]
     if missing:
         raise ValueError(f"{path} was not written by zoo: missing {', '.join(missing)}")
+    wrong = [name for name, kind in FIELDS.items() if not isinstance(model[name], kind)]
+    if not wrong and not all(map(_is_description, (model["parameters"] or {}).values())):
+        wrong = ["parameters"]
+    if wrong:
+        raise ValueError(f"{path} was not written by zoo: {wrong[0]} is not what it writes there")
     return model
+
+
+def _is_description(entry: Any) -> bool:
+    """Return whether an entry of parameters is that of an array, as `describe` returns it."""
+    if not isinstance(entry, dict) or entry.keys() != {"shape", "dtype", "fingerprint"}:
+        return False
+    shape, dtype = entry["shape"], entry["dtype"]
+    is_shape = isinstance(shape, list) and all(type(n) is int and 0 <= n < 1 << 40 for n in shape)
+    return is_shape and isinstance(dtype, str) and isinstance(entry["fingerprint"], int)
 
 
 def read(folder) -> dict:

@@ -49,7 +49,7 @@ def find(file: str | os.PathLike) -> FileFormat | None:
     """
     file = Path(file)
     if not arpa.is_arpa(file):
-        if not file.is_file():
+        if file.is_dir() or not file.exists():
             return None
         word_vectors.refuse_others(file)
     return next(format for format in FORMATS if format.is_format(file))

@@ -22,7 +22,9 @@ from tokenizers import (
     pre_tokenizers,
 )
 
+from zoo import untrusted
 from zoo.tokenizers import published, sentencepiece
+from zoo.tokenizers.limits import check_json
 
 
 @dataclass(frozen=True)
@@ -106,12 +108,16 @@ def load(folder: str | os.PathLike) -> AnyTokenizer:
       ValueError: If a file cannot be parsed.
     """
     folder = Path(folder)
+    if folder.is_dir():
+        untrusted.check_folder(folder)
     for names, read in _READERS.items():
         files = [folder / name for name in names]
         if all(file.exists() for file in files):
             try:
                 return read(*files, _config(folder))
-            except Exception as error:  # the tokenizers library raises bare Exception
+            except (KeyboardInterrupt, SystemExit, MemoryError):
+                raise
+            except BaseException as error:  # the tokenizers library raises Exception, and panics
                 raise ValueError(f"{files[0]} cannot be read as a tokenizer: {error}") from error
     expected = ", ".join(" with ".join(names) for names in _READERS)
     raise FileNotFoundError(f"{folder} has no tokenizer: looked for {expected}")
@@ -167,11 +173,12 @@ def ordinary(tokenizer: Tokenizer) -> Tokenizer:
 
 def _config(folder: Path) -> dict:
     file = folder / "tokenizer_config.json"
-    return json.loads(file.read_text("utf-8")) if file.exists() else {}
+    return untrusted.read_object(file) if file.exists() else {}
 
 
 def _read_json(file: Path, config: dict) -> AnyTokenizer:
-    content = json.loads(file.read_text("utf-8"))
+    content = untrusted.read_object(file)
+    check_json(content)
     if content.keys() == {"source", "target"}:
         return Sides(*(Tokenizer.from_str(json.dumps(content[side])) for side in content))
     tokenizer = Tokenizer.from_file(str(file))
@@ -187,7 +194,7 @@ def _read_marian(source: Path, target: Path, vocabulary: Path, config: dict) -> 
     Letters that a side lacks are encoded as pieces of the other side. transformers does so only if
     a whole run of them is one piece, and otherwise encodes the run as unknown.
     """
-    ids = json.loads(vocabulary.read_text("utf-8"))
+    ids = untrusted.read_object(vocabulary)
     if sorted(ids.values()) != list(range(len(ids))):
         raise ValueError(f"the ids of {vocabulary.name} are not 0 to {len(ids) - 1}")
     codes = [text for text in ids if re.fullmatch(">>.+<<", text)]  # target languages

@@ -3,7 +3,6 @@
 Files are parsed as text, JSON or protobuf.
 """
 
-import json
 import re
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tokenizers import (
     processors,
 )
 
+from zoo import untrusted
 from zoo.tokenizers import sentencepiece
 
 # The special tokens of each family, in the order of their ids in a vocabulary trained from scratch.
@@ -187,7 +187,7 @@ def read_bpe(vocabulary: Path, merges: Path, config: dict) -> Tokenizer:
 
     A byte-level BPE is RoBERTa's if it has `<s>` and `<mask>`, otherwise GPT-2's.
     """
-    names = json.loads(vocabulary.read_text("utf-8"))
+    names = untrusted.read_object(vocabulary)
     if any(name.endswith(END_OF_WORD) for name in names):
         return read_gpt(vocabulary, merges, config)
     tokenizer = byte_level(models.BPE.from_file(str(vocabulary), str(merges)))

@@ -19,26 +19,38 @@ import numpy as np
 from flax import linen as nn
 from safetensors.numpy import save_file
 
-from zoo import registry
+from zoo import registry, untrusted
 from zoo.formats.huggingface.format import Format, Row, Tokenizer
 from zoo.formats.huggingface.tensors import Tensors
 from zoo.params import abstract, flatten, unflatten
 
 # Not a field of transformers, which keeps what it does not know; named as its scripts name it.
 NULL_THRESHOLD = "null_score_diff_threshold"
+# Fields that would take long before the first tensor is missing, and the most that they may be.
+LARGEST = {
+    **dict.fromkeys(
+        (
+            *("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers"),
+            *("encoder_layers", "decoder_layers"),
+        ),
+        256,
+    ),
+    "num_labels": 1 << 20,
+}
 
 
 def read_config(folder: str | os.PathLike) -> dict[str, Any]:
     """Return the fields of a folder's config.json."""
     path = Path(folder) / "config.json"
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{folder} has no config.json: expected a Hugging Face folder"
-        ) from None
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from None
+    if not path.exists():
+        raise FileNotFoundError(f"{folder} has no config.json: expected a Hugging Face folder")
+    untrusted.check_folder(folder)
+    published = untrusted.read_object(path)
+    for name, most in LARGEST.items():
+        value = published.get(name)
+        if value is not None and not (type(value) is int and 0 <= value <= most):
+            raise ValueError(f"{path}: {name} is {value!r:.40}, not a number up to {most:,}")
+    return published
 
 
 def published_labels(published: Mapping[str, Any]) -> list[str]:

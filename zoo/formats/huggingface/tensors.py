@@ -1,6 +1,5 @@
 """The tensors of a Hugging Face folder, whichever of its three kinds of files they are in."""
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from zoo import untrusted
 from zoo.formats import msgpack, pickle
 from zoo.formats.huggingface.format import Format
 
@@ -98,7 +98,7 @@ def _open(folder: Path) -> dict[str, Read]:
 def _open_shards(index: Path, open_file: Callable[[Path], dict[str, Read]]) -> dict[str, Read]:
     """Return the tensors that an index names, each from the file that it names for it."""
     try:
-        weight_map = json.loads(index.read_text("utf-8"))["weight_map"]
+        weight_map = untrusted.read_json(index)["weight_map"]
         names = {name: str(file) for name, file in weight_map.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{index} is not an index: it needs a weight_map") from None
