@@ -25,6 +25,8 @@ REWORDED = (
      r"\2 must be one of \3, not \1"),
     (r"Error parsing (\S+): no type matching {?(.*?)}? could .* from \[(.*)\]\.",
      r"\1 must be \2, not \3"),
+    (r"Error parsing (\S+): invalid literal for int\(\) with base 10: (.*)", r"\1 must be INT, not \2"),
+    (r"Error parsing (\S+): could not convert string to float: (.*)", r"\1 must be FLOAT, not \2"),
     (r"Error parsing ", ""),
     (r"'None', ", ""),
 )  # fmt: skip
