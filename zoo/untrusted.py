@@ -51,9 +51,9 @@ def is_pipe(path: str | os.PathLike) -> bool:
 
 def check_folder(folder: str | os.PathLike) -> None:
     """Raise OSError if a folder holds pipes, devices or sockets, which no model folder needs."""
-    for entry in os.scandir(folder):
-        if _exists(entry.path) and not entry.is_dir():
-            check_file(entry.path)
+    for path in Path(folder).iterdir():
+        if path.exists() and not path.is_dir():
+            check_file(path)
 
 
 def read_json(path: str | os.PathLike, largest: int = LARGEST_JSON) -> Any:
@@ -67,7 +67,7 @@ def read_json(path: str | os.PathLike, largest: int = LARGEST_JSON) -> Any:
     if (size := os.path.getsize(path)) > largest:
         raise ValueError(f"{path} has {size:,} bytes: expected at most {largest:,}")
     try:
-        return json.loads(Path(path).read_bytes())
+        return json.loads(Path(path).read_text("utf-8"))
     except RecursionError:
         raise ValueError(f"{path} is not valid JSON: it is nested too deeply") from None
     except UnicodeDecodeError as error:

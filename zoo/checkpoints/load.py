@@ -1,14 +1,18 @@
 """Load a model folder, ours or Hugging Face's, or a file of a published format, and export one."""
 
+import dataclasses
+import math
 import os
+import types
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import chex
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.errors import FlaxError
 
 from zoo import registry, tokenizers
 from zoo.checkpoints import mapped, model_folder
@@ -16,11 +20,12 @@ from zoo.contracts import Composite
 from zoo.direction import is_backward
 from zoo.formats import files, huggingface
 from zoo.layers import heads
-from zoo.params import abstract, flatten
+from zoo.params import DEPTHS, abstract, flatten
 from zoo.tokenizers import AnyTokenizer
 
 # Names of architectures in model folders of earlier versions.
 RENAMED = {"marian": "transformer", "t5v1_1": "t5_v1_1"}
+MOST_LAYERS = 256  # whatever the number of parameters; ALBERT's layers share theirs
 
 
 class Loaded(NamedTuple):
@@ -112,8 +117,29 @@ def saved_class(folder: str | os.PathLike) -> type[nn.Module]:
 def own_config(folder: str | os.PathLike) -> Any:
     """Return the config in a model.json, with the lists of JSON turned back into tuples."""
     manifest = model_folder.manifest(folder)
-    fields = manifest["config"].items()
-    return _architecture(manifest).Config(**{name: _tuples(value) for name, value in fields})
+    config_class = _architecture(manifest).Config
+    values = {name: _tuples(value) for name, value in manifest["config"].items()}
+    kinds = {field.name: field.type for field in dataclasses.fields(config_class)}
+    most = max(MOST_LAYERS, len(manifest["parameters"] or ()))  # a layer has parameters
+    for name, value in values.items():
+        if name not in kinds or not _fits(value, kinds[name]):
+            raise ValueError(f"{folder}/model.json: {name} cannot be {value!r:.60}")
+        if name in DEPTHS.values() and value > most:
+            raise ValueError(f"{folder}/model.json: {name} is {value:,}, but at most {most:,} fit")
+    return config_class(**values)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Return whether a value from JSON is of the type of a field of a config."""
+    if isinstance(kind, types.UnionType):
+        return any(_fits(value, part) for part in get_args(kind))
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if kind is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    if kind is int:
+        return type(value) is int and abs(value) < 1 << 31
+    return isinstance(value, get_origin(kind) or kind)
 
 
 def _tuples(value: Any) -> Any:
@@ -204,7 +230,10 @@ def _named_class(cls: type[nn.Module], name: str) -> type[nn.Module]:
 
 
 def _check_shapes(folder: Path, model: nn.Module, params: dict) -> None:
-    expected = {p: x.shape for p, x in flatten(abstract(model)).items()}
+    try:
+        expected = {p: x.shape for p, x in flatten(abstract(model)).items()}
+    except (TypeError, ArithmeticError, FlaxError):  # such as a width of 0
+        raise ValueError(f"{folder}: the config in model.json describes no model") from None
     actual = {p: x.shape for p, x in flatten(params).items()}
     mismatches = [
         f"{path} has shape {actual.get(path)}, not {expected.get(path)}"

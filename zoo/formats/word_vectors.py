@@ -220,8 +220,9 @@ def decoded(words: Sequence[bytes], file: str | os.PathLike) -> list[str]:
 
 def open_file(file: str | os.PathLike) -> BinaryIO:
     """Return a file opened for reading, decompressed if its content is that of gzip."""
+    is_compressed = _is_gzip(file)  # which refuses pipes
     raw = open(file, "rb")  # noqa: SIM115  # the caller closes it
-    return untrusted.open_gzip(raw, file) if _is_gzip(file) else raw
+    return untrusted.open_gzip(raw, file) if is_compressed else raw
 
 
 def _is_gzip(file: str | os.PathLike) -> bool:

@@ -115,10 +115,13 @@ def load(folder: str | os.PathLike) -> AnyTokenizer:
         if all(file.exists() for file in files):
             try:
                 return read(*files, _config(folder))
-            except (KeyboardInterrupt, SystemExit, MemoryError):
-                raise
-            except BaseException as error:  # the tokenizers library raises Exception, and panics
-                raise ValueError(f"{files[0]} cannot be read as a tokenizer: {error}") from error
+            except BaseException as error:
+                # The tokenizers library raises bare Exception, and panics, which are no Exception.
+                if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                    raise
+                named = type(error) is Exception or isinstance(error, ValueError | OSError)
+                reason = error if named else "it is damaged"
+                raise ValueError(f"{files[0]} cannot be read as a tokenizer: {reason}") from error
     expected = ", ".join(" with ".join(names) for names in _READERS)
     raise FileNotFoundError(f"{folder} has no tokenizer: looked for {expected}")
 

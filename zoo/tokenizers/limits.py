@@ -24,7 +24,7 @@ def check_json(content: Any) -> None:
                 "is very long, and which could take for ever"
             )
     ids = [number for model in _values(content, "vocab") for number in _ids(model)]
-    ids += [token.get("id") for tokens in _values(content, "added_tokens") for token in tokens]
+    ids += [number for tokens in _values(content, "added_tokens") for number in _values(tokens, "id")]
     largest = max((number for number in ids if isinstance(number, int)), default=0)
     if largest > LARGEST_ID:
         raise ValueError(f"it has the id {largest:,}, but ids are at most {LARGEST_ID:,}")
