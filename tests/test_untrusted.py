@@ -205,7 +205,9 @@ def test_the_regular_expressions_of_published_tokenizers_are_read(pattern, tmp_p
     assert tokenizers.load(tmp_path).encode("a a").tokens
 
 
-@pytest.mark.parametrize("content", [b"\x80" * 10**7, b"\n" + b"\xff" * 10**6 + b"\x01", b"\n\x05ab"])
+@pytest.mark.parametrize(
+    "content", [b"\x80" * 10**7, b"\n" + b"\xff" * 10**6 + b"\x01", b"\n\x05ab"]
+)
 def test_a_number_without_end_in_a_sentencepiece_model_is_refused(content, tmp_path):
     (tmp_path / "spiece.model").write_bytes(content)
     assert "not a SentencePiece model" in refused(tokenizers.load, tmp_path)

@@ -34,7 +34,9 @@ def check_file(path: str | os.PathLike, kind: str = "") -> None:
         raise FileNotFoundError(f"no such {kind} file: {path}".replace("  ", " "))
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
-        raise IsADirectoryError(f"{path} is a folder, but a {kind} file is needed".replace("  ", " "))
+        raise IsADirectoryError(
+            f"{path} is a folder, but a {kind} file is needed".replace("  ", " ")
+        )
     if stat.S_ISFIFO(mode):
         raise OSError(
             f"{path} is a pipe, whose content is gone once it is read: write it to a file, and "
@@ -80,7 +82,7 @@ def read_object(path: str | os.PathLike, largest: int = LARGEST_JSON) -> dict[st
     """Return the fields of a JSON file; the errors are those of `read_json`, and for no object."""
     content = read_json(path, largest)
     if not isinstance(content, dict):
-        raise ValueError(f"{path} has no fields: expected a JSON object, not {str(content):.40}")
+        raise ValueError(f"{path} has no fields: expected a JSON object, not {content!s:.40}")
     return content
 
 
@@ -107,7 +109,7 @@ class _Gzip(io.RawIOBase):
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ValueError(f"{self._path} is not a complete gzip file: {error}") from None
         self._count += count
-        if self._count > max(FREE, RATIO * self._raw.tell()):
+        if self._count > FREE and self._count > RATIO * self._raw.tell():
             raise ValueError(
                 f"{self._path} decompresses to more than {RATIO} times its size, which no text "
                 "does: decompress it yourself if you trust it"
@@ -120,4 +122,4 @@ class _Gzip(io.RawIOBase):
 
 
 def _exists(path: str | os.PathLike) -> bool:
-    return Path(path).exists()  # not for a loop of links, or a name that is too long
+    return os.path.exists(path)  # False for a name that is too long, unlike the method of Path

@@ -8,6 +8,7 @@ with the sharding that the caller asks for, independent of how many devices wrot
 
 import json
 import logging
+import re
 import zlib
 from functools import partial
 from pathlib import Path
@@ -88,6 +89,7 @@ def save(folder, trees: dict, record: dict | None = None) -> Saving:
       OSError: Immediately or from `finish`, if the folder cannot be written.
     """
     folder = Path(folder).absolute()
+    check_path(folder)
     items = {
         # Orbax rejects empty arrays; the shape in the description is enough to restore them.
         name: {path: _plain(leaf) for path, leaf in flatten(tree).items() if leaf.size}
@@ -106,6 +108,19 @@ def save(folder, trees: dict, record: dict | None = None) -> Saving:
             return Saving(folder, ocp.save_checkpointables_async(folder, items, overwrite=True))
     except Exception as error:
         raise OSError(f"{folder} was not saved: {_cause(error)}") from error
+
+
+def check_path(folder) -> None:
+    """Raise OSError if the path of a folder has characters with which Orbax loses the arrays.
+
+    Orbax looks for its files with patterns, and TensorStore takes backslashes for slashes and
+    refuses what is not UTF-8.
+    """
+    if found := re.search(r"[\\*?\[\ud800-\udfff]", str(folder)):
+        raise OSError(
+            f"{folder} was not saved: choose a path without {found[0]!r}, with which arrays cannot "
+            "be written"
+        )
 
 
 def read_record(folder) -> dict:

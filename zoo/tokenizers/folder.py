@@ -207,7 +207,7 @@ def _read_marian(source: Path, target: Path, vocabulary: Path, config: dict) -> 
         scores = dict(zip((p.text for p in model.pieces), sentencepiece.scores(model), strict=True))
         letters, lowest = {text for text in scores if len(text) == 1}, min(scores.values())
         own, pieces = {*scores, *published.T5_SPECIALS, *codes}, []
-        for text in sorted(ids, key=ids.get):
+        for text in sorted(ids, key=ids.__getitem__):
             # Words contain no spaces, so a piece that starts with a space never matches a text.
             unreachable = text not in own and not letters.isdisjoint(text)
             pieces.append((f" {text}" if unreachable else text, scores.get(text, lowest)))

@@ -1,4 +1,4 @@
-"""What is refused in a `tokenizer.json` before it is built, as it could take hours or all memory."""
+"""What is refused in a `tokenizer.json`, as it could take hours or all memory."""
 
 import re
 from collections.abc import Iterator
@@ -20,11 +20,13 @@ def check_json(content: Any) -> None:
         text = str(pattern)
         if len(text) > LONGEST_PATTERN or _REPEATED.search(re.sub(_ATOM, "x", text, flags=re.S)):
             raise ValueError(
-                f"it has the regular expression {text!r:.60}, in which a group is repeated or which "
-                "is very long, and which could take for ever"
+                f"it has the regular expression {text!r:.60}, in which a group is repeated or "
+                "which is very long, and which could take for ever"
             )
     ids = [number for model in _values(content, "vocab") for number in _ids(model)]
-    ids += [number for tokens in _values(content, "added_tokens") for number in _values(tokens, "id")]
+    ids += [
+        number for tokens in _values(content, "added_tokens") for number in _values(tokens, "id")
+    ]
     largest = max((number for number in ids if isinstance(number, int)), default=0)
     if largest > LARGEST_ID:
         raise ValueError(f"it has the id {largest:,}, but ids are at most {LARGEST_ID:,}")
