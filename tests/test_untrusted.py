@@ -169,6 +169,9 @@ def split(pattern: str) -> dict:
 HOSTILE = {
     "repeated group": (word_level(pre_tokenizer=split("(a+)+$")), "a group is repeated"),
     "alternatives": (word_level(pre_tokenizer=split("(?:a|aa){2,}b")), "a group is repeated"),
+    "counted group": (word_level(pre_tokenizer=split("(a|aa){40}b")), "a group is repeated"),
+    "call": (word_level(pre_tokenizer=split(r"(?<n>a|a\g<n>)b")), "a group is repeated"),
+    "back reference": (word_level(pre_tokenizer=split(r"(a*)\1b")), "a group is repeated"),
     "long": (word_level(pre_tokenizer=split("a" * 10**6)), "very long"),
     "id": (
         word_level(model={"type": "WordLevel", "vocab": {"a": 10**9}, "unk_token": "a"}),
@@ -186,6 +189,12 @@ def test_a_tokenizer_that_takes_all_time_or_memory_is_refused(case, tmp_path):
     content, message = HOSTILE[case]
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
     assert message in refused(tokenizers.load, tmp_path)
+
+
+def test_an_id_of_a_billion_in_a_vocabulary_is_refused(tmp_path):
+    (tmp_path / "vocab.json").write_text('{"a": 0, "b": 1000000000}')
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    assert "the id 1,000,000,000, but ids" in refused(tokenizers.load, tmp_path)
 
 
 # Of GPT-2, of Llama 3, of T5 and of our own added words.

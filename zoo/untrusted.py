@@ -30,13 +30,12 @@ def check_file(path: str | os.PathLike, kind: str = "") -> None:
     Raises:
       OSError: If there is no such file, or it is a folder, a pipe or a device.
     """
+    kind = f"{kind} file" if kind else "file"
     if not _exists(path):
-        raise FileNotFoundError(f"no such {kind} file: {path}".replace("  ", " "))
+        raise FileNotFoundError(f"no such {kind}: {path}")
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
-        raise IsADirectoryError(
-            f"{path} is a folder, but a {kind} file is needed".replace("  ", " ")
-        )
+        raise IsADirectoryError(f"{path} is a folder, but a {kind} is needed")
     if stat.S_ISFIFO(mode):
         raise OSError(
             f"{path} is a pipe, whose content is gone once it is read: write it to a file, and "

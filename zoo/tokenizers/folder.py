@@ -24,7 +24,7 @@ from tokenizers import (
 
 from zoo import untrusted
 from zoo.tokenizers import published, sentencepiece
-from zoo.tokenizers.limits import check_json
+from zoo.tokenizers.limits import check_ids, check_json
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,9 @@ def load(folder: str | os.PathLike) -> AnyTokenizer:
         files = [folder / name for name in names]
         if all(file.exists() for file in files):
             try:
+                for file in files:
+                    if file.suffix == ".json" and file.name != "tokenizer.json":
+                        check_ids(untrusted.read_object(file))
                 return read(*files, _config(folder))
             except BaseException as error:
                 # The tokenizers library raises bare Exception, and panics, which are no Exception.

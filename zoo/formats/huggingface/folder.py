@@ -31,7 +31,7 @@ LARGEST = {
     **dict.fromkeys(
         (
             *("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers"),
-            *("encoder_layers", "decoder_layers"),
+            *("encoder_layers", "decoder_layers", "num_hidden_groups", "inner_group_num", "depths"),
         ),
         256,
     ),
@@ -48,7 +48,8 @@ def read_config(folder: str | os.PathLike) -> dict[str, Any]:
     published = untrusted.read_object(path)
     for name, most in LARGEST.items():
         value = published.get(name)
-        if value is not None and not (type(value) is int and 0 <= value <= most):
+        numbers = value if isinstance(value, list) else [value]
+        if value is not None and not all(type(n) is int and 0 <= n <= most for n in numbers):
             raise ValueError(f"{path}: {name} is {value!r:.40}, not a number up to {most:,}")
     return published
 
@@ -57,6 +58,8 @@ def published_labels(published: Mapping[str, Any]) -> list[str]:
     """Return the names of the classes in a config.json."""
     count = published.get("num_labels", 2)
     names = published.get("id2label") or {str(i): f"LABEL_{i}" for i in range(count)}
+    if not isinstance(names, dict) or not all(str(number).isdecimal() for number in names):
+        raise ValueError("config.json: id2label must have a name for each number from 0 on")
     return [names[number] for number in sorted(names, key=int)]
 
 
