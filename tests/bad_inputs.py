@@ -45,6 +45,7 @@ from zoo.models import bert, electra, gpt2, luong, wavenet
 from zoo.tokenizers import mu_law, units
 
 PIPE = "fifo"
+USED = ("text.txt", "rows.tsv")  # beside what a line names
 SECONDS = 60  # that an input may take
 MEMORY = 6 << 30  # bytes that the process may have
 # What no user should have to read.
@@ -369,22 +370,30 @@ def _change_json(path: Path, draw: random.Random) -> str:
     return f"{key!r} is {new!r}"[:60]
 
 
-def inputs(command: str, root: Path, draw: random.Random) -> Iterator[Input]:
-    """Yield inputs of a command without end; each has the folders and files that it names anew."""
+def generate(command: str, built: Path, work: Path, draw: random.Random) -> Input:
+    """Return an input of a command, and put the folders and files that it names into `work`."""
     options = list(_options(cli.COMMANDS[command]))
-    while True:
-        arguments = _split(draw.choice(WORKING[command]))
-        changes = [
-            _change(arguments, options, root, draw) for _ in range(draw.choice((1, 1, 1, 2)))
-        ]
-        yield Input([command, *arguments], "; ".join(changes))
+    names = sorted(os.listdir(built))
+    arguments = _split(draw.choice(WORKING[command]))
+    changes: list[str] = []
+    copied: set[str] = set()  # some of which are damaged or gone by now
+    for number in range(draw.choice((1, 1, 1, 2)) + 1):
+        if number:
+            changes.append(_change(arguments, options, names, work, draw))
+        for name in ({*arguments, *USED} & {*names}) - copied:
+            copy = shutil.copytree if (built / name).is_dir() else shutil.copy
+            copy(built / name, work / name)
+            copied.add(name)
+    return Input([command, *arguments], "; ".join(changes))
 
 
 def _split(line: str) -> list[str]:
     return [part[1:-1] if part[0] == "'" else part for part in re.findall(r"'[^']*'|\S+", line)]
 
 
-def _change(arguments: list[str], options: list, root: Path, draw: random.Random) -> str:
+def _change(
+    arguments: list[str], options: list, names: list[str], work: Path, draw: random.Random
+) -> str:
     kind = draw.choice(("part", "part", "part", "part", "option", "option", "drop", "twice", "odd"))
     if kind == "option" and options:
         name, values = draw.choice(options)
@@ -401,11 +410,10 @@ def _change(arguments: list[str], options: list, root: Path, draw: random.Random
         arguments.insert(at, part)
         return f"also {part!r:.40}"
     part = arguments[at]
-    built = sorted(os.listdir(root))  # and nothing outside of it is damaged
-    if part in built:
-        if draw.random() < 0.75 and part != PIPE:
-            return damaged(root / part, draw)
-        arguments[at] = draw.choice([*NAMES, "/dev/zero", "/dev/null", *built])
+    if part in names:  # nothing else is damaged
+        if draw.random() < 0.75:
+            return damaged(work / part, draw)
+        arguments[at] = draw.choice([*NAMES, PIPE, "/dev/zero", "/dev/null", *names])
     elif re.fullmatch(r"[\d.]+", part):
         arguments[at] = draw.choice(NUMBERS)
     elif part.startswith("--"):
@@ -514,20 +522,15 @@ def run(number: int, seed: int, root: Path, report: Callable[[str], None] = prin
     build(root / "built")
     counts: Counter = Counter()
     found: list[str] = []
-    draw = random.Random(seed)
     work = root / "a" / "work"  # where ".." is of no use to others
-    generators = {name: inputs(name, work, draw) for name in WORKING}
-    with contextlib.chdir(root), without_training():
+    with without_training():
         for at in range(number):
             name = list(WORKING)[at % len(WORKING)]
-            with contextlib.chdir(root):
-                shutil.rmtree(work.parent, ignore_errors=True)
-                shutil.copytree(root / "built", work, symlinks=True)
+            shutil.rmtree(work.parent, ignore_errors=True)
+            work.mkdir(parents=True)
             os.mkfifo(work / PIPE)
-            case = next(generators[name])
+            case = generate(name, root / "built", work, random.Random(f"{seed} {at}"))
             began = time.monotonic()
-            if os.environ.get("FZ"):
-                print(at, case, flush=True)
             with contextlib.chdir(work):
                 problem = wrong(case)
             counts[name] += 1
