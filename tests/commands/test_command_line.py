@@ -411,6 +411,14 @@ def test_a_context_of_many_chinese_characters_is_text_and_no_file_name(monkeypat
     assert given == [context, "a text"]
 
 
+def test_a_text_that_is_not_utf8_is_refused_by_its_argument(monkeypatch, capsys):
+    refused = lambda *arguments: refusal(monkeypatch, capsys, *arguments)
+    assert refused("choose", "x", "a", "b", "\udcff") == r"zoo: endings is not UTF-8: '\udcff'"
+    assert refused("pretrain", "x", "--separator", "\udcff") == (
+        r"zoo: separator is not UTF-8: '\udcff'"
+    )
+
+
 def test_a_number_that_is_none_is_one_line_without_the_name_of_a_function(monkeypatch, capsys):
     refused = lambda *arguments: refusal(monkeypatch, capsys, *arguments).split(";")[0]
     assert refused("generate", "x", "--top-k", "y") == "zoo: --top-k must be INT, not 'y'"

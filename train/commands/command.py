@@ -66,9 +66,22 @@ def parse(name: str, command: type[Command], arguments: Sequence[str]) -> Comman
     try:
         # tyro prints a plain table, without colors, if standard output is not a terminal.
         with contextlib.redirect_stdout(error), contextlib.redirect_stderr(error):
-            return read()
+            parsed = read()
     except SystemExit:
         raise ValueError(_one_line(error.getvalue(), name, command)) from None
+    _check_text(parsed)
+    return parsed
+
+
+def _check_text(arguments: Any) -> None:
+    """Raise ValueError for a text that is not UTF-8; the name of a file may be any bytes."""
+    for field in dataclasses.fields(arguments):
+        value = getattr(arguments, field.name)
+        if dataclasses.is_dataclass(value):
+            _check_text(value)
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str) and not text.isascii() and re.search("[\ud800-\udfff]", text):
+                raise ValueError(f"{field.name.replace('_', '-')} is not UTF-8: {text!r:.60}")
 
 
 def unknown(name: str, commands: Sequence[str]) -> NoReturn:
