@@ -8,11 +8,13 @@ large as it looks.
 import gzip
 import io
 import json
+import math
 import os
 import stat
+import types
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal, get_args, get_origin
 
 LARGEST_JSON = 1 << 28  # bytes; the largest tokenizer.json of a published model has 2 ** 25
 FREE = 1 << 26  # bytes that a compressed file may have whatever its ratio
@@ -83,6 +85,19 @@ def read_object(path: str | os.PathLike, largest: int = LARGEST_JSON) -> dict[st
     if not isinstance(content, dict):
         raise ValueError(f"{path} has no fields: expected a JSON object, not {content!s:.40}")
     return content
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Return whether a value from JSON is of the type of a field of a config."""
+    if isinstance(kind, types.UnionType):
+        return any(fits(value, part) for part in get_args(kind))
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if kind is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    if kind is int:
+        return type(value) is int and abs(value) < 1 << 31
+    return isinstance(value, get_origin(kind) or kind)
 
 
 def open_gzip(raw: BinaryIO, path: str | os.PathLike) -> BinaryIO:

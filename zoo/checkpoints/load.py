@@ -1,12 +1,10 @@
 """Load a model folder, ours or Hugging Face's, or a file of a published format, and export one."""
 
 import dataclasses
-import math
 import os
-import types
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args, get_origin
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -14,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.errors import FlaxError
 
-from zoo import registry, tokenizers
+from zoo import registry, tokenizers, untrusted
 from zoo.checkpoints import mapped, model_folder
 from zoo.contracts import Composite
 from zoo.direction import is_backward
@@ -122,24 +120,11 @@ def own_config(folder: str | os.PathLike) -> Any:
     kinds = {field.name: field.type for field in dataclasses.fields(config_class)}
     most = max(MOST_LAYERS, len(manifest["parameters"] or ()))  # a layer has parameters
     for name, value in values.items():
-        if name not in kinds or not _fits(value, kinds[name]):
+        if name not in kinds or not untrusted.fits(value, kinds[name]):
             raise ValueError(f"{folder}/model.json: {name} cannot be {value!r:.60}")
         if name in DEPTHS.values() and value > most:
             raise ValueError(f"{folder}/model.json: {name} is {value:,}, but at most {most:,} fit")
     return config_class(**values)
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    """Return whether a value from JSON is of the type of a field of a config."""
-    if isinstance(kind, types.UnionType):
-        return any(_fits(value, part) for part in get_args(kind))
-    if get_origin(kind) is Literal:
-        return value in get_args(kind)
-    if kind is float:
-        return type(value) in (int, float) and math.isfinite(value)
-    if kind is int:
-        return type(value) is int and abs(value) < 1 << 31
-    return isinstance(value, get_origin(kind) or kind)
 
 
 def _tuples(value: Any) -> Any:

@@ -37,7 +37,7 @@ def blocks(path: str | PathLike) -> Iterator[np.ndarray]:
 def write(path: str | PathLike, samples: np.ndarray, rate: int) -> None:
     """Write samples from -1 to 1 as a file with one channel; those outside are clipped."""
     integers = np.clip(np.round(samples * SCALE), -SCALE, SCALE - 1).astype("<i2")
-    with wave.open(str(path), "wb") as file:
+    with open(path, "wb") as raw, wave.open(raw, "wb") as file:
         file.setparams((1, SAMPLE_BYTES, rate, len(integers), "NONE", "not compressed"))
         file.writeframes(integers.tobytes())
 

@@ -113,7 +113,7 @@ def read_available(
     The arguments and errors are those of `read`.
     """
     published = read_config(folder)
-    config = format.to_config(published)
+    config = _to_config(folder, format, published)
     if _has(config, "labels"):
         config = replace(config, labels=tuple(labels or published_labels(published)))
     if _has(config, "null_threshold"):
@@ -154,6 +154,19 @@ def read_available(
     return config, params
 
 
+def _to_config(folder: str | os.PathLike, format: Format, published: Mapping[str, Any]) -> Any:
+    """Return our config for a config.json; ValueError if a field is of the wrong type."""
+    try:
+        config = format.to_config(published)
+    except (TypeError, ArithmeticError, AttributeError, LookupError):
+        raise ValueError(f"{folder}/config.json has a field of the wrong type") from None
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if not untrusted.fits(value, field.type):
+            raise ValueError(f"{folder}/config.json: {field.name} cannot be {value!r:.60}")
+    return config
+
+
 def new_head(
     folder: str | os.PathLike,
     format: Format,
@@ -162,7 +175,7 @@ def new_head(
 ) -> tuple[list[str], list[str]]:
     """Return the arguments `new` and `ignore` of `read` for a class whose head may be missing."""
     tensors = Tensors(folder, format)
-    config = format.to_config(read_config(folder))
+    config = _to_config(folder, format, read_config(folder))
     if labels is not None:
         config = replace(config, labels=labels)
     names = {
@@ -177,7 +190,7 @@ def new_head(
 
 def unread(folder: str | os.PathLike, format: Format, cls: type[nn.Module]) -> list[str]:
     """Return the tensors of a folder that only other classes of its format have."""
-    config = format.to_config(read_config(folder))
+    config = _to_config(folder, format, read_config(folder))
     of_class = lambda cls: {
         _slice(_row(format.weights, path)[0])[0] for path in flatten(abstract(cls(config)))
     }
