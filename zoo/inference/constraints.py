@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple, TypedDict
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,11 +51,11 @@ class Constraints:
       suppressed_V: Which tokens are never generated.
     """
 
-    repetition_penalty: jax.Array | None = None
+    repetition_penalty: chex.Numeric | None = None
     no_repeat_ngram_size: int = struct.field(pytree_node=False, default=0)
-    bad_words_KW: jax.Array | None = None
-    min_new_tokens: jax.Array | None = None
-    suppressed_V: jax.Array | None = None
+    bad_words_KW: chex.Array | None = None
+    min_new_tokens: chex.Numeric | None = None
+    suppressed_V: chex.Array | None = None
 
     @property
     def read_text(self) -> bool:

@@ -112,19 +112,19 @@ def generate_ids(
       ValueError: If a prompt is empty, has ids out of range, or leaves no room for
         `max_new_tokens` more; or if an option is out of range.
     """
-
-    def has_ended(texts, row_B):
-        rows = zip(row_B, *map(np.asarray, texts), strict=True)
-        return np.array([has_stopped(row, new[:count].tolist()) for row, new, count in rows])
-
+    has_ended = None if has_stopped is None else partial(_have_stopped, has_stopped)
     chunk = None if has_stopped is None else CHUNK
     state, continue_loop = begin(
         model, params, prompts, max_new_tokens, end, bad_words_ids, chunk, **options
     )
-    tokens_BN, count_B = decoding.finish(
-        state, continue_loop, max_new_tokens, chunk, has_ended if has_stopped else None
-    )
+    tokens_BN, count_B = decoding.finish(state, continue_loop, max_new_tokens, chunk, has_ended)
     return [row[:count].tolist() for row, count in zip(tokens_BN, count_B, strict=True)]
+
+
+def _have_stopped(has_stopped: Callable[[int, list[int]], bool], texts, row_B) -> np.ndarray:
+    """Return which rows of a chunk have ended."""
+    rows = zip(row_B, *map(np.asarray, texts), strict=True)
+    return np.array([has_stopped(row, new[:count].tolist()) for row, new, count in rows])
 
 
 def begin(
