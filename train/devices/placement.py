@@ -6,7 +6,7 @@ device.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -139,9 +139,15 @@ def join_processes(
         raise ValueError(f"no other processes were found to join: {error}") from error
 
 
-def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
-    """Return a mesh over all devices; an axis of -1 gets all remaining devices."""
-    sizes, count = [data, fsdp, tensor], jax.device_count()
+def make_mesh(
+    data: int = -1,
+    fsdp: int = 1,
+    tensor: int = 1,
+    devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+    """Return a mesh over devices, all by default; an axis of -1 gets all remaining devices."""
+    devices = jax.devices() if devices is None else devices
+    sizes, count = [data, fsdp, tensor], len(devices)
     if -1 in sizes:
         sizes[sizes.index(-1)] = count // -int(np.prod(sizes))
     if int(np.prod(sizes)) != count:
@@ -149,7 +155,8 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
             f"a mesh of {data} x {fsdp} x {tensor} does not fit {count} devices: "
             f"the product must be {count}"
         )
-    return jax.make_mesh(tuple(sizes), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+    names, types = ("data", "fsdp", "tensor"), (AxisType.Auto,) * 3
+    return jax.make_mesh(tuple(sizes), names, axis_types=types, devices=devices)
 
 
 def over_runs(runs: int, rows: int) -> tuple[NamedSharding, NamedSharding, NamedSharding]:
