@@ -113,9 +113,11 @@ def test_a_machine_that_does_not_exist_is_refused(name, message):
 
 
 def test_a_mesh_and_a_batch_must_fit_the_machine():
-    with pytest.raises(ValueError, match="--mesh 3 1 1 does not fit v5e:2x2: the product must be 4"):
+    with pytest.raises(
+        ValueError, match="--mesh 3 1 1 does not fit v5e:2x2: the product must be 4"
+    ):
         plan(GPT2, machine("v5e:2x2"), (3, 1, 1))
-    with pytest.raises(ValueError, match="a batch of 6 cannot be split .* use a multiple of 4"):
+    with pytest.raises(ValueError, match=r"a batch of 6 cannot be split .* use a multiple of 4"):
         plan(with_fields(GPT2, batch=6), machine("v5e:2x2"))
 
 

@@ -73,9 +73,9 @@ class Plan:
             if not made.fits:
                 print(_instead(first_that_fits(chosen, one, self.mesh)))
         if self.picture is not None:
-            from train.reporting import plan_picture
+            from train.planning import picture
 
-            plan_picture.draw(plans, self.picture)
+            picture.draw(plans, self.picture)
             print(f"picture   {self.picture}")
 
     def _table(self, machines) -> None:

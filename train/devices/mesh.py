@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import chex
 import jax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from train.devices.placement import Axes, Batch, Training, make_mesh
@@ -104,7 +104,7 @@ class MeshPlacement:
         return saved
 
 
-def shardings(tree: chex.ArrayTree, mesh: Mesh, axes: Axes) -> chex.ArrayTree:
+def shardings(tree: chex.ArrayTree, mesh: Mesh | AbstractMesh, axes: Axes) -> chex.ArrayTree:
     """Return the sharding of every leaf of a tree.
 
     Rules match paths, so a rule for a parameter also applies to its moments.

@@ -36,8 +36,7 @@ def compiled(plan: Plan) -> Plan:
     """
     check(plan.machine)
     devices = _devices(plan.machine)
-    whole = _compile(plan, run_shapes(plan.recipe), devices)
-    used = whole.memory_analysis()
+    used: Any = _compile(plan, run_shapes(plan.recipe), devices).memory_analysis()
     total = used.argument_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
     total += used.temp_size_in_bytes
     state = plan.memory.parameters + plan.memory.optimizer + plan.memory.gradients
@@ -59,8 +58,8 @@ def _bytes_of_micro_batch(plan: Plan, depth: int, devices: list[Any]) -> float:
     recipe = plan.recipe
     rows = recipe.batch // recipe.accumulate
     shallow = replace(with_depth(recipe, depth), batch=rows, accumulate=1)
-    program = _compile(plan, run_shapes(shallow), devices)
-    return float(program.cost_analysis()["bytes accessed"])
+    cost: Any = _compile(plan, run_shapes(shallow), devices).cost_analysis()
+    return float(cost["bytes accessed"])
 
 
 def with_depth(recipe: Recipe, depth: int) -> Recipe:
@@ -99,5 +98,4 @@ def _devices(machine: Machine) -> list[Any]:
 
 
 def _compile(plan: Plan, shapes: RunShapes, devices: list[Any]) -> jax.stages.Compiled:
-    placement = MeshPlacement(shapes.training, plan.mesh, devices)
-    return placement.lower(shapes.batch()).compile()
+    return MeshPlacement(shapes.training, plan.mesh, devices).lower(shapes.batch()).compile()

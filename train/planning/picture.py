@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from train.planning.plan import Plan
+from train.planning.machines import GIB
+from train.planning.plan import Plan
 
-GIB = 2**30
 DOTS_PER_INCH = 120
 # Okabe and Ito's colors, which the color-blind can tell apart.
 MEMORY = {
@@ -19,7 +17,7 @@ MEMORY = {
 TIME = {"compute": "#0072B2", "memory": "#E69F00", "network": "#CC79A7"}
 
 
-def draw(plans: Sequence["Plan"], out: Path) -> None:
+def draw(plans: Sequence[Plan], out: Path) -> None:
     """Draw one group of bars per plan: memory per device on the left, time per step on the right.
 
     Raises:
