@@ -16,12 +16,13 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 from train.checkpoint import Checkpoints
 from train.devices.placement import Batch, StepPlacement
 from train.reporting.progress import Report, Silence
 from train.step import State
-from zoo.checkpoints import model_folder
+from zoo.checkpoints import existing
 from zoo.params import flatten
 
 Metrics = dict[str, float]
@@ -190,13 +191,48 @@ def restore(
     return Progress(state, best, restored.step), restored.skipped
 
 
-def check_new(out: Path, resume: bool) -> None:
-    """Raise ValueError if a folder holds a run that is not to be resumed."""
-    saved = model_folder.steps(out)
-    if saved and not resume:
-        raise ValueError(
-            f"{out} holds a run at step {saved[-1]}: use --resume to continue it, or another --out"
-        )
+def check_new(
+    out: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    reads: Sequence[str | Path | None] = (),
+) -> None:
+    """Raise an error unless a run may write a folder.
+
+    Args:
+      out: The folder.
+      resume: Whether the run in it, if there is one, is to be continued.
+      overwrite: Whether a model or a run in it may be replaced.
+      reads: The folders that the run reads, of which none may be replaced.
+
+    Raises:
+      ValueError: If the arguments contradict each other.
+      FileExistsError: If the folder holds a model or a run, and must not be replaced.
+    """
+    if resume and overwrite:
+        raise ValueError("--resume and --overwrite cannot be combined: leave out one of them")
+    if overwrite:
+        for folder in (folder for folder in reads if folder is not None):
+            if out.exists() and os.path.exists(folder) and out.samefile(folder):
+                raise ValueError(
+                    f"--overwrite would remove {folder}, which the run reads: use another --out"
+                )
+        return
+    content = existing.find(out)
+    is_run = any(out.glob("checkpoints")) or any(out.glob("*/checkpoints"))
+    if content is None or (resume and is_run):
+        return
+    again = "use --resume to continue it, --overwrite" if is_run else "use --overwrite"
+    raise FileExistsError(f"{out} holds {content}: {again} to replace it, or another --out")
+
+
+def clear(out: Path) -> None:
+    """Remove the model or the run that a new run replaces; all processes must call this."""
+    if jax.process_index() == 0:
+        existing.remove(out, existing.files(out, existing.ALL_FILES))
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("a run has been removed")
 
 
 def check_same_run(out: Path, before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ from zoo.inference.in_context import Shot, prompt
 from zoo.inference.neighbors import WordIndex, analogy, neighbors, similarity, word_index
 from zoo.inference.one_hot import bag_of_words, one_hot
 from zoo.inference.score import Score, next_tokens, score
+from zoo.inference.stream import stream
 from zoo.inference.tag import entities, tag
 from zoo.inference.translate import translate
 from zoo.registry import architectures, create, sizes
@@ -59,6 +60,7 @@ __all__ = [
     "score",
     "similarity",
     "sizes",
+    "stream",
     "tag",
     "translate",
     "word_index",

@@ -14,10 +14,12 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 import zoo
+from tests import tiny_run
 from train.checkpoint import Checkpoints
 from zoo import tokenizers
 from zoo.checkpoints import model_folder
 from zoo.checkpoints.arrays import flatten
+from zoo.models import gpt2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,3 +251,56 @@ def test_model_json_is_plain_json(tmp_path):
     assert {
         p: x["fingerprint"] for p, x in model["parameters"].items()
     } == model_folder.fingerprint(parameters(1))
+
+
+def edit(file, old, new):
+    content = file.read_text()
+    assert old in content
+    file.write_text(content.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [('"dropout": 0.1', '"dropout": 0.2'), ('"gpt2"', '"gpt"'), ("[\n", "[ \n 1,")]
+)
+def test_an_edited_model_json_is_refused_unless_that_is_on_purpose(tmp_path, old, new):
+    model_folder.write(tmp_path, "gpt2", Config(), parameters(1), words("a", "b"))
+    edit(tmp_path / "model.json", old, new)
+    with pytest.raises(model_folder.Damaged) as error:
+        model_folder.read(tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path / 'model.json'} was changed after it was written: restore it, or, if that is "
+        'on purpose, delete "checksums" from model.json'
+    )
+    content = json.loads((tmp_path / "model.json").read_text())
+    del content["checksums"]
+    (tmp_path / "model.json").write_text(json.dumps(content))
+    assert model_folder.manifest(tmp_path) == content
+
+
+def test_model_json_may_be_formatted_in_another_way(tmp_path):
+    model_folder.write(tmp_path, "gpt2", Config(), parameters(1))
+    content = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps(dict(reversed(content.items()))))
+    assert model_folder.manifest(tmp_path) == content
+
+
+def test_only_the_tokenizer_of_a_model_is_read_with_it(tmp_path):
+    save = lambda folder, *names: zoo.save(
+        zoo.Loaded(gpt2.Model(tiny_run.CONFIG), tiny_run.wide_params(), words(*names)), folder
+    )
+    save(tmp_path / "one", "a", "b", "c")
+    save(tmp_path / "other", "a", "c", "b")
+    file = tmp_path / "one" / "tokenizer.json"
+    assert zoo.load(tmp_path / "one").tokenizer.token_to_id("b") == 1
+    file.write_text(json.dumps(json.loads(file.read_text())))  # only formatted in another way
+    assert zoo.load(tmp_path / "one").tokenizer.token_to_id("b") == 1
+    shutil.copy(tmp_path / "other" / "tokenizer.json", file)
+    with pytest.raises(ValueError, match=r"tokenizer\.json is not the tokenizer of this model: re"):
+        zoo.load(tmp_path / "one")
+    file.unlink()
+    with pytest.raises(ValueError, match=r"tokenizer\.json is missing: restore it, or, if that is"):
+        zoo.load(tmp_path / "one")
+    content = model_folder.manifest(tmp_path / "one")
+    del content["checksums"]
+    (tmp_path / "one" / "model.json").write_text(json.dumps(content))
+    assert zoo.load(tmp_path / "one").tokenizer is None

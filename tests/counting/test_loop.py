@@ -131,8 +131,8 @@ def test_other_bad_input_is_one_line(monkeypatch, capsys):
     line = refusal(monkeypatch, capsys, "pretrain", "lstm-lm-tiny", "--order", 3)
     assert line == "zoo: --order is for n-gram models, not lstm-lm-tiny"
     assert "did you mean 'ngram'" in refusal(monkeypatch, capsys, "pretrain", "ngramm")
-    model_folder.write(Path("there"), "gpt2", NGramRecipe())
+    model_folder.write(Path("there"), "gpt2", NGramRecipe(), {"x": np.ones(2)})
     line = refusal(
         monkeypatch, capsys, "pretrain", "ngram", "--text", "train.txt", "--out", "there"
     )
-    assert "holds a model already" in line
+    assert "there holds a model: use --overwrite to replace it, or another --out" in line

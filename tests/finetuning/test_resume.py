@@ -93,7 +93,9 @@ def test_a_run_without_progress_stops_early(tmp_path):
 
 def test_another_run_is_neither_overwritten_nor_resumed(tmp_path):
     run(tmp_path, "out", replace(SHORT, epochs=0.5))
-    with pytest.raises(ValueError, match=r"holds a run at step 3: use --resume to continue it"):
+    with pytest.raises(
+        FileExistsError, match=r"holds a run at step 3: use --resume to continue it"
+    ):
         run(tmp_path, "out", SHORT)
     with pytest.raises(ValueError, match=r"belongs to another run: --epochs was 0.5, is 3.0$"):
         run(tmp_path, "out", SHORT, resume=True)

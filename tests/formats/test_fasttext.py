@@ -47,7 +47,7 @@ def check_equal(actual, expected):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_what_is_written_is_read_back_bit_for_bit(tmp_path, loss):
     for expected in (loaded(loss=loss), classifier(loss=loss)):
-        zoo.export(expected, tmp_path / "x.bin")
+        zoo.export(expected, tmp_path / "x.bin", overwrite=True)
         check_equal(zoo.load(tmp_path / "x.bin"), expected)
 
 
@@ -100,7 +100,7 @@ def test_counts_beyond_32_bits_are_clipped(tmp_path):
 
 def test_classifiers_of_version_11_have_no_ngrams_of_characters(tmp_path):
     for expected, max_n in ((classifier(), 0), (loaded(), 3)):
-        zoo.export(expected, tmp_path / "x.bin")
+        zoo.export(expected, tmp_path / "x.bin", overwrite=True)
         changed(tmp_path / "x.bin", 4, struct.pack("<i", 11))
         assert zoo.load(tmp_path / "x.bin").model.config.max_n == max_n
 

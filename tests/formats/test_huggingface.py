@@ -296,6 +296,33 @@ def test_other_files_of_weights_give_the_same_parameters(tmp_path, convert):
     assert_reads(folder)
 
 
+@pytest.mark.parametrize("convert", [None, as_pickle, as_msgpack])
+def test_weights_that_are_integers_or_not_finite_are_refused_together(tmp_path, convert):
+    def edit(tensors):
+        tensors[QUERY][0, :3] = np.nan
+        tensors["bert.pooler.dense.bias"][1] = -np.inf
+        tensors[WORDS] = tensors[WORDS].astype(np.int64)
+
+    folder = folder_of(tmp_path)
+    change(folder, edit)
+    if convert is not None:
+        convert(folder)
+        (folder / "model.safetensors").unlink()
+    message = refused(folder)
+    assert message.count("zoo import --unchecked") == 3
+    assert f"{QUERY} has 3 of 576 values that are not finite" in message
+    assert "bert.pooler.dense.bias has 1 of 24 values that are not finite" in message
+    assert f"{WORDS} has the type int64, but weights are floats" in message
+    _, params = read(folder, unchecked=True)
+    assert np.isnan(flatten(params)["trunk/blocks_0/attention/query/kernel"]).sum() == 3
+
+
+def test_a_number_that_float32_has_not_is_refused(tmp_path):
+    folder = folder_of(tmp_path)
+    change(folder, lambda tensors: tensors | {QUERY: np.full((24, 24), 1e39)})
+    assert "576 of 576 values that are not finite" in refused(folder)
+
+
 def test_a_pickle_of_anything_but_tensors_is_refused(tmp_path):
     folder = folder_of(tmp_path)
     (folder / "model.safetensors").unlink()

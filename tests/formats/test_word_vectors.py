@@ -82,8 +82,8 @@ def test_the_model_runs_on_the_arrays_of_a_file(tmp_path):
 def test_unknown_words_are_unk_if_the_file_has_it_and_refused_otherwise(tmp_path):
     zoo.export(loaded(), tmp_path / "x.txt")
     assert zoo.load(tmp_path / "x.txt").tokenizer.encode("the zebra").ids == [1, 5]
-    zoo.export(loaded(words=["a", "b"]), tmp_path / "x.txt")
-    tokenizer = zoo.load(tmp_path / "x.txt").tokenizer
+    zoo.export(loaded(words=["a", "b"]), tmp_path / "y.txt")
+    tokenizer = zoo.load(tmp_path / "y.txt").tokenizer
     assert tokenizer.encode("b a").ids == [1, 0]
     assert tokenizer.token_to_id("zebra") is None
     with pytest.raises(Exception, match="UNK"):

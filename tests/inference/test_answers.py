@@ -412,9 +412,9 @@ def test_targets_and_answers_are_those_of_squad():
         articles = json.load(file)["data"]
     paragraphs = [paragraph for article in articles[::6] for paragraph in article["paragraphs"][:5]]
     vocabulary, counts = data / "vocab_bert/bert-base-uncased-vocab.txt", [0, 0]
-    bert_words = published.read_bert(vocabulary, {})
+    bert_words = published.read_bert(vocabulary, published.PLAIN)
     gpt2_files = data / "vocab_gpt2/encoder.json", data / "vocab_gpt2/vocab.bpe"
-    for tokenizer in (bert_words, published.read_bpe(*gpt2_files, {})):
+    for tokenizer in (bert_words, published.read_bpe(*gpt2_files, published.PLAIN)):
         for paragraph in paragraphs:
             for question in paragraph["qas"][:2]:
                 context, expected = paragraph["context"], question["answers"][0]

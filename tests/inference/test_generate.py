@@ -140,9 +140,23 @@ def test_samples_follow_temperature_top_k_and_top_p(settings, kept, temperature)
         ([[1] * 30], {"length": 3}, "30 tokens; with 3 more it would exceed the 32"),
         ([[61]], {}, "token id 61 is outside the vocabulary, 0 to 60"),
         ([[-1]], {}, "token id -1 is outside the vocabulary, 0 to 60"),
-        ([[1]], {"temperature": -1.0}, "temperature and top_k must be at least 0"),
-        ([[1]], {"top_k": -1}, "temperature and top_k must be at least 0"),
-        ([[1]], {"top_p": 0.0}, r"top_p in \(0, 1\]"),
+        ([[1]], {"temperature": -1.0}, "temperature must be a number of at least 0, not -1.0"),
+        ([[1]], {"temperature": np.nan}, "temperature must be a number of at least 0, not nan"),
+        ([[1]], {"temperature": np.inf}, "temperature must be a number of at least 0, not inf"),
+        ([[1]], {"top_k": -1}, "top_k must be an integer from 0 to 2147483647, not -1"),
+        ([[1]], {"top_k": 2.5}, "top_k must be an integer from 0 to 2147483647, not 2.5"),
+        ([[1]], {"top_p": 0.0}, "top_p must be a number above 0 and at most 1, not 0.0"),
+        ([[1]], {"top_p": np.nan}, "top_p must be a number above 0 and at most 1, not nan"),
+        ([[1]], {"seed": -1}, "seed must be an integer from 0"),
+        ([[1]], {"length": 0}, "max_new_tokens must be an integer from 1"),
+        ([[1]], {"min_new_tokens": 10}, "min_new_tokens is 10, but max_new_tokens only 9"),
+        ([[1]], {"repetition_penalty": 0.0}, "repetition_penalty must be a number above 0, not 0"),
+        ([[1]], {"repetition_penalty": np.nan}, "repetition_penalty must be a number above 0, not"),
+        ([[1]], {"no_repeat_ngram_size": -1}, "no_repeat_ngram_size must be an integer from 0"),
+        ([[1]], {"suppress_tokens": [61]}, "suppress_tokens has the token id 61, outside"),
+        ([[1]], {"suppress_tokens": range(61)}, "leave no token to generate"),
+        ([[1]], {"bad_words_ids": [[3, -1]]}, "a token id of bad_words must be an integer from 0"),
+        ([[1]], {"bad_words_ids": [[]]}, "a word of bad_words is empty"),
     ],
 )
 def test_an_impossible_request_is_an_error_of_one_line(prompts, settings, message):
@@ -298,7 +312,9 @@ def test_functions_accept_one_text_or_a_list_and_nothing_else():
     with pytest.raises(TypeError, match="a text must be a string, not int: 5"):
         zoo.generate(loaded, [5])
     bert = tiny.TABLE["bert"]
-    with pytest.raises(ValueError, match="BertPretraining does not generate"):
+    with pytest.raises(
+        ValueError, match="BertPretraining does not generate text: use `zoo fill-mask`"
+    ):
         zoo.generate(Loaded(bert.model, {}, tokenizer), "w5")
 
 

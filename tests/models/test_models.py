@@ -14,7 +14,7 @@ from tests import shapes, tiny
 from tests.tiny import B, L, V
 from tests.wide import relative
 from zoo import registry
-from zoo.contracts import EncoderDecoder, LanguageModel
+from zoo.contracts import EncoderDecoder, LanguageModel, PermutationLanguageModel
 from zoo.params import abstract, flatten, num_parameters
 
 TOLERANCE = 1e-5
@@ -71,9 +71,15 @@ def test_shapes_of_decoding_agree_with_names():
     assert "gpt2.py:GPT2.extend:document_ids_BM" in places
 
 
-@pytest.mark.parametrize(
-    "name", [n for n, row in tiny.TABLE.items() if isinstance(row.model, LanguageModel)]
-)
+# XLNet, whose tokens attend to the one behind, is compared with transformers.
+CAUSAL = [
+    name
+    for name, row in tiny.TABLE.items()
+    if isinstance(row.model, LanguageModel) and not isinstance(row.model, PermutationLanguageModel)
+]
+
+
+@pytest.mark.parametrize("name", CAUSAL)
 def test_step_by_step_decoding_equals_one_forward_pass(name):
     row, L = tiny.TABLE[name], 5
     params = {"params": tiny.wide(row.model)}

@@ -181,6 +181,7 @@ def test_damaged_tables_are_named(counted, tmp_path):
         zoo.load(tmp_path)
     manifest = json.loads((tmp_path / "model.json").read_text())
     manifest["config"]["ngrams"][2] += 1
+    del manifest["checksums"]
     (tmp_path / "model.json").write_text(json.dumps(manifest))
     with pytest.raises(ValueError, match=r"order_2.last.npy cannot be read"):
         zoo.load(tmp_path)

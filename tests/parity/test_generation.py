@@ -105,3 +105,47 @@ def test_beams_and_scores_equal(models):
         assert len({len(text) for text in texts}) > 1
         scores = [score for beams in beams_of_rows for _, score in beams]
         assert relative(scores, their_output.sequences_scores.numpy()) < TOLERANCE, (penalty, early)
+
+
+def their_constrained(models, end, **options):
+    """Return the tokens of transformers for each prompt alone: its n-grams count padding."""
+    row, theirs, _, _, prompts, _, _ = models
+    texts = []
+    for prompt in prompts[:3]:
+        inputs = {"input_ids": torch.tensor([prompt])}
+        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+        length = len(prompt) if row.published == "GPT2LMHeadModel" else 1
+        options |= {"max_new_tokens": LENGTH, "eos_token_id": end, "pad_token_id": row.padding}
+        texts.append(new_tokens(theirs.generate(**inputs, **options)[0], end, length))
+    return texts
+
+
+def test_tokens_and_beams_under_constraints_equal(models):
+    row, theirs, model, params, prompts, _, _ = models
+    if row.name in (f"{T5}-v1_1", f"{MARIAN}-relu"):
+        pytest.skip("its decoding is that of its sibling")
+    settings = {"max_new_tokens": LENGTH, "temperature": 0.0}
+    free = generate.generate_ids(model, params, prompts[:3], **settings)
+    end, settings["end"] = free[0][5], free[0][5]
+    rules = {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2, "min_new_tokens": 9}
+    rules |= {"suppress_tokens": free[0][3:4]}
+    bad_words = [free[1][:1], free[1][1:3], free[2][:3]]
+    outputs = generate.generate_ids(
+        model, params, prompts[:3], bad_words_ids=bad_words, **settings, **rules
+    )
+    assert outputs != free
+    if row.published == MARIAN:  # as in `their_generate`
+        bad_words.append([theirs.config.decoder_start_token_id])
+    assert outputs == their_constrained(models, end, bad_words_ids=bad_words, **rules)
+    if row.published != MARIAN:  # its probabilities are normalized again
+        beams = beam_search.beam_search_ids(
+            model,
+            params,
+            prompts[:3],
+            max_new_tokens=LENGTH,
+            end=end,
+            bad_words_ids=bad_words,
+            **rules,
+        )
+        expected = their_constrained(models, end, bad_words_ids=bad_words, num_beams=4, **rules)
+        assert [texts[0][0] for texts in beams] == expected

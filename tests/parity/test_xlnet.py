@@ -14,6 +14,7 @@ import zoo
 from tests.parity.table import ROWS
 from tests.parity.test_parity import as_published, build
 from tests.wide import relative
+from zoo.inference.generate import generate_ids
 from zoo.layers.transformer_xl import Memory, lengthen
 
 TOLERANCE = 1e-5
@@ -133,3 +134,19 @@ def test_next_token_logits_in_the_order_of_the_text_equal(published):
         ).logits.numpy()
     run = jax.jit(lambda params: model.apply({"params": params}, tokens_BL, method="left_to_right"))
     assert relative(run(params), expected) < TOLERANCE
+
+
+def test_generated_tokens_equal(published):
+    theirs, _, model, params = published
+    trunk = theirs.transformer
+    trunk.mem_len = trunk.reuse_len = None  # as published: all of the text is remembered
+    prompts = [random_inputs((1, length), seed=length)[0] for length in (1, 4, 9)]
+    lists = [tokens_BL[0].tolist() for tokens_BL in prompts]
+    rules = {"repetition_penalty": 1.5, "max_new_tokens": 12}
+    outputs = generate_ids(model, params, lists, temperature=0.0, **rules)
+    for tokens_BL, tokens in zip(prompts, outputs, strict=True):
+        options = {"do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+        sequence = theirs.generate(torch.from_numpy(tokens_BL), **options, **rules)
+        assert sequence[0, tokens_BL.shape[1] :].tolist() == tokens
+    trunk.mem_len, trunk.reuse_len = MEMORY, REUSE
+    assert len({token for tokens in outputs for token in tokens}) > 5

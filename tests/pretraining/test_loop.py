@@ -148,7 +148,7 @@ def test_resuming_a_finished_run_returns_its_metrics_again(finished_run):
 
 
 def test_a_folder_with_a_run_is_not_overwritten(finished_run):
-    with pytest.raises(ValueError, match=r"holds a run at step 20: use --resume"):
+    with pytest.raises(FileExistsError, match=r"holds a run at step 20: use --resume"):
         pretrain(finished_run[0])
 
 

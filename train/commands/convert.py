@@ -9,28 +9,41 @@ import tyro
 
 @dataclass(frozen=True)
 class Import:
-    """Write a Hugging Face folder, or a vector or ARPA file, as a model folder."""
+    """Write a Hugging Face folder, or a file of another library, as a model folder."""
 
     example: ClassVar[str] = "zoo import bert-base-uncased models/bert-base"
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """The Hugging Face folder, with config.json and model.safetensors; or the file: .arpa, or
-    the word vectors of word2vec, GloVe or fastText."""
+    """The Hugging Face folder, with config.json and model.safetensors; or the file: .arpa, the
+    word vectors of word2vec, GloVe or fastText, or the weights of ELMo (.hdf5), Flair (.pt) or
+    fastai's AWD-LSTM (.pth)."""
     out: Annotated[Path, tyro.conf.Positional]
     """The folder to write."""
     new: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[PREFIX ...]")] = ()
     """Path prefixes of parameters that are missing in the folder, to initialize randomly."""
     ignore: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[PREFIX ...]")] = ()
     """Name prefixes of tensors in the folder to ignore."""
+    unchecked: bool = False
+    """Take weights that are integers or not finite too, to look at them."""
+    overwrite: bool = False
+    """Replace the model or the run that is in the folder to write."""
 
     def run(self) -> None:
         """Load, check and write the model."""
         import jax
 
         import zoo
+        from zoo.checkpoints import existing
 
-        key = jax.random.key(0)
-        zoo.save(zoo.load(self.folder, new=self.new, ignore=self.ignore, key=key), self.out)
+        existing.check_folder(self.out, overwrite=self.overwrite)
+        loaded = zoo.load(
+            self.folder,
+            new=self.new,
+            ignore=self.ignore,
+            key=jax.random.key(0),
+            unchecked=self.unchecked,
+        )
+        zoo.save(loaded, self.out, overwrite=self.overwrite)
         print(f"model folder: {self.out}")
 
 
@@ -47,10 +60,12 @@ class Export:
     .glove.txt or .bin file."""
     model_class: str | None = None
     """For a model that is published in parts: the part, such as ElectraGenerator."""
+    overwrite: bool = False
+    """Replace the file, or the model or the run in the folder, that is there."""
 
     def run(self) -> None:
         """Write config.json, model.safetensors and the tokenizer; or the file."""
         import zoo
 
-        zoo.export(zoo.load(self.folder), self.out, self.model_class)
+        zoo.export(zoo.load(self.folder), self.out, self.model_class, overwrite=self.overwrite)
         print(f"{'file' if self.out.is_file() else 'Hugging Face folder'}: {self.out}")

@@ -83,6 +83,8 @@ class Evaluate:
     """Draw the confusion matrix of a fine-tuned classifier or tagger to this file."""
     out: Path | None = None
     """Write the translations here, one per line, or the predictions as JSON lines."""
+    overwrite: bool = False
+    """Replace these files if they exist."""
 
     def run(self) -> None:
         """Print the metrics: loss, perplexity, bits per byte, BLEU, accuracy and others."""
@@ -91,11 +93,14 @@ class Evaluate:
         from train.data.sources.source import Source
         from train.pretraining import evaluate
         from zoo import registry
+        from zoo.checkpoints import existing
         from zoo.checkpoints.load import saved_class
         from zoo.contracts import WordVectorModel
         from zoo.models.fasttext import FastTextClassifier
         from zoo.models.ngram import NGram
 
+        for file in filter(None, (self.confusion_matrix, self.out)):
+            existing.check_file(file, overwrite=self.overwrite)
         cls = saved_class(self.folder)
         if issubclass(cls, WordVectorModel) and not self.data:
             raise ValueError(

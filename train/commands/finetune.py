@@ -31,20 +31,30 @@ class Finetune:
     """The folder to write. Default: runs/FOLDER-TASK."""
     resume: bool = False
     """Continue the runs in that folder from their last checkpoint."""
+    overwrite: bool = False
+    """Replace the model or the run in that folder."""
 
     def run(self) -> None:
         """Print the metrics of every run, and where the best model is."""
+        from train.devices import malloc
+        from train.loop import check_new
+        from zoo.checkpoints.lock import locked
+
+        malloc.keep_freed_memory()
+        out = self.out or Path("runs") / f"{self.folder.name}-{self.data.task}"
+        with locked(out):
+            check_new(out, resume=self.resume, overwrite=self.overwrite, reads=[self.folder])
+            self._train(out)
+
+    def _train(self, out: Path) -> None:
         import jax
 
-        from train.devices import malloc
         from train.finetuning import data, evaluate, finetune
         from train.finetuning.tasks.registry import TASKS
         from train.finetuning.tuning import Stopped
 
-        malloc.keep_freed_memory()
         task, training = TASKS[self.data.task], self.training
         examples, notes = data.load(self.data)
-        out = self.out or Path("runs") / f"{self.folder.name}-{self.data.task}"
         counts = ", ".join(f"{name} {len(some):,}" for name, some in examples.items())
         print(
             f"model    {self.folder}\n"
@@ -55,7 +65,7 @@ class Finetune:
             f"output   {out.absolute()}",
             flush=True,
         )
-        labels, resume = self.data.labels, self.resume
+        labels = self.data.labels
         try:
             metrics, more = finetune.finetune(
                 self.folder,
@@ -66,7 +76,8 @@ class Finetune:
                 labels,
                 distillation=self.distillation,
                 bag_of_words=self.bag_of_words,
-                resume=resume,
+                resume=self.resume,
+                overwrite=self.overwrite,
             )
         except Stopped as stopped:
             print(stopped)
@@ -90,6 +101,8 @@ class FindLearningRate:
     """The task and its examples."""
     out: Path = Path("learning-rates.png")
     """Draw the loss by learning rate to this file."""
+    overwrite: bool = False
+    """Replace that file if it exists."""
     low: float = 1e-6
     """The lowest learning rate to test."""
     high: float = 1.0
@@ -107,7 +120,9 @@ class FindLearningRate:
         """Print the learning rate at which the loss falls fastest, a good peak for training."""
         from train.finetuning import data, learning_rate_finder
         from train.finetuning.tasks.registry import TASKS
+        from zoo.checkpoints import existing
 
+        existing.check_file(self.out, overwrite=self.overwrite)
         examples, _ = data.load(self.data)
         settings = Settings(batch=self.batch, length=self.length, seed=self.seed)
         tested = learning_rate_finder.range_test(

@@ -1,10 +1,15 @@
 """Inference: `zoo generate`, `translate`, `fill-mask`, `detect-replaced`, `classify` and others."""
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import tyro
+
+from train.commands.command import unescaped
+
+SAMPLING = ("temperature", "top_k", "top_p", "seed")  # the options that a beam search lacks
 
 
 @dataclass(frozen=True)
@@ -29,28 +34,67 @@ class Generate:
     """Random seed for sampling."""
     beams: int = 0
     """Number of beams of a beam search. 0: sample."""
+    min_new_tokens: int = 0
+    """The text does not end before so many new tokens."""
+    repetition_penalty: float = 1.0
+    """Above 1: tokens that the text has already are less likely."""
+    no_repeat_ngram_size: int = 0
+    """No sequence of so many tokens occurs twice. 0: they may."""
+    bad_words: tuple[str, ...] = ()
+    """Words that are not generated, in this spelling."""
+    suppress_tokens: tuple[int, ...] = ()
+    """Ids of tokens that are not generated."""
+    stop: tuple[str, ...] = ()
+    r"""Strings that end the text, which is printed up to the first; `\n` is a line break."""
+    num_return_sequences: int = 1
+    """How many texts to generate; with beams, the best ones."""
+    stream: bool = False
+    """Print the text while it is generated."""
 
     def run(self) -> None:
         """Print the prompt and its continuation; for an encoder-decoder, only its output."""
         import zoo
         from zoo.contracts import EncoderDecoder
 
-        loaded, count = zoo.load(self.folder), self.max_new_tokens
+        self._check()
+        loaded = zoo.load(self.folder)
+        before = "" if isinstance(loaded.model, EncoderDecoder) else self.prompt
+        options: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in (
+                "max_new_tokens",
+                "min_new_tokens",
+                "repetition_penalty",
+                "no_repeat_ngram_size",
+                "bad_words",
+                "suppress_tokens",
+            )
+        }
+        count = self.num_return_sequences
         if self.beams:
-            ((new, _),) = zoo.beam_search(
-                loaded, self.prompt, max_new_tokens=count, beams=self.beams
-            )
+            scored = zoo.beam_search(loaded, self.prompt, beams=self.beams, best=count, **options)
+            print("\n".join(before + text for text, _ in scored))
+            return
+        options |= {name: getattr(self, name) for name in SAMPLING}
+        options["stop"] = [text and unescaped(text) for text in self.stop]
+        if self.stream:
+            pieces = zoo.stream(loaded, self.prompt, **options)
+            for piece in itertools.chain([before], pieces):
+                print(piece, end="", flush=True)
+            print()
         else:
-            new = zoo.generate(
-                loaded,
-                self.prompt,
-                max_new_tokens=count,
-                temperature=self.temperature,
-                top_k=self.top_k,
-                top_p=self.top_p,
-                seed=self.seed,
-            )
-        print(new if isinstance(loaded.model, EncoderDecoder) else self.prompt + new)
+            texts = zoo.generate(loaded, self.prompt, num_return_sequences=count, **options)
+            print("\n".join(before + text for text in texts))
+
+    def _check(self) -> None:
+        """Raise ValueError for options that exclude each other."""
+        unused = ("stop", "stream", *SAMPLING) if self.beams else ()
+        for name in unused:
+            if getattr(self, name) != getattr(type(self), name):
+                flag = "--" + name.replace("_", "-")
+                raise ValueError(f"a beam search does not use {flag}: leave out {flag} or --beams")
+        if self.stream and self.num_return_sequences != 1:
+            raise ValueError("--stream prints one text: leave out --num-return-sequences")
 
 
 @dataclass(frozen=True)
@@ -63,6 +107,8 @@ class GenerateSound:
     """The model folder."""
     out: Annotated[Path, tyro.conf.Positional]
     """The .wav file to write."""
+    overwrite: bool = False
+    """Replace that file if it exists."""
     seconds: float = 1.0
     """The length of the sound."""
     temperature: float = 1.0
@@ -73,8 +119,10 @@ class GenerateSound:
     def run(self) -> None:
         """Write the file."""
         import zoo
+        from zoo.checkpoints import existing
         from zoo.formats import wav
 
+        existing.check_file(self.out, overwrite=self.overwrite)
         sound = zoo.generate_sound(
             zoo.load(self.folder), self.seconds, temperature=self.temperature, seed=self.seed
         )
@@ -102,13 +150,18 @@ class Translate:
     """Number of translations to print, best first; if more than 1, with their scores."""
     attention: Path | None = None
     """Draw the attention weights to this file, such as attention.png."""
+    overwrite: bool = False
+    """Replace that picture if it exists."""
 
     def run(self) -> None:
         """Print the best translation, or the n best."""
         import zoo
         from train.reporting import plots
+        from zoo.checkpoints import existing
         from zoo.inference.translate import attention
 
+        for file in plots.attention_files(self.attention).values() if self.attention else ():
+            existing.check_file(file, overwrite=self.overwrite)
         translator, penalty = zoo.load(self.folder), self.length_penalty
         if self.best == 1:
             translation = zoo.translate(

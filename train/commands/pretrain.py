@@ -105,28 +105,43 @@ class Pretrain:
     resume: bool = False
     """Continue the run in that folder from its last checkpoint. More --steps lengthen it, if its
     learning rates do not depend on the number of steps."""
+    overwrite: bool = False
+    """Replace the model or the run in that folder."""
     verbose: bool = False
     """Also print which parameters have weight decay, and the baselines of the loss."""
 
     def run(self) -> None:
         """Pretrain, then print a sample and where the files are."""
-        import jax
-
         from train.devices import malloc
         from train.devices.placement import join_processes
+        from train.loop import check_new
+        from train.recipes import ngram
+        from zoo.checkpoints.lock import locked
+
+        malloc.keep_freed_memory()
+        counts = self.recipe in ngram.RECIPES
+        if self.cluster and not counts:
+            join_processes()
+        out = self.out or Path("runs") / self.recipe
+        with locked(out):
+            reads = [self.init, self.teacher, self.embeddings, self.tokenizer]
+            check_new(out, resume=self.resume, overwrite=self.overwrite, reads=reads)
+            if counts:
+                self._count(ngram.RECIPES[self.recipe](), out)
+            else:
+                self._train(out)
+
+    def _train(self, out: Path) -> None:
+        import jax
+
         from train.pretraining import continued, distill, embeddings, pretrain
-        from train.recipes import ngram, recipe
+        from train.recipes import recipe
         from train.recipes.recipe import with_config, with_fields
         from zoo.contracts import EncoderDecoder, LanguageModel, SoundModel, WordVectorModel
         from zoo.direction import is_backward
 
-        malloc.keep_freed_memory()
-        if self.recipe in ngram.RECIPES:
-            return self._count(ngram.RECIPES[self.recipe]())
         if self.counting.given():
             raise ValueError(f"{self.counting.given()[0]} is for n-gram models, not {self.recipe}")
-        if self.cluster:
-            join_processes()
         plain = ["steps", "batch", "length", "samples", "seed", "dtype", "accumulate", "vocab_size"]
         chosen = recipe(self.recipe)
         if self.add_words is not None and not self.init:
@@ -135,7 +150,7 @@ class Pretrain:
             self._check_init()
             init = self.init
             if self.add_words is not None:
-                init = self._with_words(chosen, init, self.add_words)
+                init = self._with_words(chosen, init, self.add_words, out)
             chosen = continued.continued(chosen, init, self.config)
         else:
             chosen = with_config(chosen, self.config)
@@ -154,13 +169,13 @@ class Pretrain:
         if self.teacher:
             chosen = distill.distilled(chosen, self.teacher)
         source, dev = self._sources(chosen)
-        out = self.out or Path("runs") / self.recipe
         metrics = pretrain.pretrain(
             chosen,
             source,
             out,
             dev=dev,
             resume=self.resume,
+            overwrite=self.overwrite,
             tokenizer=self.tokenizer,
             parallelism=self.parallel,
             mesh=self.mesh,
@@ -173,7 +188,7 @@ class Pretrain:
             print("\n".join(distill.compare(out, self.teacher, chosen, source)))
         model = chosen.model_class()(chosen.config)
         if isinstance(model, SoundModel):
-            return GenerateSound(out, out / "sample.wav").run()
+            return GenerateSound(out, out / "sample.wav", overwrite=True).run()
         generates = isinstance(model, LanguageModel) and not is_backward(chosen.config)
         if generates and not isinstance(model, EncoderDecoder):
             print("a sample:")
@@ -183,13 +198,12 @@ class Pretrain:
             print("\n".join(vectors.examples(out)))
         print(f"model folder: {out}\ncurves: {out / 'curves.png'}")
 
-    def _with_words(self, chosen, init: Path, min_count: int) -> Path:
+    def _with_words(self, chosen, init: Path, min_count: int, out: Path) -> Path:
         """Return the folder of a model with the words of the text that it lacks."""
         from train.pretraining import new_words
 
-        start = (self.out or Path("runs") / self.recipe) / "start"
-        new_words.extend(init, self._sources(chosen)[0], min_count, start)
-        return start
+        new_words.extend(init, self._sources(chosen)[0], min_count, out / "start")
+        return out / "start"
 
     def _with_epochs(self, recipe):
         if self.epochs is None:
@@ -211,7 +225,7 @@ class Pretrain:
                     f"--init and --{flag} cannot be combined: the folder gives model and tokenizer"
                 )
 
-    def _count(self, chosen):
+    def _count(self, chosen, out: Path) -> None:
         from train.counting import evaluate, loop
 
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
@@ -222,8 +236,10 @@ class Pretrain:
         chosen = self.counting.apply(chosen, self.tokenizer, self.vocab_size)
         loop.check(chosen)
         source, dev = self._sources(chosen)
-        out = self.out or Path("runs") / self.recipe
-        evaluation = loop.pretrain(chosen, source, out, dev=dev, tokenizer=self.tokenizer)
+        overwrite, tokenizer = self.overwrite, self.tokenizer
+        evaluation = loop.pretrain(
+            chosen, source, out, dev=dev, tokenizer=tokenizer, overwrite=overwrite
+        )
         if self.counting.show:
             print("\n".join(evaluate.table(evaluation.orders)))
         print("a sample:")

@@ -99,15 +99,20 @@ class Embed:
     tagger on ELMo has learned. Default: the last."""
     out: Path | None = None
     """Write the vectors here, as an array of NumPy [texts, width]. Default: print them."""
+    overwrite: bool = False
+    """Replace that file if it exists."""
 
     def run(self) -> None:
         """Print one line per text, its vector; or write all to a file."""
         import numpy as np
 
         import zoo
+        from zoo.checkpoints import existing
 
         if self.out and self.out.suffix != ".npy":
             raise ValueError(f"vectors are written as .npy, not as {self.out.name}")
+        if self.out:
+            existing.check_file(self.out, overwrite=self.overwrite)
         x_ND = zoo.embed(zoo.load(self.folder), self.texts, self.pooling, self.layer)
         if self.out:
             np.save(self.out, x_ND)
@@ -129,6 +134,8 @@ class Map:
     """The words. Default: the 100 most frequent."""
     out: Path = Path("map.png")
     """The picture to write: .png, .svg or .pdf; or .html, an interactive page (needs plotly)."""
+    overwrite: bool = False
+    """Replace that file if it exists."""
     perplexity: float | None = None
     """About how many neighbors of a word t-SNE keeps near; less than the number of words. Default:
     30, or a third of the other words if that is less."""
@@ -137,8 +144,10 @@ class Map:
         """Draw the words by PCA and by t-SNE, from vectors of length 1."""
         import zoo
         from train.reporting import word_map
+        from zoo.checkpoints import existing
         from zoo.inference.word_vectors import most_frequent_words, unit_vectors
 
+        existing.check_file(self.out, overwrite=self.overwrite)
         loaded = zoo.load(self.folder)
         words = list(dict.fromkeys(self.words)) or most_frequent_words(loaded, 100)
         word_map.draw(

@@ -25,7 +25,7 @@ from train.data.sources.source import Source
 from train.metrics.language_model import perplexity
 from zoo import tokenizers
 from zoo.checkpoints.load import Loaded, load
-from zoo.contracts import EncoderDecoder, LanguageModel
+from zoo.contracts import EncoderDecoder, LanguageModel, PermutationLanguageModel
 from zoo.models.ngram import NGram
 from zoo.params import call
 
@@ -58,7 +58,7 @@ def perplexities(
     if not isinstance(ngram.model, NGram):
         raise ValueError(f"{ngram_folder} is not an n-gram model")
     is_causal = isinstance(neural.model, LanguageModel)
-    if not is_causal or isinstance(neural.model, EncoderDecoder | NGram):
+    if not is_causal or isinstance(neural.model, EncoderDecoder | PermutationLanguageModel | NGram):
         raise ValueError(f"{neural_folder} is not a causal language model, such as a fixed window")
     if ngram.tokenizer is None or neural.tokenizer is None or not _is_same(ngram, neural):
         raise ValueError(

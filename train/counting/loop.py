@@ -10,11 +10,13 @@ from pathlib import Path
 from train.counting import counts, estimators, evaluate, tables, text
 from train.counting.evaluate import Evaluation
 from train.data.sources.source import Source
+from train.loop import check_new
 from train.recipes.ngram import NGramRecipe
 from train.reporting.manifest import write_manifest
 from zoo import tokenizers
-from zoo.checkpoints import model_folder
+from zoo.checkpoints import existing, model_folder
 from zoo.checkpoints.load import load
+from zoo.checkpoints.lock import locked
 from zoo.models.ngram import Config
 
 FILES = ".counting-"  # the beginning of the name of a folder for temporary files
@@ -27,6 +29,7 @@ def pretrain(
     *,
     dev: Source | None = None,
     tokenizer: str | Path | None = None,
+    overwrite: bool = False,
     report: Callable[[str], None] = print,
 ) -> Evaluation:
     """Count a text, write a model folder, and return its evaluation on held-out text.
@@ -37,14 +40,28 @@ def pretrain(
       out: The folder to write.
       dev: The text to evaluate on. None: the last part of the text.
       tokenizer: A folder with a tokenizer. None: the vocabulary of the text.
+      overwrite: Whether a model or a run in `out` may be replaced.
       report: What is called with every line of progress.
 
     Raises:
-      ValueError: If the folder holds a model, or the text or the settings do not fit.
+      ValueError: If the text or the settings do not fit.
+      FileExistsError: If the folder holds a model or a run that must not be replaced.
+      BlockingIOError: If another process writes the folder.
     """
     out = Path(out).absolute()
-    if (out / "model.json").exists():
-        raise ValueError(f"{out} holds a model already: use another --out, or delete it")
+    with locked(out):
+        check_new(out, overwrite=overwrite, reads=[tokenizer])
+        return _pretrain(recipe, source, out, dev, tokenizer, report)
+
+
+def _pretrain(
+    recipe: NGramRecipe,
+    source: Source,
+    out: Path,
+    dev: Source | None,
+    tokenizer: str | Path | None,
+    report: Callable[[str], None],
+) -> Evaluation:
     estimator = estimators.estimator(recipe.estimator)
     check(recipe)
     unit = text.tokenizer(recipe, source, None if tokenizer is None else Path(tokenizer))
@@ -58,7 +75,6 @@ def pretrain(
         )
     report(f"data     {train.num_tokens:,} tokens to train on, {held_out.num_tokens:,} held out")
     report(f"output   {out}")
-    out.mkdir(parents=True, exist_ok=True)
     for leftover in out.glob(f"{FILES}*"):  # of a run that was killed
         shutil.rmtree(leftover)
     vocab_size = unit.get_vocab_size()
@@ -78,7 +94,7 @@ def pretrain(
         units=recipe.units,
         estimator=recipe.estimator,
     )
-    model_folder.write(out, "ngram", config, params, unit, "NGram")
+    model_folder.write(out, "ngram", config, params, unit, "NGram", existing.ALL_FILES)
     identity = {"data": source.fingerprint, "tokenizer": tokenizers.fingerprint(unit)}
     write_manifest(out, recipe=recipe.name, **recipe.identity(), **identity)
     for note in estimates.notes:

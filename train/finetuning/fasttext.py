@@ -38,6 +38,7 @@ from train.loop import (
     check_finite,
     check_new,
     check_same_run,
+    clear,
     first_best,
     is_over,
     restore,
@@ -115,16 +116,19 @@ def train(
     words: BagOfWords,
     *,
     resume: bool = False,
+    overwrite: bool = False,
 ) -> list[Loaded]:
     """Train a classifier for every seed, one after another, and return them.
 
     The arguments and errors are those of `train.finetuning.finetune.finetune`.
     """
     seeds = range(settings.seed, settings.seed + settings.seeds)
-    runs = []
+    runs: list[Loaded] = []
     for seed in seeds:
         part = out if len(seeds) == 1 else out / f"seed_{seed}"
         run = prepare(folder, data, labels, part, replace(settings, seed=seed, seeds=1), words)
+        if overwrite and not runs:
+            clear(out)
         runs.append(train_run(run, resume=resume))
     return runs
 
@@ -249,7 +253,7 @@ def train_run(run: Run, *, resume: bool = False) -> Loaded:
       NotFinite: If a loss or a parameter is not finite.
       Stopped: If a signal stopped the training, after a checkpoint was saved.
     """
-    check_new(run.out, resume)
+    check_new(run.out, resume=resume)
     stage, model = run.stage(), run.loaded.model
     checkpoints = Checkpoints(run.out, 1, stage.save_every)
     check_same_run(run.out, checkpoints.meta(), stage.identity)

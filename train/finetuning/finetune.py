@@ -17,8 +17,11 @@ from train.finetuning.evaluate import Metrics, best_run, evaluate
 from train.finetuning.settings import BagOfWords, Distillation, Settings
 from train.finetuning.tasks.task import Distillable, Task, encode, rows_of
 from train.finetuning.weighting import configured
+from train.loop import check_new, clear
 from zoo import registry
-from zoo.checkpoints.load import Loaded, save
+from zoo.checkpoints import model_folder
+from zoo.checkpoints.load import Loaded
+from zoo.checkpoints.lock import locked
 from zoo.contracts import ClassifierWithLanguageModel
 from zoo.direction import is_backward
 from zoo.layers.taggers import RecurrentTagger
@@ -37,6 +40,7 @@ def finetune(
     distillation: Distillation | None = None,
     bag_of_words: BagOfWords | None = None,
     resume: bool = False,
+    overwrite: bool = False,
 ) -> tuple[dict[str, list[Metrics]], list[str]]:
     """Fine-tune the model of a folder and write the model of the best run.
 
@@ -51,6 +55,7 @@ def finetune(
       bag_of_words: The settings of the classifier of fastText.
       resume: Whether to resume the runs in `out` from their newest intact steps, with the same
         results as uninterrupted runs.
+      overwrite: Whether a model or a run in `out` may be replaced, when training starts.
 
     Returns:
       The metrics of every run by name of the data, and notes for the user.
@@ -58,17 +63,42 @@ def finetune(
     Raises:
       ValueError: If the data, the folder and the settings do not fit together, or if a loss or a
         trained parameter is not finite.
+      FileExistsError: If `out` holds a model or a run that must not be replaced.
+      BlockingIOError: If another process writes `out`.
       Stopped: If a signal stopped the training, after a checkpoint was saved.
     """
+    distillation, bag_of_words = distillation or Distillation(), bag_of_words or BagOfWords()
     settings.check()
-    if distillation is not None:
-        distillation.check()
+    distillation.check()
     out = Path(out).absolute()
+    with locked(out):
+        reads = [folder, distillation.teacher, settings.stack]
+        check_new(out, resume=resume, overwrite=overwrite, reads=reads)
+        start = (folder, task, data, out, settings, labels, distillation, bag_of_words)
+        return _finetune(*start, resume=resume, overwrite=overwrite)
+
+
+def _finetune(
+    folder: str | Path,
+    task: Task,
+    data: Mapping[str, Sequence],
+    out: Path,
+    settings: Settings,
+    labels: Sequence[str],
+    distillation: Distillation,
+    bag_of_words: BagOfWords,
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> tuple[dict[str, list[Metrics]], list[str]]:
     names = task.labels(data["train"], labels)
-    bag_of_words = bag_of_words or BagOfWords()
     if fasttext_start.is_start(folder):
         fasttext.check(task, settings, bag_of_words, distillation)
-        trained = fasttext.train(folder, data, names, out, settings, bag_of_words, resume=resume)
+        trained = fasttext.train(
+            *(folder, data, names, out, settings, bag_of_words),
+            resume=resume,
+            overwrite=overwrite,
+        )
         no_rows = {name: [()] * len(examples) for name, examples in data.items()}
         return _keep_best(fasttext.TASK, trained, data, no_rows, out, settings), []
     fasttext.check_unused(bag_of_words)
@@ -79,7 +109,7 @@ def finetune(
         loaded, notes = transfer.add_words(loaded, settings.add_tokens)
     length = min(settings.length, loaded.model.config.max_length)
     teacher = None
-    if distillation is not None and distillation.teacher is not None:
+    if distillation.teacher is not None:
         if is_backward(loaded.model.config):
             raise ValueError("a backward model learns from labels only: leave out --teacher")
         teacher = distill.load_teacher(distillation.teacher, task)
@@ -103,6 +133,8 @@ def finetune(
             distillation if outputs else None,
             outputs,
         )
+        if overwrite and not params:
+            clear(out)
         params += tuning.train_runs(runs, resume=resume)
     trained = [loaded._replace(params=of_run) for of_run in params]
     metrics = _keep_best(task, trained, data, rows, out, settings)
@@ -127,7 +159,9 @@ def _keep_best(
         for name in metrics.keys() - {"dev"}:
             metrics[name].append(evaluate(task, run, data[name], rows[name]).metrics)
     best = best_run(task, metrics["dev"])
-    save(runs_loaded[best], out)
+    model, params, tokenizer = runs_loaded[best]
+    name, cls = registry.name_of(model), type(model).__name__
+    model_folder.write(out, name, model.config, params, tokenizer, cls)
     results = {"settings": asdict(settings), "best": best, "metrics": metrics}
     Path(out, "results.json").write_text(json.dumps(results, indent=2))
     return metrics

@@ -314,7 +314,7 @@ def train_runs(tuning: Tuning, *, resume: bool = False) -> list[chex.ArrayTree]:
       Stopped: If a signal stopped the training, after a checkpoint was saved.
     """
     stage_of = lru_cache(tuning.stage)
-    check_new(tuning.out, resume)
+    check_new(tuning.out, resume=resume)
     stage = stage_of(0)
     checkpoints = Checkpoints(tuning.out, 1, stage.save_every)
     check_same_run(tuning.out, checkpoints.meta(), stage.identity)

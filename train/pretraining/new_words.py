@@ -39,4 +39,4 @@ def extend(folder: str | Path, source: Source, min_count: int, out: str | Path) 
     known = set(tokenizer.get_vocab())
     ids = {word: id for word, id in of_text.get_vocab().items() if word not in known}
     extended = extend_vocabulary(loaded, sorted(ids, key=ids.__getitem__))
-    save(extended, out)
+    save(extended, out, overwrite=True)

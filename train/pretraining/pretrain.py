@@ -13,7 +13,16 @@ import numpy as np
 
 from train.checkpoint import Checkpoints
 from train.data.sources.source import Source
-from train.loop import Metrics, Progress, Signals, Stage, check_finite, check_same_run, restore
+from train.loop import (
+    Metrics,
+    Progress,
+    Signals,
+    Stage,
+    check_finite,
+    check_same_run,
+    clear,
+    restore,
+)
 from train.loop import train as train_stage
 from train.metrics import language_model
 from train.optimization import weight_decay
@@ -25,6 +34,7 @@ from train.reporting.progress import Report, Silence
 from train.step import State, add_up
 from zoo import registry
 from zoo.checkpoints import model_folder
+from zoo.checkpoints.lock import locked
 from zoo.params import flatten, unflatten
 
 EVALUATED_SHARE = 0.05  # of the tokens trained on between two evaluations
@@ -37,6 +47,7 @@ def pretrain(
     *,
     dev: Source | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     tokenizer: str | Path | None = None,
     parallelism: Literal["mesh", "pmap"] = "mesh",
     mesh: tuple[int, int, int] = (-1, 1, 1),
@@ -55,6 +66,7 @@ def pretrain(
       resume: Whether to resume the run in `out` from its newest intact step, with the same results
         as an uninterrupted run. If there is no run, a new one starts. The recipe may have more
         steps than the run if its schedule is the same for any number of steps.
+      overwrite: Whether a model or a run in `out` may be replaced, when training starts.
       tokenizer: A folder with a tokenizer. None: one is trained on the text. A run that starts from
         the model of a folder uses the tokenizer of that folder.
       parallelism: How devices share the work.
@@ -67,17 +79,28 @@ def pretrain(
     Raises:
       ValueError: If the folder holds another run, if text, tokenizer and model do not fit, or if
         the loss is not finite.
+      FileExistsError: If the folder holds a model or a run that must not be replaced.
+      BlockingIOError: If another process writes the folder.
     """
-    run = prepare(
-        recipe,
-        source,
-        out,
-        dev=dev,
-        resume=resume,
-        tokenizer=tokenizer,
-        parallelism=parallelism,
-        mesh=mesh,
-    )
+    with locked(out):
+        run = prepare(
+            recipe,
+            source,
+            out,
+            dev=dev,
+            resume=resume,
+            overwrite=overwrite,
+            tokenizer=tokenizer,
+            parallelism=parallelism,
+            mesh=mesh,
+        )
+        if overwrite:
+            clear(run.out)
+        return _train(run, evaluate_tokens, verbose=verbose)
+
+
+def _train(run: Run, evaluate_tokens: int | None, *, verbose: bool) -> Metrics:
+    """Train a run from its newest step on, and return the held-out metrics, or none."""
     recipe = run.recipe  # with what it takes from the text
     checkpoints = Checkpoints(run.out, max(2, recipe.average), recipe.save_every)
     stage = make_stage(run, evaluate_tokens)

@@ -66,6 +66,7 @@ def prepare(
     *,
     dev: Source | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     tokenizer: str | Path | None = None,
     parallelism: Literal["mesh", "pmap"] = "mesh",
     mesh: tuple[int, int, int] = (-1, 1, 1),
@@ -75,8 +76,8 @@ def prepare(
     The arguments and errors are those of `train.pretraining.pretrain.pretrain`.
     """
     out = Path(out).absolute()
-    check_new(out, resume)
     tokenizer = tokenizer if recipe.initial is None else recipe.initial.folder
+    check_new(out, resume=resume, overwrite=overwrite, reads=[tokenizer])
     text_tokenizer = corpus.tokenizer(recipe, source, out if resume else None, tokenizer)
     train_text, held_out_text, notes = _texts(recipe, source, dev, text_tokenizer)
     texts = train_text, held_out_text

@@ -269,11 +269,15 @@ def with_fields(recipe: R, vocab_size: int | None = None, **fields: str | int | 
 def with_config(recipe: R, settings: Sequence[str]) -> R:
     """Return the recipe with fields of its config replaced, each given as NAME=VALUE.
 
+    The width of a head follows the width and the number of heads, unless it is given as well, or
+    did not follow them before.
+
     Raises:
       ValueError: If the config has no such field, or the value has another type, or no model can be
         built with it.
     """
     config = recipe.config
+    given = {setting.partition("=")[0] for setting in settings}
     for setting in settings:
         name, _, value = setting.partition("=")
         if name not in vars(config):
@@ -286,10 +290,24 @@ def with_config(recipe: R, settings: Sequence[str]) -> R:
             config = replace(config, **{name: type(old)(value)})
         except (TypeError, ValueError):
             raise ValueError(f"--config {setting}: use a value like {old!r}") from None
+    if given & {"width", "num_heads"} and "head_width" not in given:
+        config = _with_head_width(recipe.config, config)
     if settings:
         # Builds the model, so that an invalid config fails before any text is read.
         abstract(registry.named(recipe.architecture).Model(config))
     return replace(recipe, config=config)
+
+
+def _with_head_width(before: Any, config: Any) -> Any:
+    """Return a config whose heads fill the width, if those of the config before did so."""
+    if "head_width" not in vars(config) or before.head_width * before.num_heads != before.width:
+        return config
+    if config.num_heads < 1 or config.width % config.num_heads:
+        raise ValueError(
+            f"--config: num_heads={config.num_heads} does not divide width={config.width}: change "
+            "one of them, or give head_width as well"
+        )
+    return replace(config, head_width=config.width // config.num_heads)
 
 
 def flops_per_step(params: chex.ArrayTree, recipe: Recipe) -> float:

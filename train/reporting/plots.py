@@ -16,6 +16,17 @@ TITLES = {
 }
 
 
+def attention_files(out: str | Path) -> dict[str, Path]:
+    """Return the files that `attention` may draw to, by side."""
+    out = Path(out)
+    out = out if out.suffix else out.with_suffix(".png")
+    return {
+        "source": out,
+        "encoder": out.with_stem(f"{out.stem}_encoder"),
+        "decoder": out.with_stem(f"{out.stem}_decoder"),
+    }
+
+
 def attention(layers: Sequence[Attention], out: str | Path, name: str = "") -> list[Path]:
     """Draw attention between words, one row per layer and one column per head.
 
@@ -30,15 +41,8 @@ def attention(layers: Sequence[Attention], out: str | Path, name: str = "") -> l
     Returns:
       The files that were written.
     """
-    out = Path(out)
-    out = out if out.suffix else out.with_suffix(".png")
-    files = {
-        "source": out,
-        "encoder": out.with_stem(f"{out.stem}_encoder"),
-        "decoder": out.with_stem(f"{out.stem}_decoder"),
-    }
     drawn = []
-    for part, file in files.items():
+    for part, file in attention_files(out).items():
         panels = [layer.by_word() for layer in layers if side(layer.name) == part]
         if panels:
             shown, *sides = TITLES[part]

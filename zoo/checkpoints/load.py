@@ -8,16 +8,18 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from zoo import registry, tokenizers
-from zoo.checkpoints import mapped, model_folder
+from zoo.checkpoints import existing, mapped, model_folder, staging
+from zoo.checkpoints.lock import locked
 from zoo.contracts import Composite
 from zoo.direction import is_backward
-from zoo.formats import files, huggingface
+from zoo.formats import files, huggingface, weights
 from zoo.layers import heads
 from zoo.params import abstract, flatten
-from zoo.tokenizers import AnyTokenizer
+from zoo.tokenizers import AnyTokenizer, Tokenizer
 
 # Names of architectures in model folders of earlier versions.
 RENAMED = {"marian": "transformer", "t5v1_1": "t5_v1_1"}
@@ -38,15 +40,19 @@ def load(
     new: Sequence[str] = (),
     ignore: Sequence[str] = (),
     key: chex.PRNGKey | None = None,
+    unchecked: bool = False,
 ) -> Loaded:
     """Load a model folder, ours or Hugging Face's, or a file. Nothing is downloaded.
 
-    A file is an n-gram model as ARPA, or word vectors as word2vec, GloVe and fastText write them,
-    which are distinguished by their content. Word vectors of a file stay NumPy arrays, mapped into
-    memory where the format allows: few of their rows are needed at a time, and a copy on the device
-    would take the memory of the table once more.
+    A file is an n-gram model as ARPA, word vectors as word2vec, GloVe and fastText write them, or a
+    recurrent model of AllenNLP (ELMo), Flair or fastai (AWD-LSTM), which are distinguished by their
+    content. Word vectors of a file stay NumPy arrays, mapped into memory where the format allows:
+    few of their rows are needed at a time, and a copy on the device would take the memory of the
+    table once more.
 
-    Loading is strict: every parameter must be found, and every tensor used.
+    Loading is strict: every parameter must be found, every tensor used, and every weight a finite
+    float. Only tables that are mapped into memory are not checked for that: it would read all of a
+    file of fastText, and make loading a model folder of word vectors a quarter slower.
 
     Args:
       folder: The folder or file.
@@ -57,10 +63,11 @@ def load(
         initialized from `key`.
       ignore: Prefixes of published tensor names to ignore.
       key: Required if parameters are initialized.
+      unchecked: Load weights that are integers or not finite too, to look at them.
 
     Raises:
-      ValueError: If parameters are missing, unexpected, or of the wrong shape; the message lists
-        all of them.
+      ValueError: If parameters are missing, unexpected, of the wrong shape, or have values that are
+        no weights; the message lists all of them.
     """
     folder = Path(folder)
     saved_cls = saved_class(folder)
@@ -68,7 +75,7 @@ def load(
     if file_format := files.find(folder):
         if target is not saved_cls:
             raise ValueError(f"{folder}: a file of a {saved_cls.__name__} is no {target.__name__}")
-        config, params, tokenizer = file_format.read(folder)
+        config, params, tokenizer = file_format.read(folder, unchecked)
         return Loaded(target(config), params, tokenizer)
     if is_published(folder):
         format = huggingface.find(huggingface.read_config(folder))
@@ -78,13 +85,17 @@ def load(
             )
         if issubclass(target, heads.Trunk):
             ignore = *ignore, *huggingface.unread(folder, format, target)
-        config, params = huggingface.read(folder, format, target, new=new, ignore=ignore, key=key)
+        config, params = huggingface.read(
+            folder, format, target, new=new, ignore=ignore, key=key, unchecked=unchecked
+        )
     else:
         config, params = own_config(folder), model_folder.read(folder)
         model = saved_cls(config)
         if target is not saved_cls and isinstance(model, Composite):
             config, params = model.part(target, config, params)
         _check_shapes(folder, target(config), params)
+        if not unchecked and not mapped.is_for(params):
+            _check_values(folder, params)
     # On a CPU, device_put leaves tables in their mapped memory; asarray would copy them.
     place = jax.device_put if mapped.is_for(params) else jnp.asarray
     params = jax.tree.map(place, params)
@@ -92,8 +103,19 @@ def load(
 
 
 def is_published(folder: str | os.PathLike) -> bool:
-    """Return whether a folder is a Hugging Face folder."""
-    return Path(folder, "config.json").exists()
+    """Return whether a folder is a Hugging Face folder.
+
+    Raises:
+      ValueError: If it is a model folder of ours as well.
+    """
+    staging.complete(folder)
+    published = Path(folder, "config.json").exists()
+    if published and Path(folder, "model.json").exists():
+        raise ValueError(
+            f"{folder} has both config.json, of a Hugging Face model, and model.json, of a model "
+            "of zoo: remove the one whose model is not meant"
+        )
+    return published
 
 
 def saved_class(folder: str | os.PathLike) -> type[nn.Module]:
@@ -122,29 +144,75 @@ def _tuples(value: Any) -> Any:
 
 
 def load_tokenizer(folder: str | os.PathLike, config: Any) -> AnyTokenizer | None:
-    """Return the tokenizer of a folder, or None; ValueError if its vocabulary is too large."""
+    """Return the tokenizer of a folder, or None.
+
+    The ids of special tokens in config.json must be those of the tokenizer, except `pad_token_id`:
+    padding is masked, whatever its id. (T5's and Marian's `decoder_start_token_id` and RoBERTa's
+    `pad_token_id`, which numbers its positions, belong to the config of the model.)
+
+    Raises:
+      ValueError: If a token has an id outside of the vocabulary, config.json gives a special
+        token another id, or it is not the tokenizer that was saved with a model of ours.
+    """
     try:
         tokenizer = tokenizers.load(folder)
     except FileNotFoundError:
+        tokenizer = None
+    if not is_published(folder):
+        model_folder.check_tokenizer(folder, tokenizer)
+    if tokenizer is None:
         return None
-    size = tokenizer.get_vocab_size()
     stacked, _ = getattr(config, "stacked", (0, 0))  # the words of vectors beside a tagger's
-    if size > max(config.vocab_size, stacked):
+    text, id = tokenizers.last_token(tokenizer)
+    if id >= max(config.vocab_size, stacked):
         raise ValueError(
-            f"{folder}: the tokenizer has {size} tokens, but the vocabulary of the model has "
-            f"{config.vocab_size}"
+            f"{folder}: the tokenizer has {id + 1} tokens, the last one {text!r:.60}, but the "
+            f"vocabulary of the model has {config.vocab_size}"
         )
+    if is_published(folder):
+        _check_special_ids(Path(folder), tokenizer)
     return tokenizer
 
 
-def save(loaded: Loaded, folder: str | os.PathLike) -> None:
-    """Write a model, its parameters and its tokenizer as a model folder, which `load` reads."""
+def _check_special_ids(folder: Path, tokenizer: AnyTokenizer) -> None:
+    published = huggingface.read_config(folder)
+    for role, text in tokenizers.special_tokens(folder).items():
+        stated, id = published.get(f"{role}_id"), tokenizer.token_to_id(text)
+        ids = stated if isinstance(stated, list) else [stated]
+        if role != "pad_token" and None not in (stated, id) and id not in ids:
+            raise ValueError(
+                f"{folder}: config.json has {role}_id = {stated!r:.40}, but the tokenizer's "
+                f"{role}, {text!r:.60}, has the id {id}: correct one of them"
+            )
+
+
+def save(loaded: Loaded, folder: str | os.PathLike, *, overwrite: bool = False) -> None:
+    """Write a model, its parameters and its tokenizer as a model folder, which `load` reads.
+
+    Args:
+      loaded: The result of `load`.
+      folder: The folder to write. Files in it that belong to no model are kept.
+      overwrite: Whether a model or a run in it may be replaced.
+
+    Raises:
+      FileExistsError: If the folder holds a model or a run, unless it may be replaced.
+      OSError: If it cannot be written; then what it held is unchanged.
+    """
     model, params, tokenizer = loaded
     name, cls = registry.name_of(model), type(model).__name__
-    model_folder.write(folder, name, model.config, params, tokenizer, cls)
+    with locked(folder):
+        existing.check_folder(folder, overwrite=overwrite)
+        replaced = existing.ALL_FILES
+        model_folder.write(folder, name, model.config, params, tokenizer, cls, replaced)
 
 
-def export(loaded: Loaded, folder: str | os.PathLike, cls: str | None = None) -> None:
+def export(
+    loaded: Loaded,
+    folder: str | os.PathLike,
+    cls: str | None = None,
+    *,
+    overwrite: bool = False,
+) -> None:
     """Write a model as a Hugging Face folder, which transformers loads, or as a file.
 
     An n-gram model is written as ARPA. The name of a file of word vectors decides its format: .txt
@@ -157,13 +225,19 @@ def export(loaded: Loaded, folder: str | os.PathLike, cls: str | None = None) ->
       folder: The folder to write; for n-grams and word vectors, the file.
       cls: The class to export it as; None: its own, or the first part of a model that is published
         in parts only.
+      overwrite: Whether a file, or a model or a run in a folder, may be replaced.
 
     Raises:
       ValueError: If the model has no published form.
+      FileExistsError: If the file exists, or the folder holds a model or a run, unless it may be
+        replaced.
+      OSError: If it cannot be written; then what was there is unchanged.
     """
     model, params, tokenizer = loaded
     if file_format := files.for_model(model, folder):
-        return file_format.write(Path(folder), model, params, tokenizer)
+        existing.check_file(folder, overwrite=overwrite)
+        with staging.draft_of_file(folder) as draft:
+            return file_format.write(draft, model, params, tokenizer)
     target = type(model) if cls is None else _named_class(type(model), cls)
     if cls is None and isinstance(model, Composite):
         target = next(c for c in registry.of(model).MODELS if huggingface.find_class(c))
@@ -179,13 +253,15 @@ def export(loaded: Loaded, folder: str | os.PathLike, cls: str | None = None) ->
             raise ValueError(f"a {type(model).__name__} cannot be exported as {target.__name__}")
         config, params = model.part(target, model.config, params)
         model = target(config)
-    fields = {}
-    if tokenizer is not None:
-        tokenizers.save(tokenizer, folder)
-        lowercase = tokenizers.lowercase(tokenizer)
-        if lowercase is not None:  # otherwise transformers would use its own default
-            fields["do_lower_case"] = lowercase
-    huggingface.write(folder, format, model, params, tokenizer, fields)
+    with locked(folder):
+        existing.check_folder(folder, overwrite=overwrite)
+        with staging.draft(folder, existing.ALL_FILES) as draft:
+            fields = None
+            if tokenizer is not None:
+                tokenizers.save(tokenizer, draft)
+            if isinstance(tokenizer, Tokenizer):
+                fields = tokenizers.config(tokenizer, format.tokenizer)
+            huggingface.write(draft, format, model, params, tokenizer, fields)
 
 
 def _architecture(manifest: dict) -> registry.Architecture:
@@ -213,3 +289,9 @@ def _check_shapes(folder: Path, model: nn.Module, params: dict) -> None:
     ]
     if mismatches:
         raise ValueError(f"{folder} does not fit {type(model).__name__}: " + "; ".join(mismatches))
+
+
+def _check_values(folder: Path, params: dict) -> None:
+    checked = (weights.problem(path, np.asarray(x)) for path, x in flatten(params).items())
+    if problems := [problem for problem in checked if problem]:
+        raise ValueError(f"{folder}: " + "; ".join(problems))

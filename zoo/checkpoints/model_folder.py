@@ -1,7 +1,7 @@
 """The model folder: written atomically, and verified by checksums when read.
 
     model.json       architecture, class, config, version; shape, dtype and fingerprint of every
-                     parameter
+                     parameter; checksums of model.json itself and of tokenizer.json
     params/          the parameters; tables of counts or word vectors are .npy files, mapped into
                      memory
     tokenizer.json   the tokenizer, if there is one
@@ -10,31 +10,33 @@
 No file is a pickle, and pickles are never opened.
 """
 
-import contextlib
 import dataclasses
-import fcntl
+import hashlib
 import json
-import os
 import shutil
 import warnings
 from pathlib import Path
 
 import jax
-from jax.experimental import multihost_utils
 
 from zoo import tokenizers
-from zoo.checkpoints import mapped
+from zoo.checkpoints import mapped, staging
 from zoo.checkpoints.arrays import Damaged, describe, fingerprint, load, read_record, save
+from zoo.checkpoints.existing import steps
 from zoo.params import unflatten
 from zoo.version import __version__
 
-__all__ = ["Damaged", "fingerprint", "manifest", "read", "steps", "write"]
+__all__ = ["Damaged", "check_tokenizer", "fingerprint", "manifest", "read", "steps", "write"]
+
+FILES = ("model.json", "params", "tokenizer.json")
+ARRAYS = "arrays"  # in a draft: what Orbax writes
+RESTORE = 'restore it, or, if that is on purpose, delete "checksums" from model.json'
 
 
-def write(folder, architecture, config, params=None, tokenizer=None, cls=None) -> None:
+def write(
+    folder, architecture, config, params=None, tokenizer=None, cls=None, replaced=FILES
+) -> None:
     """Write a model folder, atomically: if interrupted, either the old or the new one remains.
-
-    Other files in the folder are kept.
 
     Args:
       folder: The folder to write.
@@ -44,18 +46,12 @@ def write(folder, architecture, config, params=None, tokenizer=None, cls=None) -
         just started; `read` then uses the newest intact step.
       tokenizer: The tokenizer, or None.
       cls: The name of the model's class; None: the one that pretraining trains.
+      replaced: Patterns of the files that are replaced; by default those of a model folder. Other
+        files in the folder are kept.
 
     Raises:
       OSError: If the folder cannot be written.
     """
-    folder = Path(folder).absolute()
-    draft = folder / ".draft"
-    if jax.process_index() == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        _complete_write(folder)
-        for leftover in folder.glob(".draft*"):
-            shutil.rmtree(leftover)
-    _wait_for_all("a model folder has been cleared")
     model = {
         "architecture": architecture,
         "class": cls,
@@ -64,33 +60,36 @@ def write(folder, architecture, config, params=None, tokenizer=None, cls=None) -
         "tokenizer": None if tokenizer is None else tokenizers.fingerprint(tokenizer),
         "parameters": None if params is None else describe(params),
     }
-    if params is not None and mapped.is_for(params):
-        mapped.save(draft / "params", params)
-    elif params is not None:
-        save(draft, {"params": params}).finish()
-    if jax.process_index() == 0:
-        draft.mkdir(exist_ok=True)
-        (draft / "model.json").write_text(json.dumps(model, indent=2) + "\n")
-        if tokenizer is not None:
-            tokenizers.save(tokenizer, draft)
-        draft.rename(folder / ".ready")  # the commit point: from here on, readers get the new files
-        _complete_write(folder)
-    _wait_for_all("a model folder has been written")
+    with staging.draft(folder, replaced) as draft:
+        if params is not None and mapped.is_for(params):
+            mapped.save(draft / "params", params)
+        elif params is not None:
+            save(draft / ARRAYS, {"params": params}).finish()
+        if jax.process_index() == 0:
+            if (draft / ARRAYS).exists():
+                (draft / ARRAYS / "params").rename(draft / "params")
+                shutil.rmtree(draft / ARRAYS)  # what describes several pytrees
+            if tokenizer is not None:
+                tokenizers.save(tokenizer, draft)
+            text = json.dumps(model | {"checksums": _checksums(draft, model)}, indent=2)
+            (draft / "model.json").write_text(text + "\n")
 
 
 def manifest(folder) -> dict:
     """Return the content of model.json.
 
-    Its fields are architecture, class, config, zoo, tokenizer and parameters.
+    Its fields are architecture, class, config, zoo, tokenizer, parameters, and, unless an earlier
+    version wrote it, checksums.
 
     Raises:
+      Damaged: If the file was changed after it was written.
       FileNotFoundError: If the folder does not exist or is not a model folder.
       ValueError: If model.json cannot be parsed.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no such folder: {folder}")
-    _complete_write(folder)
+    staging.complete(folder)
     path = folder / "model.json"
     if not path.exists():
         reason = "it has no model.json"
@@ -105,6 +104,9 @@ def manifest(folder) -> dict:
     missing = [name for name in fields if not isinstance(model, dict) or name not in model]
     if missing:
         raise ValueError(f"{path} was not written by zoo: missing {', '.join(missing)}")
+    checksums = model.get("checksums", {})  # earlier versions wrote none
+    if checksums and checksums.get("model.json") != _sha256(_canonical(model)):
+        raise Damaged(f"{path} was changed after it was written: {RESTORE}")
     return model
 
 
@@ -139,48 +141,38 @@ def read(folder) -> dict:
     raise FileNotFoundError(f"{folder} has no parameters: neither params/ nor a saved step")
 
 
-def steps(folder) -> list[int]:
-    """Return the numbers of the steps that a run has saved, oldest first."""
-    return sorted(int(p.name) for p in Path(folder, "checkpoints").glob("*") if p.name.isdecimal())
+def check_tokenizer(folder, tokenizer) -> None:
+    """Raise Damaged unless the tokenizer of a model folder is the one that was written with it.
 
-
-def _complete_write(folder) -> None:
-    """Complete a finished write, of this process or of one that was killed before the move."""
-    ready = folder / ".ready"
-    if not ready.exists():
+    Args:
+      folder: The model folder.
+      tokenizer: What was read from it; None: no tokenizer was found.
+    """
+    model, file = manifest(folder), Path(folder) / "tokenizer.json"
+    expected = model.get("checksums", {}).get(file.name)
+    if expected is None:  # no tokenizer, or not to be checked
         return
-    with _locked(folder):
-        if (ready / "model.json").exists():
-            model = json.loads((ready / "model.json").read_text("utf-8"))
-            for name, part in (("params", "parameters"), ("tokenizer.json", "tokenizer")):
-                if (ready / name).exists() or model[part] is None:
-                    _remove(folder / name)
-                if (ready / name).exists():
-                    (ready / name).rename(folder / name)
-            (ready / "model.json").rename(folder / "model.json")
-        shutil.rmtree(ready, ignore_errors=True)
+    if tokenizer is None:
+        raise Damaged(f"{file} is missing: {RESTORE}")
+    # A file that was only formatted in another way is the same tokenizer.
+    same = file.exists() and expected == _sha256(file.read_bytes())
+    if not same and tokenizers.fingerprint(tokenizer) != model["tokenizer"]:
+        raise Damaged(f"{file} is not the tokenizer of this model: {RESTORE}")
 
 
-@contextlib.contextmanager
-def _locked(folder):
-    """Hold an exclusive lock on a folder; it is released when its process ends."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        # Some file systems have no locks; there, do not read a folder while it is being written.
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+def _checksums(folder: Path, model: dict) -> dict[str, str]:
+    """Return the checksums of the files of a model folder, which the arrays have on their own."""
+    file = folder / "tokenizer.json"
+    of_tokenizer = {file.name: _sha256(file.read_bytes())} if file.exists() else {}
+    as_read = json.loads(json.dumps(model))
+    return {"model.json": _sha256(_canonical(as_read)), **of_tokenizer}
 
 
-def _remove(path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
-def _wait_for_all(what: str) -> None:
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(what)
+def _canonical(model: dict) -> bytes:
+    """Return what the checksum of model.json is of: all but the checksums themselves."""
+    rest = {name: value for name, value in model.items() if name != "checksums"}
+    return json.dumps(rest, sort_keys=True).encode()

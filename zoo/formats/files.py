@@ -1,7 +1,7 @@
 """Published formats that are single files: how each is recognized, read and written."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -13,8 +13,11 @@ import numpy as np
 from flax import linen as nn
 
 from zoo.contracts import WordVectorModel
-from zoo.formats import arpa, fasttext, word_vectors
+from zoo.formats import arpa, elmo, fastai, fasttext, flair, pickle, word_vectors
+from zoo.models.awd_lstm import AWDLSTMLM
+from zoo.models.elmo import ELMoTrunk
 from zoo.models.fasttext import FastText, FastTextClassifier
+from zoo.models.flair import FlairLM
 from zoo.models.glove import Config as GloVeConfig
 from zoo.models.glove import GloVe
 from zoo.models.ngram import NGram
@@ -23,13 +26,18 @@ from zoo.models.word2vec import Word2Vec
 from zoo.tokenizers import AnyTokenizer, Tokenizer, sides, units
 
 
+def _unwritten(*_: Any) -> None:
+    raise NotImplementedError("a format without classes is not written")
+
+
 @dataclass(frozen=True)
 class FileFormat:
     """A format: which files and models it is for, and its functions.
 
     `is_format` tells by the content of a file whether it has this format, given that it has none of
     those before it in FORMATS. A model of one of the `classes` is written if the name of the file
-    ends in one of the `endings`.
+    ends in one of the `endings`; of none if there are none. `read` gets whether weights may have
+    wrong values; word vectors and counts may not.
     """
 
     title: str
@@ -37,8 +45,8 @@ class FileFormat:
     classes: tuple[type, ...]
     is_format: Callable[[Path], bool]
     class_of: Callable[[Path], type[Any]]
-    read: Callable[[Path], tuple[Any, dict, Tokenizer]]
-    write: Callable[[Path, Any, Any, AnyTokenizer | None], None]
+    read: Callable[[Path, bool], tuple[Any, dict, Tokenizer | None]]
+    write: Callable[[Path, Any, Any, AnyTokenizer | None], None] = _unwritten
 
 
 def find(file: str | os.PathLike) -> FileFormat | None:
@@ -51,8 +59,21 @@ def find(file: str | os.PathLike) -> FileFormat | None:
     if not arpa.is_arpa(file):
         if not file.is_file():
             return None
-        word_vectors.refuse_others(file)
+        if pickle.is_file(file):
+            return _of_torch(file)
+        if not elmo.is_elmo(file):
+            word_vectors.refuse_others(file)
     return next(format for format in FORMATS if format.is_format(file))
+
+
+def _of_torch(file: Path) -> FileFormat:
+    format = next((format for format in OF_TORCH if format.is_format(file)), None)
+    if format is None:
+        raise ValueError(
+            f"{file} is a file of torch.save, but has neither a language model of Flair nor one of "
+            "fastai: put weights of transformers into a folder, with their config.json"
+        )
+    return format
 
 
 def for_model(model: nn.Module, file: str | os.PathLike) -> FileFormat | None:
@@ -74,15 +95,15 @@ def for_model(model: nn.Module, file: str | os.PathLike) -> FileFormat | None:
     return None
 
 
-def _read_arpa(file: Path) -> tuple[Any, dict, Tokenizer]:
+def _read_arpa(file: Path, unchecked: bool) -> tuple[Any, dict, Tokenizer]:
     config, tables, tokenizer = arpa.read(file)
     return config, jax.tree.map(jnp.asarray, tables), tokenizer
 
 
 def _read_vectors(
     config: type, read: Callable[[Path], word_vectors.Vectors]
-) -> Callable[[Path], tuple[Any, dict, Tokenizer]]:
-    def read_file(file: Path) -> tuple[Any, dict, Tokenizer]:
+) -> Callable[[Path, bool], tuple[Any, dict, Tokenizer]]:
+    def read_file(file: Path, unchecked: bool) -> tuple[Any, dict, Tokenizer]:
         words, table = read(file)
         size, width = table.shape
         return config(vocab_size=size, width=width), {"words": table}, units.words(words)
@@ -109,7 +130,7 @@ def _rows(model: Any, params: Any, words: list[str], ids: np.ndarray) -> Iterato
         yield model.word_vectors(params, words[part], ids[part])
 
 
-def _read_fasttext(file: Path) -> tuple[Any, dict, Tokenizer]:
+def _read_fasttext(file: Path, unchecked: bool) -> tuple[Any, dict, Tokenizer]:
     words, config, params = fasttext.read(file)
     return config, params, units.words(words)
 
@@ -121,6 +142,12 @@ def _write_fasttext(
     fasttext.write(file, words, model.config, cast(dict, params))
 
 
+def _outlined(is_model: Callable[[Mapping[str, Any]], bool]) -> Callable[[Path], bool]:
+    """Return whether a file is of a model, by what torch.save put into it."""
+    records = {**flair.RECORDS, **fastai.RECORDS}
+    return lambda file: is_model(pickle.outline(file, records))
+
+
 def _vocabulary(tokenizer: AnyTokenizer | None) -> tuple[list[str], np.ndarray]:
     """Return all tokens with their ids, in the order of ids; special tokens are words as others."""
     if tokenizer is None:
@@ -130,6 +157,25 @@ def _vocabulary(tokenizer: AnyTokenizer | None) -> tuple[list[str], np.ndarray]:
     return words, np.array([ids[word] for word in words], np.int64)
 
 
+# Those of torch.save, which are told apart by the names in the file.
+OF_TORCH = (
+    FileFormat(
+        "Flair language model",
+        (),
+        (),
+        _outlined(flair.is_flair),
+        lambda file: FlairLM,
+        flair.read,
+    ),
+    FileFormat(
+        "fastai language model",
+        (),
+        (),
+        _outlined(fastai.is_fastai),
+        lambda file: AWDLSTMLM,
+        fastai.read,
+    ),
+)
 # In the order in which a file is examined and the name of a new file is compared.
 FORMATS = (
     FileFormat(
@@ -140,6 +186,14 @@ FORMATS = (
         lambda file: NGram,
         _read_arpa,
         arpa.write,
+    ),
+    FileFormat(
+        "ELMo weights",
+        (),
+        (),
+        elmo.is_elmo,
+        lambda file: ELMoTrunk,
+        elmo.read,
     ),
     FileFormat(
         "fastText binary",

@@ -5,7 +5,7 @@ B batch  L length  N new tokens  V vocabulary  W width of the beam  C candidates
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import chex
 import jax
@@ -16,9 +16,25 @@ from flax import linen as nn
 from zoo.checkpoints.load import Loaded
 from zoo.contracts import EncoderDecoder
 from zoo.inference import decoding
+from zoo.inference.constraints import (
+    Rules,
+    check_integer,
+    check_number,
+    constrain,
+    constraints,
+    opening,
+)
+from zoo.inference.continuation import continuation, word_ids
 from zoo.inference.decoding import State
 from zoo.inference.length_buckets import bucket
-from zoo.inference.prompts import UNLIMITED, encode, end_token, pad, require_tokenizer
+from zoo.inference.prompts import (
+    UNLIMITED,
+    check_generates,
+    encode,
+    end_token,
+    pad,
+    require_tokenizer,
+)
 
 
 class Hypotheses(NamedTuple):
@@ -40,6 +56,8 @@ def beam_search(
     beams: int = 4,
     length_penalty: float = 1.0,
     best: int = 1,
+    bad_words: str | Sequence[str] = (),
+    **rules: Unpack[Rules],
 ) -> list[tuple[str, float]]:
     """Return the `best` continuations or translations of a text with their scores, best first.
 
@@ -49,8 +67,12 @@ def beam_search(
       max_new_tokens: Maximum tokens to generate. None: 100, or 50 more than the source.
       beams: The beam width.
       length_penalty: Above 1: longer texts. Below 1: shorter ones.
-      best: How many to return.
+      best: How many to return; fewer if the constraints leave fewer.
+      bad_words: As in `generate`.
+      **rules: `min_new_tokens`, `repetition_penalty`, `no_repeat_ngram_size` and
+        `suppress_tokens`, as in `generate`.
     """
+    check_generates(loaded.model)
     tokenizer = require_tokenizer(loaded)
     ids, end = encode(loaded, prompt), end_token(tokenizer)
     check_beams(loaded.model, beams)
@@ -66,9 +88,11 @@ def beam_search(
         beams=beams,
         length_penalty=length_penalty,
         best=best,
+        bad_words_ids=word_ids(tokenizer, bad_words),
+        **rules,
     )
-    decode = partial(tokenizer.decode, skip_special_tokens=False)
-    return [(decode(tokens), score) for tokens, score in hypotheses]
+    text = continuation(loaded, ids).text
+    return [(text(tokens), score) for tokens, score in hypotheses]
 
 
 def max_target(length: int) -> int:
@@ -81,7 +105,8 @@ def max_target(length: int) -> int:
 
 
 def check_beams(model: nn.Module, beams: int) -> None:
-    """Raise ValueError if the beam is wider than the vocabulary."""
+    """Raise ValueError if there is no beam, or if it is wider than the vocabulary."""
+    check_integer("beams", beams, 1)
     if beams > model.config.vocab_size:
         raise ValueError(
             f"the beam width {beams} is larger than the vocabulary of {model.config.vocab_size}"
@@ -99,6 +124,8 @@ def beam_search_ids(
     length_penalty: float = 1.0,
     early: bool = False,
     best: int = 1,
+    bad_words_ids: Sequence[Sequence[int]] = (),
+    **rules: Unpack[Rules],
 ) -> list[list[tuple[list[int], float]]]:
     """Return the `best` continuations of each prompt of token ids, with their scores.
 
@@ -108,18 +135,24 @@ def beam_search_ids(
     `beams` that do not end stay open; the ones among the first `beams` that end are closed, and the
     `beams` best closed texts are kept. A row is finished when it has `beams` closed texts and
     either `early` is set or the best open text would not score higher if it ended now; with a
-    positive penalty the latter is a heuristic.
+    positive penalty the latter is a heuristic. Constraints apply to the log probabilities, which
+    are not normalized again.
 
     Raises:
       ValueError: As in `generate_ids`, or if `best` is larger than `beams`.
     """
+    check_number("length_penalty", length_penalty)
     if not 1 <= best <= beams:
         raise ValueError(f"best must be between 1 and the beam width {beams}, not {best}")
+    limits = constraints(
+        model.config.vocab_size, end, max_new_tokens, bad_words_ids=bad_words_ids, **rules
+    )
     tokens_BL, document_ids_BL = pad(model, prompts, max_new_tokens)
-    rest = (jnp.float32(length_penalty), early, max_new_tokens, -1 if end is None else end)
+    end_id = -1 if end is None else end
+    rest = limits, jnp.float32(length_penalty), early, end_id, max_new_tokens
     size = bucket(max_new_tokens, UNLIMITED)
     state = search(model, beams, size, params, tokens_BL, document_ids_BL, *rest)
-    continue_loop = lambda state: resume_search(model, params, state, *rest)
+    continue_loop = lambda state, _: resume_search(model, params, state, *rest)
     _, closed = decoding.finish(state, continue_loop, max_new_tokens)
     return [
         [(t[:n].tolist(), float(s)) for t, n, s in zip(*row, strict=True) if s > -np.inf][:best]
@@ -128,7 +161,9 @@ def beam_search_ids(
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def search(model, width, size, params, tokens_BL, document_ids_BL, penalty, early, length, end):
+def search(
+    model, width, size, params, tokens_BL, document_ids_BL, limits, penalty, early, end, length
+):
     """Run the compiled loop of a beam search; its texts are the open and the closed hypotheses.
 
     A row runs until it is finished, see `beam_search_ids`; the loop stops like that of `decode`.
@@ -144,12 +179,17 @@ def search(model, width, size, params, tokens_BL, document_ids_BL, penalty, earl
     )
     # All beams start from the same text, so only the first may be extended.
     opened = none._replace(scores=none.scores.at[:, 0].set(0.0))
-    state = State(0, logits_BWV, cache, (opened, none), jnp.ones(B, bool), jnp.arange(B))
-    return resume_search(model, params, state, penalty, early, length, end)
+    texts, before = (opened, none), None
+    if limits.read_text:
+        before = jax.tree.map(
+            lambda x: jnp.repeat(x, W, 0), opening(model, tokens_BL, document_ids_BL)
+        )
+    state = State(0, logits_BWV, cache, texts, jnp.ones(B, bool), jnp.arange(B), before)
+    return resume_search(model, params, state, limits, penalty, early, end, length)
 
 
 @partial(jax.jit, static_argnums=0)
-def resume_search(model, params, state, penalty, early, length, end):
+def resume_search(model, params, state, limits, penalty, early, end, length):
     """Continue the loop of `search` from a state."""
     B, W, V = state.logits.shape
     step = partial(model.apply, {"params": params}, method="step")
@@ -158,8 +198,10 @@ def resume_search(model, params, state, penalty, early, length, end):
     per_beam = jax.tree.map(lambda new, old: new.ndim > 0 and new is not old, after, state.cache)
 
     def advance(state):
-        n, logits_BWV, cache, (opened, closed), unfinished_B, row_B = state
-        score_BWV = opened.scores[..., None] + jax.nn.log_softmax(logits_BWV)
+        n, logits_BWV, cache, (opened, closed), unfinished_B, row_B, before = state
+        log_p = jax.nn.log_softmax(logits_BWV).reshape(B * W, V)
+        log_p = constrain(limits, log_p, before, opened.tokens.reshape(B * W, -1), n, end)
+        score_BWV = opened.scores[..., None] + log_p.reshape(B, W, V)
         score_BC, at_BC = jax.lax.top_k(score_BWV.reshape(B, W * V), 2 * W)
         beam_BC, token_BC = at_BC // V, at_BC % V
         tokens_BCN = _take(opened.tokens, beam_BC).at[..., n].set(token_BC)
@@ -181,7 +223,8 @@ def resume_search(model, params, state, penalty, early, length, end):
             lambda leaf, per_beam: leaf[rows] if per_beam else leaf, cache, per_beam
         )
         logits, cache = step(_take(token_BC, at_BW).reshape(-1), cache)
-        return State(n + 1, logits.reshape(B, W, V), cache, (opened, closed), unfinished_B, row_B)
+        texts, logits_BWV = (opened, closed), logits.reshape(B, W, V)
+        return State(n + 1, logits_BWV, cache, texts, unfinished_B, row_B, before)
 
     return decoding.loop(advance, state, length)
 

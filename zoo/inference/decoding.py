@@ -21,6 +21,7 @@ class State(NamedTuple):
     texts: Any
     unfinished_B: jax.Array  # which rows have not ended
     row_B: jax.Array  # their indices in the original batch
+    before: Any = None  # what the texts begin with, if constraints read it
 
 
 def loop(advance: Callable[[State], State], state: State, length) -> State:
@@ -34,18 +35,39 @@ def loop(advance: Callable[[State], State], state: State, length) -> State:
     return jax.lax.while_loop(unfinished, advance, state)
 
 
-def finish(state: State, resume: Callable[[State], State], length: int):
+def finish(
+    state: State,
+    resume: Callable[[State, int], State],
+    length: int,
+    chunk: int | None = None,
+    has_ended: Callable[[Any, np.ndarray], np.ndarray] | None = None,
+):
     """Return the texts of all rows, as NumPy arrays; `resume` runs the loop for a smaller batch.
 
     Batch sizes are powers of two, so that few programs are compiled.
+
+    Args:
+      state: The state after the first run of the loop.
+      resume: Continues the loop up to a number of tokens.
+      length: Maximum number of tokens.
+      chunk: How many tokens the loop generates at a time; None: all.
+      has_ended: Returns, after each chunk, which rows have ended for another reason than their
+        last token, given their texts and their indices in the original batch.
     """
     texts = jax.tree.map(np.array, state.texts)
-    while (unfinished_B := np.asarray(state.unfinished_B)).any() and state.length < length:
-        size = max(FEW, 1 << (int(unfinished_B.sum()) - 1).bit_length())
-        state = resume(_select_rows(state, np.argsort(~unfinished_B, kind="stable")[:size]))
+    while True:
         for array, part in zip(jax.tree.leaves(texts), jax.tree.leaves(state.texts), strict=True):
             array[np.asarray(state.row_B)] = part
-    return texts
+        unfinished_B = np.asarray(state.unfinished_B)
+        if has_ended is not None:
+            unfinished_B = unfinished_B & ~has_ended(state.texts, np.asarray(state.row_B))
+            state = state._replace(unfinished_B=jax.numpy.asarray(unfinished_B))
+        if not unfinished_B.any() or state.length >= length:
+            return texts
+        size = max(FEW, 1 << (int(unfinished_B.sum()) - 1).bit_length())
+        if size < len(unfinished_B):
+            state = _select_rows(state, np.argsort(~unfinished_B, kind="stable")[:size])
+        state = resume(state, length if chunk is None else min(length, int(state.length) + chunk))
 
 
 @jax.jit

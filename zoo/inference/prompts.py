@@ -8,8 +8,18 @@ from collections.abc import Sequence
 import numpy as np
 from flax import linen as nn
 
+from zoo import registry
 from zoo.checkpoints.load import Loaded
-from zoo.contracts import EncoderDecoder, LanguageModel, SoundModel
+from zoo.contracts import (
+    DirectionsModel,
+    Encoder,
+    EncoderDecoder,
+    LanguageModel,
+    MaskFiller,
+    ReplacedTokenDetector,
+    SoundModel,
+    WordVectorModel,
+)
 from zoo.direction import is_backward
 from zoo.inference.length_buckets import bucket
 from zoo.tokenizers import AnyTokenizer, Tokenizer, ordinary, sides
@@ -28,16 +38,8 @@ def pad(
       ValueError: If a prompt is empty, has ids out of range, or leaves no room for `max_new_tokens`
         more. The source of an encoder-decoder may have any length.
     """
-    if not isinstance(model, LanguageModel):
-        raise ValueError(
-            f"{type(model).__name__} does not generate: use a language model or an encoder-decoder"
-        )
+    check_generates(model)
     c = model.config
-    if is_backward(c):
-        raise ValueError(
-            f"this {type(model).__name__} reads backward, from the last token to the first, so it "
-            "cannot continue a text: use a model that reads forward"
-        )
     longest = max(map(len, prompts))
     if min(map(len, prompts)) == 0:
         raise ValueError("a prompt is empty: begin a new document with the end-of-text token")
@@ -57,6 +59,50 @@ def pad(
         tokens_BL[row, L - len(prompt) :] = prompt
         document_ids_BL[row, L - len(prompt) :] = 1
     return tokens_BL, document_ids_BL
+
+
+# What to use instead of `zoo generate`, by kind of task (a key of TASKS).
+COMMANDS = {
+    "classification": "zoo classify",
+    "multi-label": "zoo classify",
+    "similarity": "zoo classify",
+    "tagging": "zoo tag",
+    "crf-tagging": "zoo tag",
+    "question-answering": "zoo answer",
+    "multiple-choice": "zoo choose",
+}
+
+
+def check_generates(model: nn.Module) -> None:
+    """Raise ValueError, with the command to use instead, if a model cannot continue a text."""
+    name = type(model).__name__
+    if not isinstance(model, LanguageModel):
+        instead = _instead(model)
+        hint = f"use `{instead}`, or " if instead else "use "
+        raise ValueError(
+            f"{name} does not generate text: {hint}a language model or an encoder-decoder"
+        )
+    if is_backward(model.config):
+        raise ValueError(
+            f"this {name} reads backward, from the last token to the first, so it cannot continue "
+            "a text: use a model that reads forward"
+        )
+
+
+def _instead(model: nn.Module) -> str | None:
+    """Return the command for a model that does not generate."""
+    for task, cls in registry.of(model).TASKS.items():
+        if type(model) is cls:
+            return COMMANDS.get(task)
+    if isinstance(model, MaskFiller):
+        return "zoo fill-mask"
+    if isinstance(model, ReplacedTokenDetector):
+        return "zoo detect-replaced"
+    if isinstance(model, WordVectorModel):
+        return "zoo neighbors"
+    if isinstance(model, DirectionsModel):
+        return "zoo score"
+    return "zoo embed" if isinstance(model, Encoder) else None
 
 
 def encode(loaded: Loaded, prompt: str) -> list[int]:

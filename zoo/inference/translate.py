@@ -4,7 +4,7 @@ B batch  L length of the source  T length of the target  H heads  M number of ke
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, overload
+from typing import NamedTuple, Unpack, overload
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +12,8 @@ import numpy as np
 from zoo.checkpoints.load import Loaded
 from zoo.contracts import EncoderDecoder
 from zoo.inference.beam_search import beam_search_ids, check_beams, max_target
+from zoo.inference.constraints import Rules, check_integer
+from zoo.inference.continuation import word_ids
 from zoo.inference.generate import generate_ids
 from zoo.inference.length_buckets import bucket
 from zoo.inference.prompts import (
@@ -33,6 +35,8 @@ def translate(
     beams: int = 4,
     length_penalty: float = 1.0,
     batch_size: int = 32,
+    bad_words: str | Sequence[str] = ...,
+    **rules: Unpack[Rules],
 ) -> str: ...
 
 
@@ -44,6 +48,8 @@ def translate(
     beams: int = 4,
     length_penalty: float = 1.0,
     batch_size: int = 32,
+    bad_words: str | Sequence[str] = ...,
+    **rules: Unpack[Rules],
 ) -> list[str]: ...
 
 
@@ -54,6 +60,8 @@ def translate(
     beams: int = 4,
     length_penalty: float = 1.0,
     batch_size: int = 32,
+    bad_words: str | Sequence[str] = (),
+    **rules: Unpack[Rules],
 ) -> str | list[str]:
     """Return the translation of a text, or those of a list of texts.
 
@@ -63,13 +71,19 @@ def translate(
       beams: The beam width; 1 is greedy.
       length_penalty: Above 1: longer translations. Below 1: shorter ones.
       batch_size: Number of texts to translate at once.
+      bad_words: As in `generate`.
+      **rules: `min_new_tokens`, `repetition_penalty`, `no_repeat_ngram_size` and
+        `suppress_tokens`, as in `generate`.
 
     Raises:
-      ValueError: If a text is empty, or the model is not an encoder-decoder.
+      ValueError: If a text is empty, the model is not an encoder-decoder, or an option is out of
+        range.
     """
     model, params, _ = loaded
     end, tokenizer = _end_of(loaded), require_tokenizer(loaded)
     check_beams(model, beams)
+    check_integer("batch_size", batch_size, 1)
+    bad_words_ids = word_ids(tokenizer, bad_words)
     texts = as_list(text)
     sources = [encode_source(sides(tokenizer).source, source, end) for source in texts]
     targets: dict[int, list[int]] = {}
@@ -80,7 +94,14 @@ def translate(
         size = max_target(len(prompts[0]))
         if beams == 1:
             generated = generate_ids(
-                model, params, prompts, max_new_tokens=size, end=end, temperature=0
+                model,
+                params,
+                prompts,
+                max_new_tokens=size,
+                end=end,
+                bad_words_ids=bad_words_ids,
+                temperature=0,
+                **rules,
             )
         else:
             best = beam_search_ids(
@@ -91,6 +112,8 @@ def translate(
                 end=end,
                 beams=beams,
                 length_penalty=length_penalty,
+                bad_words_ids=bad_words_ids,
+                **rules,
             )
             generated = [row[0][0] for row in best]
         targets |= dict(zip(indices, generated, strict=False))

@@ -310,6 +310,15 @@ class ELMoTagger(StackedTagger):
     spell = ELMo.spell
 
 
+class ELMoTrunk(heads.Trunk):
+    """The trunk alone, as it was published: the top layer of both directions, x_BLD."""
+
+    trunk_class = ELMo
+
+    init = ELMo.init
+    spell = ELMo.spell
+
+
 class Softmax(nn.Module):
     """Next-word head, the same for both directions: x_BLE -> UnprojectedLogits."""
 
@@ -389,7 +398,7 @@ class ELMoLM(nn.Module):
 
 
 Model = ELMoLM
-MODELS = (ELMoLM,)
+MODELS = (ELMoLM, ELMoTrunk)
 ELMoCRFTagger = taggers.crf_tagger(ELMoTagger)
 TASKS: dict[str, type[nn.Module]] = {"tagging": ELMoTagger, "crf-tagging": ELMoCRFTagger}
 GROUPS = (

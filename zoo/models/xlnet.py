@@ -15,6 +15,7 @@ B batch  L length  M memory and length  D width  R distances  V vocabulary  P pr
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,14 @@ from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, UnprojectedLogits
 from zoo.layers.feed_forward import ACTIVATIONS
 from zoo.layers.linear import Dense
-from zoo.layers.transformer_xl import Memory, RelativeBlock, Streams, distances, views
+from zoo.layers.transformer_xl import (
+    Memory,
+    RelativeBlock,
+    Streams,
+    distances,
+    lengthen,
+    views,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,8 +214,19 @@ class XLNetClassifier(heads.OnTrunk):
         return self.projection(self.dropout(x_BD, train=train))
 
 
+class Cache(NamedTuple):
+    """The memory of a text that is generated, which ends before its last token, and that token."""
+
+    memory: Memory
+    last_B: jax.Array
+
+
 class XLNetLM(nn.Module):
-    """The trunk with a language-model head: the token embedding again, and a bias."""
+    """The trunk with a language-model head: the token embedding again, and a bias.
+
+    It generates as in transformers: the tokens of the prompt attend to all of it, and a later token
+    to those before it and the one behind it.
+    """
 
     config: Config
 
@@ -284,6 +303,38 @@ class XLNetLM(nn.Module):
         next_BL = jnp.broadcast_to(jnp.arange(1, L + 1), (B, L))
         inputs = tokens_BT, None, document_ids_BT, blocked_BTT, next_BL
         return self.unprojected(*inputs)[0].logits()
+
+    def start(
+        self, tokens_BL: jax.Array, document_ids_BL: jax.Array, max_new_tokens: int
+    ) -> tuple[jax.Array, Cache]:
+        """Process left-padded prompts: next-token logits_BV, and a cache with room for more."""
+        c, (B, L) = self.config, tokens_BL.shape
+        M = L - 1 + max_new_tokens
+        logits_BV, new_memory = self._next(tokens_BL, document_ids_BL, None)
+        empty = jnp.zeros((B, M, c.width), new_memory.inputs[0].dtype)
+        memory = Memory((empty,) * c.num_layers, jnp.zeros((B, M), jnp.int32))
+        return logits_BV, Cache(lengthen(memory, new_memory, L - 1, M), tokens_BL[:, -1])
+
+    def step(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
+        """Process one more token: next-token logits_BV and the updated cache.
+
+        The token before it is read once more, now attending to the new one, and then remembered.
+        """
+        memory, last_B = cache
+        tokens_B2 = jnp.stack([last_B, token_B], 1)
+        logits_BV, new_memory = self._next(tokens_B2, jnp.ones_like(tokens_B2), memory)
+        memory = lengthen(memory, new_memory, 1, memory.document_ids_BM.shape[1])
+        return logits_BV, Cache(memory, token_B)
+
+    def _next(self, tokens_BL, document_ids_BL, memory):
+        """Return the logits of a query stream behind the last token, and the memory."""
+        B, L = tokens_BL.shape
+        tokens_BT = jnp.pad(tokens_BL, ((0, 0), (0, 1)))
+        document_ids_BT = jnp.concatenate([document_ids_BL, document_ids_BL[:, -1:]], 1)
+        blocked_BTT = jnp.broadcast_to(jnp.arange(L + 1) == L, (B, L + 1, L + 1))
+        inputs = tokens_BT, None, document_ids_BT, blocked_BTT, jnp.full((B, 1), L)
+        unprojected, new_memory = self.unprojected(*inputs, memory)
+        return unprojected.logits()[:, 0], new_memory
 
     def _head(self, x_BLD):
         return UnprojectedLogits(x_BLD, self.trunk.token_embedding.embedding, self.head_bias)

@@ -2,17 +2,19 @@
 
 from tokenizers import Tokenizer
 
+from zoo.tokenizers.exported import config
 from zoo.tokenizers.folder import (
     ENDS,
     AnyTokenizer,
     Sides,
     end_of_document,
     fingerprint,
+    last_token,
     load,
-    lowercase,
     ordinary,
     save,
     sides,
+    special_tokens,
     token_id,
 )
 from zoo.tokenizers.words import add_words, known_id, known_words, unknown_id, whole_words
@@ -23,15 +25,17 @@ __all__ = [
     "Sides",
     "Tokenizer",
     "add_words",
+    "config",
     "end_of_document",
     "fingerprint",
     "known_id",
     "known_words",
+    "last_token",
     "load",
-    "lowercase",
     "ordinary",
     "save",
     "sides",
+    "special_tokens",
     "token_id",
     "unknown_id",
     "whole_words",

@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tokenizers import (
@@ -22,7 +22,21 @@ from tokenizers import (
     pre_tokenizers,
 )
 
-from zoo.tokenizers import published, sentencepiece
+from zoo.tokenizers import added, options, published, sentencepiece
+from zoo.tokenizers.settings import (
+    ALBERT,
+    BERT,
+    GENERIC,
+    GPT,
+    GPT2,
+    MARIAN,
+    ROBERTA,
+    T5,
+    WITHOUT_JSON,
+    XLNET,
+    Settings,
+)
+from zoo.tokenizers.settings import read as read_settings
 
 
 @dataclass(frozen=True)
@@ -71,6 +85,18 @@ def token_id(tokenizer: AnyTokenizer, name: str) -> int:
     return number
 
 
+def last_token(tokenizer: AnyTokenizer) -> tuple[str, int]:
+    """Return the token with the largest id, which may exceed the number of tokens, and its id."""
+    both = sides(tokenizer)
+    tokens = (*both.source.get_vocab().items(), *both.target.get_vocab().items())
+    return max(tokens, key=lambda token: token[1], default=("", -1))
+
+
+def special_tokens(folder: str | os.PathLike) -> dict[str, str]:
+    """Return the special token of each role, such as "eos_token", in a Hugging Face folder."""
+    return read_settings(Path(folder)).names()
+
+
 def end_of_document(tokenizer: AnyTokenizer, name: str | None = None) -> int:
     """Return the id of the token between documents.
 
@@ -97,20 +123,25 @@ def load(folder: str | os.PathLike) -> AnyTokenizer:
     It is read from `tokenizer.json`; BERT's `vocab.txt`; GPT's and GPT-2's `vocab.json` with
     `merges.txt`, or the names of the released code: `encoder.json` with `vocab.bpe`, and
     `encoder_bpe_40000.json` with `vocab_40000.bpe`; a SentencePiece `spiece.model`; or Marian's
-    `source.spm` and `target.spm` with `vocab.json`. `tokenizer_config.json` may set `do_lower_case`
-    (BERT, XLNet) and `keep_accents` (XLNet). If it does not, a BERT vocabulary is cased if any
-    ordinary entry has an upper-case letter.
+    `source.spm` and `target.spm` with `vocab.json`.
+
+    The files beside it (`settings.py`) give the class, the special and added tokens, and options.
+    Without `do_lower_case`, a BERT vocabulary is cased if any ordinary entry has an upper-case
+    letter. A `tokenizer.json` is whole: of the other files, tokens that it lacks are added, and
+    options that they give replace those of BERT's normalizer and of byte-level BPE, as in
+    transformers; an option of another tokenizer that contradicts it is an error.
 
     Raises:
       FileNotFoundError: If the folder has none of these files.
-      ValueError: If a file cannot be parsed.
+      ValueError: If a file cannot be parsed, or asks for what is not supported: it is named.
     """
     folder = Path(folder)
-    for names, read in _READERS.items():
+    for names, (read, classes) in _READERS.items():
         files = [folder / name for name in names]
         if all(file.exists() for file in files):
+            settings = _settings(folder, classes)
             try:
-                return read(*files, _config(folder))
+                return read(*files, settings)
             except Exception as error:  # the tokenizers library raises bare Exception
                 raise ValueError(f"{files[0]} cannot be read as a tokenizer: {error}") from error
     expected = ", ".join(" with ".join(names) for names in _READERS)
@@ -142,12 +173,6 @@ def fingerprint(tokenizer: AnyTokenizer) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def lowercase(tokenizer: AnyTokenizer) -> bool | None:
-    """Return whether BERT's normalizer lower-cases; None for other normalizers."""
-    normalizer = sides(tokenizer).source.normalizer
-    return normalizer.lowercase if isinstance(normalizer, normalizers.BertNormalizer) else None
-
-
 def ordinary(tokenizer: Tokenizer) -> Tokenizer:
     """Return a copy that encodes the names of special tokens in a text as ordinary characters.
 
@@ -165,12 +190,24 @@ def ordinary(tokenizer: Tokenizer) -> Tokenizer:
     return copy
 
 
-def _config(folder: Path) -> dict:
-    file = folder / "tokenizer_config.json"
-    return json.loads(file.read_text("utf-8")) if file.exists() else {}
+def _settings(folder: Path, classes: tuple[str, ...]) -> Settings:
+    """Return what the files beside a vocabulary say, which one of the classes can read."""
+    settings = read_settings(folder)
+    if settings.cls in WITHOUT_JSON or (classes and settings.cls not in (None, *classes)):
+        if settings.cls in GENERIC:
+            raise ValueError(
+                f"{folder} has a {settings.cls} but no tokenizer.json: save one with transformers"
+            )
+        raise ValueError(
+            f"{folder} has a {settings.cls}, which zoo cannot read"
+            + (f" from these files: expected {' or '.join(classes)}" if classes else "")
+        )
+    if classes and settings.usual not in classes:  # the files are those of another class
+        return replace(settings, usual=None)
+    return settings
 
 
-def _read_json(file: Path, config: dict) -> AnyTokenizer:
+def _read_json(file: Path, settings: Settings) -> AnyTokenizer:
     content = json.loads(file.read_text("utf-8"))
     if content.keys() == {"source", "target"}:
         return Sides(*(Tokenizer.from_str(json.dumps(content[side])) for side in content))
@@ -178,10 +215,13 @@ def _read_json(file: Path, config: dict) -> AnyTokenizer:
     # Published files store the truncation and padding settings of the process that saved them.
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    added.check_json_ids(tokenizer, content)
+    options.apply(tokenizer, content, settings)
+    added.add_to_json(tokenizer, settings)
     return tokenizer
 
 
-def _read_marian(source: Path, target: Path, vocabulary: Path, config: dict) -> Sides:
+def _read_marian(source: Path, target: Path, vocabulary: Path, settings: Settings) -> Sides:
     """Read Marian's tokenizers: one SentencePiece model per side, one vocabulary of ids for both.
 
     Letters that a side lacks are encoded as pieces of the other side. transformers does so only if
@@ -212,12 +252,13 @@ def _read_marian(source: Path, target: Path, vocabulary: Path, config: dict) -> 
     return Sides(*tokenizers)
 
 
-_READERS: dict[tuple[str, ...], Callable[..., AnyTokenizer]] = {
-    ("tokenizer.json",): _read_json,
-    ("vocab.txt",): published.read_bert,
-    ("vocab.json", "merges.txt"): published.read_bpe,
-    ("encoder.json", "vocab.bpe"): published.read_bpe,
-    ("encoder_bpe_40000.json", "vocab_40000.bpe"): published.read_gpt,
-    ("spiece.model",): published.read_sentencepiece,
-    ("source.spm", "target.spm", "vocab.json"): _read_marian,
+# The files of a tokenizer -> how they are read, and the classes that have them; (): any class.
+_READERS: dict[tuple[str, ...], tuple[Callable[..., AnyTokenizer], tuple[str, ...]]] = {
+    ("tokenizer.json",): (_read_json, ()),
+    ("vocab.txt",): (published.read_bert, BERT),
+    ("vocab.json", "merges.txt"): (published.read_bpe, (*ROBERTA, GPT2, GPT)),
+    ("encoder.json", "vocab.bpe"): (published.read_bpe, (*ROBERTA, GPT2)),
+    ("encoder_bpe_40000.json", "vocab_40000.bpe"): (published.read_gpt, (GPT,)),
+    ("spiece.model",): (published.read_sentencepiece, (ALBERT, XLNET, T5)),
+    ("source.spm", "target.spm", "vocab.json"): (_read_marian, (MARIAN,)),
 }

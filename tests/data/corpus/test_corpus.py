@@ -4,6 +4,7 @@ import errno
 import itertools
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.data.tiny_corpus import KINDS, documents, prepared, tokenizer
-from train.data.corpus import prepare
+from train.data.corpus import journal, prepare
 from train.data.sources import text
 from train.data.sources.source import Piece, Source
 from zoo import tokenizers
@@ -195,7 +196,9 @@ def small_shards(monkeypatch):
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+    """The files of a corpus, without the times at which they were checked."""
+    files = [file for file in sorted(folder.iterdir()) if file.name != "checked.json"]
+    return {file.name: file.read_bytes() for file in files}
 
 
 class Killed(BaseException):
@@ -347,12 +350,57 @@ def test_an_end_of_document_outside_the_vocabulary_is_refused(tmp_path):
         prepared(tmp_path, end_of_document=700)
 
 
+def flip(file: Path) -> None:
+    """Change one bit, and neither the size nor the time of the last change."""
+    content, times = bytearray(file.read_bytes()), file.stat()
+    content[len(content) // 3] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.parametrize("name", ["tokens.uint16", "words.bits", "bytes.int64", "documents.int64"])
+def test_a_changed_array_is_noticed(tmp_path, small_shards, name):
+    prepared(tmp_path)
+    flip(tmp_path / name)
+    message = r"was changed after it was written \(shard \d of \d+\): delete that folder"
+    for _ in range(2):  # also the second time
+        with pytest.raises(ValueError, match=message):
+            prepared(tmp_path)
+
+
+def test_a_longer_array_and_the_one_of_another_text_are_noticed(tmp_path):
+    prepared(tmp_path / "one")
+    prepared(tmp_path / "other", texts=documents()[::-1])
+    shutil.copy2(tmp_path / "other" / "sentences.int64", tmp_path / "one")
+    with pytest.raises(ValueError, match="was changed"):
+        prepare.open(tmp_path / "one")
+    with (tmp_path / "other" / "tokens.uint16").open("ab") as file:
+        file.write(bytes(2))
+    with pytest.raises(ValueError, match=r"was changed after it was written \(tokens\)"):
+        prepare.open(tmp_path / "other")
+
+
+def test_the_values_are_read_once_and_again_in_a_copy(tmp_path, monkeypatch):
+    prepared(tmp_path / "one")
+    read = []
+    first_difference = journal._first_difference
+    counting = lambda *arguments: read.append(1) or first_difference(*arguments)
+    monkeypatch.setattr(journal, "_first_difference", counting)
+    prepared(tmp_path / "one")
+    prepare.open(tmp_path / "one")
+    assert not read
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    assert prepare.open(tmp_path / "two").fingerprint == prepared(tmp_path / "one").fingerprint
+    assert len(read) == 1
+    prepare.open(tmp_path / "two")
+    assert len(read) == 1
+
+
 def test_an_id_out_of_range_is_named_with_its_position(tmp_path):
     corpus = prepared(tmp_path)
     with (tmp_path / "tokens.uint16").open("r+b") as file:
         file.seek(2 * 123)
         file.write(b"\xff\xff")
-    corpus = prepare.open(tmp_path)
     assert len(corpus.read(0, 123)) == 123
     with pytest.raises(ValueError, match="token 123 of the corpus is 65535, but the vocabulary"):
         corpus.read(100, 200)

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,6 +44,69 @@ def reaches(folder: Path, types: dict[str, str], entry: Entry) -> bool:
         and _path(folder, name, type).stat().st_size >= _size(entry.lengths[name], type)
         for name, type in types.items()
     )
+
+
+def check(folder: Path, types: Mapping[str, str], entries: Sequence[Entry]) -> None:
+    """Raise ValueError if the files of finished arrays are not as they were written.
+
+    The size and the times of each file are compared with those at the last check, which takes no
+    time. Only if they differ, such as after a first write, or in a copy, all values are read and
+    compared with the fingerprints of the journal.
+
+    Args:
+      folder: The folder of the arrays.
+      types: The type of each array.
+      entries: The entries of the journal, the last of which ends the arrays.
+    """
+    last, checked = entries[-1], folder / "checked.json"
+    files = {name: _path(folder, name, type).stat() for name, type in types.items()}
+    # A write or an exchange changes at least one of them.
+    stamps: dict[str, Any] = {
+        name: [file.st_size, file.st_mtime_ns, file.st_ctime_ns] for name, file in files.items()
+    }
+    stamps["fingerprint"] = last.fingerprint
+    with contextlib.suppress(OSError, ValueError):
+        if json.loads(checked.read_text("utf-8")) == stamps:
+            return
+    sizes = {name: _size(last.lengths[name], type) for name, type in types.items()}
+    wrong = [name for name, file in files.items() if file.st_size != sizes[name]]
+    changed = ", ".join(wrong) or _first_difference(folder, types, entries)
+    if changed:
+        raise ValueError(
+            f"the corpus in {folder} was changed after it was written ({changed}): delete that "
+            "folder, and it is prepared again"
+        )
+    draft = folder / f"checked.{os.getpid()}"
+    with contextlib.suppress(OSError):  # a folder that cannot be written is checked every time
+        draft.write_text(json.dumps(stamps) + "\n", "utf-8")
+        draft.replace(checked)
+
+
+def _first_difference(
+    folder: Path, types: Mapping[str, str], entries: Sequence[Entry]
+) -> str | None:
+    """Return which shard differs from its fingerprint, or None."""
+    before, fingerprint = dict.fromkeys(types, 0), ""
+    for number, entry in enumerate(entries):
+        digest = hashlib.sha256(fingerprint.encode())
+        for name, type in types.items():
+            digest.update(_read(folder, name, type, before[name], entry.lengths[name]).tobytes())
+        before, fingerprint = entry.lengths, digest.hexdigest()
+        if fingerprint != entry.fingerprint:
+            return f"shard {number} of {len(entries)}"
+    return None
+
+
+def _read(folder: Path, name: str, type: str, start: int, stop: int) -> np.ndarray:
+    """Return the values of an array from `start` to `stop`, as they were appended."""
+    first = start // 8 if type == BITS else start
+    count = -(-stop // 8) - first if type == BITS else stop - start
+    dtype = _dtype(type)
+    file = _path(folder, name, type)
+    values = np.fromfile(file, dtype, count, offset=first * dtype.itemsize)
+    if type != BITS:
+        return values
+    return np.unpackbits(values, bitorder="little")[start % 8 :][: stop - start].astype(bool)
 
 
 def resume(folder: Path, types: dict[str, str], header: dict) -> Entry | None:

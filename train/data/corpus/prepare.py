@@ -140,6 +140,7 @@ def _open(folder: Path) -> tuple[dict, int]:
     types = _types(vocab_size)
     if not entries or not entries[-1].whole or not journal.reaches(folder, types, entries[-1]):
         raise ValueError(f"the corpus in {folder} is incomplete: prepare it again to continue")
+    journal.check(folder, types, entries)
     last = entries[-1]
     corpus = {"vocab_size": vocab_size, "fingerprint": last.fingerprint}
     return corpus | journal.open(folder, types), last.state["pieces"]

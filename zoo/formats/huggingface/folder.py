@@ -17,11 +17,13 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from zoo import registry
 from zoo.formats.huggingface.format import Format, Row, Tokenizer
 from zoo.formats.huggingface.tensors import Tensors
+from zoo.formats.weights import problem
 from zoo.params import abstract, flatten, unflatten
 
 # Not a field of transformers, which keeps what it does not know; named as its scripts name it.
@@ -57,6 +59,7 @@ def read(
     new: Sequence[str] = (),
     ignore: Sequence[str] = (),
     key: chex.PRNGKey | None = None,
+    unchecked: bool = False,
 ) -> tuple[Any, dict]:
     """Return the config and the parameters of a model in a folder.
 
@@ -68,12 +71,15 @@ def read(
       new: Prefixes of parameter paths that the folder may lack; these are initialized from `key`.
       ignore: Prefixes of published tensor names to ignore.
       key: Required if parameters are initialized.
+      unchecked: Whether weights may be integers or not finite.
 
     Raises:
-      ValueError: If tensors are missing, unexpected, or of the wrong shape; the message lists all
-        of them.
+      ValueError: If tensors are missing, unexpected, of the wrong shape, or have values that are
+        no weights; the message lists all of them.
     """
-    config, params = read_available(folder, format, cls, labels=labels, new=new, ignore=ignore)
+    config, params = read_available(
+        folder, format, cls, labels=labels, new=new, ignore=ignore, unchecked=unchecked
+    )
     model = cls(config)
     missing = [path for path in flatten(abstract(model)) if path not in params]
     if missing:
@@ -92,6 +98,7 @@ def read_available(
     labels: Sequence[str] | None = None,
     new: Sequence[str] = (),
     ignore: Sequence[str] = (),
+    unchecked: bool = False,
 ) -> tuple[Any, dict[str, Any]]:
     """Return the config of a folder and the parameters that it has of a model, by path.
 
@@ -121,6 +128,8 @@ def read_available(
         shape = _published_shape(layout, parameter.shape, parts)
         if array.shape != shape:
             problems.append(f"{name} has shape {array.shape}, not {shape}")
+        elif not unchecked and part == 0 and (wrong := problem(name, array)):
+            problems.append(wrong)
         else:
             array = np.split(array, parts, axis=-1)[part]
             params[path] = _to_ours(layout, parameter.shape, array).astype(np.float32)
@@ -186,10 +195,11 @@ def write(
       model: The model.
       params: Its parameters.
       tokenizer: Provides the ids of special tokens in config.json.
-      tokenizer_fields: Fields that depend on the tokenizer, such as do_lower_case.
+      tokenizer_fields: The fields of tokenizer_config.json; None: those of the format.
 
     Raises:
       ValueError: If the format cannot express the model's config.
+      OSError: If the folder cannot be written.
     """
     folder = Path(folder)
     name, problem = format.published_class(type(model))
@@ -213,10 +223,16 @@ def write(
         for name, parts in tensors.items()
     }
     arrays |= format.buffers(arrays)
-    save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
+    try:
+        save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
+    except SafetensorError as error:  # such as for a full disk
+        raise OSError(f"{folder / 'model.safetensors'} was not written: {error}") from None
     for name, fields in (
         ("config.json", config_fields),
-        ("tokenizer_config.json", {**format.tokenizer, **(tokenizer_fields or {})}),
+        (
+            "tokenizer_config.json",
+            format.tokenizer if tokenizer_fields is None else tokenizer_fields,
+        ),
     ):
         (folder / name).write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
 

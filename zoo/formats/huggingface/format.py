@@ -125,6 +125,10 @@ class Format:
             if f.name not in (*self.unpublished, "labels", "null_threshold")
             and getattr(config, f.name) != getattr(back, f.name)
         ]
+        derived = "head_width" not in self.fields and hasattr(config, "num_heads")
+        if derived and not lost and config.width % config.num_heads:
+            # To transformers, the width of a head would be a fraction.
+            lost = [f"width = {config.width} with num_heads = {config.num_heads}"]
         if lost:
             raise ValueError(
                 f"the Hugging Face format of {self.model_type} cannot express {', '.join(lost)}"

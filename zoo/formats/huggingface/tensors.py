@@ -17,10 +17,15 @@ Read = Callable[[], np.ndarray]  # reads one tensor when it is needed
 
 def _safetensors(file: Path) -> dict[str, Read]:
     try:
-        opened = safe_open(file, framework="flax")  # NumPy alone has no bfloat16
+        # NumPy alone has no types such as bfloat16, and JAX none of 64 bits.
+        opened, jax_opened = (safe_open(file, framework=name) for name in ("numpy", "flax"))
     except SafetensorError as error:
         raise ValueError(f"{file} is damaged: {error}") from None
-    read = lambda name: np.asarray(opened.get_tensor(name))
+
+    def read(name: str) -> np.ndarray:
+        is_wide = opened.get_slice(name).get_dtype().endswith("64")
+        return np.asarray((opened if is_wide else jax_opened).get_tensor(name))
+
     return {name: partial(read, name) for name in opened.keys()}  # noqa: SIM118
 
 
@@ -105,7 +110,7 @@ def _open_shards(index: Path, open_file: Callable[[Path], dict[str, Read]]) -> d
     shards = {}
     for file in dict.fromkeys(names.values()):
         path = index.parent / file
-        if Path(file).name != file:
+        if Path(file).name != file or path.is_dir():
             raise ValueError(f"{index} names {file!r}, which is not a file of its folder")
         if not path.exists():
             raise FileNotFoundError(f"no such file: {path}, which {index.name} names")
