@@ -39,6 +39,8 @@ class Plan:
     """Type to compute in. Default: the recipe's."""
     accumulate: int | None = None
     """Micro-batches per step. Default: the recipe's."""
+    remat: Literal["none", "dots", "full"] | None = None
+    """What the backward pass computes again. Default: the recipe's."""
     price: float | None = None
     """The price of one chip for one hour, to show the cost of the whole recipe."""
     compile: bool = False
@@ -62,7 +64,7 @@ class Plan:
             return self._table(machines)
         if self.recipe is None:
             raise ValueError("zoo plan needs a recipe, or --all: `zoo list` shows the recipes")
-        names = ("batch", "length", "steps", "dtype", "accumulate")
+        names = ("batch", "length", "steps", "dtype", "accumulate", "remat")
         chosen = with_fields(recipe(self.recipe), **{name: getattr(self, name) for name in names})
         plans = []
         for one in machines:
@@ -82,7 +84,7 @@ class Plan:
         """Print a row per published size and machine, with the first setting that fits."""
         from train.planning.plan import first_that_fits
 
-        print("| size | parameters | machine | mesh, micro-batches | memory | best share | days |")
+        print("| size | parameters | machine | mesh, micro-batches, remat | memory | best share | days |")
         print("|---|--:|---|---|--:|--:|--:|")
         for chosen in _published():
             for one in machines:
@@ -115,7 +117,7 @@ def _lines(plan: "RunPlan", price: float | None) -> list[str]:
         f"machine   {plan.machine.name}: {plan.machine.devices} devices, mesh {data} x {fsdp} x "
         f"{tensor} (data, fsdp, tensor)",
         f"steps     {recipe.steps:,} of {recipe.batch} x {recipe.length} {recipe.unit}, "
-        f"{recipe.accumulate} micro-batches, {recipe.dtype}",
+        f"{recipe.accumulate} micro-batches, {recipe.dtype}, remat {recipe.remat}",
         f"memory    parameters {gib(memory.parameters)}, optimizer {gib(memory.optimizer)}, "
         f"gradients {gib(memory.gradients)}, activations {gib(memory.activations)}{estimate}",
         f"          {gib(memory.total)} of {gib(plan.machine.chip.memory)} per device: "
@@ -145,8 +147,9 @@ def _instead(plan: "RunPlan | None") -> str:
     if plan is None:
         return "nothing fits: use more chips, or a smaller --batch"
     mesh = " ".join(map(str, plan.mesh))
+    remat = "" if plan.recipe.remat == "none" else f" --remat {plan.recipe.remat}"
     return (
-        f"fits with --mesh {mesh} --accumulate {plan.recipe.accumulate}: "
+        f"fits with --mesh {mesh} --accumulate {plan.recipe.accumulate}{remat}: "
         f"{plan.memory.total / GIB:,.2f} GiB per device"
     )
 
@@ -159,5 +162,5 @@ def _row(recipe: "Recipe", machine: str, plan: "RunPlan | None") -> str:
     days = "" if plan.days is None else f"{plan.days:,.3g}"
     return (
         f"| {recipe.name} | {plan.num_parameters:,} | {machine} | {mesh}, "
-        f"{plan.recipe.accumulate} | {plan.memory.total / GIB:,.1f} GiB | {share} | {days} |"
+        f"{plan.recipe.accumulate}, {plan.recipe.remat} | {plan.memory.total / GIB:,.1f} GiB | {share} | {days} |"
     )

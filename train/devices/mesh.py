@@ -45,7 +45,7 @@ class MeshPlacement:
         placed = shardings(t.objective, self._mesh, t.axes)
         self._objective = jax.device_put(t.objective, placed)
 
-        make, make_evaluation = t.makers()
+        make, make_evaluation = t.makers(self._mesh.devices.flat[0].platform)
 
         def step(objective, state, batch):
             parts = t.model, objective, t.optimizer, t.schedule

@@ -20,7 +20,7 @@ from train.recipes.recipe import Recipe
 
 def check(machine: Machine) -> None:
     """Raise ValueError unless there is a compiler for a machine here."""
-    if not machine.is_tpu:
+    if machine.platform != "tpu":
         raise ValueError(f"--compile is for TPUs: {machine.name} is planned by formula")
     if importlib.util.find_spec("libtpu") is None:
         raise ValueError("--compile needs the TPU compiler: pip install 'language-zoo[tpu]'")

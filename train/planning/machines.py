@@ -68,9 +68,11 @@ class Machine:
     devices: int
 
     @property
-    def is_tpu(self) -> bool:
-        """Whether the TPU compiler can say more about it."""
-        return bool(self.chip.topologies)
+    def platform(self) -> str:
+        """The name of its kind of device in JAX."""
+        if self.chip.kind is None:
+            return "cpu"
+        return "tpu" if self.chip.topologies else "gpu"
 
 
 def machine(name: str) -> Machine:

@@ -13,6 +13,7 @@ from typing import Any
 
 import chex
 import jax
+from jax.extend.core import Jaxpr
 from jax.sharding import AbstractMesh, AxisType
 
 from train.devices.mesh import shardings
@@ -20,6 +21,7 @@ from train.planning import programs
 from train.planning.machines import Machine
 from train.planning.run_shapes import RunShapes, run_shapes
 from train.recipes.recipe import Recipe, with_fields
+from zoo.layers.execution import REMAT, Remat
 from zoo.params import flatten
 
 AXES = ("data", "fsdp", "tensor")
@@ -146,9 +148,11 @@ def from_shapes(
             f"a batch of {recipe.batch} cannot be split into {recipe.accumulate} parts over "
             f"{data * fsdp} devices: use a multiple of {recipe.accumulate * data * fsdp}"
         )
-    one = shapes.with_rows(rows, 1)
+    one = shapes.with_rows(rows, recipe.remat)
     state = one.state()
-    program = jax.make_jaxpr(one.step())(state, one.batch()).jaxpr
+    program = _program(one, machine)
+    # The model's own FLOP do not count what is computed again.
+    plain = program if recipe.remat == "none" else _program(shapes.with_rows(rows), machine)
     axes = shapes.training.axes
     parameters = sharded_bytes(state.params, mesh, axes)
     optimizer = sharded_bytes(state.opt_state, mesh, axes)
@@ -161,10 +165,16 @@ def from_shapes(
         mesh=mesh,
         num_parameters=sum(math.prod(x.shape) for x in jax.tree.leaves(state.params)),
         memory=Memory(parameters, optimizer, parameters, activations),
-        model_flops=recipe.accumulate * programs.matrix_flops(program) / tensor,
+        model_flops=recipe.accumulate * programs.matrix_flops(plain) / tensor,
         moved=products + update,
         communication=communication(recipe, state.params, mesh, axes, rows),
     )
+
+
+def _program(shapes: RunShapes, machine: Machine) -> Jaxpr:
+    """Return the traced step."""
+    step = shapes.step(machine.platform)
+    return jax.make_jaxpr(step)(shapes.state(), shapes.batch()).jaxpr
 
 
 def full_mesh(mesh: tuple[int, int, int], machine: Machine) -> tuple[int, int, int]:
@@ -229,12 +239,12 @@ def first_that_fits(
 ) -> Plan | None:
     """Return the plan with the fewest changes to a recipe that fits a machine, or None.
 
-    More micro-batches come first, since they change nothing else; then splitting the state over
-    `fsdp`; then splitting layers over `tensor` as well.
+    More micro-batches come first, since they change nothing else; then recomputation; then
+    splitting the state over `fsdp`; then splitting layers over `tensor` as well.
     """
     shapes = run_shapes(recipe)
-    for shape, accumulate in _candidates(recipe, machine, full_mesh(mesh, machine)):
-        changed = with_fields(recipe, accumulate=accumulate)
+    for shape, accumulate, remat in _candidates(recipe, machine, full_mesh(mesh, machine)):
+        changed = with_fields(recipe, accumulate=accumulate, remat=remat)
         candidate = from_shapes(changed, shapes, machine, shape)
         if candidate.fits:
             return candidate
@@ -243,15 +253,17 @@ def first_that_fits(
 
 def _candidates(
     recipe: Recipe, machine: Machine, mesh: tuple[int, int, int]
-) -> Iterator[tuple[tuple[int, int, int], int]]:
-    """Yield meshes and numbers of micro-batches, the least change first."""
+) -> Iterator[tuple[tuple[int, int, int], int, Remat]]:
+    """Yield meshes, numbers of micro-batches, and recomputation, the least change first."""
     n = machine.devices
     over_tensor = [(1, n // t, t) for t in (2, 4, 8) if n % t == 0 and n > t]
     for data, fsdp, tensor in dict.fromkeys([mesh, (1, n, 1), *over_tensor]):
         accumulate = recipe.accumulate
         while recipe.batch % (data * fsdp * accumulate) == 0:
-            yield (data, fsdp, tensor), accumulate
+            yield (data, fsdp, tensor), accumulate, recipe.remat
             accumulate *= 2
+        for remat in REMAT[REMAT.index(recipe.remat) + 1 :]:
+            yield (data, fsdp, tensor), accumulate // 2, remat
 
 
 def _abstract_mesh(mesh: tuple[int, int, int]) -> AbstractMesh:

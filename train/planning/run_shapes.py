@@ -12,6 +12,7 @@ from train.pretraining import corpus
 from train.pretraining.run import make_training
 from train.recipes.recipe import Recipe
 from train.step import State, make_begin
+from zoo.layers.execution import Remat
 
 # Batches have the same shapes for any vocabulary, and a small one is learned in a second.
 VOCABULARY = 1000
@@ -40,16 +41,16 @@ class RunShapes:
         rows = self.training.batch_size
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct((rows, *x.shape), x.dtype), self.row)
 
-    def step(self) -> Callable[[State, chex.ArrayTree], Any]:
-        """Return the training step of one device."""
+    def step(self, platform: str = "cpu") -> Callable[[State, chex.ArrayTree], Any]:
+        """Return the training step of one device of a platform."""
         t = self.training
-        make, _ = t.makers()
+        make, _ = t.makers(platform)
         parts = t.model, t.objective, t.optimizer, t.schedule
         return make(*parts, seed=t.seed, dtype=t.dtype, accumulate=t.accumulate)
 
-    def with_rows(self, rows: int, accumulate: int) -> "RunShapes":
-        """Return the run with another number of rows per batch."""
-        training = replace(self.training, batch_size=rows, accumulate=accumulate)
+    def with_rows(self, rows: int, remat: Remat = "none") -> "RunShapes":
+        """Return the run with another number of rows, in one micro-batch."""
+        training = replace(self.training, batch_size=rows, accumulate=1, remat=remat)
         return replace(self, training=training)
 
 
