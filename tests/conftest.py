@@ -1,9 +1,12 @@
 """What holds for every test file."""
 
 import gc
+import os
 
 import jax
 import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the Hub itself for a name that it mistypes
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -1,6 +1,6 @@
 """Zoo: language models from the n-gram to ELECTRA, each in one readable file, on JAX and Flax.
 
-    bert = zoo.load("models/bert-base-uncased")     # a folder, ours or Hugging Face's
+    bert = zoo.load("google-bert/bert-base-uncased")    # or a folder, ours or Hugging Face's
     zoo.fill_mask(bert, "The capital of France is [MASK].")
 
 `load` returns a model, its parameters and its tokenizer as one object, which is the first argument

@@ -11,12 +11,13 @@ import tyro
 class Import:
     """Write a Hugging Face folder, or a file of another library, as a model folder."""
 
-    example: ClassVar[str] = "zoo import bert-base-uncased models/bert-base"
+    example: ClassVar[str] = "zoo import google-bert/bert-base-uncased models/bert-base"
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """The Hugging Face folder, with config.json and model.safetensors; or the file: .arpa, the
-    word vectors of word2vec, GloVe or fastText, or the weights of ELMo (.hdf5), Flair (.pt) or
-    fastai's AWD-LSTM (.pth)."""
+    folder: Annotated[str | Path, tyro.conf.Positional]
+    """The Hugging Face folder, with config.json and model.safetensors, or a name on the Hub, such
+    as google-bert/bert-base-uncased, or NAME@REVISION; or the file: .arpa, the word vectors of
+    word2vec, GloVe or fastText, or the weights of ELMo (.hdf5), Flair (.pt) or fastai's AWD-LSTM
+    (.pth)."""
     out: Annotated[Path, tyro.conf.Positional]
     """The folder to write."""
     new: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[PREFIX ...]")] = ()
@@ -53,8 +54,8 @@ class Export:
 
     example: ClassVar[str] = "zoo export runs/gpt2-tiny exported/gpt2-tiny"
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """The model folder."""
+    folder: Annotated[str | Path, tyro.conf.Positional]
+    """The model folder, or a name on the Hub."""
     out: Annotated[Path, tyro.conf.Positional]
     """The folder to write; for an n-gram model, the .arpa file; for word vectors, the .txt, .vec,
     .glove.txt or .bin file."""

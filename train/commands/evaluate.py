@@ -16,8 +16,8 @@ class Evaluate:
 
     example: ClassVar[str] = "zoo evaluate runs/gpt2-tiny --text book.txt"
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """The model folder, ours or Hugging Face's, or an ARPA file."""
+    folder: Annotated[str | Path, tyro.conf.Positional]
+    """The model folder, ours or Hugging Face's, or a name on the Hub, or an ARPA file."""
     text: tuple[Path, ...] = ()
     """Text files (UTF-8, or .gz). Default: the held-out part of the built-in corpus."""
     separator: str | None = None
@@ -60,7 +60,7 @@ class Evaluate:
     """For translation: above 1 favors longer translations, below 1 shorter ones."""
     show: Literal["counts"] | None = None
     """For an n-gram model: print which n-grams of the text were never seen, for every order."""
-    interpolate: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    interpolate: Annotated[str | Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """For an n-gram model: also print the perplexity of its mean with this causal language model,
     which has the same tokenizer, for every weight of the latter."""
     minimal_pairs: Path | None = None
@@ -76,7 +76,7 @@ class Evaluate:
     """The task of a fine-tuned model. Default: inferred from the model."""
     columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME=COLUMN ...]")] = ()
     """The columns of --data to read, such as text=sentence1 pair=sentence2 label=3."""
-    average_with: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    average_with: Annotated[str | Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """For a classifier: predict from the mean of its probabilities and those of this one, such as
     a model that reads backward."""
     confusion_matrix: Path | None = None
@@ -218,7 +218,7 @@ class Evaluate:
             if len(evaluation.labels) < 2 or not gold:
                 raise ValueError("--confusion-matrix needs a model that predicts classes or tags")
             plots.confusion(
-                gold, predicted, evaluation.labels, self.confusion_matrix, self.folder.name
+                gold, predicted, evaluation.labels, self.confusion_matrix, Path(self.folder).name
             )
             print(f"picture: {self.confusion_matrix}")
         if self.out:

@@ -17,8 +17,9 @@ class Finetune:
         "zoo finetune runs/bert-tiny --task classification --train train.tsv --dev dev.tsv"
     )
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """The folder of the pretrained model, ours or Hugging Face's; or fasttext: random rows."""
+    folder: Annotated[str | Path, tyro.conf.Positional]
+    """The folder of the pretrained model, ours or Hugging Face's, or a name on the Hub, such as
+    google-bert/bert-base-uncased; or fasttext: random rows."""
     data: Annotated[DataSettings, tyro.conf.OmitArgPrefixes]
     """The task and its examples."""
     training: Annotated[Settings, tyro.conf.OmitArgPrefixes]
@@ -41,7 +42,7 @@ class Finetune:
         from zoo.checkpoints.lock import locked
 
         malloc.keep_freed_memory()
-        out = self.out or Path("runs") / f"{self.folder.name}-{self.data.task}"
+        out = self.out or Path("runs") / f"{Path(self.folder).name}-{self.data.task}"
         with locked(out):
             check_new(out, resume=self.resume, overwrite=self.overwrite, reads=[self.folder])
             self._train(out)
@@ -95,8 +96,8 @@ class FindLearningRate:
         "zoo find-learning-rate runs/bert-tiny --task classification --train train.tsv"
     )
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """The folder of the pretrained model, ours or Hugging Face's."""
+    folder: Annotated[str | Path, tyro.conf.Positional]
+    """The folder of the pretrained model, ours or Hugging Face's, or a name on the Hub."""
     data: Annotated[DataSettings, tyro.conf.OmitArgPrefixes]
     """The task and its examples."""
     out: Path = Path("learning-rates.png")
@@ -136,7 +137,7 @@ class FindLearningRate:
             self.data.labels,
         )
         best = learning_rate_finder.steepest(*tested)
-        learning_rate_finder.draw(*tested, best, self.out, self.folder.name)
+        learning_rate_finder.draw(*tested, best, self.out, Path(self.folder).name)
         print(
             f"the loss falls fastest at {best:.1e}: try --learning-rate {best:.1e}\n"
             f"picture: {self.out}"

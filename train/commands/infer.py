@@ -18,8 +18,8 @@ class Generate:
 
     example: ClassVar[str] = 'zoo generate runs/gpt2-tiny "The" --temperature 0.5'
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """The model folder, ours or Hugging Face's."""
+    folder: Annotated[str | Path, tyro.conf.Positional]
+    """The model folder, ours or Hugging Face's, or a name on the Hub."""
     prompt: Annotated[str, tyro.conf.Positional] = ""
     """The text to continue; for an encoder-decoder, its input. Default: start a new document."""
     max_new_tokens: int = 100
@@ -103,8 +103,8 @@ class GenerateSound:
 
     example: ClassVar[str] = "zoo generate-sound runs/wavenet-sound-tiny sample.wav --seconds 2"
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """The model folder."""
+    folder: Annotated[str | Path, tyro.conf.Positional]
+    """The model folder, or a name on the Hub."""
     out: Annotated[Path, tyro.conf.Positional]
     """The .wav file to write."""
     overwrite: bool = False
@@ -138,8 +138,8 @@ class Translate:
         'zoo translate runs/luong-tiny "23rd of November, 2026" --attention attention.png'
     )
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """The model folder, ours or Hugging Face's."""
+    folder: Annotated[str | Path, tyro.conf.Positional]
+    """The model folder, ours or Hugging Face's, or a name on the Hub."""
     text: Annotated[str, tyro.conf.Positional]
     """The text to translate."""
     beams: int = 4
@@ -176,7 +176,7 @@ class Translate:
             print("\n".join(f"{score:.3f}  {text}" for text, score in scored))
         if self.attention:
             weights = attention(translator, self.text, translation)
-            for file in plots.attention(weights, self.attention, self.folder.name):
+            for file in plots.attention(weights, self.attention, Path(self.folder).name):
                 print(f"picture: {file}")
 
 
@@ -186,8 +186,8 @@ class FillMask:
 
     example: ClassVar[str] = 'zoo fill-mask runs/bert-tiny "Return the [MASK] of the list."'
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """The model folder, ours or Hugging Face's."""
+    folder: Annotated[str | Path, tyro.conf.Positional]
+    """The model folder, ours or Hugging Face's, or a name on the Hub."""
     text: Annotated[str, tyro.conf.Positional]
     """The text, with [MASK] or the model's own mask token in it."""
     top: int = 5
@@ -209,8 +209,8 @@ class DetectReplaced:
         'zoo detect-replaced runs/electra-tiny "Return the banana of the list."'
     )
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """The model folder, ours or Hugging Face's."""
+    folder: Annotated[str | Path, tyro.conf.Positional]
+    """The model folder, ours or Hugging Face's, or a name on the Hub."""
     text: Annotated[str, tyro.conf.Positional]
     """The text to check."""
 
@@ -228,8 +228,8 @@ class Classify:
 
     example: ClassVar[str] = 'zoo classify runs/bert-tiny-classification "A charming film."'
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """The folder of a fine-tuned model, ours or Hugging Face's."""
+    folder: Annotated[str | Path, tyro.conf.Positional]
+    """The folder of a fine-tuned model, ours or Hugging Face's, or a name on the Hub."""
     text: Annotated[str, tyro.conf.Positional]
     """The text to classify."""
     pair: Annotated[str | None, tyro.conf.Positional] = None
@@ -257,8 +257,8 @@ class Choose:
         'zoo choose runs/bert-tiny-multiple-choice "She opens the door and" "walks in." "melts."'
     )
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """The folder of a fine-tuned model, ours or Hugging Face's."""
+    folder: Annotated[str | Path, tyro.conf.Positional]
+    """The folder of a fine-tuned model, ours or Hugging Face's, or a name on the Hub."""
     context: Annotated[str, tyro.conf.Positional]
     """The text, or a question."""
     endings: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(help_behavior_hint="")]
@@ -278,8 +278,8 @@ class Tag:
 
     example: ClassVar[str] = 'zoo tag runs/bert-tiny-tagging "Ada Lovelace was born in London."'
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """The folder of a fine-tuned model, ours or Hugging Face's."""
+    folder: Annotated[str | Path, tyro.conf.Positional]
+    """The folder of a fine-tuned model, ours or Hugging Face's, or a name on the Hub."""
     text: Annotated[str, tyro.conf.Positional]
     """The text to tag; it is split into words at white space and punctuation."""
     entities: bool = False
@@ -306,8 +306,8 @@ class Answer:
         'zoo answer runs/bert-tiny-question-answering "Who wrote it?" article.txt'
     )
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """The folder of a fine-tuned model, ours or Hugging Face's."""
+    folder: Annotated[str | Path, tyro.conf.Positional]
+    """The folder of a fine-tuned model, ours or Hugging Face's, or a name on the Hub."""
     question: Annotated[str, tyro.conf.Positional]
     """The question to answer."""
     context: Annotated[str, tyro.conf.Positional]

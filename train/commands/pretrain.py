@@ -50,26 +50,26 @@ class Pretrain:
     """For a model of sound: .wav files with 16-bit PCM samples. Default: a built-in melody."""
     dev: tuple[Path, ...] = ()
     """Files to evaluate on. Default: the last part of the training text is held out."""
-    tokenizer: Path | None = None
-    """A folder with a tokenizer. Default: train one on the text."""
+    tokenizer: Annotated[str | Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """A folder with a tokenizer, or a name on the Hub. Default: train one on the text."""
     vocab_size: int | None = None
     """Vocabulary size of tokenizer and model. Default: the recipe's."""
     config: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME=VALUE ...]")] = ()
     """Changes to the recipe's model config, such as width=512 dropout=0.1."""
     separate_vocabularies: bool = False
     """For translation: one vocabulary per language instead of a joint one."""
-    init: Path | None = None
-    """Start from the model of this folder, ours or Hugging Face's, with its tokenizer and config.
-    Default: random weights."""
+    init: Annotated[str | Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Start from the model of this folder, ours or Hugging Face's, or name on the Hub, with its
+    tokenizer and config. Default: random weights."""
     add_words: Annotated[int | None, tyro.conf.arg(metavar="COUNT")] = None
     """With --init, for a model of whole words: add the words that occur so often in the text."""
-    embeddings: Path | None = None
-    """Start the input table from the word vectors of this folder or file. Without --tokenizer, a
-    causal language model then reads words. Default: a random table."""
+    embeddings: Annotated[str | Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Start the input table from the word vectors of this folder or file, or name on the Hub.
+    Without --tokenizer, a causal language model then reads words. Default: a random table."""
     freeze_embeddings: bool = False
     """Keep that table as it is."""
-    teacher: Path | None = None
-    """Distillation: the model folder of the teacher."""
+    teacher: Annotated[str | Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Distillation: the model folder of the teacher, or a name on the Hub."""
     steps: int | None = None
     """Number of training steps. Default: the recipe's."""
     epochs: float | None = None
@@ -202,7 +202,7 @@ class Pretrain:
             print("\n".join(vectors.examples(out)))
         print(f"model folder: {out}\ncurves: {out / 'curves.png'}")
 
-    def _with_words(self, chosen, init: Path, min_count: int, out: Path) -> Path:
+    def _with_words(self, chosen, init: str | Path, min_count: int, out: Path) -> Path:
         """Return the folder of a model with the words of the text that it lacks."""
         from train.pretraining import new_words
 

@@ -15,8 +15,8 @@ class Prompt:
         "zoo prompt models/gpt2 --train train.tsv --data test.tsv --shots 0 1 4 16"
     )
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """The folder of a causal language model, ours or Hugging Face's."""
+    folder: Annotated[str | Path, tyro.conf.Positional]
+    """The folder of a causal language model, ours or Hugging Face's, or a name on the Hub."""
     data: Path
     """The examples to predict, as `zoo finetune` reads them."""
     train: Path

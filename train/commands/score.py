@@ -15,8 +15,9 @@ class Score:
 
     example: ClassVar[str] = 'zoo score runs/gpt2-tiny "The return value is None." --top 5'
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """The folder of a language model, ours or Hugging Face's, or an ARPA file."""
+    folder: Annotated[str | Path, tyro.conf.Positional]
+    """The folder of a language model, ours or Hugging Face's, or a name on the Hub, or an ARPA
+    file."""
     text: Annotated[str | None, tyro.conf.Positional] = None
     """The text to score."""
     top: int = 0

@@ -15,8 +15,8 @@ class Neighbors:
 
     example: ClassVar[str] = "zoo neighbors runs/word2vec-tiny bank"
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """The folder or file of word vectors."""
+    folder: Annotated[str | Path, tyro.conf.Positional]
+    """The folder or file of word vectors, or a name on the Hub."""
     word: Annotated[str, tyro.conf.Positional]
     """The word; fastText supports any, other models those of their vocabularies."""
     count: int = 10
@@ -35,8 +35,8 @@ class Analogy:
 
     example: ClassVar[str] = "zoo analogy runs/word2vec-tiny man king woman"
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """The folder or file of word vectors."""
+    folder: Annotated[str | Path, tyro.conf.Positional]
+    """The folder or file of word vectors, or a name on the Hub."""
     a: Annotated[str, tyro.conf.Positional]
     """The first word, such as man."""
     b: Annotated[str, tyro.conf.Positional]
@@ -59,8 +59,8 @@ class Similarity:
 
     example: ClassVar[str] = "zoo similarity runs/word2vec-tiny bank river"
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """The folder or file of word vectors."""
+    folder: Annotated[str | Path, tyro.conf.Positional]
+    """The folder or file of word vectors, or a name on the Hub."""
     words: Annotated[tuple[str, ...], tyro.conf.Positional, NO_HINT] = ()
     """Two words."""
     data: Path | None = None
@@ -88,8 +88,8 @@ class Embed:
 
     example: ClassVar[str] = 'zoo embed runs/bert-tiny "A text." "Another text." --out vectors.npy'
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """The folder of a model of word vectors, or of one with an encoder."""
+    folder: Annotated[str | Path, tyro.conf.Positional]
+    """The folder of a model of word vectors, or of one with an encoder, or a name on the Hub."""
     texts: Annotated[tuple[str, ...], tyro.conf.Positional, NO_HINT]
     """The texts."""
     pooling: Literal["mean", "first", "last", "max"] = "mean"
@@ -128,8 +128,8 @@ class Map:
 
     example: ClassVar[str] = "zoo map runs/word2vec-tiny bank river money water --out map.png"
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """The folder or file of word vectors."""
+    folder: Annotated[str | Path, tyro.conf.Positional]
+    """The folder or file of word vectors, or a name on the Hub."""
     words: Annotated[tuple[str, ...], tyro.conf.Positional, NO_HINT] = ()
     """The words. Default: the 100 most frequent."""
     out: Path = Path("map.png")
@@ -151,12 +151,12 @@ class Map:
         loaded = zoo.load(self.folder)
         words = list(dict.fromkeys(self.words)) or most_frequent_words(loaded, 100)
         word_map.draw(
-            words, unit_vectors(loaded, words), self.out, self.folder.name, self.perplexity
+            words, unit_vectors(loaded, words), self.out, Path(self.folder).name, self.perplexity
         )
         print(f"picture: {self.out}")
 
 
-def evaluate(folder: Path, data: Path) -> None:
+def evaluate(folder: str | Path, data: Path) -> None:
     """Print the accuracy on analogies, or the correlations with scores, whichever a file has."""
     import zoo
     from train.metrics import word_vectors

@@ -64,7 +64,7 @@ def _pretrain(
 ) -> Evaluation:
     estimator = estimators.estimator(recipe.estimator)
     check(recipe)
-    unit = text.tokenizer(recipe, source, None if tokenizer is None else Path(tokenizer))
+    unit = text.tokenizer(recipe, source, tokenizer)
     end = tokenizers.end_of_document(unit)
     corpus = text.corpus(source, unit, end)
     train, held_out = (corpus, text.corpus(dev, unit, end)) if dev else corpus.split()

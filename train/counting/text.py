@@ -8,11 +8,12 @@ from train.data.corpus.corpus import Corpus
 from train.data.sources.source import Source
 from train.recipes.ngram import NGramRecipe
 from zoo import tokenizers
+from zoo.checkpoints import hub
 from zoo.tokenizers import Tokenizer
 
 
-def tokenizer(recipe: NGramRecipe, source: Source, folder: Path | None = None) -> Tokenizer:
-    """Return the tokenizer in a folder, or else that of the words or characters of a text.
+def tokenizer(recipe: NGramRecipe, source: Source, folder: str | Path | None = None) -> Tokenizer:
+    """Return the tokenizer of a folder or name, or else that of the words or characters of a text.
 
     Raises:
       ValueError: If the tokenizer is that of a translator, or the text has too few words.
@@ -20,7 +21,7 @@ def tokenizer(recipe: NGramRecipe, source: Source, folder: Path | None = None) -
     if folder is None:
         texts = (piece.text for piece in source.pieces())
         return vocabulary.tokenizer(texts, recipe.units, recipe.min_count, recipe.vocab_size)
-    result = tokenizers.load(folder)
+    result = tokenizers.load(hub.resolve_tokenizer(folder))
     if isinstance(result, tokenizers.Sides):
         raise ValueError(f"{folder} has a tokenizer for each of two languages: use another one")
     return result

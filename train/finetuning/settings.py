@@ -53,8 +53,9 @@ class DataSettings:
 class Distillation:
     """How to learn from a fine-tuned teacher."""
 
-    teacher: Path | None = None
-    """The model folder of a teacher, fine-tuned for the task. Default: learn from labels alone."""
+    teacher: Annotated[str | Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """The model folder of a teacher, fine-tuned for the task, or a name on the Hub. Default: learn
+    from labels alone."""
     teacher_weight: float = 0.5
     """Weight of the teacher's loss; the labels have the rest. 1: the labels are not used."""
     distillation_loss: Literal["cross-entropy", "squared-error"] = "cross-entropy"
@@ -147,7 +148,8 @@ class Settings:
     reinit: int = 0
     """Also initialize the top layers randomly, this many, besides the head."""
     stack: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """For taggers on ELMo and Flair: static word vectors beside those of the model."""
+    """For taggers on ELMo and Flair: static word vectors beside those of the model; also a file, or
+    a name on the Hub."""
     letters: int = 0
     """For taggers on word vectors: so many features of the letters of a word beside its vector
     (Ma and Hovy 2016, who have 30)."""

@@ -14,7 +14,7 @@ from tokenizers import AddedToken, Tokenizer, processors
 
 from train.data.corpus.pair_corpus import END_OF_TEXT
 from zoo import registry, tokenizers
-from zoo.checkpoints import model_folder
+from zoo.checkpoints import hub, model_folder
 from zoo.checkpoints.load import (
     Loaded,
     is_published,
@@ -55,7 +55,7 @@ def load_for_task(
     Head parameters that are in the folder are kept; the others are initialized at random.
 
     Args:
-      folder: A model folder, ours or Hugging Face's.
+      folder: A model folder, ours or Hugging Face's, or a name on the Hub.
       task: A key in TASKS of the architectures.
       labels: The names of the classes. None: those of the folder.
       key: The key for the new parameters.
@@ -68,7 +68,7 @@ def load_for_task(
       ValueError: If the architecture does not support the task, or the folder was fine-tuned with
         other labels.
     """
-    folder = Path(folder)
+    folder = hub.resolve(folder)
     saved_cls = saved_class(folder)
     if issubclass(saved_cls, WordVectors) and task in word2vec.TASKS:
         return _on_vectors(load(folder), word2vec.TASKS[task], labels, key, letters)

@@ -17,7 +17,7 @@ from flax import linen as nn
 
 from train.recipes.recipe import Config, Initial, Recipe, with_config
 from zoo import registry
-from zoo.checkpoints import arrays, model_folder
+from zoo.checkpoints import arrays, hub, model_folder
 from zoo.checkpoints.load import is_published, load_tokenizer, own_config, saved_class
 from zoo.contracts import Composite
 from zoo.formats import huggingface
@@ -31,14 +31,14 @@ def continued(recipe: R, folder: str | Path, changes: Sequence[str] = ()) -> R:
 
     Args:
       recipe: The recipe.
-      folder: A model folder, ours or Hugging Face's.
+      folder: A model folder, ours or Hugging Face's, or a name on the Hub.
       changes: Changes to the config of the folder, as in `with_config`, such as "dropout=0.1".
 
     Raises:
       ValueError: If the architectures differ, if the folder has no tokenizer or lacks a part of the
         trunk, or if its weights do not fit the changed config.
     """
-    folder = Path(folder)
+    folder = hub.resolve(folder)
     saved_cls, architecture = saved_class(folder), registry.named(recipe.architecture)
     if registry.of(saved_cls) is not architecture:
         raise ValueError(

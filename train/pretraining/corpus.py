@@ -16,6 +16,7 @@ from train.objectives.causal import Causal
 from train.objectives.objective import Objective
 from train.recipes.recipe import Recipe
 from zoo import tokenizers
+from zoo.checkpoints import hub
 from zoo.direction import is_backward
 from zoo.tokenizers import AnyTokenizer, end_of_document
 
@@ -46,18 +47,19 @@ def tokenizer(
       recipe: The recipe.
       source: The text.
       run: The folder of the run that is resumed, or None.
-      folder: A folder with a tokenizer to use, or None.
+      folder: A folder with a tokenizer to use, or a name on the Hub, or None.
 
     Raises:
       ValueError: If the run has another tokenizer than the folder, or if the tokenizer has more
         entries than the model's vocabulary.
     """
+    given = None if folder is None else tokenizers.load(hub.resolve_tokenizer(folder))
     if run is not None and (Path(run) / "tokenizer.json").exists():
         result = tokenizers.load(run)
-        if folder is not None and not _same(result, tokenizers.load(folder)):
+        if given is not None and not _same(result, given):
             raise ValueError(f"{run} has another tokenizer than {folder}: leave out --tokenizer")
-    elif folder is not None:
-        result = tokenizers.load(folder)
+    elif given is not None:
+        result = given
     else:
         result = _trained(recipe, source)
     count = result.get_vocab_size()

@@ -1,4 +1,4 @@
-"""Load a model folder, ours or Hugging Face's, or a file of a published format, and export one."""
+"""Load a model folder, a file of a published format or a name on the Hub, and export a model."""
 
 import os
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy as np
 from flax import linen as nn
 
 from zoo import registry, tokenizers
-from zoo.checkpoints import existing, mapped, model_folder, staging
+from zoo.checkpoints import existing, hub, mapped, model_folder, staging
 from zoo.checkpoints.lock import locked
 from zoo.contracts import Composite
 from zoo.direction import is_backward
@@ -37,12 +37,18 @@ def load(
     folder: str | os.PathLike,
     *,
     cls: str | None = None,
+    revision: str | None = None,
     new: Sequence[str] = (),
     ignore: Sequence[str] = (),
     key: chex.PRNGKey | None = None,
     unchecked: bool = False,
 ) -> Loaded:
-    """Load a model folder, ours or Hugging Face's, or a file. Nothing is downloaded.
+    """Load a model folder, ours or Hugging Face's, or a file, or a name on the Hugging Face Hub.
+
+    A name is a string such as "google-bert/bert-base-uncased", or "gpt2", where no folder or file
+    has this name; a Path is never one. Its files are fetched into the cache of huggingface_hub, as
+    its environment variables say: HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and others. Only
+    for a name is anything downloaded, and nothing in the files is ever executed.
 
     A file is an n-gram model as ARPA, word vectors as word2vec, GloVe and fastText write them, or a
     recurrent model of AllenNLP (ELMo), Flair or fastai (AWD-LSTM), which are distinguished by their
@@ -55,10 +61,11 @@ def load(
     file of fastText, and make loading a model folder of word vectors a quarter slower.
 
     Args:
-      folder: The folder or file.
+      folder: The folder or file, or the name; NAME@REVISION is one of its revisions.
       cls: The class to load it as, such as "ElectraGenerator" or its published name,
         "ElectraForMaskedLM"; None: the class that was saved. A trunk alone, such as "BertModel", is
         loaded from a folder with any head.
+      revision: The branch, tag or commit of a name, as in NAME@REVISION. None: its main branch.
       new: Prefixes of parameter paths that a published folder may lack; these parameters are
         initialized from `key`.
       ignore: Prefixes of published tensor names to ignore.
@@ -66,10 +73,11 @@ def load(
       unchecked: Load weights that are integers or not finite too, to look at them.
 
     Raises:
+      OSError: If the folder, file or name is not there, or a name cannot be fetched.
       ValueError: If parameters are missing, unexpected, of the wrong shape, or have values that are
         no weights; the message lists all of them.
     """
-    folder = Path(folder)
+    folder = hub.resolve(folder, revision)
     saved_cls = saved_class(folder)
     target = saved_cls if cls is None else _named_class(saved_cls, cls)
     if file_format := files.find(folder):
@@ -119,9 +127,10 @@ def is_published(folder: str | os.PathLike) -> bool:
 
 
 def saved_class(folder: str | os.PathLike) -> type[nn.Module]:
-    """Return the class of the model that is saved in a folder or file."""
+    """Return the class of the model that is saved in a folder or file, or under a name."""
+    folder = hub.resolve(folder)
     if file_format := files.find(folder):
-        return file_format.class_of(Path(folder))
+        return file_format.class_of(folder)
     if is_published(folder):
         published = huggingface.read_config(folder)
         return huggingface.find(published).class_of(published)

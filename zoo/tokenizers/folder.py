@@ -262,3 +262,6 @@ _READERS: dict[tuple[str, ...], tuple[Callable[..., AnyTokenizer], tuple[str, ..
     ("spiece.model",): (published.read_sentencepiece, (ALBERT, XLNET, T5)),
     ("source.spm", "target.spm", "vocab.json"): (_read_marian, (MARIAN,)),
 }
+# What `load` reads: the first of these files that are all there, and the settings beside them.
+FILES = tuple(_READERS)
+SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")

@@ -102,16 +102,9 @@ def _open(folder: Path) -> dict[str, Read]:
 
 def _open_shards(index: Path, open_file: Callable[[Path], dict[str, Read]]) -> dict[str, Read]:
     """Return the tensors that an index names, each from the file that it names for it."""
-    try:
-        weight_map = json.loads(index.read_text("utf-8"))["weight_map"]
-        names = {name: str(file) for name, file in weight_map.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{index} is not an index: it needs a weight_map") from None
-    shards = {}
+    names, shards = weight_map(index), {}
     for file in dict.fromkeys(names.values()):
         path = index.parent / file
-        if Path(file).name != file or path.is_dir():
-            raise ValueError(f"{index} names {file!r}, which is not a file of its folder")
         if not path.exists():
             raise FileNotFoundError(f"no such file: {path}, which {index.name} names")
         shards[file] = open_file(path)
@@ -119,3 +112,20 @@ def _open_shards(index: Path, open_file: Callable[[Path], dict[str, Read]]) -> d
         if name not in shards[file]:
             raise ValueError(f"{index} names {name} in {file}, but it is not there")
     return {name: shards[file][name] for name, file in names.items()}
+
+
+def weight_map(index: Path) -> dict[str, str]:
+    """Return the name of the file of every tensor that an index names.
+
+    Raises:
+      ValueError: If it is not an index, or names a file that is not in its folder.
+    """
+    try:
+        entries = json.loads(index.read_text("utf-8"))["weight_map"].items()
+        names = {name: str(file) for name, file in entries}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{index} is not an index: it needs a weight_map") from None
+    for file in names.values():
+        if Path(file).name != file or (index.parent / file).is_dir():
+            raise ValueError(f"{index} names {file!r}, which is not a file of its folder")
+    return names
