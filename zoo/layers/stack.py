@@ -15,12 +15,17 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.layers import execution
+from zoo.layers.linear import BETWEEN_TOKENS, WITH_WEIGHTS
 
 # The least number of blocks in a loop. On a CPU a step of a loop is a tenth slower.
 LEAST_DEPTH = {"cpu": 24}
 LEAST_DEPTH_ELSEWHERE = 4
+# What is kept for the backward pass; all else is computed again. Without a policy, a loop would keep
+# every value between two products, which a compiler computes again where there is no loop.
+kept = jax.checkpoint_policies.save_only_these_names
 POLICIES = {
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "none": kept(WITH_WEIGHTS, BETWEEN_TOKENS),
+    "dots": kept(WITH_WEIGHTS),
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 Inputs = tuple[chex.ArrayTree, ...]
@@ -156,4 +161,4 @@ def _layer(block: nn.Module, own: Inputs, train: bool) -> Layer:
 def _recomputed(call: Callable, remat: str, train: bool) -> Callable:
     """Return the call of a block, which the backward pass repeats as `remat` says."""
     pure = lambda arrays, x, *inputs: call(arrays, x, *inputs, train=train)
-    return pure if remat == "none" else jax.checkpoint(pure, policy=POLICIES[remat])
+    return jax.checkpoint(pure, policy=POLICIES[remat])
