@@ -78,6 +78,7 @@ ZOO_LAYERS = (
     ("models",),
     ("layers",),
     ("params", "tokenizers", "version", "contracts", "direction"),
+    ("untrusted",),
 )
 TRAIN_LAYERS = (
     ("__main__",),

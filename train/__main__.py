@@ -5,6 +5,8 @@ Commands import what they need when they run, so that `zoo --help` is quick.
 
 import os
 import sys
+from collections.abc import Sequence
+from typing import NoReturn
 
 from train.commands import command
 from train.commands.convert import Export, Import
@@ -58,20 +60,31 @@ GROUPS: dict[str, dict[str, type[command.Command]]] = {
 COMMANDS = {name: cls for group in GROUPS.values() for name, cls in group.items()}
 
 
-def main() -> None:
-    """Run one command; errors that the user can fix are one line, with exit status 2."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; errors that the user can fix are one line, with exit status 2.
+
+    Args:
+      arguments: The name of the command and its arguments; None: those of the program.
+    """
     try:
-        _run(sys.argv[1:])
+        _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except BrokenPipeError:  # such as `zoo list | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (ValueError, OSError) as error:
-        print(f"zoo: {error}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(str(error))
+    except MemoryError as error:
+        _refuse(f"the memory does not suffice: {error}".removesuffix(": "))
     except KeyboardInterrupt:
         print("zoo: stopped", file=sys.stderr)
         sys.exit(130)
+
+
+def _refuse(message: str) -> NoReturn:
+    """Print the one line of an error, in which a name may have line breaks, and exit."""
+    print("zoo: " + "\\n".join(message.splitlines()), file=sys.stderr)
+    sys.exit(2)
 
 
 def _run(arguments: list[str]) -> None:

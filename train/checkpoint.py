@@ -17,7 +17,16 @@ from typing import Any, NamedTuple
 import chex
 import jax
 
-from zoo.checkpoints.arrays import Damaged, Saving, describe, dtype_name, load, read_record, save
+from zoo.checkpoints.arrays import (
+    Damaged,
+    Saving,
+    check_path,
+    describe,
+    dtype_name,
+    load,
+    read_record,
+    save,
+)
 from zoo.checkpoints.model_folder import steps
 from zoo.params import flatten
 
@@ -46,6 +55,7 @@ class Checkpoints:
         if keep < 1:
             raise ValueError(f"keep must be at least 1, not {keep}")
         self._run = Path(folder).absolute()
+        check_path(self._run)  # before anything is trained
         self._folder = self._run / "checkpoints"
         self._keep, self._every = keep, every
         self._saving: tuple[int, Saving] | None = None  # the step that is being saved

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -394,3 +395,35 @@ def test_a_translator_is_trained_measured_and_used(monkeypatch, capsys):
     assert float(score) >= float(less)
     line = refusal(monkeypatch, capsys, "translate", "run", "1 May 2020", "--beams", "91")
     assert line == "zoo: the beam width 91 is larger than the vocabulary of 90"
+
+
+def test_a_context_of_many_chinese_characters_is_text_and_no_file_name(monkeypatch, capsys):
+    context = "字" * 120  # a name may have 255 bytes, not characters
+    given = []
+    answer = lambda loaded, question, text, **options: (
+        given.append(text) or SimpleNamespace(text="")
+    )
+    monkeypatch.setattr(zoo, "load", lambda folder: None)
+    monkeypatch.setattr(zoo, "answer", answer)
+    run(monkeypatch, "answer", "folder", "?", context)
+    Path("context.txt").write_text("a text", "utf-8")
+    run(monkeypatch, "answer", "folder", "?", "context.txt")
+    assert given == [context, "a text"]
+
+
+def test_a_text_that_is_not_utf8_is_refused_by_its_argument(monkeypatch, capsys):
+    refused = lambda *arguments: refusal(monkeypatch, capsys, *arguments)
+    assert refused("choose", "x", "a", "b", "\udcff") == r"zoo: endings is not UTF-8: '\udcff'"
+    assert refused("pretrain", "x", "--separator", "\udcff") == (
+        r"zoo: separator is not UTF-8: '\udcff'"
+    )
+
+
+def test_a_number_that_is_none_is_one_line_without_the_name_of_a_function(monkeypatch, capsys):
+    refused = lambda *arguments: refusal(monkeypatch, capsys, *arguments).split(";")[0]
+    assert refused("generate", "x", "--top-k", "y") == "zoo: --top-k must be INT, not 'y'"
+    assert refused("generate", "x", "--top-p", "y") == "zoo: --top-p must be FLOAT, not 'y'"
+    assert refused("generate", "x", "--top-k", "9" * 5000) == "zoo: --top-k has too many digits"
+    assert (
+        refused("pretrain", "x", "--mesh", "1", "1", "y") == "zoo: --mesh cannot be '1', '1', 'y'"
+    )

@@ -126,5 +126,5 @@ def test_a_truncated_or_missing_file_is_named(tmp_path):
         zoo.load(tmp_path / "none.arpa")
     path = tmp_path / "short.arpa.gz"
     path.write_bytes(gzip.compress(BIGRAMS.encode())[:-20])
-    with pytest.raises(ValueError, match=r"line \d+: the file cannot be read"):
+    with pytest.raises(ValueError, match=r"is not a complete gzip file"):
         zoo.load(path)

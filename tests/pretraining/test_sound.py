@@ -81,6 +81,9 @@ def test_text_and_sound_are_not_mixed_up(run):
     text = tiny.TABLE["wavenet"].model
     with pytest.raises(ValueError, match=r"^WaveNetLM does not generate sound: use a WaveNetSound"):
         zoo.generate_sound(Loaded(text, tiny.wide(text), tokenizer()))
+    for seconds in (float("inf"), 1e300):
+        with pytest.raises(ValueError, match=r"^seconds must be less than 268,435, not "):
+            zoo.generate_sound(loaded, seconds)
     with pytest.raises(ValueError, match=r"^seconds must be at least 0.000125, not 0$"):
         zoo.generate_sound(loaded, 0)
 

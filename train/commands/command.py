@@ -23,8 +23,15 @@ REWORDED = (
     (r"Missing value for argument '(\S+)'\. Expected (\d+) values\.", r"\1 needs \2 values"),
     (r"invalid choice (\S+) for argument '(\S+)'\. Expected one of \((.*)\)\.",
      r"\2 must be one of \3, not \1"),
+    (r"no type matching \{(.*)\{(.*)\}\} could", r"no type matching \1\2 could"),
     (r"Error parsing (\S+): no type matching {?(.*?)}? could .* from \[(.*)\]\.",
      r"\1 must be \2, not \3"),
+    (r"Error parsing (\S+): invalid literal for int\(\) with base 10: (.*)",
+     r"\1 must be INT, not \2"),
+    (r"Error parsing (\S+): could not convert string to float: (.*)", r"\1 must be FLOAT, not \2"),
+    (r"Error parsing (\S+): Exceeds the limit .*", r"\1 has too many digits"),
+    (r"Error parsing (\S+): Could not (?:find valid parse for|parse) arguments:? \[(.*?)\].*",
+     r"\1 cannot be \2"),
     (r"Error parsing ", ""),
     (r"'None', ", ""),
 )  # fmt: skip
@@ -59,9 +66,22 @@ def parse(name: str, command: type[Command], arguments: Sequence[str]) -> Comman
     try:
         # tyro prints a plain table, without colors, if standard output is not a terminal.
         with contextlib.redirect_stdout(error), contextlib.redirect_stderr(error):
-            return read()
+            parsed = read()
     except SystemExit:
         raise ValueError(_one_line(error.getvalue(), name, command)) from None
+    _check_text(parsed)
+    return parsed
+
+
+def _check_text(arguments: Any) -> None:
+    """Raise ValueError for a text that is not UTF-8; the name of a file may be any bytes."""
+    for field in dataclasses.fields(arguments):
+        value = getattr(arguments, field.name)
+        if dataclasses.is_dataclass(value):
+            _check_text(value)
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str) and not text.isascii() and re.search("[\ud800-\udfff]", text):
+                raise ValueError(f"{field.name.replace('_', '-')} is not UTF-8: {text!r:.60}")
 
 
 def unknown(name: str, commands: Sequence[str]) -> NoReturn:

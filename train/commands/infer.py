@@ -317,10 +317,14 @@ class Answer:
 
     def run(self) -> None:
         """Print the answer, or "no answer" if the model was trained on such questions."""
-        import zoo
+        import os
 
-        file = Path(self.context) if len(self.context) < 256 else None
-        context = file.read_text("utf-8") if file and file.is_file() else self.context
+        import zoo
+        from train.data.sources import text
+
+        # False for a text that is too long for a name, unlike the method of Path.
+        is_file = os.path.isfile(self.context)
+        context = "".join(text.blocks(Path(self.context))) if is_file else self.context
         loaded, threshold = zoo.load(self.folder), self.null_threshold
         best = zoo.answer(loaded, self.question, context, null_threshold=threshold)
         print(best.text or "no answer")

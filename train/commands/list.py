@@ -23,7 +23,7 @@ class List:
 
         recipes = [recipe(name) for name in RECIPES]
         names = list(dict.fromkeys(entry.architecture for entry in recipes))
-        if self.architecture:
+        if self.architecture is not None:
             registry.named(self.architecture)
             if self.architecture not in [*names, *ngram.RECIPES]:
                 raise ValueError(f"no recipe trains {self.architecture}")

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from train.metrics.tasks import regression
+from zoo import untrusted
 from zoo.inference.neighbors import WordIndex
 from zoo.inference.word_vectors import composes, unit_vectors
 
@@ -69,6 +70,7 @@ class _Vocabulary:
 
 def has_sections(file: str | Path) -> bool:
     """Return whether a file has analogies, in sections, rather than pairs of words."""
+    untrusted.check_file(file)  # no pipe, as it is read again
     return any(fields[0].startswith(":") for _, fields in _lines(file, None))
 
 

@@ -8,6 +8,7 @@ with the sharding that the caller asks for, independent of how many devices wrot
 
 import json
 import logging
+import re
 import zlib
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ import tensorstore
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
+from zoo import untrusted
 from zoo.params import flatten
 
 # Orbax's threads log a page of tracebacks for each failed save; Saving raises one line instead.
@@ -87,6 +89,7 @@ def save(folder, trees: dict, record: dict | None = None) -> Saving:
       OSError: Immediately or from `finish`, if the folder cannot be written.
     """
     folder = Path(folder).absolute()
+    check_path(folder)
     items = {
         # Orbax rejects empty arrays; the shape in the description is enough to restore them.
         name: {path: _plain(leaf) for path, leaf in flatten(tree).items() if leaf.size}
@@ -107,6 +110,19 @@ def save(folder, trees: dict, record: dict | None = None) -> Saving:
         raise OSError(f"{folder} was not saved: {_cause(error)}") from error
 
 
+def check_path(folder) -> None:
+    """Raise OSError if the path of a folder has characters with which Orbax loses the arrays.
+
+    Orbax looks for its files with patterns, and TensorStore takes backslashes for slashes and
+    refuses what is not UTF-8.
+    """
+    if found := re.search(r"[\\*?\[\ud800-\udfff]", str(folder)):
+        raise OSError(
+            f"{folder} was not saved: choose a path without {found[0]!r}, with which arrays cannot "
+            "be written"
+        )
+
+
 def read_record(folder) -> dict:
     """Return the record saved in a folder, without reading arrays.
 
@@ -115,7 +131,7 @@ def read_record(folder) -> dict:
     """
     path = Path(folder) / "meta" / "data.json"
     try:
-        meta = json.loads(path.read_bytes())
+        meta = untrusted.read_json(path)
         if zlib.crc32(_canonical(meta["record"])) == meta["checksum"]:
             return meta["record"]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -1,5 +1,6 @@
 """Load a model folder, a file of a published format or a name on the Hub, and export a model."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,19 +11,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax.errors import FlaxError
 
-from zoo import registry, tokenizers
+from zoo import registry, tokenizers, untrusted
 from zoo.checkpoints import existing, hub, mapped, model_folder, staging
 from zoo.checkpoints.lock import locked
 from zoo.contracts import Composite
 from zoo.direction import is_backward
 from zoo.formats import files, huggingface, weights
 from zoo.layers import heads
-from zoo.params import abstract, flatten
+from zoo.params import DEPTHS, abstract, flatten
 from zoo.tokenizers import AnyTokenizer, Tokenizer
 
 # Names of architectures in model folders of earlier versions.
 RENAMED = {"marian": "transformer", "t5v1_1": "t5_v1_1"}
+MOST_LAYERS = 256  # whatever the number of parameters; ALBERT's layers share theirs
 
 
 class Loaded(NamedTuple):
@@ -143,8 +146,16 @@ def saved_class(folder: str | os.PathLike) -> type[nn.Module]:
 def own_config(folder: str | os.PathLike) -> Any:
     """Return the config in a model.json, with the lists of JSON turned back into tuples."""
     manifest = model_folder.manifest(folder)
-    fields = manifest["config"].items()
-    return _architecture(manifest).Config(**{name: _tuples(value) for name, value in fields})
+    config_class = _architecture(manifest).Config
+    values = {name: _tuples(value) for name, value in manifest["config"].items()}
+    kinds = {field.name: field.type for field in dataclasses.fields(config_class)}
+    most = max(MOST_LAYERS, len(manifest["parameters"] or ()))  # a layer has parameters
+    for name, value in values.items():
+        if name not in kinds or not untrusted.fits(value, kinds[name]):
+            raise ValueError(f"{folder}/model.json: {name} cannot be {value!r:.60}")
+        if name in DEPTHS.values() and value > most:
+            raise ValueError(f"{folder}/model.json: {name} is {value:,}, but at most {most:,} fit")
+    return config_class(**values)
 
 
 def _tuples(value: Any) -> Any:
@@ -289,7 +300,10 @@ def _named_class(cls: type[nn.Module], name: str) -> type[nn.Module]:
 
 
 def _check_shapes(folder: Path, model: nn.Module, params: dict) -> None:
-    expected = {p: x.shape for p, x in flatten(abstract(model)).items()}
+    try:
+        expected = {p: x.shape for p, x in flatten(abstract(model)).items()}
+    except (TypeError, ArithmeticError, FlaxError):  # such as a width of 0
+        raise ValueError(f"{folder}: the config in model.json describes no model") from None
     actual = {p: x.shape for p, x in flatten(params).items()}
     mismatches = [
         f"{path} has shape {actual.get(path)}, not {expected.get(path)}"

@@ -16,10 +16,11 @@ import json
 import shutil
 import warnings
 from pathlib import Path
+from typing import Any
 
 import jax
 
-from zoo import tokenizers
+from zoo import tokenizers, untrusted
 from zoo.checkpoints import mapped, staging
 from zoo.checkpoints.arrays import Damaged, describe, fingerprint, load, read_record, save
 from zoo.checkpoints.existing import steps
@@ -31,6 +32,16 @@ __all__ = ["Damaged", "check_tokenizer", "fingerprint", "manifest", "read", "ste
 FILES = ("model.json", "params", "tokenizer.json")
 ARRAYS = "arrays"  # in a draft: what Orbax writes
 RESTORE = 'restore it, or, if that is on purpose, delete "checksums" from model.json'
+
+# The fields of model.json and their types.
+FIELDS: dict[str, type | tuple[type, ...]] = {
+    "architecture": str,
+    "class": (str, type(None)),
+    "config": dict,
+    "zoo": str,
+    "tokenizer": (str, type(None)),
+    "parameters": (dict, type(None)),
+}
 
 
 def write(
@@ -96,18 +107,31 @@ def manifest(folder) -> dict:
         if (folder / "config.json").exists():
             reason = f"but it may be a Hugging Face folder: try `zoo import {folder} OUT`"
         raise FileNotFoundError(f"{folder} is not a model folder: {reason}")
-    try:
-        model = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from None
-    fields = ("architecture", "class", "config", "zoo", "tokenizer", "parameters")
-    missing = [name for name in fields if not isinstance(model, dict) or name not in model]
+    untrusted.check_folder(folder)
+    model = untrusted.read_object(path)
+    missing = [name for name in FIELDS if name not in model]
     if missing:
         raise ValueError(f"{path} was not written by zoo: missing {', '.join(missing)}")
+    wrong = [name for name, kind in FIELDS.items() if not isinstance(model[name], kind)]
+    if not wrong and not all(map(_is_description, (model["parameters"] or {}).values())):
+        wrong = ["parameters"]
     checksums = model.get("checksums", {})  # earlier versions wrote none
+    if not wrong and not isinstance(checksums, dict):
+        wrong = ["checksums"]
+    if wrong:
+        raise ValueError(f"{path} was not written by zoo: {wrong[0]} is not what it writes there")
     if checksums and checksums.get("model.json") != _sha256(_canonical(model)):
         raise Damaged(f"{path} was changed after it was written: {RESTORE}")
     return model
+
+
+def _is_description(entry: Any) -> bool:
+    """Return whether an entry of parameters is that of an array, as `describe` returns it."""
+    if not isinstance(entry, dict) or entry.keys() != {"shape", "dtype", "fingerprint"}:
+        return False
+    shape, dtype = entry["shape"], entry["dtype"]
+    is_shape = isinstance(shape, list) and all(type(n) is int and 0 <= n < 1 << 40 for n in shape)
+    return is_shape and isinstance(dtype, str) and isinstance(entry["fingerprint"], int)
 
 
 def read(folder) -> dict:

@@ -13,6 +13,7 @@ space in a token, which would split it in two, is written as its bytes, such as 
 """
 
 import gzip
+import io
 import math
 import os
 import re
@@ -22,6 +23,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from zoo import untrusted
 from zoo.models.ngram import Config, NGram, Tables
 from zoo.tokenizers import AnyTokenizer, Tokenizer, sides, units
 from zoo.tokenizers.units import END, UNKNOWN
@@ -29,7 +31,7 @@ from zoo.tokenizers.units import END, UNKNOWN
 START = "<s>"
 NEVER = -99.0  # log10 of the probability of <s>, which is never predicted
 LOWEST = -37.0  # log10 of the lowest probability that float32 holds; KenLM's is -100
-_COUNT = re.compile(r"ngram\s+(\d+)\s*=\s*(\d+)")
+_COUNT = re.compile(r"ngram\s+(\d{1,9})\s*=\s*(\d{1,18})")
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
@@ -53,7 +55,7 @@ def write(
     last[c.end] = END
     first = [*last]
     first[c.end] = START
-    with _open(file, "wt") as out:
+    with _create(file) as out:
         out.write("\\data\\\n")
         for n, count in enumerate(c.ngrams, 1):
             out.write(f"ngram {n}={count + (n == 1)}\n")  # <s> and </s> are two
@@ -86,9 +88,8 @@ def read(file: str | os.PathLike) -> tuple[Config, dict[str, Any], Tokenizer]:
       FileNotFoundError: If the file does not exist.
       ValueError: If it is not what it says; with the number of the line.
     """
-    if not Path(file).is_file():
-        raise FileNotFoundError(f"no such ARPA file: {file}")
-    with _open(file, "rt") as lines:
+    untrusted.check_file(file, "ARPA")
+    with _open_to_read(file) as lines:
         reader = _Reader(file, lines)
         tables = reader.tables()
     words = [_unescaped(word) for word in reader.words]
@@ -109,6 +110,9 @@ class _Reader:
 
     def __init__(self, file: str | os.PathLike, lines: TextIO):
         self.file, self.number, self.line = file, 0, ""
+        self.most = os.path.getsize(file)  # n-grams, each of which has a line
+        if str(file).endswith(".gz"):
+            self.most *= untrusted.MOST_RATIO
         self.words = [UNKNOWN, END]
         self.ids = {UNKNOWN: 0, END: 1, START: 1}
         self._lines = self._stripped(lines)
@@ -154,6 +158,8 @@ class _Reader:
             if int(match[1]) != len(counts) + 1:
                 raise self._error(f"expected `ngram {len(counts) + 1}=COUNT`, not {self.line!r}")
             counts.append(int(match[2]))
+            if counts[-1] > self.most:
+                raise self._error(f"{counts[-1]:,} n-grams are more than such a file can hold")
         if not counts:
             raise self._error(f"expected `ngram 1=COUNT`, not {self.line!r:.60}")
         return counts
@@ -248,16 +254,22 @@ class _Reader:
             for number, line in enumerate(lines, 1):
                 self.number = number
                 yield line.strip(" \t\r\n")
-        except (EOFError, gzip.BadGzipFile, UnicodeDecodeError) as error:
-            raise self._error(f"the file cannot be read: {error}") from None
+        except UnicodeDecodeError as error:
+            raise self._error(f"the file is not UTF-8: {error.reason}") from None
 
     def _error(self, reason: str) -> ValueError:
         return ValueError(f"{self.file}, line {self.number}: {reason}")
 
 
-def _open(file: str | os.PathLike, mode: str) -> TextIO:
+def _open_to_read(file: str | os.PathLike) -> TextIO:
+    raw = open(file, "rb")  # noqa: SIM115  # the caller closes it
+    content = untrusted.open_gzip(raw, file) if str(file).endswith(".gz") else raw
+    return io.TextIOWrapper(content, "utf-8", newline="\n")
+
+
+def _create(file: str | os.PathLike) -> TextIO:
     opener: Any = gzip.open if str(file).endswith(".gz") else open
-    return opener(file, mode, encoding="utf-8", newline="\n")
+    return opener(file, "wt", encoding="utf-8", newline="\n")
 
 
 def _line(out: TextIO, p: float, words: str, b: float | None) -> None:

@@ -18,13 +18,13 @@ E width of one direction  F of an LSTM cell  I of a character  K of a filter  O 
 """
 
 import importlib
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from zoo import untrusted
 from zoo.formats.weights import Row, fit
 from zoo.models.elmo import CLIP, Config, ELMoTrunk
 from zoo.tokenizers import Tokenizer, units, word_bytes
@@ -59,9 +59,9 @@ def read(file: Path, unchecked: bool = False) -> tuple[Config, dict[str, Any], T
     arrays = _arrays(file)
     options_file = _options_file(file)
     try:
-        options = json.loads(options_file.read_text("utf-8"))
+        options = untrusted.read_object(options_file)
         lstm, characters = dict(options["lstm"]), dict(options["char_cnn"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{options_file} is not a file of ELMo's options: it needs lstm and char_cnn ({error})"
         ) from None

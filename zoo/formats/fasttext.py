@@ -180,6 +180,8 @@ class _Reader:
                 f"{self.file} is damaged: {num_words:,} words and {num_labels:,} labels are not "
                 f"{size:,} entries"
             )
+        if size * (_ENTRY.size + 1) > os.path.getsize(self.file):
+            raise self._truncated(f"its {size:,} entries")
         texts, counts, at = [], np.zeros(size, np.int64), self.stream.tell()
         rest, start = b"", 0
         for entry in range(size):

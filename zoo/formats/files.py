@@ -57,7 +57,7 @@ def find(file: str | os.PathLike) -> FileFormat | None:
     """
     file = Path(file)
     if not arpa.is_arpa(file):
-        if not file.is_file():
+        if file.is_dir() or not file.exists():
             return None
         if pickle.is_file(file):
             return _of_torch(file)

@@ -4,9 +4,10 @@ import contextlib
 import wave
 from collections.abc import Iterator
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
+
+from zoo import untrusted
 
 SCALE = 1 << 15  # the samples of a file are integers from -SCALE to SCALE - 1
 SAMPLE_BYTES = 2
@@ -27,6 +28,8 @@ def blocks(path: str | PathLike) -> Iterator[np.ndarray]:
     """
     with _opened(path) as file:
         while content := file.readframes(file.getframerate()):
+            if len(content) % (SAMPLE_BYTES * file.getnchannels()):
+                raise EOFError
             channels = np.frombuffer(content, "<i2").reshape(-1, file.getnchannels())
             yield channels.mean(1, dtype=np.float32) / SCALE
 
@@ -34,15 +37,14 @@ def blocks(path: str | PathLike) -> Iterator[np.ndarray]:
 def write(path: str | PathLike, samples: np.ndarray, rate: int) -> None:
     """Write samples from -1 to 1 as a file with one channel; those outside are clipped."""
     integers = np.clip(np.round(samples * SCALE), -SCALE, SCALE - 1).astype("<i2")
-    with wave.open(str(path), "wb") as file:
+    with open(path, "wb") as raw, wave.open(raw, "wb") as file:
         file.setparams((1, SAMPLE_BYTES, rate, len(integers), "NONE", "not compressed"))
         file.writeframes(integers.tobytes())
 
 
 @contextlib.contextmanager
 def _opened(path: str | PathLike) -> Iterator[wave.Wave_read]:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no such sound file: {path}")
+    untrusted.check_file(path, "sound")
     try:
         with wave.open(str(path), "rb") as file:
             if file.getsampwidth() != SAMPLE_BYTES:

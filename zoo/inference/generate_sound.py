@@ -34,9 +34,11 @@ def generate_sound(
     model = loaded.model
     if not isinstance(model, SoundModel):
         raise ValueError(f"{type(model).__name__} does not generate sound: use a WaveNetSound")
-    count = round(seconds * model.rate)
-    if count < 1:
+    if not seconds * model.rate > 0.5:  # which NaN is not either
         raise ValueError(f"seconds must be at least {1 / model.rate}, not {seconds}")
+    if seconds * model.rate >= 1 << 31:
+        raise ValueError(f"seconds must be less than {(1 << 31) / model.rate:,.0f}, not {seconds}")
+    count = round(seconds * model.rate)
     (levels,) = generate_ids(
         model,
         loaded.params,

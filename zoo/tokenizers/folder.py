@@ -22,7 +22,9 @@ from tokenizers import (
     pre_tokenizers,
 )
 
+from zoo import untrusted
 from zoo.tokenizers import added, options, published, sentencepiece
+from zoo.tokenizers.limits import check_ids, check_json
 from zoo.tokenizers.settings import (
     ALBERT,
     BERT,
@@ -136,14 +138,24 @@ def load(folder: str | os.PathLike) -> AnyTokenizer:
       ValueError: If a file cannot be parsed, or asks for what is not supported: it is named.
     """
     folder = Path(folder)
+    if folder.is_dir():
+        untrusted.check_folder(folder)
     for names, (read, classes) in _READERS.items():
         files = [folder / name for name in names]
         if all(file.exists() for file in files):
             settings = _settings(folder, classes)
             try:
+                for file in files:
+                    if file.suffix == ".json" and file.name != "tokenizer.json":
+                        check_ids(untrusted.read_object(file))
                 return read(*files, settings)
-            except Exception as error:  # the tokenizers library raises bare Exception
-                raise ValueError(f"{files[0]} cannot be read as a tokenizer: {error}") from error
+            except BaseException as error:
+                # The tokenizers library raises bare Exception, and panics, which are no Exception.
+                if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                    raise
+                named = type(error) is Exception or isinstance(error, ValueError | OSError)
+                reason = error if named else "it is damaged"
+                raise ValueError(f"{files[0]} cannot be read as a tokenizer: {reason}") from error
     expected = ", ".join(" with ".join(names) for names in _READERS)
     raise FileNotFoundError(f"{folder} has no tokenizer: looked for {expected}")
 
@@ -208,7 +220,8 @@ def _settings(folder: Path, classes: tuple[str, ...]) -> Settings:
 
 
 def _read_json(file: Path, settings: Settings) -> AnyTokenizer:
-    content = json.loads(file.read_text("utf-8"))
+    content = untrusted.read_object(file)
+    check_json(content)
     if content.keys() == {"source", "target"}:
         return Sides(*(Tokenizer.from_str(json.dumps(content[side])) for side in content))
     tokenizer = Tokenizer.from_file(str(file))
@@ -227,7 +240,7 @@ def _read_marian(source: Path, target: Path, vocabulary: Path, settings: Setting
     Letters that a side lacks are encoded as pieces of the other side. transformers does so only if
     a whole run of them is one piece, and otherwise encodes the run as unknown.
     """
-    ids = json.loads(vocabulary.read_text("utf-8"))
+    ids = untrusted.read_object(vocabulary)
     if sorted(ids.values()) != list(range(len(ids))):
         raise ValueError(f"the ids of {vocabulary.name} are not 0 to {len(ids) - 1}")
     codes = [text for text in ids if re.fullmatch(">>.+<<", text)]  # target languages
@@ -237,7 +250,7 @@ def _read_marian(source: Path, target: Path, vocabulary: Path, settings: Setting
         scores = dict(zip((p.text for p in model.pieces), sentencepiece.scores(model), strict=True))
         letters, lowest = {text for text in scores if len(text) == 1}, min(scores.values())
         own, pieces = {*scores, *published.T5_SPECIALS, *codes}, []
-        for text in sorted(ids, key=ids.get):
+        for text in sorted(ids, key=ids.__getitem__):
             # Words contain no spaces, so a piece that starts with a space never matches a text.
             unreachable = text not in own and not letters.isdisjoint(text)
             pieces.append((f" {text}" if unreachable else text, scores.get(text, lowest)))

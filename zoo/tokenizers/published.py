@@ -3,7 +3,6 @@
 Files are parsed as text, JSON or protobuf.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
@@ -19,6 +18,7 @@ from tokenizers import (
     processors,
 )
 
+from zoo import untrusted
 from zoo.tokenizers import added, sentencepiece
 from zoo.tokenizers.settings import ALBERT, BERT, GPT, GPT2, ROBERTA, T5, XLNET, Settings
 
@@ -260,7 +260,7 @@ def read_bpe(vocabulary: Path, merges: Path, settings: Settings) -> Tokenizer:
 
     Without a class, a byte-level BPE is RoBERTa's if it has `<s>` and `<mask>`, otherwise GPT-2's.
     """
-    names = json.loads(vocabulary.read_text("utf-8"))
+    names = untrusted.read_object(vocabulary)
     is_gpt = any(name.endswith(END_OF_WORD) for name in names)
     if settings.cls and is_gpt != (settings.cls == GPT):
         kind = "words that end" if is_gpt else "no words that end"

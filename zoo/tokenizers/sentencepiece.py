@@ -3,6 +3,7 @@
 The fields are those of `sentencepiece_model.proto`. Only those of a unigram model are read.
 """
 
+import math
 import struct
 from typing import NamedTuple
 
@@ -51,6 +52,8 @@ def read(data: bytes) -> Model:
         raise ValueError(
             "a SentencePiece model with non-default treatment of spaces is not supported"
         )
+    if not all(math.isfinite(piece.score) for piece in pieces):
+        raise ValueError("a piece of the SentencePiece model has a score that is not finite")
     unknown = next((i for i, piece in enumerate(pieces) if piece.type == UNKNOWN), 0)
     return Model(pieces, unknown, normalizer.get(2, [b""])[-1])
 
@@ -92,6 +95,8 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = data[at]
+        if shift > 63:  # a number of more than 64 bits
+            raise IndexError
         value |= (byte & 0x7F) << shift
         at, shift = at + 1, shift + 7
         if byte < 0x80:

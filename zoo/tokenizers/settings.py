@@ -19,6 +19,8 @@ from typing import Any
 
 from tokenizers import AddedToken
 
+from zoo import untrusted
+
 BERT = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer")
 ROBERTA = ("RobertaTokenizer", "BartTokenizer")
 GPT2, GPT = "GPT2Tokenizer", "OpenAIGPTTokenizer"
@@ -229,12 +231,4 @@ def _token(file: Path, name: str, value: Any, special: bool = False) -> AddedTok
 
 def _object(file: Path) -> dict[str, Any]:
     """Return the fields of a JSON file, or none if there is no file."""
-    try:
-        fields = json.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is not valid JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise ValueError(f"{file} has no fields: expected a JSON object")
-    return fields
+    return untrusted.read_object(file) if file.exists() else {}

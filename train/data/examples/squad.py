@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from train.data.examples.tables import Examples, Row, group_field, objects, suffix, text_of
 from train.data.sources import text
+from zoo import untrusted
 
 FORMS = "SQuAD (data > paragraphs > context and qas) or rows with question, context and answers"
 
@@ -43,6 +44,7 @@ def read_questions(path: str | Path, group: str | None = None) -> Examples:
       ValueError: If the file has another form, or as `locate`.
     """
     path = Path(path)
+    untrusted.check_file(path)  # no pipe, as it may be read again
     if suffix(path) == ".jsonl":
         return from_rows(objects(path), str(path), group)
     content = "".join(text.blocks(path))
@@ -52,6 +54,8 @@ def read_questions(path: str | Path, group: str | None = None) -> Examples:
         if error.msg == "Extra data":  # one object per line
             return from_rows(objects(path), str(path), group)
         raise ValueError(f"{path} is not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:  # of numbers of many digits, and of depth
+        raise ValueError(f"{path} is not JSON that can be read: {error}") from None
     rows = nested.get("data", nested) if isinstance(nested, dict) else nested
     if isinstance(rows, list) and rows and all(map(_is_row, rows)):
         numbered = ((f"question {number} of {path}", row) for number, row in enumerate(rows, 1))

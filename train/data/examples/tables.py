@@ -197,7 +197,7 @@ def objects(path: Path) -> Iterator[Row]:
     for number, line in enumerate(lines(path), 1):
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
             raise ValueError(f"line {number} of {path} is not a JSON object: write one per line")

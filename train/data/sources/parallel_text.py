@@ -21,6 +21,7 @@ from typing import ClassVar, TypeVar
 
 from train.data.sources import text
 from train.data.sources.source import Source
+from zoo import untrusted
 
 Pair = tuple[str, str]
 S = TypeVar("S", bound="PairSource")
@@ -161,7 +162,7 @@ class JsonLines(TabFile):
     def pair(self, line: str) -> Pair:
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
             raise ValueError(
@@ -201,6 +202,8 @@ def lines(source: str | Path, target: str | Path) -> LineFiles:
       ValueError: If a file is not UTF-8, a `.gz` is truncated, the numbers of lines differ, a line
         has no text, or there are no pairs.
     """
+    for path in (source, target):
+        untrusted.check_file(path, "text")  # no pipe, as files are read again
     return _checked(LineFiles(Path(source), Path(target)))
 
 
@@ -223,6 +226,7 @@ def table(path: str | Path, fields: Pair | None = None) -> TabFile:
         raise ValueError(f"{path} is not a table of pairs: use .tsv or .jsonl, plain or .gz")
     if kind == ".tsv" and fields:
         raise ValueError(f"{path} has columns: field names are only for .jsonl")
+    untrusted.check_file(path, "text")  # no pipe, as files are read again
     return _checked(TabFile(path) if kind == ".tsv" else JsonLines(path, fields or FIELDS))
 
 

@@ -8,19 +8,18 @@ and only then a word, and its tokens, may be split.
 """
 
 import codecs
-import gzip
 import hashlib
 import itertools
 import re
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from train.data.progress import Progress
 from train.data.sources.source import Piece, Source
+from zoo import untrusted
 
 BLOCK = 1 << 20  # bytes read at a time, and the approximate maximum of characters per piece
 _WORD_END = re.compile(r"(?<=\S)[ \t]")
@@ -119,6 +118,8 @@ def files(paths: Iterable[str | Path], separator: str | None = None) -> TextFile
     if separator == "":
         raise ValueError("--separator is empty: give the string between documents, or omit it")
     source = TextFiles(tuple(map(Path, paths)), separator)
+    for path in source.paths:
+        untrusted.check_file(path, "text")  # no pipe, as files are read again
     _ = source.fingerprint  # reads and checks every file
     return source
 
@@ -174,19 +175,16 @@ def blocks(path: Path, progress: Progress | None = None) -> Iterator[str]:
       progress: Counts the bytes read from the disk, which of a `.gz` are fewer than its text has.
 
     Raises:
-      FileNotFoundError: If the file does not exist.
-      ValueError: If it is not UTF-8, or is a truncated `.gz`.
+      OSError: If there is no such file; a pipe is read, once.
+      ValueError: If it is not UTF-8, or is a truncated `.gz`, or one that grows beyond reason.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"no such text file: {path}")
+    if not untrusted.is_pipe(path):
+        untrusted.check_file(path, "text")
     decoder = codecs.getincrementaldecoder("utf-8")()
     offset = place = 0
     with path.open("rb") as raw, _opened(raw, path) as file:
         while True:
-            try:
-                block = file.read(BLOCK)
-            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-                raise ValueError(f"{path} is not a complete gzip file: {error}") from error
+            block = file.read(BLOCK)
             pending = len(decoder.getstate()[0])
             try:
                 text = decoder.decode(block, final=not block)
@@ -198,7 +196,7 @@ def blocks(path: Path, progress: Progress | None = None) -> Iterator[str]:
             if offset == 0:
                 text = text.removeprefix("\ufeff")
             offset += len(block)
-            if progress:
+            if progress:  # which a pipe has not
                 progress.add(raw.tell() - place)
                 place = raw.tell()
             if text:
@@ -208,4 +206,4 @@ def blocks(path: Path, progress: Progress | None = None) -> Iterator[str]:
 
 
 def _opened(raw: BinaryIO, path: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
+    return untrusted.open_gzip(raw, path) if path.suffix == ".gz" else raw

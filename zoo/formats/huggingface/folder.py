@@ -20,7 +20,7 @@ from flax import linen as nn
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from zoo import registry
+from zoo import registry, untrusted
 from zoo.formats.huggingface.format import Format, Row, Tokenizer
 from zoo.formats.huggingface.tensors import Tensors
 from zoo.formats.weights import problem
@@ -28,25 +28,40 @@ from zoo.params import abstract, flatten, unflatten
 
 # Not a field of transformers, which keeps what it does not know; named as its scripts name it.
 NULL_THRESHOLD = "null_score_diff_threshold"
+# Fields that would take long before the first tensor is missing, and the most that they may be.
+LARGEST = {
+    **dict.fromkeys(
+        (
+            *("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers"),
+            *("encoder_layers", "decoder_layers", "num_hidden_groups", "inner_group_num", "depths"),
+        ),
+        256,
+    ),
+    "num_labels": 1 << 20,
+}
 
 
 def read_config(folder: str | os.PathLike) -> dict[str, Any]:
     """Return the fields of a folder's config.json."""
     path = Path(folder) / "config.json"
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{folder} has no config.json: expected a Hugging Face folder"
-        ) from None
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from None
+    if not path.exists():
+        raise FileNotFoundError(f"{folder} has no config.json: expected a Hugging Face folder")
+    untrusted.check_folder(folder)
+    published = untrusted.read_object(path)
+    for name, most in LARGEST.items():
+        value = published.get(name)
+        numbers = value if isinstance(value, list) else [value]
+        if value is not None and not all(type(n) is int and 0 <= n <= most for n in numbers):
+            raise ValueError(f"{path}: {name} is {value!r:.40}, not a number up to {most:,}")
+    return published
 
 
 def published_labels(published: Mapping[str, Any]) -> list[str]:
     """Return the names of the classes in a config.json."""
     count = published.get("num_labels", 2)
     names = published.get("id2label") or {str(i): f"LABEL_{i}" for i in range(count)}
+    if not isinstance(names, dict) or not all(str(number).isdecimal() for number in names):
+        raise ValueError("config.json: id2label must have a name for each number from 0 on")
     return [names[number] for number in sorted(names, key=int)]
 
 
@@ -105,7 +120,7 @@ def read_available(
     The arguments and errors are those of `read`.
     """
     published = read_config(folder)
-    config = format.to_config(published)
+    config = _to_config(folder, format, published)
     if _has(config, "labels"):
         config = replace(config, labels=tuple(labels or published_labels(published)))
     if _has(config, "null_threshold"):
@@ -148,6 +163,19 @@ def read_available(
     return config, params
 
 
+def _to_config(folder: str | os.PathLike, format: Format, published: Mapping[str, Any]) -> Any:
+    """Return our config for a config.json; ValueError if a field is of the wrong type."""
+    try:
+        config = format.to_config(published)
+    except (TypeError, ArithmeticError, AttributeError, LookupError):
+        raise ValueError(f"{folder}/config.json has a field of the wrong type") from None
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if not untrusted.fits(value, field.type):
+            raise ValueError(f"{folder}/config.json: {field.name} cannot be {value!r:.60}")
+    return config
+
+
 def new_head(
     folder: str | os.PathLike,
     format: Format,
@@ -156,7 +184,7 @@ def new_head(
 ) -> tuple[list[str], list[str]]:
     """Return the arguments `new` and `ignore` of `read` for a class whose head may be missing."""
     tensors = Tensors(folder, format)
-    config = format.to_config(read_config(folder))
+    config = _to_config(folder, format, read_config(folder))
     if labels is not None:
         config = replace(config, labels=labels)
     names = {
@@ -171,7 +199,7 @@ def new_head(
 
 def unread(folder: str | os.PathLike, format: Format, cls: type[nn.Module]) -> list[str]:
     """Return the tensors of a folder that only other classes of its format have."""
-    config = format.to_config(read_config(folder))
+    config = _to_config(folder, format, read_config(folder))
     of_class = lambda cls: {
         _slice(_row(format.weights, path)[0])[0] for path in flatten(abstract(cls(config)))
     }

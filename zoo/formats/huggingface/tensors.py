@@ -1,6 +1,5 @@
 """The tensors of a Hugging Face folder, whichever of its three kinds of files they are in."""
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from zoo import untrusted
 from zoo.formats import msgpack, pickle
 from zoo.formats.huggingface.format import Format
 
@@ -121,7 +121,7 @@ def weight_map(index: Path) -> dict[str, str]:
       ValueError: If it is not an index, or names a file that is not in its folder.
     """
     try:
-        entries = json.loads(index.read_text("utf-8"))["weight_map"].items()
+        entries = untrusted.read_json(index)["weight_map"].items()
         names = {name: str(file) for name, file in entries}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{index} is not an index: it needs a weight_map") from None
