@@ -83,6 +83,7 @@ ZOO_LAYERS = (
 TRAIN_LAYERS = (
     ("__main__",),
     ("commands",),
+    ("planning",),
     ("pretraining", "finetuning", "counting"),
     ("loop",),
     ("step", "row_step", "checkpoint", "recipes", "devices", "reporting", "metrics"),

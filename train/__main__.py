@@ -24,6 +24,7 @@ from train.commands.infer import (
     Translate,
 )
 from train.commands.list import List
+from train.commands.plan import Plan
 from train.commands.pretrain import Pretrain
 from train.commands.prompt import Prompt
 from train.commands.score import Score
@@ -53,7 +54,7 @@ GROUPS: dict[str, dict[str, type[command.Command]]] = {
         "similarity": Similarity,
         "map": Map,
     },
-    "Measure": {"evaluate": Evaluate, "list": List},
+    "Measure": {"evaluate": Evaluate, "plan": Plan, "list": List},
     "Convert": {"import": Import, "export": Export},
 }
 COMMANDS = {name: cls for group in GROUPS.values() for name, cls in group.items()}

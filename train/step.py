@@ -15,6 +15,7 @@ from flax import linen as nn
 
 from train.data.batches.batches import Batches
 from train.objectives.objective import Example, Objective, Term
+from zoo.layers.execution import DEFAULT, Execution, run_as
 
 Tree = TypeVar("Tree", bound=chex.ArrayTree)
 # The summed terms of a batch, and the sum of the weights of each term.
@@ -84,6 +85,7 @@ def make_step(
     seed: int | jax.Array,
     dtype: str,
     accumulate: int = 1,
+    execution: Execution = DEFAULT,
     across: Across = lambda x: x,
     place: Callable[[], int | jax.Array] = int,
 ) -> Callable[[State, Example], tuple[State, dict[str, jax.Array]]]:
@@ -97,6 +99,7 @@ def make_step(
       seed: Seed of masks and dropout.
       dtype: The type of matrix products.
       accumulate: Number of micro-batches processed in sequence, with gradients summed in float32.
+      execution: The platform, and what the backward pass computes again.
       across: Sums over replicas.
       place: Returns the index of the replica.
     """
@@ -109,7 +112,8 @@ def make_step(
 
         def loss(params, micro_batch, carry, key):
             params = cast(params, dtype)
-            terms, carry = objective.loss(model, params, micro_batch, carry, key, train=True)
+            with run_as(execution):
+                terms, carry = objective.loss(model, params, micro_batch, carry, key, train=True)
             return total(objective, terms, weights), (terms, carry)
 
         def micro_step(gradient, inputs):
@@ -146,6 +150,7 @@ def make_evaluate(
     objective: Objective,
     *,
     dtype: str,
+    execution: Execution = DEFAULT,
     across: Across = lambda x: x,
     place: Callable[[], int | jax.Array] = int,
 ) -> Evaluate:
@@ -157,7 +162,9 @@ def make_evaluate(
     def evaluate(params, batch, carry, number):
         key = jax.random.fold_in(jax.random.key(0), number)
         batch = corrupt(objective, key, batch, place())
-        terms, carry = objective.loss(model, cast(params, dtype), batch, carry, key, train=False)
+        with run_as(execution):
+            params = cast(params, dtype)
+            terms, carry = objective.loss(model, params, batch, carry, key, train=False)
         return across((terms, jax.tree.map(jnp.sum, batch["weights"]))), carry
 
     return evaluate

@@ -21,7 +21,7 @@ NOT_COUNTED, AS_RECIPE = CountSettings(), WordVectorSettings()
 # The arguments of no use to a model that is not trained by gradient.
 GRADIENT_ONLY = (
     *("config", "separate_vocabularies", "teacher", "steps", "batch", "length", "samples", "seed"),
-    *("dtype", "accumulate", "parallel", "mesh", "cluster", "resume", "verbose", "epochs"),
+    *("dtype", "accumulate", "remat", "parallel", "mesh", "cluster", "resume", "verbose", "epochs"),
     *("word_vectors", "embeddings", "freeze_embeddings", "init", "add_words"),
 )
 
@@ -87,6 +87,9 @@ class Pretrain:
     """Type to compute in; parameters stay float32. Default: the recipe's."""
     accumulate: int | None = None
     """Micro-batches per step: more of them need less memory. Default: the recipe's."""
+    remat: Literal["none", "dots", "full"] | None = None
+    """What the backward pass computes again to save memory: all of a block but its products with
+    weights (dots), or whole blocks (full). Default: the recipe's."""
     parallel: Literal["mesh", "pmap"] = "mesh"
     """How devices share the work: as a mesh, or as replicas (pmap)."""
     mesh: Annotated[tuple[int, int, int], tyro.conf.arg(metavar="DATA FSDP TENSOR")] = (-1, 1, 1)
@@ -142,7 +145,8 @@ class Pretrain:
 
         if self.counting.given():
             raise ValueError(f"{self.counting.given()[0]} is for n-gram models, not {self.recipe}")
-        plain = ["steps", "batch", "length", "samples", "seed", "dtype", "accumulate", "vocab_size"]
+        plain = ["steps", "batch", "length", "samples", "seed", "dtype", "accumulate", "remat"]
+        plain.append("vocab_size")
         chosen = recipe(self.recipe)
         if self.add_words is not None and not self.init:
             raise ValueError("--add-words needs --init, the model that gets the words")

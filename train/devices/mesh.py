@@ -1,10 +1,11 @@
 """The step on a mesh of devices, over global arrays."""
 
 import re
+from collections.abc import Sequence
 
 import chex
 import jax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from train.devices.placement import Axes, Batch, Training, make_mesh
@@ -16,12 +17,18 @@ ROWS = P(("data", "fsdp"))  # the rows of a batch are split over both
 class MeshPlacement:
     """Placement on a mesh of (data, fsdp, tensor) devices; -1: all remaining devices.
 
-    An axis of a parameter is not sharded if its size is not divisible by that of the mesh axis.
+    An axis of a parameter is not sharded if its size is not divisible by that of the mesh axis. The
+    devices are all those of this machine, unless others are given to compile for.
     """
 
-    def __init__(self, training: Training, mesh: tuple[int, int, int] = (-1, 1, 1)):
+    def __init__(
+        self,
+        training: Training,
+        mesh: tuple[int, int, int] = (-1, 1, 1),
+        devices: Sequence[jax.Device] | None = None,
+    ):
         self._training, t = training, training
-        self._mesh = make_mesh(*mesh)
+        self._mesh = make_mesh(*mesh, devices=devices)
         t.check_rows(self._mesh.shape["data"] * self._mesh.shape["fsdp"])
         self._rows = NamedSharding(self._mesh, ROWS)
         replicated = NamedSharding(self._mesh, P())
@@ -38,7 +45,7 @@ class MeshPlacement:
         placed = shardings(t.objective, self._mesh, t.axes)
         self._objective = jax.device_put(t.objective, placed)
 
-        make, make_evaluation = t.makers()
+        make, make_evaluation = t.makers(self._mesh.devices.flat[0].platform)
 
         def step(objective, state, batch):
             parts = t.model, objective, t.optimizer, t.schedule
@@ -72,6 +79,11 @@ class MeshPlacement:
     def step(self, state: State, batch: chex.ArrayTree) -> tuple[State, dict[str, jax.Array]]:
         return self._step(self._objective, state, batch)
 
+    def lower(self, batch: chex.ArrayTree) -> jax.stages.Lowered:
+        """Return the step, lowered for the devices of the mesh, for a batch of these shapes."""
+        put = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._rows)
+        return self._step.lower(self._objective, self.abstract, jax.tree.map(put, batch))
+
     def evaluate(
         self, params: chex.ArrayTree, batch: chex.ArrayTree, carry: chex.ArrayTree, number: int
     ) -> tuple[chex.ArrayTree, chex.ArrayTree]:
@@ -92,7 +104,7 @@ class MeshPlacement:
         return saved
 
 
-def shardings(tree: chex.ArrayTree, mesh: Mesh, axes: Axes) -> chex.ArrayTree:
+def shardings(tree: chex.ArrayTree, mesh: Mesh | AbstractMesh, axes: Axes) -> chex.ArrayTree:
     """Return the sharding of every leaf of a tree.
 
     Rules match paths, so a rule for a parameter also applies to its moments.

@@ -6,8 +6,9 @@ device.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import chex
@@ -22,6 +23,7 @@ from train.objectives.objective import Objective
 from train.objectives.row_objective import RowObjective
 from train.row_step import make_row_evaluate, make_row_step
 from train.step import State, make_evaluate, make_step
+from zoo.layers.execution import Execution, Remat
 
 # The path rules of a model: pattern -> the mesh axis of each axis of a parameter.
 Axes = tuple[tuple[str, tuple[str | None, ...]], ...]
@@ -43,6 +45,7 @@ class Training:
       seed: Seed of masks and dropout.
       dtype: The type of matrix products.
       accumulate: Number of micro-batches per batch.
+      remat: What the backward pass computes again.
     """
 
     model: nn.Module
@@ -55,12 +58,18 @@ class Training:
     seed: int
     dtype: str
     accumulate: int
+    remat: Remat = "none"
 
-    def makers(self) -> tuple[Any, Any]:
+    def makers(self, platform: str) -> tuple[Any, Any]:
         """Return the functions that make the step and the evaluation of one batch."""
         if isinstance(self.objective, RowObjective):
             return make_row_step, make_row_evaluate
-        return make_step, make_evaluate
+        execution = self.execution(platform)
+        return tuple(partial(make, execution=execution) for make in (make_step, make_evaluate))
+
+    def execution(self, platform: str) -> Execution:
+        """Return how the network is run on a platform."""
+        return Execution(platform, self.remat)
 
     def check_rows(self, devices: int) -> None:
         """Raise ValueError unless all devices have equally many rows in every micro-batch."""
@@ -139,9 +148,15 @@ def join_processes(
         raise ValueError(f"no other processes were found to join: {error}") from error
 
 
-def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
-    """Return a mesh over all devices; an axis of -1 gets all remaining devices."""
-    sizes, count = [data, fsdp, tensor], jax.device_count()
+def make_mesh(
+    data: int = -1,
+    fsdp: int = 1,
+    tensor: int = 1,
+    devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+    """Return a mesh over devices, all by default; an axis of -1 gets all remaining devices."""
+    devices = jax.devices() if devices is None else devices
+    sizes, count = [data, fsdp, tensor], len(devices)
     if -1 in sizes:
         sizes[sizes.index(-1)] = count // -int(np.prod(sizes))
     if int(np.prod(sizes)) != count:
@@ -149,7 +164,8 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
             f"a mesh of {data} x {fsdp} x {tensor} does not fit {count} devices: "
             f"the product must be {count}"
         )
-    return jax.make_mesh(tuple(sizes), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+    names, types = ("data", "fsdp", "tensor"), (AxisType.Auto,) * 3
+    return jax.make_mesh(tuple(sizes), names, axis_types=types, devices=devices)
 
 
 def over_runs(runs: int, rows: int) -> tuple[NamedSharding, NamedSharding, NamedSharding]:

@@ -44,6 +44,7 @@ class PmapPlacement:
             "across": lambda tree: jax.lax.psum(tree, "data"),
             "place": lambda: jax.lax.axis_index("data"),
             "dtype": t.dtype,
+            "execution": t.execution(jax.default_backend()),
         }
 
         def step(objective, state, batch):

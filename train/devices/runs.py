@@ -37,6 +37,7 @@ class RunsPlacement:
                     seed=seed,
                     dtype=t.dtype,
                     accumulate=t.accumulate,
+                    execution=t.execution(jax.default_backend()),
                 )(state, batch)
 
             return jax.vmap(run)(seeds_S, state, batch)

@@ -129,6 +129,7 @@ def make_training(recipe: Recipe, objective: Objective) -> Training:
         seed=recipe.seed,
         dtype=recipe.dtype,
         accumulate=recipe.accumulate,
+        remat=recipe.remat,
     )
 
 

@@ -27,6 +27,7 @@ from train.optimization.optimizers import OptimizerFactory
 from train.optimization.schedules import ScheduleFactory
 from train.recipes.embeddings import Embeddings
 from zoo import registry
+from zoo.layers.execution import Remat
 from zoo.params import abstract, flatten
 from zoo.tokenizers import AnyTokenizer
 
@@ -99,6 +100,8 @@ class Recipe(ABC):
       seed: Seed of initialization, order, masks and dropout.
       dtype: The type of matrix products; parameters stay float32.
       accumulate: Number of micro-batches per batch.
+      remat: What the backward pass computes again to save memory: "none", "dots" (all but products
+        with weights) or "full".
       evaluate_every: Steps between evaluations.
       save_every: Steps between checkpoints.
       report_every: Steps between reports.
@@ -130,6 +133,7 @@ class Recipe(ABC):
     seed: int = 0
     dtype: str = "float32"
     accumulate: int = 1
+    remat: Remat = "none"
     evaluate_every: int = 1000
     save_every: int = 1000
     report_every: int = 10

@@ -7,6 +7,7 @@ import chex
 import jax
 from flax import linen as nn
 
+from zoo.layers import stack
 from zoo.layers.attention import Attention, KeysValues, Mask, append
 from zoo.layers.dropout import Dropout
 from zoo.layers.feed_forward import Activation, FeedForward
@@ -26,8 +27,9 @@ def run_blocks(
 ) -> tuple[chex.ArrayTree, ...]:
     """Return the hidden states of a trunk's blocks, each run on the output of the one before.
 
-    Every trunk runs its blocks through here or through `extend_blocks`, so this is where scanning
-    and rematerialization will be decided, by depth and platform. Today it is a loop.
+    Every trunk runs its blocks through here or through `extend_blocks`. Whether they are a loop in
+    the compiled program, and what the backward pass computes again, is decided by their number and
+    by the current `execution`; the parameters are those of single blocks in any case.
 
     Args:
       trunk: The module that has the blocks. The hidden states are sown into its "intermediates",
@@ -42,10 +44,13 @@ def run_blocks(
     Returns:
       x itself, then the output of each block; the last is the output of the stack.
     """
-    hidden_states = [x]
-    for number, block in enumerate(blocks):
-        own = () if per_block is None else (per_block[number],)
-        hidden_states.append(block(hidden_states[-1], *own, *inputs, train=train))
+    own = [()] * len(blocks) if per_block is None else [(one,) for one in per_block]
+    if trunk.is_initializing() or trunk.is_mutable_collection("intermediates"):
+        hidden_states = [x]  # blocks that write variables are called as they are
+        for block, mine in zip(blocks, own, strict=True):
+            hidden_states.append(block(hidden_states[-1], *mine, *inputs, train=train))
+    else:
+        hidden_states = stack.run(blocks, x, own, inputs, train=train)
     for state in hidden_states:
         trunk.sow("intermediates", name, state)
     return tuple(hidden_states)

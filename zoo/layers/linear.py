@@ -10,6 +10,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
+
+# The names of results, for policies of recomputation: products of tokens with weights, and of
+# tokens with each other, such as the scores of attention.
+WITH_WEIGHTS, BETWEEN_TOKENS = "product_with_weights", "product_between_tokens"
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -23,8 +28,12 @@ def product(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _product_forward(equation, x, y):
+    inputs, result = equation.split("->")
+    left, right = inputs.split(",")
+    name = BETWEEN_TOKENS if set(left) & set(right) & set(result) else WITH_WEIGHTS
     # An empty array passes the dtype of x to the backward pass without keeping x itself.
-    return product(equation, x, y), (x.astype(y.dtype), y, jnp.empty(0, x.dtype))
+    saved = x.astype(y.dtype), y, jnp.empty(0, x.dtype)
+    return checkpoint_name(product(equation, x, y), name), saved
 
 
 def _product_backward(equation, saved, gradient):

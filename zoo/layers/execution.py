@@ -1,0 +1,54 @@
+"""How a network is run where its file does not say: for which platform, and what is recomputed.
+
+Whoever compiles a network sets this while it is traced; the network itself has no field for it, and
+its results do not depend on it, except for rounding and for the draws of dropout.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import jax
+
+Remat = Literal["none", "dots", "full"]
+REMAT: tuple[Remat, ...] = get_args(Remat)
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a network is run.
+
+    Attributes:
+      platform: "cpu", "gpu" or "tpu"; None: that of JAX's default device.
+      remat: What the backward pass computes again to save memory: nothing; all of a block but its
+        matrix products with weights ("dots"); or whole blocks ("full").
+    """
+
+    platform: str | None = None
+    remat: Remat = "none"
+
+    @property
+    def target(self) -> str:
+        """The platform that the network is compiled for."""
+        return self.platform or jax.default_backend()
+
+
+DEFAULT = Execution()
+_current: ContextVar[Execution] = ContextVar("execution", default=DEFAULT)
+
+
+def current() -> Execution:
+    """Return how the network that is being traced will be run."""
+    return _current.get()
+
+
+@contextmanager
+def run_as(execution: Execution) -> Iterator[None]:
+    """Trace networks for another way of running them."""
+    before = _current.set(execution)
+    try:
+        yield
+    finally:
+        _current.reset(before)
