@@ -84,7 +84,9 @@ class Plan:
         """Print a row per published size and machine, with the first setting that fits."""
         from train.planning.plan import first_that_fits
 
-        print("| size | parameters | machine | mesh, micro-batches, remat | memory | best share | days |")
+        print(
+            "| size | parameters | machine | mesh, micro-batches, remat | memory | best share | days |"
+        )
         print("|---|--:|---|---|--:|--:|--:|")
         for chosen in _published():
             for one in machines:

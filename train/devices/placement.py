@@ -65,7 +65,7 @@ class Training:
         if isinstance(self.objective, RowObjective):
             return make_row_step, make_row_evaluate
         execution = self.execution(platform)
-        return tuple(partial(make, execution=execution) for make in (make_step, make_evaluate))
+        return partial(make_step, execution=execution), partial(make_evaluate, execution=execution)
 
     def execution(self, platform: str) -> Execution:
         """Return how the network is run on a platform."""
