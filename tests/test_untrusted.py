@@ -34,7 +34,7 @@ def bounded():
     status = Path("/proc/self/status").read_text()
     used = int(status.partition("VmData:")[2].split()[0]) << 10
     resource.setrlimit(resource.RLIMIT_DATA, (used + (MEGABYTES << 20), hard))
-    signal.alarm(60)  # a pipe that is opened waits without work
+    signal.alarm(300)  # a pipe that is opened waits without work
     began = time.process_time()
     try:
         yield
@@ -68,7 +68,9 @@ def changed(folder: Path, out: Path, name: str, content: bytes | dict) -> Path:
     for file in folder.iterdir():
         (out / file.name).symlink_to(file)
     if isinstance(content, dict):
-        content = json.dumps(json.loads((folder / name).read_text()) | content).encode()
+        fields = json.loads((folder / name).read_text()) | content
+        fields.pop("checksums", None)  # of the file before
+        content = json.dumps(fields).encode()
     (out / name).unlink(missing_ok=True)
     (out / name).write_bytes(content)
     return out
