@@ -12,6 +12,8 @@ from typing import Annotated, Any, ClassVar, NoReturn, Protocol, get_args, get_o
 
 import tyro
 
+from train import ranges
+
 CONFIG = (
     tyro.conf.DisallowNone,
     tyro.conf.FlagCreatePairsOff,
@@ -59,9 +61,11 @@ def parse(name: str, command: type[Command], arguments: Sequence[str]) -> Comman
     try:
         # tyro prints a plain table, without colors, if standard output is not a terminal.
         with contextlib.redirect_stdout(error), contextlib.redirect_stderr(error):
-            return read()
+            parsed = read()
     except SystemExit:
         raise ValueError(_one_line(error.getvalue(), name, command)) from None
+    ranges.check(parsed)
+    return parsed
 
 
 def unknown(name: str, commands: Sequence[str]) -> NoReturn:

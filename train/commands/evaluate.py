@@ -8,6 +8,7 @@ import tyro
 
 from train.commands.command import unescaped
 from train.finetuning.settings import TaskName
+from train.ranges import AnyFloat, NaturalFloat, Positive, PositiveFloat, Share
 
 
 @dataclass(frozen=True)
@@ -30,33 +31,33 @@ class Evaluate:
     """The two fields of a .jsonl file to use. Default: source target."""
     sound: tuple[Path, ...] = ()
     """For a model of sound: .wav files with 16-bit PCM samples."""
-    batch: int | None = None
+    batch: Positive | None = None
     """Sequences per batch. Default: 16, or 1 with a cache or dynamic evaluation."""
-    length: int | None = None
+    length: Positive | None = None
     """Tokens per sequence. Default: 128, or the model's maximum if less or with --stride, or 5 with
     dynamic evaluation."""
-    stride: int | None = None
+    stride: Positive | None = None
     """Read long texts in overlapping windows that begin so many tokens apart. With --text, for
     causal models: each window is scored on its last tokens, which have a long context."""
-    cache_window: int | None = None
+    cache_window: Positive | None = None
     """For a recurrent language model: also predict from a cache of so many of its last outputs
     (Grave et al. 2016). Each sequence of a batch has its own, which new documents do not empty."""
-    cache_theta: float | None = None
+    cache_theta: NaturalFloat | None = None
     """How sharply the cache prefers similar outputs. Default: 0.3."""
-    cache_weight: float | None = None
+    cache_weight: Share | None = None
     """The weight of the cache in the prediction. Default: 0.1."""
-    dynamic_learning_rate: float | None = None
+    dynamic_learning_rate: PositiveFloat | None = None
     """For a recurrent language model: dynamic evaluation (Krause et al. 2017), which trains it on
     each sequence after predicting it, by gradient descent with this learning rate."""
-    dynamic_decay: float | None = None
+    dynamic_decay: Share | None = None
     """For dynamic evaluation: how far a step moves the parameters back to the trained ones, from 0
     to 1. Default: 0."""
     dynamic_text: tuple[Path, ...] = ()
     """For dynamic evaluation: text files, usually those of training, whose gradients scale the
     rates of every parameter (the RMS form). Default: the same rates for all."""
-    beams: int = 4
+    beams: Positive = 4
     """For translation: number of beams. 1: greedy search."""
-    length_penalty: float = 1.0
+    length_penalty: AnyFloat = 1.0
     """For translation: above 1 favors longer translations, below 1 shorter ones."""
     show: Literal["counts"] | None = None
     """For an n-gram model: print which n-grams of the text were never seen, for every order."""
@@ -66,7 +67,7 @@ class Evaluate:
     minimal_pairs: Path | None = None
     """For a language model: sentences in pairs, a good and a bad one, such as BLiMP; print how
     often the good one is more probable. A table with the columns good and bad, or JSON lines."""
-    limit: int | None = None
+    limit: Positive | None = None
     """For --minimal-pairs: the number of pairs to read of each paradigm. Default: all."""
     data: Path | None = None
     """For a fine-tuned model: a file of examples, as `zoo finetune` reads them. For word vectors:

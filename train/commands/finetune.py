@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 import tyro
 
 from train.finetuning.settings import BagOfWords, DataSettings, Distillation, Settings
+from train.ranges import Natural, Positive, PositiveFloat
 
 
 @dataclass(frozen=True)
@@ -90,17 +91,17 @@ class FindLearningRate:
     """The task and its examples."""
     out: Path = Path("learning-rates.png")
     """Draw the loss by learning rate to this file."""
-    low: float = 1e-6
+    low: PositiveFloat = 1e-6
     """The lowest learning rate to test."""
-    high: float = 1.0
+    high: PositiveFloat = 1.0
     """The highest learning rate to test."""
-    steps: int = 100
+    steps: Positive = 100
     """Number of steps from the lowest to the highest."""
-    batch: int = 32
+    batch: Positive = 32
     """Examples per batch."""
-    length: int = 128
+    length: Positive = 128
     """Maximum tokens per example."""
-    seed: int = 0
+    seed: Natural = 0
     """Random seed of the new head, the data order and dropout."""
 
     def run(self) -> None:

@@ -6,6 +6,8 @@ from typing import Annotated, ClassVar
 
 import tyro
 
+from train.ranges import AnyFloat, Natural, NaturalFloat, Positive, PositiveFloat, Probability
+
 
 @dataclass(frozen=True)
 class Generate:
@@ -17,17 +19,17 @@ class Generate:
     """The model folder, ours or Hugging Face's."""
     prompt: Annotated[str, tyro.conf.Positional] = ""
     """The text to continue; for an encoder-decoder, its input. Default: start a new document."""
-    max_new_tokens: int = 100
+    max_new_tokens: Positive = 100
     """Maximum number of new tokens."""
-    temperature: float = 0.8
+    temperature: NaturalFloat = 0.8
     """Below 1: more conservative. Above 1: more random. 0: greedy."""
-    top_k: int = 0
+    top_k: Natural = 0
     """Sample from this many of the most likely tokens. 0: from all."""
-    top_p: float = 0.95
+    top_p: Probability = 0.95
     """Sample from the most likely tokens that together have this probability."""
-    seed: int = 0
+    seed: Natural = 0
     """Random seed for sampling."""
-    beams: int = 0
+    beams: Natural = 0
     """Number of beams of a beam search. 0: sample."""
 
     def run(self) -> None:
@@ -63,11 +65,11 @@ class GenerateSound:
     """The model folder."""
     out: Annotated[Path, tyro.conf.Positional]
     """The .wav file to write."""
-    seconds: float = 1.0
+    seconds: PositiveFloat = 1.0
     """The length of the sound."""
-    temperature: float = 1.0
+    temperature: NaturalFloat = 1.0
     """Below 1: more conservative. Above 1: more random. 0: greedy."""
-    seed: int = 0
+    seed: Natural = 0
     """Random seed for sampling."""
 
     def run(self) -> None:
@@ -94,11 +96,11 @@ class Translate:
     """The model folder, ours or Hugging Face's."""
     text: Annotated[str, tyro.conf.Positional]
     """The text to translate."""
-    beams: int = 4
+    beams: Positive = 4
     """Number of beams. 1: greedy search."""
-    length_penalty: float = 1.0
+    length_penalty: AnyFloat = 1.0
     """Above 1 favors longer translations, below 1 shorter ones."""
-    best: int = 1
+    best: Positive = 1
     """Number of translations to print, best first; if more than 1, with their scores."""
     attention: Path | None = None
     """Draw the attention weights to this file, such as attention.png."""
@@ -137,7 +139,7 @@ class FillMask:
     """The model folder, ours or Hugging Face's."""
     text: Annotated[str, tyro.conf.Positional]
     """The text, with [MASK] or the model's own mask token in it."""
-    top: int = 5
+    top: Positive = 5
     """Number of predictions to print per mask."""
 
     def run(self) -> None:
@@ -181,7 +183,7 @@ class Classify:
     """The text to classify."""
     pair: Annotated[str | None, tyro.conf.Positional] = None
     """The second text of a pair."""
-    stride: int | None = None
+    stride: Positive | None = None
     """Read a longer text in windows that begin so many tokens apart. Default: truncate it."""
 
     def run(self) -> None:
@@ -259,7 +261,7 @@ class Answer:
     """The question to answer."""
     context: Annotated[str, tyro.conf.Positional]
     """The text that contains the answer, or a file with that text."""
-    null_threshold: float | None = None
+    null_threshold: AnyFloat | None = None
     """Lower values give "no answer" more often. Default: that of the model, if it has one."""
 
     def run(self) -> None:

@@ -1,7 +1,6 @@
 """`zoo pretrain`."""
 
 import dataclasses
-import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from train.commands import vectors
 from train.commands.command import unescaped
 from train.commands.infer import Generate, GenerateSound
 from train.counting.settings import CountSettings
+from train.ranges import Axis, Natural, Positive, PositiveFloat
 from train.recipes.word_vector_settings import WordVectorSettings
 
 # The options that give a source -> its kind.
@@ -52,7 +52,7 @@ class Pretrain:
     """Files to evaluate on. Default: the last part of the training text is held out."""
     tokenizer: Path | None = None
     """A folder with a tokenizer. Default: train one on the text."""
-    vocab_size: int | None = None
+    vocab_size: Positive | None = None
     """Vocabulary size of tokenizer and model. Default: the recipe's."""
     config: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME=VALUE ...]")] = ()
     """Changes to the recipe's model config, such as width=512 dropout=0.1."""
@@ -61,7 +61,7 @@ class Pretrain:
     init: Path | None = None
     """Start from the model of this folder, ours or Hugging Face's, with its tokenizer and config.
     Default: random weights."""
-    add_words: Annotated[int | None, tyro.conf.arg(metavar="COUNT")] = None
+    add_words: Annotated[Positive | None, tyro.conf.arg(metavar="COUNT")] = None
     """With --init, for a model of whole words: add the words that occur so often in the text."""
     embeddings: Path | None = None
     """Start the input table from the word vectors of this folder or file. Without --tokenizer, a
@@ -70,26 +70,26 @@ class Pretrain:
     """Keep that table as it is."""
     teacher: Path | None = None
     """Distillation: the model folder of the teacher."""
-    steps: int | None = None
+    steps: Positive | None = None
     """Number of training steps. Default: the recipe's."""
-    epochs: float | None = None
+    epochs: PositiveFloat | None = None
     """Passes over the text, in place of a number of steps."""
-    batch: int | None = None
+    batch: Positive | None = None
     """Sequences per step, over all devices. Default: the recipe's."""
-    length: int | None = None
+    length: Positive | None = None
     """Tokens per sequence. Default: the recipe's."""
-    samples: int | None = None
+    samples: Natural | None = None
     """Negatives of a sampled softmax, for large vocabularies sorted by frequency; 0: the full
     softmax. Default: the recipe's."""
-    seed: int | None = None
+    seed: Natural | None = None
     """Random seed of weights, data order, masks and dropout. Default: the recipe's."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Type to compute in; parameters stay float32. Default: the recipe's."""
-    accumulate: int | None = None
+    accumulate: Positive | None = None
     """Micro-batches per step: more of them need less memory. Default: the recipe's."""
     parallel: Literal["mesh", "pmap"] = "mesh"
     """How devices share the work: as a mesh, or as replicas (pmap)."""
-    mesh: Annotated[tuple[int, int, int], tyro.conf.arg(metavar="DATA FSDP TENSOR")] = (-1, 1, 1)
+    mesh: Annotated[tuple[Axis, Axis, Axis], tyro.conf.arg(metavar="DATA FSDP TENSOR")] = (-1, 1, 1)
     """Number of devices along each axis of the mesh; -1: all that remain."""
     cluster: bool = False
     """Run as one of many processes: on a TPU pod, or under Slurm, Kubernetes or Open MPI."""
@@ -196,8 +196,6 @@ class Pretrain:
             return recipe
         if self.steps is not None:
             raise ValueError("--epochs and --steps cannot be combined: give one of them")
-        if not 0 < self.epochs < math.inf:
-            raise ValueError(f"--epochs must be more than 0 and finite, not {self.epochs}")
         return dataclasses.replace(recipe, epochs=self.epochs)
 
     def _check_init(self) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
+from train.ranges import AnyFloat, Natural
 from zoo.inference.pseudo_likelihood import Masked
 
 
@@ -19,12 +20,12 @@ class Score:
     """The folder of a language model, ours or Hugging Face's, or an ARPA file."""
     text: Annotated[str | None, tyro.conf.Positional] = None
     """The text to score."""
-    top: int = 0
+    top: Natural = 0
     """Also print so many of the most probable tokens after the text."""
     candidates: Path | None = None
     """Rank the candidates of a translator or a recognizer instead: a file with one text per line
     and empty lines between sources, or with lines "source ||| text ||| features ||| score"."""
-    weight: float = 1.0
+    weight: AnyFloat = 1.0
     """With --candidates: the factor of the log probability, which is added to the score of a
     candidate."""
     masked: Masked = "word"
@@ -39,8 +40,6 @@ class Score:
 
         if (self.text is None) == (self.candidates is None):
             raise ValueError("give a text to score or --candidates, one of them")
-        if self.top < 0 or not math.isfinite(self.weight):
-            raise ValueError("--top must be at least 0, and --weight a finite number")
         loaded = zoo.load(self.folder)
         if self.candidates:
             groups = read_candidates(self.candidates)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from train import ranges
 from train.data.examples.tables import Examples, parse_columns
 from train.data.sources import tfds
 from train.finetuning import split
@@ -21,10 +22,7 @@ def load(settings: DataSettings) -> tuple[dict[str, Sequence], list[str]]:
     task, columns = TASKS[settings.task], parse_columns(settings.columns)
     if (settings.train is None) == (settings.tfds is None):
         raise ValueError("give either --train FILE or --tfds NAME")
-    if settings.limit is not None and settings.limit < 1:
-        raise ValueError(f"--limit must be at least 1, not {settings.limit}")
-    if settings.split_seed < 0:
-        raise ValueError(f"--split-seed must be at least 0, not {settings.split_seed}")
+    ranges.check(settings)
     if settings.group and settings.dev:
         raise ValueError("--group splits the training examples: leave out --group or --dev")
     group = {"group": settings.group} if settings.group else {}
