@@ -32,7 +32,7 @@ def parts(kind) -> set:
 def refusal(name: str, *arguments: str) -> str:
     """The line with which the example of a command is refused after arguments are added."""
     _, _, *example = shlex.split(cli.COMMANDS[name].example)
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="--") as caught:
         command.parse(name, cli.COMMANDS[name], [*example, *arguments])
     message = str(caught.value)
     assert "\n" not in message
@@ -51,7 +51,7 @@ def test_every_number_has_a_range():
 
 @pytest.mark.parametrize(("name", "flag"), FLAGS)
 def test_a_number_that_no_device_has_is_refused_by_its_flag(name, flag):
-    number, kind = numbers(cli.COMMANDS[name])[flag]
+    number, _ = numbers(cli.COMMANDS[name])[flag]
     count = 3 if flag == "--mesh" else 1
     for value in ["99999999999"] if number is int else ["nan", "inf"]:
         assert refusal(name, flag, *[value] * count).startswith(f"{flag} must be ")

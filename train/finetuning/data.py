@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from train import ranges
-from train.data.examples.tables import Examples, parse_columns
+from train.data.examples.tables import Examples, parse_columns, repeated
 from train.data.sources import tfds
 from train.finetuning import split
 from train.finetuning.settings import DataSettings
@@ -23,6 +23,8 @@ def load(settings: DataSettings) -> tuple[dict[str, Sequence], list[str]]:
     if (settings.train is None) == (settings.tfds is None):
         raise ValueError("give either --train FILE or --tfds NAME")
     ranges.check(settings)
+    if twice := repeated(settings.labels):
+        raise ValueError(f"--labels has {twice!r} twice: name each class once")
     if settings.group and settings.dev:
         raise ValueError("--group splits the training examples: leave out --group or --dev")
     group = {"group": settings.group} if settings.group else {}

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -97,6 +98,11 @@ def from_rows(rows: Iterable[Row], source: str, columns: Mapping[str, str]) -> E
         if missing := [field for field in fields.values() if field not in row]:
             raise ValueError(f"{location} has no field {missing[0]!r}, but the first row has it")
         label = text_of(row[fields["label"]])
+        if label.lower() == "nan":
+            raise ValueError(
+                f"{location} has the label {label!r}, a missing value: remove the row, or leave "
+                "its label empty"
+            )
         if label in UNLABELLED:
             unlabelled += 1
             continue
@@ -173,6 +179,11 @@ def _field(row: dict, role: str, source: str, roles, columns: Mapping[str, str])
     )
 
 
+def repeated(names: Iterable[str]) -> str | None:
+    """Return the first name that occurs more than once, or None."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
+
+
 def suffix(path: Path) -> str:
     """Return the suffix that determines the format: ".tsv" for "a.tsv.gz"."""
     return path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
@@ -216,6 +227,8 @@ def _table(path: Path, columns: Mapping[str, str]) -> Iterator[Row]:
     if number and not (requested & set(first) or known & {cell.strip().lower() for cell in first}):
         names = [str(column) for column, _ in enumerate(first, 1)]
         yield f"line {number} of {path}", dict(zip(names, first, strict=True))
+    if twice := repeated(names):
+        raise ValueError(f"line {number} of {path} names the column {twice!r} twice: rename one")
     for number, row in rows:
         if len(row) != len(names):
             raise ValueError(

@@ -189,9 +189,11 @@ class Regression(TextTask):
     ) -> list[LabelledRow]:
         try:
             target = math.nan if example.label is None else float(example.label)
+            if example.label is not None and not math.isfinite(target):
+                raise ValueError("not finite")
         except ValueError:
             raise ValueError(
-                f"the label {example.label!r} is not a number: --task regression needs numbers"
+                f"the label {example.label!r} is not a finite number: --task regression needs numbers"
             ) from None
         return self._rows(loaded, example, target, max_length)
 

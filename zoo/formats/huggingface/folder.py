@@ -45,7 +45,10 @@ def published_labels(published: Mapping[str, Any]) -> list[str]:
     """Return the names of the classes in a config.json."""
     count = published.get("num_labels", 2)
     names = published.get("id2label") or {str(i): f"LABEL_{i}" for i in range(count)}
-    return [names[number] for number in sorted(names, key=int)]
+    labels = [names[number] for number in sorted(names, key=int)]
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        raise ValueError(f"config.json: id2label has the name {twice[0]!r} twice: rename one")
+    return labels
 
 
 def read(
