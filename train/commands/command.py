@@ -85,6 +85,12 @@ def unescaped(text: str | None) -> str | None:
     return text and text.replace("\\n", "\n").replace("\\t", "\t")
 
 
+def print_skipped(skipped: Sequence[str] | None) -> None:
+    """Print how many pairs --skip-invalid skipped, and the first three."""
+    if skipped:
+        print(f"{len(skipped)} pairs are invalid and are skipped, such as:", *skipped[:3], sep="\n")
+
+
 def _hide_empty_defaults(cls: Any) -> None:
     """Omit "(default: None)" and similar from the help; the texts describe these defaults."""
     for field in dataclasses.fields(cls):

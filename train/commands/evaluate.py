@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from train.commands.command import unescaped
+from train.commands.command import print_skipped, unescaped
 from train.finetuning.settings import TaskName
 from train.ranges import AnyFloat, NaturalFloat, Positive, PositiveFloat, Share
 
@@ -77,6 +77,8 @@ class Evaluate:
     """The task of a fine-tuned model. Default: inferred from the model."""
     columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME=COLUMN ...]")] = ()
     """The columns of --data to read, such as text=sentence1 pair=sentence2 label=3."""
+    skip_invalid: bool = False
+    """Skip rows of --data and pairs that are invalid, and print how many."""
     average_with: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """For a classifier: predict from the mean of its probabilities and those of this one, such as
     a model that reads backward."""
@@ -121,7 +123,9 @@ class Evaluate:
         source: Source | None = None
         if self.source:
             files = [file for file in (self.source, self.target) if file]
-            source = parallel_text.files(files, self.fields)
+            skipped: list[str] | None = [] if self.skip_invalid else None
+            source = parallel_text.files(files, self.fields, skipped)
+            print_skipped(skipped)
         elif self.text:
             source = text.files(self.text, unescaped(self.separator))
         elif self.sound:
@@ -204,6 +208,7 @@ class Evaluate:
             self.batch or 16,
             self.stride,
             self.average_with,
+            skip_invalid=self.skip_invalid,
         )
         for line in evaluation.notes:
             print(line)

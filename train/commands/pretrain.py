@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 import tyro
 
 from train.commands import vectors
-from train.commands.command import unescaped
+from train.commands.command import print_skipped, unescaped
 from train.commands.infer import Generate, GenerateSound
 from train.counting.settings import CountSettings
 from train.ranges import Axis, Natural, Positive, PositiveFloat
@@ -46,6 +46,9 @@ class Pretrain:
     """For translation: the file whose lines translate those of --source."""
     fields: Annotated[tuple[str, str] | None, tyro.conf.arg(metavar="SOURCE TARGET")] = None
     """The two fields of a .jsonl file to use. Default: source target."""
+    skip_invalid: bool = False
+    """For translation: skip pairs with an empty side or a wrong number of columns, and print how
+    many."""
     sound: tuple[Path, ...] = ()
     """For a model of sound: .wav files with 16-bit PCM samples. Default: a built-in melody."""
     dev: tuple[Path, ...] = ()
@@ -244,7 +247,10 @@ class Pretrain:
 
         def files(paths):
             if chosen.source_kind == "pairs":
-                return parallel_text.files(paths, self.fields)
+                skipped: list[str] | None = [] if self.skip_invalid else None
+                pairs = parallel_text.files(paths, self.fields, skipped)
+                print_skipped(skipped)
+                return pairs
             if chosen.source_kind == "sound":
                 return sound.files(paths)
             return text.files(paths, unescaped(self.separator))

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from train import ranges
-from train.data.examples.tables import Examples, parse_columns, repeated
+from train.data.examples.tables import Examples, repeated
 from train.data.sources import tfds
 from train.finetuning import split
 from train.finetuning.settings import DataSettings
 from train.finetuning.tasks.registry import TASKS
-from train.finetuning.tasks.task import Task
+from train.finetuning.tasks.task import Task, columns_of, skipped_rows
 
 
 def load(settings: DataSettings) -> tuple[dict[str, Sequence], list[str]]:
@@ -19,7 +19,8 @@ def load(settings: DataSettings) -> tuple[dict[str, Sequence], list[str]]:
     Raises:
       ValueError: If the settings or the examples cannot be trained on.
     """
-    task, columns = TASKS[settings.task], parse_columns(settings.columns)
+    task = TASKS[settings.task]
+    columns = columns_of(task, settings.columns)
     if (settings.train is None) == (settings.tfds is None):
         raise ValueError("give either --train FILE or --tfds NAME")
     ranges.check(settings)
@@ -28,16 +29,24 @@ def load(settings: DataSettings) -> tuple[dict[str, Sequence], list[str]]:
     if settings.group and settings.dev:
         raise ValueError("--group splits the training examples: leave out --group or --dev")
     group = {"group": settings.group} if settings.group else {}
+    skipped: list[str] = []
     if settings.tfds:
+        if settings.skip_invalid:
+            raise ValueError("--skip-invalid is for files: leave it out with --tfds")
         data = read_tfds(task, settings.tfds, columns, group)
     else:
         files = {"train": settings.train, "dev": settings.dev, "test": settings.test}
         data = {
-            name: task.read(path, columns | (group if name == "train" else {}))
+            name: task.read(
+                path,
+                columns | (group if name == "train" else {}),
+                skipped if settings.skip_invalid else None,
+            )
             for name, path in files.items()
             if path
         }
-    notes = [note for part in data.values() for note in part.notes]
+    notes = list(dict.fromkeys(note for part in data.values() for note in part.notes))
+    notes += skipped_rows(skipped)
     examples = divide(task, {name: part.examples for name, part in data.items()}, settings)
     return examples, [*notes, *split.few(task, examples)]
 

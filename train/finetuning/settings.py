@@ -41,6 +41,8 @@ class DataSettings:
     """Instead of files, a prepared dataset of TensorFlow Datasets, such as glue/sst2."""
     columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME=COLUMN ...]")] = ()
     """Columns to read, such as text=sentence1 pair=sentence2 label=3. Default: by common names."""
+    skip_invalid: bool = False
+    """Skip rows with a wrong number of columns and rows with an empty text, and print how many."""
     labels: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[LABEL ...]")] = ()
     """Class names in order. Default: those of the data, sorted alphabetically."""
     limit: Positive | None = None

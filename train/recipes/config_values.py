@@ -8,6 +8,7 @@ from typing import Any, TypeVar, get_args
 
 from train import ranges
 from train.ranges import AT_LEAST_0, AT_LEAST_1, BELOW_1, Range
+from zoo.layers.feed_forward import ACTIVATIONS
 
 C = TypeVar("C")
 
@@ -59,11 +60,14 @@ def _value(setting: str, text: str, kind: Any, old: object) -> object:
     if number is None:
         raise ValueError(f"--config {setting}: this field cannot be changed: leave it out")
     try:
-        return number(text)
+        value = number(text)
     except ValueError:
         raise ValueError(
             f"--config {setting}: use {'an integer' if number is int else 'a number'} like {old!r}"
         ) from None
+    if setting.startswith("activation=") and value not in ACTIVATIONS:
+        raise ValueError(f"--config {setting}: use one of {', '.join(ACTIVATIONS)}")
+    return value
 
 
 def _range(name: str, value: float, default: Any) -> Range:

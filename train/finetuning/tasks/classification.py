@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -49,11 +50,15 @@ class TextTask:
         the prediction is made from the mean of their logits. None: truncate them.
     """
 
+    roles: ClassVar[tuple[str, ...]] = ("text", "pair", "label")
+
     head: str = "classification"
     stride: int | None = None
 
-    def read(self, path: Path, columns: Mapping[str, str]) -> Examples:
-        return tables.read_texts(path, columns)
+    def read(
+        self, path: Path, columns: Mapping[str, str], skipped: list[str] | None = None
+    ) -> Examples:
+        return tables.read_texts(path, columns, skipped)
 
     def read_tfds(self, name: str, split: str, columns: Mapping[str, str]) -> Examples:
         return tfds.read_texts(name, split, columns)
@@ -193,7 +198,7 @@ class Regression(TextTask):
                 raise ValueError("not finite")
         except ValueError:
             raise ValueError(
-                f"the label {example.label!r} is not a finite number: --task regression needs numbers"
+                f"the label {example.label!r} is not a number: --task regression needs numbers"
             ) from None
         return self._rows(loaded, example, target, max_length)
 

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -46,8 +47,9 @@ def published_labels(published: Mapping[str, Any]) -> list[str]:
     count = published.get("num_labels", 2)
     names = published.get("id2label") or {str(i): f"LABEL_{i}" for i in range(count)}
     labels = [names[number] for number in sorted(names, key=int)]
-    if twice := [label for label in labels if labels.count(label) > 1]:
-        raise ValueError(f"config.json: id2label has the name {twice[0]!r} twice: rename one")
+    if len(set(labels)) < len(labels):
+        twice, _ = Counter(labels).most_common(1)[0]
+        raise ValueError(f"config.json: id2label has the name {twice!r} twice: rename one")
     return labels
 
 
