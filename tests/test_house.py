@@ -86,7 +86,7 @@ TRAIN_LAYERS = (
     ("loop",),
     ("step", "row_step", "checkpoint", "recipes", "devices", "reporting", "metrics"),
     ("objectives", "data", "optimization"),
-    ("ranges",),
+    ("ranges", "unused"),
 )
 
 

@@ -6,6 +6,8 @@ from typing import Annotated, ClassVar
 
 import tyro
 
+from train import unused
+
 
 @dataclass(frozen=True)
 class Import:
@@ -28,7 +30,10 @@ class Import:
         import jax
 
         import zoo
+        from zoo.checkpoints.load import is_published
 
+        if not is_published(self.folder):
+            unused.refuse(self, ["new", "ignore"], "is for a Hugging Face folder")
         key = jax.random.key(0)
         zoo.save(zoo.load(self.folder, new=self.new, ignore=self.ignore, key=key), self.out)
         print(f"model folder: {self.out}")
@@ -52,5 +57,7 @@ class Export:
         """Write config.json, model.safetensors and the tokenizer; or the file."""
         import zoo
 
+        if self.out.suffix in (".arpa", ".txt", ".vec", ".bin"):
+            unused.refuse(self, ["model_class"], "is for a Hugging Face folder")
         zoo.export(zoo.load(self.folder), self.out, self.model_class)
         print(f"{'file' if self.out.is_file() else 'Hugging Face folder'}: {self.out}")

@@ -6,9 +6,29 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
+from train import unused
 from train.commands.command import print_skipped, unescaped
 from train.finetuning.settings import TaskName
 from train.ranges import AnyFloat, NaturalFloat, Positive, PositiveFloat, Share
+
+# What is evaluated on -> the options that it uses.
+MINIMAL_PAIRS = ("minimal_pairs", "limit", "batch")
+DATA = (
+    *("data", "task", "columns", "skip_invalid", "batch", "stride", "average_with"),
+    *("confusion_matrix", "out"),
+)
+NGRAMS = ("text", "separator", "show", "interpolate")
+KINDS = {
+    "text": (
+        *("text", "separator", "batch", "length", "stride", "cache_window", "cache_theta"),
+        *("cache_weight", "dynamic_learning_rate", "dynamic_decay", "dynamic_text"),
+    ),
+    "pairs": (
+        *("source", "target", "fields", "skip_invalid", "batch", "length", "beams"),
+        *("length_penalty", "out"),
+    ),
+    "sound": ("sound", "batch", "length"),
+}
 
 
 @dataclass(frozen=True)
@@ -115,11 +135,26 @@ class Evaluate:
         if self.limit is not None and not self.minimal_pairs:
             raise ValueError("--limit is for --minimal-pairs: leave it out")
         if self.minimal_pairs:
+            unused.refuse_others(self, MINIMAL_PAIRS, "has no effect with --minimal-pairs")
             return self._minimal_pairs(self.minimal_pairs)
         if self.data:
+            unused.refuse_others(self, DATA, "has no effect with --data")
             if issubclass(cls, WordVectorModel) and not issubclass(cls, FastTextClassifier):
+                unused.refuse_others(self, ["data"], "is for fine-tuned models")
                 return vectors.evaluate(self.folder, self.data)
             return self._task(self.data)
+        if cls is NGram:
+            unused.refuse_others(self, NGRAMS, "has no effect on an n-gram model")
+        elif self.show or self.interpolate:
+            flag = "--show counts" if self.show else "--interpolate"
+            raise ValueError(f"{flag} is for n-gram models, which {self.folder} is not")
+        elif kind := evaluate.source_kind(cls):
+            why = f"is not for a {cls.__name__}, which is evaluated on {kind}"
+            unused.refuse_others(self, KINDS[kind], why)
+            if not (self.text or self.dynamic_text):
+                unused.refuse(self, ["separator"], "is for text files")
+            if not self.source:
+                unused.refuse(self, ["target", "fields", "skip_invalid"], "needs --source")
         source: Source | None = None
         if self.source:
             files = [file for file in (self.source, self.target) if file]
@@ -132,9 +167,6 @@ class Evaluate:
             source = sound.files(self.sound)
         if cls is NGram:
             return self._counted(source)
-        if self.show or self.interpolate:
-            flag = "--show counts" if self.show else "--interpolate"
-            raise ValueError(f"{flag} is for n-gram models, which {self.folder} is not")
         metrics = evaluate.evaluate(
             self.folder, source, self.batch, self.length, self.stride, adaptation
         )

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
+from train import unused
 from train.finetuning.settings import BagOfWords, DataSettings, Distillation, Settings
 from train.ranges import Natural, Positive, PositiveFloat
 
@@ -109,6 +110,9 @@ class FindLearningRate:
         from train.finetuning import data, learning_rate_finder
         from train.finetuning.tasks.registry import TASKS
 
+        unused.refuse(self.data, ["test"], "has no effect on this search")
+        if not (self.low < self.high and self.steps > 1):
+            raise ValueError("--low must be less than --high, and --steps at least 2")
         examples, _ = data.load(self.data)
         settings = Settings(batch=self.batch, length=self.length, seed=self.seed)
         tested = learning_rate_finder.range_test(

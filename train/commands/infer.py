@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
+from train import unused
 from train.ranges import AnyFloat, Natural, NaturalFloat, Positive, PositiveFloat, Probability
 
 
@@ -37,6 +38,11 @@ class Generate:
         import zoo
         from zoo.contracts import EncoderDecoder
 
+        if self.beams:
+            sampling = ("temperature", "top_k", "top_p", "seed")
+            unused.refuse(self, sampling, "has no effect on a beam search")
+        if self.temperature == 0:
+            unused.refuse(self, ("top_k", "top_p", "seed"), "has no effect at temperature 0")
         loaded, count = zoo.load(self.folder), self.max_new_tokens
         if self.beams:
             ((new, _),) = zoo.beam_search(
@@ -111,6 +117,8 @@ class Translate:
         from train.reporting import plots
         from zoo.inference.translate import attention
 
+        if self.beams == 1:
+            unused.refuse(self, ["length_penalty"], "has no effect on a greedy search")
         translator, penalty = zoo.load(self.folder), self.length_penalty
         if self.best == 1:
             translation = zoo.translate(
@@ -192,7 +200,9 @@ class Classify:
         The probabilities of a multi-label classifier are independent.
         """
         import zoo
+        from train.finetuning import inputs
 
+        inputs.check(self.folder, "texts" if self.pair is None else "pairs")
         prediction = zoo.classify(zoo.load(self.folder), self.text, self.pair, stride=self.stride)
         for label, value in prediction.items():
             print(f"{value:.3f} {label}")
@@ -268,8 +278,20 @@ class Answer:
         """Print the answer, or "no answer" if the model was trained on such questions."""
         import zoo
 
-        file = Path(self.context) if len(self.context) < 256 else None
-        context = file.read_text("utf-8") if file and file.is_file() else self.context
+        context = _content(self.context)
         loaded, threshold = zoo.load(self.folder), self.null_threshold
         best = zoo.answer(loaded, self.question, context, null_threshold=threshold)
         print(best.text or "no answer")
+
+
+def _content(context: str) -> str:
+    """Return the text of the file of this name, or the argument itself if there is none."""
+    try:
+        if not Path(context).is_file():
+            return context
+    except (OSError, ValueError):  # a text with more characters, or others, than names have
+        return context
+    try:
+        return Path(context).read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{context} is not UTF-8 at byte {error.start}") from None

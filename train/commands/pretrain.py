@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
+from train import unused
 from train.commands import vectors
 from train.commands.command import print_skipped, unescaped
 from train.commands.infer import Generate, GenerateSound
@@ -22,7 +23,7 @@ NOT_COUNTED, AS_RECIPE = CountSettings(), WordVectorSettings()
 GRADIENT_ONLY = (
     *("config", "separate_vocabularies", "teacher", "steps", "batch", "length", "samples", "seed"),
     *("dtype", "accumulate", "parallel", "mesh", "cluster", "resume", "verbose", "epochs"),
-    *("word_vectors", "embeddings", "freeze_embeddings", "init", "add_words"),
+    *("word_vectors", "embeddings", "freeze_embeddings", "init", "add_words", "evaluate_tokens"),
 )
 
 
@@ -124,6 +125,8 @@ class Pretrain:
         from zoo.direction import is_backward
 
         malloc.keep_freed_memory()
+        if self.parallel == "pmap" and self.mesh[1:] == (1, 1):
+            unused.refuse(self, ["mesh"], "has no effect with --parallel pmap")
         if self.recipe in ngram.RECIPES:
             return self._count(ngram.RECIPES[self.recipe]())
         if self.counting.given():
@@ -242,6 +245,12 @@ class Pretrain:
             flags = [f"--{name}" for name, kind in KINDS.items() if kind == chosen.source_kind]
             expected = " or ".join(flags)
             raise ValueError(f"{self.recipe} is trained on {chosen.source_kind}: give {expected}")
+        if chosen.source_kind != "pairs":
+            unused.refuse(self, ["fields", "skip_invalid"], f"is for pairs, not {self.recipe}")
+        elif not (self.source or self.dev):
+            unused.refuse(self, ["fields", "skip_invalid"], "is for files: give --source")
+        if not (chosen.source_kind == "text" and (self.text or self.dev)):
+            unused.refuse(self, ["separator"], "is for text files")
         if self.target and not self.source:
             raise ValueError("--target needs --source: give both files")
 

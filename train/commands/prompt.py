@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
+from train import unused
 from train.ranges import Natural, Positive
 
 
@@ -51,6 +52,8 @@ class Prompt:
         from train.data.examples.tables import parse_columns, read_texts
         from train.pretraining import in_context
 
+        if not any(self.shots):
+            unused.refuse(self, ["seeds"], "has no effect without shots")
         columns = parse_columns(self.columns)
         train, test = [read_texts(path, columns).examples for path in (self.train, self.data)]
         if (train[0].pair is None) != (self.task == "sentence"):

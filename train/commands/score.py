@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
+from train import unused
 from train.ranges import AnyFloat, Natural
 from zoo.inference.pseudo_likelihood import Masked
 
@@ -37,10 +38,17 @@ class Score:
 
         import zoo
         from train.data.examples.candidates import rank, read_candidates
+        from zoo.contracts import MaskFiller
 
         if (self.text is None) == (self.candidates is None):
             raise ValueError("give a text to score or --candidates, one of them")
+        if self.candidates:
+            unused.refuse(self, ["top"], "has no effect with --candidates")
+        else:
+            unused.refuse(self, ["weight"], "is for --candidates")
         loaded = zoo.load(self.folder)
+        if not isinstance(loaded.model, MaskFiller):
+            unused.refuse(self, ["masked"], "is for masked models")
         if self.candidates:
             groups = read_candidates(self.candidates)
             texts = [candidate.text for group in groups for candidate in group]

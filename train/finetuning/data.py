@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from train import ranges
+from train import ranges, unused
 from train.data.examples.tables import Examples, repeated
 from train.data.sources import tfds
 from train.finetuning import split
@@ -26,6 +26,14 @@ def load(settings: DataSettings) -> tuple[dict[str, Sequence], list[str]]:
     ranges.check(settings)
     if twice := repeated(settings.labels):
         raise ValueError(f"--labels has {twice!r} twice: name each class once")
+    if settings.tfds:
+        unused.refuse(settings, ["dev", "test"], "cannot be combined with --tfds, which has both")
+    if settings.dev:
+        unused.refuse(settings, ["split_seed"], "has no effect with --dev")
+    if settings.task in ("question-answering", "multiple-choice", "text-to-text"):
+        unused.refuse(settings, ["labels"], f"is for tasks with classes, not {settings.task}")
+    if settings.task == "regression" and len(settings.labels) > 1:
+        raise ValueError("--labels has the name of the number for --task regression: give one")
     if settings.group and settings.dev:
         raise ValueError("--group splits the training examples: leave out --group or --dev")
     group = {"group": settings.group} if settings.group else {}

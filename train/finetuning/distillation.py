@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from train import unused
 from train.data.examples.tables import TextExample
 from train.finetuning.evaluate import task_for
 from train.finetuning.objective import TaskObjective
@@ -93,12 +94,16 @@ def _squared_error(student_BNC: jax.Array, teacher_BNC: jax.Array) -> jax.Array:
     return jnp.square(error_BNC).sum(-1) / jnp.maximum(real_BNC.sum(-1), 1)
 
 
-def load_teacher(folder: str | Path, task: Task) -> Loaded:
+def load_teacher(folder: str | Path, task: Task, distillation: Distillation) -> Loaded:
     """Return a teacher for a task.
 
     Raises:
-      ValueError: If the folder holds a model for another task, or the task cannot be distilled.
+      ValueError: If the folder holds a model for another task, the task cannot be distilled, or a
+        setting has no effect on the task.
     """
+    if task.head == "text-to-text":
+        losses = ("teacher_weight", "distillation_loss", "temperature")
+        unused.refuse(distillation, losses, "is not for text to text, which learns the texts")
     teacher = load(folder)
     taught = task_for(teacher.model)
     if taught.head != task.head or taught.metric != task.metric:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import linen as nn
 
+from train.finetuning import inputs
 from train.finetuning.settings import Settings, TaskName
 from train.finetuning.tasks.bag_of_words import LabelOfBag
 from train.finetuning.tasks.registry import TASKS
@@ -105,6 +106,7 @@ def evaluate_folder(
     skipped = [] if skip_invalid else None
     examples, notes = task.read(Path(path), columns_of(task, columns), skipped)
     notes += skipped_rows(skipped or ())
+    inputs.check(folder, inputs.kind(examples))
 
     def predict(loaded: Loaded) -> list:
         rows = encode(task, loaded, examples, loaded.model.config.max_length)
@@ -129,6 +131,10 @@ def evaluate_folder(
 def task_for(model: nn.Module, name: TaskName | None = None) -> Task:
     """Return the task by name, or the one that a model was fine-tuned for."""
     if not isinstance(model, FastTextClassifier):
+        if name not in (None, task_of(model)):
+            raise ValueError(
+                f"the model was fine-tuned for {task_of(model)}, not for {name}: leave out --task"
+            )
         task = TASKS[name or task_of(model)]
         return in_both_orders(task) if _is_similarity(model) else task
     if name not in (None, "classification"):

@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from train.devices import placement
 from train.finetuning import distillation as distill
-from train.finetuning import fasttext, fasttext_start, transfer, tuning, unfreezing
+from train.finetuning import fasttext, fasttext_start, inputs, transfer, tuning, unfreezing
 from train.finetuning.evaluate import Metrics, best_run, evaluate
 from train.finetuning.settings import BagOfWords, Distillation, Settings
 from train.finetuning.tasks.task import Distillable, Task, encode, rows_of
@@ -82,7 +82,7 @@ def finetune(
     if distillation is not None and distillation.teacher is not None:
         if is_backward(loaded.model.config):
             raise ValueError("a backward model learns from labels only: leave out --teacher")
-        teacher = distill.load_teacher(distillation.teacher, task)
+        teacher = distill.load_teacher(distillation.teacher, task, distillation)
         data = {**data, "train": distill.examples(task, teacher, data["train"], distillation)}
     rows = {name: encode(task, loaded, examples, length) for name, examples in data.items()}
     outputs: list[np.ndarray] = []
@@ -127,7 +127,7 @@ def _keep_best(
         for name in metrics.keys() - {"dev"}:
             metrics[name].append(evaluate(task, run, data[name], rows[name]).metrics)
     best = best_run(task, metrics["dev"])
-    save(runs_loaded[best], out)
+    save(runs_loaded[best], out, inputs.kind(data["train"]))
     results = {"settings": asdict(settings), "best": best, "metrics": metrics}
     Path(out, "results.json").write_text(json.dumps(results, indent=2))
     return metrics

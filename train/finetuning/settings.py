@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from train import ranges
+from train import ranges, unused
 from train.ranges import Axis, Natural, NaturalFloat, Positive, PositiveFloat, Rate, Share
 
 # The kinds of task. Regression is classification with one label, a number to predict.
@@ -73,6 +73,12 @@ class Distillation:
         ranges.check(self)
         if self.unlabelled and not self.teacher:
             raise ValueError("--unlabelled needs --teacher, which labels the texts")
+        if not self.teacher:
+            unused.refuse_others(self, [], "needs --teacher")
+        if self.distillation_loss == "squared-error":
+            unused.refuse(
+                self, ["temperature"], "has no effect on --distillation-loss squared-error"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +109,8 @@ class BagOfWords:
     def check(self) -> None:
         """Raise ValueError with the first setting that is out of range, by its flag."""
         ranges.check(self)
+        if self.loss != "negative-sampling":
+            unused.refuse(self, ["negatives"], "needs --loss negative-sampling")
         if self.min_n and self.max_n is not None and self.max_n < self.min_n:
             raise ValueError(f"--max-n {self.max_n} is less than --min-n {self.min_n}")
         if self.min_n and self.max_n is None:
@@ -191,6 +199,12 @@ class Settings:
             )
         if self.patience and self.keep == "last":
             raise ValueError("--patience looks for the best model: use it with --keep best")
+        if self.unfreeze == "head":
+            unused.refuse(self, ["layer_decay"], "has no effect with --unfreeze head")
+        if self.seeds == 1:
+            unused.refuse(self, ["parallel_runs"], "needs more --seeds than one")
+        if self.parallel == "pmap" and self.mesh[1:] == (1, 1):
+            unused.refuse(self, ["mesh"], "has no effect with --parallel pmap")
         if self.seeds > 1 and (self.parallel != "mesh" or self.mesh != (-1, 1, 1)):
             raise ValueError(
                 "--seeds shares the devices among runs: leave out --parallel and --mesh"

@@ -137,11 +137,23 @@ def load_tokenizer(folder: str | os.PathLike, config: Any) -> AnyTokenizer | Non
     return tokenizer
 
 
-def save(loaded: Loaded, folder: str | os.PathLike) -> None:
-    """Write a model, its parameters and its tokenizer as a model folder, which `load` reads."""
+def save(loaded: Loaded, folder: str | os.PathLike, trained_on: str | None = None) -> None:
+    """Write a model, its parameters and its tokenizer as a model folder, which `load` reads.
+
+    Args:
+      loaded: The model.
+      folder: The folder to write.
+      trained_on: What a classifier was fine-tuned on, "texts" or "pairs"; None: not recorded.
+    """
     model, params, tokenizer = loaded
     name, cls = registry.name_of(model), type(model).__name__
-    model_folder.write(folder, name, model.config, params, tokenizer, cls)
+    model_folder.write(folder, name, model.config, params, tokenizer, cls, trained_on)
+
+
+def trained_on(folder: str | os.PathLike) -> str | None:
+    """Return "texts" or "pairs", what a classifier was fine-tuned on, or None if not recorded."""
+    own = Path(folder, "model.json").exists() and not is_published(folder)
+    return model_folder.manifest(folder).get("trained_on") if own else None
 
 
 def export(loaded: Loaded, folder: str | os.PathLike, cls: str | None = None) -> None:

@@ -31,7 +31,9 @@ from zoo.version import __version__
 __all__ = ["Damaged", "fingerprint", "manifest", "read", "steps", "write"]
 
 
-def write(folder, architecture, config, params=None, tokenizer=None, cls=None) -> None:
+def write(
+    folder, architecture, config, params=None, tokenizer=None, cls=None, trained_on=None
+) -> None:
     """Write a model folder, atomically: if interrupted, either the old or the new one remains.
 
     Other files in the folder are kept.
@@ -44,6 +46,7 @@ def write(folder, architecture, config, params=None, tokenizer=None, cls=None) -
         just started; `read` then uses the newest intact step.
       tokenizer: The tokenizer, or None.
       cls: The name of the model's class; None: the one that pretraining trains.
+      trained_on: What a classifier was fine-tuned on, "texts" or "pairs"; None: not recorded.
 
     Raises:
       OSError: If the folder cannot be written.
@@ -64,6 +67,8 @@ def write(folder, architecture, config, params=None, tokenizer=None, cls=None) -
         "tokenizer": None if tokenizer is None else tokenizers.fingerprint(tokenizer),
         "parameters": None if params is None else describe(params),
     }
+    if trained_on is not None:
+        model["trained_on"] = trained_on
     if params is not None and mapped.is_for(params):
         mapped.save(draft / "params", params)
     elif params is not None:

@@ -165,11 +165,11 @@ def test_rows_without_a_label_are_dropped_and_counted(write):
         ("a.tsv", "text\tlabel\ttext\na\tx\tb\n", None,
          "line 1 of {path} names the column 'text' twice: rename one"),
         ("a.tsv", "text\tlabel\na\tnan\n", None,
-         "line 2 of {path} has the label 'nan', a missing value: remove the row, or leave its label "
-         "empty"),
+         "line 2 of {path} has the label 'nan', a missing value: remove the row, or leave its "
+         "label empty"),
         ("a.jsonl", '{"text": "a", "label": NaN}', None,
-         "line 1 of {path} has the label 'NaN', a missing value: remove the row, or leave its label "
-         "empty"),
+         "line 1 of {path} has the label 'NaN', a missing value: remove the row, or leave its "
+         "label empty"),
         ("a.tsv", "text\tlabel\n \tx\n", None,
          "line 2 of {path} has no text in 'text': remove the row"),
         ("a.csv", 'text,label\na,"x\n', None,
