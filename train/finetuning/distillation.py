@@ -94,16 +94,12 @@ def _squared_error(student_BNC: jax.Array, teacher_BNC: jax.Array) -> jax.Array:
     return jnp.square(error_BNC).sum(-1) / jnp.maximum(real_BNC.sum(-1), 1)
 
 
-def load_teacher(folder: str | Path, task: Task, distillation: Distillation) -> Loaded:
+def load_teacher(folder: str | Path, task: Task) -> Loaded:
     """Return a teacher for a task.
 
     Raises:
-      ValueError: If the folder holds a model for another task, the task cannot be distilled, or a
-        setting has no effect on the task.
+      ValueError: If the folder holds a model for another task, or the task cannot be distilled.
     """
-    if task.head == "text-to-text":
-        losses = ("teacher_weight", "distillation_loss", "temperature")
-        unused.refuse(distillation, losses, "is not for text to text, which learns the texts")
     teacher = load(folder)
     taught = task_for(teacher.model)
     if taught.head != task.head or taught.metric != task.metric:
@@ -139,6 +135,8 @@ def examples(task: Task, teacher: Loaded, labelled: Sequence, distillation: Dist
     if distillation.unlabelled is not None:
         return [*labelled, *unlabelled(distillation.unlabelled, task)]
     if task.head == "text-to-text":
+        losses = ("teacher_weight", "distillation_loss", "temperature")
+        unused.refuse(distillation, losses, "is not for text to text, which learns the texts")
         texts = translate(teacher, [example.text for example in labelled], beams=1)
         pairs = zip(labelled, texts, strict=True)
         return [example._replace(label=text) for example, text in pairs]

@@ -103,7 +103,7 @@ def evaluate_folder(
     loaded = load(folder)
     task = task_for(loaded.model, task_name)
     task = configured(task, (), (), Settings(stride=stride))
-    skipped = [] if skip_invalid else None
+    skipped: list[str] | None = [] if skip_invalid else None
     examples, notes = task.read(Path(path), columns_of(task, columns), skipped)
     notes += skipped_rows(skipped or ())
     inputs.check(folder, inputs.kind(examples))

@@ -82,7 +82,7 @@ def finetune(
     if distillation is not None and distillation.teacher is not None:
         if is_backward(loaded.model.config):
             raise ValueError("a backward model learns from labels only: leave out --teacher")
-        teacher = distill.load_teacher(distillation.teacher, task, distillation)
+        teacher = distill.load_teacher(distillation.teacher, task)
         data = {**data, "train": distill.examples(task, teacher, data["train"], distillation)}
     rows = {name: encode(task, loaded, examples, length) for name, examples in data.items()}
     outputs: list[np.ndarray] = []

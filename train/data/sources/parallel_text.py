@@ -295,7 +295,7 @@ def files(
     if len(paths) == 2:
         if fields:
             raise ValueError("--fields is for a .jsonl file, which contains both sides")
-        return lines(*paths, skipped)
+        return lines(paths[0], paths[1], skipped)
     return table(paths[0], fields, skipped)
 
 
