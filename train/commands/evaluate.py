@@ -15,7 +15,7 @@ from train.ranges import AnyFloat, NaturalFloat, Positive, PositiveFloat, Share
 MINIMAL_PAIRS = ("minimal_pairs", "limit", "batch")
 DATA = (
     *("data", "task", "columns", "skip_invalid", "batch", "stride", "average_with"),
-    *("confusion_matrix", "out"),
+    *("confusion_matrix", "out", "overwrite"),
 )
 NGRAMS = ("text", "separator", "show", "interpolate")
 KINDS = {
@@ -25,7 +25,7 @@ KINDS = {
     ),
     "pairs": (
         *("source", "target", "fields", "skip_invalid", "batch", "length", "beams"),
-        *("length_penalty", "out"),
+        *("length_penalty", "out", "overwrite"),
     ),
     "sound": ("sound", "batch", "length"),
 }
