@@ -88,6 +88,7 @@ TRAIN_LAYERS = (
     ("loop",),
     ("step", "row_step", "checkpoint", "recipes", "devices", "reporting", "metrics"),
     ("objectives", "data", "optimization"),
+    ("ranges", "unused"),
 )
 
 

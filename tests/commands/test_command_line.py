@@ -324,7 +324,14 @@ def test_sizes_are_checked_by_name_and_value(monkeypatch, capsys):
     assert "widht=3: use NAME=VALUE with one of the names vocab_size, max_length" in refused(
         "widht=3"
     )
-    assert refused("width=wide") == "zoo: --config width=wide: use a value like 256"
+    assert refused("widht=3").endswith("; did you mean width?")
+    assert refused("width=wide") == "zoo: --config width=wide: use an integer like 256"
+    assert refused("width=1.5") == "zoo: --config width=1.5: use an integer like 256"
+    assert refused("width=-1") == "zoo: --config width must be from 1 to 1,000,000, not -1"
+    assert refused("num_layers=1000000000").endswith("must be from 1 to 1,000, not 1000000000")
+    assert refused("vocab_size=99999999999").endswith("at most 2,147,483,647, not 99999999999")
+    assert refused("dropout=2").endswith("must be at least 0 and less than 1, not 2.0")
+    assert refused("dropout=nan").endswith("must be at least 0 and less than 1 and finite, not nan")
     assert refused("score=cosine").endswith("use one of dot, scaled_dot, general, additive")
     assert refused("cell=elman").endswith("use one of rnn, gru, lstm")
 

@@ -107,7 +107,7 @@ def test_what_is_wrong_with_weights_is_one_line(task, content, settings, line, t
 
 def test_out_of_range_settings_are_named():
     for settings, line in (
-        ({"label_smoothing": 1.0}, "--label-smoothing must be less than 1"),
+        ({"label_smoothing": 1.0}, "--label-smoothing must be at least 0 and less than 1"),
         ({"label_smoothing": -0.1}, "--label-smoothing must be at least 0"),
         ({"stride": 0}, "--stride must be at least 1"),
     ):

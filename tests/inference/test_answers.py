@@ -300,6 +300,27 @@ def test_entities_are_those_of_seqeval_with_their_characters():
             assert entity.probability == 0.5
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        "O B-x I-x B-x O B-y",  # IOB2
+        "O I-x I-x B-x O I-y",  # IOB1
+        "O B-x E-x S-x O S-y",  # IOBES
+        "O B-x L-x U-x O U-y",  # BILOU
+    ],
+)
+def test_entities_are_those_of_every_scheme(labels):
+    words = list("abcdef")
+    tags = [
+        tagged._replace(label=label)
+        for tagged, label in zip(tag.best_tags(["O"], words, [], []), labels.split(), strict=True)
+    ]
+    entities = tag.group_entities(tags, "a b c d e f")
+    assert [(entity.label, entity.text) for entity in entities] == [
+        ("x", "b c"), ("x", "d"), ("y", "f"),
+    ]  # fmt: skip
+
+
 def test_entities_need_bio_labels(wordpiece):
     with pytest.raises(ValueError, match="the model has the label 'A', but entities need labels"):
         tag.entities(Loaded(*model("tagging"), wordpiece), "The cat")

@@ -1,6 +1,7 @@
 """A stack of blocks gives the same results as a loop, and with recomputation."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -103,6 +104,6 @@ def test_dropout_differs_between_the_blocks_of_a_loop():
                 return stack.run(self.blocks, x, [()] * 4, (), train=True)
 
     states = Trunk().apply({}, jnp.zeros(64), rngs={"dropout": jax.random.key(0)})
-    masks = [after - before for before, after in zip(states, states[1:], strict=False)]
+    masks = [after - before for before, after in itertools.pairwise(states)]
     agreement = [(one == other).mean() for one in masks for other in masks if one is not other]
     assert max(agreement) < 0.8

@@ -53,6 +53,24 @@ def test_an_entity_must_be_predicted_completely():
     assert tasks.tagging([["O", "O"]], [["O", "O"]])["f1"] == 0
 
 
+@pytest.mark.parametrize(
+    "tags",
+    [
+        "O B-PER I-PER B-PER O B-LOC",  # IOB2
+        "O I-PER I-PER B-PER O I-LOC",  # IOB1
+        "O B-PER E-PER S-PER O S-LOC",  # IOBES
+        "O B-PER L-PER U-PER O U-LOC",  # BILOU
+        "O I-PER E-PER E-PER O E-LOC",  # IOE2
+    ],
+)
+def test_entities_are_those_of_every_scheme(tags):
+    gold = tags.split()
+    one_wrong = [*gold[:5], "O"]
+    assert tasks.tagging([gold], [gold])["f1"] == 1
+    scores = tasks.tagging([gold], [one_wrong])
+    assert (scores["precision"], scores["recall"]) == (1, pytest.approx(2 / 3))
+
+
 def test_tags_that_are_not_entities_have_only_an_accuracy():
     assert tasks.tagging([["NOUN", "VERB"]], [["NOUN", "NOUN"]]) == {"accuracy": 0.5}
 

@@ -12,6 +12,8 @@ from typing import Annotated, Any, ClassVar, NoReturn, Protocol, get_args, get_o
 
 import tyro
 
+from train import ranges
+
 CONFIG = (
     tyro.conf.DisallowNone,
     tyro.conf.FlagCreatePairsOff,
@@ -70,6 +72,7 @@ def parse(name: str, command: type[Command], arguments: Sequence[str]) -> Comman
     except SystemExit:
         raise ValueError(_one_line(error.getvalue(), name, command)) from None
     _check_text(parsed)
+    ranges.check(parsed)
     return parsed
 
 
@@ -99,6 +102,12 @@ def summary(command: type[Command]) -> str:
 def unescaped(text: str | None) -> str | None:
     r"""Replace `\n` and `\t` by line breaks and tabs, which are hard to type in a shell."""
     return text and text.replace("\\n", "\n").replace("\\t", "\t")
+
+
+def print_skipped(skipped: Sequence[str] | None) -> None:
+    """Print how many pairs --skip-invalid skipped, and the first three."""
+    if skipped:
+        print(f"{len(skipped)} pairs are invalid and are skipped, such as:", *skipped[:3], sep="\n")
 
 
 def _hide_empty_defaults(cls: Any) -> None:

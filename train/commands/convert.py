@@ -6,6 +6,8 @@ from typing import Annotated, ClassVar
 
 import tyro
 
+from train import unused
+
 
 @dataclass(frozen=True)
 class Import:
@@ -34,11 +36,15 @@ class Import:
         import jax
 
         import zoo
-        from zoo.checkpoints import existing
+        from zoo.checkpoints import existing, hub
+        from zoo.checkpoints.load import is_published
 
         existing.check_folder(self.out, overwrite=self.overwrite)
+        folder = hub.resolve(self.folder)
+        if not is_published(folder):
+            unused.refuse(self, ["new", "ignore"], "is for a Hugging Face folder")
         loaded = zoo.load(
-            self.folder,
+            folder,
             new=self.new,
             ignore=self.ignore,
             key=jax.random.key(0),
@@ -68,5 +74,7 @@ class Export:
         """Write config.json, model.safetensors and the tokenizer; or the file."""
         import zoo
 
+        if self.out.suffix in (".arpa", ".txt", ".vec", ".bin"):
+            unused.refuse(self, ["model_class"], "is for a Hugging Face folder")
         zoo.export(zoo.load(self.folder), self.out, self.model_class, overwrite=self.overwrite)
         print(f"{'file' if self.out.is_file() else 'Hugging Face folder'}: {self.out}")

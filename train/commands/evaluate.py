@@ -6,8 +6,29 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from train.commands.command import unescaped
+from train import unused
+from train.commands.command import print_skipped, unescaped
 from train.finetuning.settings import TaskName
+from train.ranges import AnyFloat, NaturalFloat, Positive, PositiveFloat, Share
+
+# What is evaluated on -> the options that it uses.
+MINIMAL_PAIRS = ("minimal_pairs", "limit", "batch")
+DATA = (
+    *("data", "task", "columns", "skip_invalid", "batch", "stride", "average_with"),
+    *("confusion_matrix", "out", "overwrite"),
+)
+NGRAMS = ("text", "separator", "show", "interpolate")
+KINDS = {
+    "text": (
+        *("text", "separator", "batch", "length", "stride", "cache_window", "cache_theta"),
+        *("cache_weight", "dynamic_learning_rate", "dynamic_decay", "dynamic_text"),
+    ),
+    "pairs": (
+        *("source", "target", "fields", "skip_invalid", "batch", "length", "beams"),
+        *("length_penalty", "out", "overwrite"),
+    ),
+    "sound": ("sound", "batch", "length"),
+}
 
 
 @dataclass(frozen=True)
@@ -30,33 +51,33 @@ class Evaluate:
     """The two fields of a .jsonl file to use. Default: source target."""
     sound: tuple[Path, ...] = ()
     """For a model of sound: .wav files with 16-bit PCM samples."""
-    batch: int | None = None
+    batch: Positive | None = None
     """Sequences per batch. Default: 16, or 1 with a cache or dynamic evaluation."""
-    length: int | None = None
+    length: Positive | None = None
     """Tokens per sequence. Default: 128, or the model's maximum if less or with --stride, or 5 with
     dynamic evaluation."""
-    stride: int | None = None
+    stride: Positive | None = None
     """Read long texts in overlapping windows that begin so many tokens apart. With --text, for
     causal models: each window is scored on its last tokens, which have a long context."""
-    cache_window: int | None = None
+    cache_window: Positive | None = None
     """For a recurrent language model: also predict from a cache of so many of its last outputs
     (Grave et al. 2016). Each sequence of a batch has its own, which new documents do not empty."""
-    cache_theta: float | None = None
+    cache_theta: NaturalFloat | None = None
     """How sharply the cache prefers similar outputs. Default: 0.3."""
-    cache_weight: float | None = None
+    cache_weight: Share | None = None
     """The weight of the cache in the prediction. Default: 0.1."""
-    dynamic_learning_rate: float | None = None
+    dynamic_learning_rate: PositiveFloat | None = None
     """For a recurrent language model: dynamic evaluation (Krause et al. 2017), which trains it on
     each sequence after predicting it, by gradient descent with this learning rate."""
-    dynamic_decay: float | None = None
+    dynamic_decay: Share | None = None
     """For dynamic evaluation: how far a step moves the parameters back to the trained ones, from 0
     to 1. Default: 0."""
     dynamic_text: tuple[Path, ...] = ()
     """For dynamic evaluation: text files, usually those of training, whose gradients scale the
     rates of every parameter (the RMS form). Default: the same rates for all."""
-    beams: int = 4
+    beams: Positive = 4
     """For translation: number of beams. 1: greedy search."""
-    length_penalty: float = 1.0
+    length_penalty: AnyFloat = 1.0
     """For translation: above 1 favors longer translations, below 1 shorter ones."""
     show: Literal["counts"] | None = None
     """For an n-gram model: print which n-grams of the text were never seen, for every order."""
@@ -66,7 +87,7 @@ class Evaluate:
     minimal_pairs: Path | None = None
     """For a language model: sentences in pairs, a good and a bad one, such as BLiMP; print how
     often the good one is more probable. A table with the columns good and bad, or JSON lines."""
-    limit: int | None = None
+    limit: Positive | None = None
     """For --minimal-pairs: the number of pairs to read of each paradigm. Default: all."""
     data: Path | None = None
     """For a fine-tuned model: a file of examples, as `zoo finetune` reads them. For word vectors:
@@ -76,6 +97,8 @@ class Evaluate:
     """The task of a fine-tuned model. Default: inferred from the model."""
     columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME=COLUMN ...]")] = ()
     """The columns of --data to read, such as text=sentence1 pair=sentence2 label=3."""
+    skip_invalid: bool = False
+    """Skip rows of --data and pairs that are invalid, and print how many."""
     average_with: Annotated[str | Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """For a classifier: predict from the mean of its probabilities and those of this one, such as
     a model that reads backward."""
@@ -117,24 +140,38 @@ class Evaluate:
         if self.limit is not None and not self.minimal_pairs:
             raise ValueError("--limit is for --minimal-pairs: leave it out")
         if self.minimal_pairs:
+            unused.refuse_others(self, MINIMAL_PAIRS, "has no effect with --minimal-pairs")
             return self._minimal_pairs(self.minimal_pairs)
         if self.data:
+            unused.refuse_others(self, DATA, "has no effect with --data")
             if issubclass(cls, WordVectorModel) and not issubclass(cls, FastTextClassifier):
+                unused.refuse_others(self, ["data"], "is for fine-tuned models")
                 return vectors.evaluate(self.folder, self.data)
             return self._task(self.data)
+        if cls is NGram:
+            unused.refuse_others(self, NGRAMS, "has no effect on an n-gram model")
+        elif self.show or self.interpolate:
+            flag = "--show counts" if self.show else "--interpolate"
+            raise ValueError(f"{flag} is for n-gram models, which {self.folder} is not")
+        elif kind := evaluate.source_kind(cls):
+            why = f"is not for a {cls.__name__}, which is evaluated on {kind}"
+            unused.refuse_others(self, KINDS[kind], why)
+            if not (self.text or self.dynamic_text):
+                unused.refuse(self, ["separator"], "is for text files")
+            if not self.source:
+                unused.refuse(self, ["target", "fields", "skip_invalid"], "needs --source")
         source: Source | None = None
         if self.source:
             files = [file for file in (self.source, self.target) if file]
-            source = parallel_text.files(files, self.fields)
+            skipped: list[str] | None = [] if self.skip_invalid else None
+            source = parallel_text.files(files, self.fields, skipped)
+            print_skipped(skipped)
         elif self.text:
             source = text.files(self.text, unescaped(self.separator))
         elif self.sound:
             source = sound.files(self.sound)
         if cls is NGram:
             return self._counted(source)
-        if self.show or self.interpolate:
-            flag = "--show counts" if self.show else "--interpolate"
-            raise ValueError(f"{flag} is for n-gram models, which {self.folder} is not")
         metrics = evaluate.evaluate(
             self.folder, source, self.batch, self.length, self.stride, adaptation
         )
@@ -208,6 +245,7 @@ class Evaluate:
             self.batch or 16,
             self.stride,
             self.average_with,
+            skip_invalid=self.skip_invalid,
         )
         for line in evaluation.notes:
             print(line)

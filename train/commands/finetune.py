@@ -6,7 +6,9 @@ from typing import Annotated, ClassVar
 
 import tyro
 
+from train import unused
 from train.finetuning.settings import BagOfWords, DataSettings, Distillation, Settings
+from train.ranges import Natural, Positive, PositiveFloat
 
 
 @dataclass(frozen=True)
@@ -104,17 +106,17 @@ class FindLearningRate:
     """Draw the loss by learning rate to this file."""
     overwrite: bool = False
     """Replace that file if it exists."""
-    low: float = 1e-6
+    low: PositiveFloat = 1e-6
     """The lowest learning rate to test."""
-    high: float = 1.0
+    high: PositiveFloat = 1.0
     """The highest learning rate to test."""
-    steps: int = 100
+    steps: Positive = 100
     """Number of steps from the lowest to the highest."""
-    batch: int = 32
+    batch: Positive = 32
     """Examples per batch."""
-    length: int = 128
+    length: Positive = 128
     """Maximum tokens per example."""
-    seed: int = 0
+    seed: Natural = 0
     """Random seed of the new head, the data order and dropout."""
 
     def run(self) -> None:
@@ -124,6 +126,9 @@ class FindLearningRate:
         from zoo.checkpoints import existing
 
         existing.check_file(self.out, overwrite=self.overwrite)
+        unused.refuse(self.data, ["test"], "has no effect on this search")
+        if not (self.low < self.high and self.steps > 1):
+            raise ValueError("--low must be less than --high, and --steps at least 2")
         examples, _ = data.load(self.data)
         settings = Settings(batch=self.batch, length=self.length, seed=self.seed)
         tested = learning_rate_finder.range_test(

@@ -7,7 +7,9 @@ from typing import Annotated, Any, ClassVar
 
 import tyro
 
+from train import unused
 from train.commands.command import unescaped
+from train.ranges import AnyFloat, Natural, NaturalFloat, Positive, PositiveFloat, Probability
 
 SAMPLING = ("temperature", "top_k", "top_p", "seed")  # the options that a beam search lacks
 
@@ -22,31 +24,31 @@ class Generate:
     """The model folder, ours or Hugging Face's, or a name on the Hub."""
     prompt: Annotated[str, tyro.conf.Positional] = ""
     """The text to continue; for an encoder-decoder, its input. Default: start a new document."""
-    max_new_tokens: int = 100
+    max_new_tokens: Positive = 100
     """Maximum number of new tokens."""
-    temperature: float = 0.8
+    temperature: NaturalFloat = 0.8
     """Below 1: more conservative. Above 1: more random. 0: greedy."""
-    top_k: int = 0
+    top_k: Natural = 0
     """Sample from this many of the most likely tokens. 0: from all."""
-    top_p: float = 0.95
+    top_p: Probability = 0.95
     """Sample from the most likely tokens that together have this probability."""
-    seed: int = 0
+    seed: Natural = 0
     """Random seed for sampling."""
-    beams: int = 0
+    beams: Natural = 0
     """Number of beams of a beam search. 0: sample."""
-    min_new_tokens: int = 0
+    min_new_tokens: Natural = 0
     """The text does not end before so many new tokens."""
-    repetition_penalty: float = 1.0
+    repetition_penalty: PositiveFloat = 1.0
     """Above 1: tokens that the text has already are less likely."""
-    no_repeat_ngram_size: int = 0
+    no_repeat_ngram_size: Natural = 0
     """No sequence of so many tokens occurs twice. 0: they may."""
     bad_words: tuple[str, ...] = ()
     """Words that are not generated, in this spelling."""
-    suppress_tokens: tuple[int, ...] = ()
+    suppress_tokens: tuple[Natural, ...] = ()
     """Ids of tokens that are not generated."""
     stop: tuple[str, ...] = ()
     r"""Strings that end the text, which is printed up to the first; `\n` is a line break."""
-    num_return_sequences: int = 1
+    num_return_sequences: Positive = 1
     """How many texts to generate; with beams, the best ones."""
     stream: bool = False
     """Print the text while it is generated."""
@@ -88,11 +90,10 @@ class Generate:
 
     def _check(self) -> None:
         """Raise ValueError for options that exclude each other."""
-        unused = ("stop", "stream", *SAMPLING) if self.beams else ()
-        for name in unused:
-            if getattr(self, name) != getattr(type(self), name):
-                flag = "--" + name.replace("_", "-")
-                raise ValueError(f"a beam search does not use {flag}: leave out {flag} or --beams")
+        if self.beams:
+            unused.refuse(self, ("stop", "stream", *SAMPLING), "has no effect on a beam search")
+        if self.temperature == 0:
+            unused.refuse(self, ("top_k", "top_p", "seed"), "has no effect at temperature 0")
         if self.stream and self.num_return_sequences != 1:
             raise ValueError("--stream prints one text: leave out --num-return-sequences")
 
@@ -109,11 +110,11 @@ class GenerateSound:
     """The .wav file to write."""
     overwrite: bool = False
     """Replace that file if it exists."""
-    seconds: float = 1.0
+    seconds: PositiveFloat = 1.0
     """The length of the sound."""
-    temperature: float = 1.0
+    temperature: NaturalFloat = 1.0
     """Below 1: more conservative. Above 1: more random. 0: greedy."""
-    seed: int = 0
+    seed: Natural = 0
     """Random seed for sampling."""
 
     def run(self) -> None:
@@ -142,11 +143,11 @@ class Translate:
     """The model folder, ours or Hugging Face's, or a name on the Hub."""
     text: Annotated[str, tyro.conf.Positional]
     """The text to translate."""
-    beams: int = 4
+    beams: Positive = 4
     """Number of beams. 1: greedy search."""
-    length_penalty: float = 1.0
+    length_penalty: AnyFloat = 1.0
     """Above 1 favors longer translations, below 1 shorter ones."""
-    best: int = 1
+    best: Positive = 1
     """Number of translations to print, best first; if more than 1, with their scores."""
     attention: Path | None = None
     """Draw the attention weights to this file, such as attention.png."""
@@ -162,6 +163,8 @@ class Translate:
 
         for file in plots.attention_files(self.attention).values() if self.attention else ():
             existing.check_file(file, overwrite=self.overwrite)
+        if self.beams == 1:
+            unused.refuse(self, ["length_penalty"], "has no effect on a greedy search")
         translator, penalty = zoo.load(self.folder), self.length_penalty
         if self.best == 1:
             translation = zoo.translate(
@@ -190,7 +193,7 @@ class FillMask:
     """The model folder, ours or Hugging Face's, or a name on the Hub."""
     text: Annotated[str, tyro.conf.Positional]
     """The text, with [MASK] or the model's own mask token in it."""
-    top: int = 5
+    top: Positive = 5
     """Number of predictions to print per mask."""
 
     def run(self) -> None:
@@ -234,7 +237,7 @@ class Classify:
     """The text to classify."""
     pair: Annotated[str | None, tyro.conf.Positional] = None
     """The second text of a pair."""
-    stride: int | None = None
+    stride: Positive | None = None
     """Read a longer text in windows that begin so many tokens apart. Default: truncate it."""
 
     def run(self) -> None:
@@ -243,7 +246,9 @@ class Classify:
         The probabilities of a multi-label classifier are independent.
         """
         import zoo
+        from train.finetuning import inputs
 
+        inputs.check(self.folder, "texts" if self.pair is None else "pairs")
         prediction = zoo.classify(zoo.load(self.folder), self.text, self.pair, stride=self.stride)
         for label, value in prediction.items():
             print(f"{value:.3f} {label}")
@@ -312,19 +317,27 @@ class Answer:
     """The question to answer."""
     context: Annotated[str, tyro.conf.Positional]
     """The text that contains the answer, or a file with that text."""
-    null_threshold: float | None = None
+    null_threshold: AnyFloat | None = None
     """Lower values give "no answer" more often. Default: that of the model, if it has one."""
 
     def run(self) -> None:
         """Print the answer, or "no answer" if the model was trained on such questions."""
-        import os
-
         import zoo
-        from train.data.sources import text
 
-        # False for a text that is too long for a name, unlike the method of Path.
-        is_file = os.path.isfile(self.context)
-        context = "".join(text.blocks(Path(self.context))) if is_file else self.context
+        context = _content(self.context)
         loaded, threshold = zoo.load(self.folder), self.null_threshold
         best = zoo.answer(loaded, self.question, context, null_threshold=threshold)
         print(best.text or "no answer")
+
+
+def _content(context: str) -> str:
+    """Return the text of the file of this name, or the argument itself if there is none."""
+    try:
+        if not Path(context).is_file():
+            return context
+    except (OSError, ValueError):  # a text with more characters, or others, than names have
+        return context
+    try:
+        return Path(context).read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{context} is not UTF-8 at byte {error.start}") from None

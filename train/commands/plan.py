@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
 
+from train import unused
+from train.ranges import Axis, Positive, PositiveFloat
+
 if TYPE_CHECKING:
     from train.planning.plan import Plan as RunPlan
     from train.recipes.recipe import Recipe
@@ -27,21 +30,21 @@ class Plan:
     or cpu; such as v5p:4x4x4 or h100:8."""
     all: bool = False
     """A table of all published sizes, instead of one recipe."""
-    mesh: Annotated[tuple[int, int, int], tyro.conf.arg(metavar="DATA FSDP TENSOR")] = (-1, 1, 1)
+    mesh: Annotated[tuple[Axis, Axis, Axis], tyro.conf.arg(metavar="DATA FSDP TENSOR")] = (-1, 1, 1)
     """Number of devices along each axis of the mesh; -1: all that remain."""
-    batch: int | None = None
+    batch: Positive | None = None
     """Sequences per step, over all devices. Default: the recipe's."""
-    length: int | None = None
+    length: Positive | None = None
     """Tokens per sequence. Default: the recipe's."""
-    steps: int | None = None
+    steps: Positive | None = None
     """Number of training steps. Default: the recipe's."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Type to compute in. Default: the recipe's."""
-    accumulate: int | None = None
+    accumulate: Positive | None = None
     """Micro-batches per step. Default: the recipe's."""
     remat: Literal["none", "dots", "full"] | None = None
     """What the backward pass computes again. Default: the recipe's."""
-    price: float | None = None
+    price: PositiveFloat | None = None
     """The price of one chip for one hour, to show the cost of the whole recipe."""
     compile: bool = False
     """For TPUs: ask their compiler, which runs on any machine. Needs the extra tpu, and minutes."""
@@ -61,6 +64,7 @@ class Plan:
             for one in machines:
                 compiled.check(one)
         if self.all:
+            unused.refuse_others(self, ("on", "all", "mesh"), "has no effect with --all")
             return self._table(machines)
         if self.recipe is None:
             raise ValueError("zoo plan needs a recipe, or --all: `zoo list` shows the recipes")
@@ -85,7 +89,7 @@ class Plan:
         from train.planning.plan import first_that_fits
 
         print(
-            "| size | parameters | machine | mesh, micro-batches, remat | memory | best share | days |"
+            "| size | parameters | machine | mesh, micro-batches, remat | memory | share | days |"
         )
         print("|---|--:|---|---|--:|--:|--:|")
         for chosen in _published():
@@ -109,7 +113,7 @@ def _published() -> "Iterator[Recipe]":
             yield chosen
 
 
-def _lines(plan: "RunPlan", price: float | None) -> list[str]:
+def _lines(plan: "RunPlan", price: PositiveFloat | None) -> list[str]:
     recipe, memory = plan.recipe, plan.memory
     gib = lambda size: f"{size / GIB:,.2f} GiB"
     estimate = "" if plan.source == "compiler" else " (an estimate)"
@@ -159,10 +163,11 @@ def _instead(plan: "RunPlan | None") -> str:
 def _row(recipe: "Recipe", machine: str, plan: "RunPlan | None") -> str:
     if plan is None:
         return f"| {recipe.name} | | {machine} | does not fit | | | |"
-    mesh = " x ".join(map(str, plan.mesh))
+    setting = f"{' x '.join(map(str, plan.mesh))}, {plan.recipe.accumulate}, {plan.recipe.remat}"
+    memory = f"{plan.memory.total / GIB:,.1f} GiB"
     share = "" if plan.share_of_peak is None else f"{plan.share_of_peak:.2f}"
     days = "" if plan.days is None else f"{plan.days:,.3g}"
     return (
-        f"| {recipe.name} | {plan.num_parameters:,} | {machine} | {mesh}, "
-        f"{plan.recipe.accumulate}, {plan.recipe.remat} | {plan.memory.total / GIB:,.1f} GiB | {share} | {days} |"
+        f"| {recipe.name} | {plan.num_parameters:,} | {machine} | {setting} | {memory} | {share} "
+        f"| {days} |"
     )

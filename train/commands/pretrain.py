@@ -1,7 +1,6 @@
 """`zoo pretrain`."""
 
 import dataclasses
-import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +8,12 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
+from train import unused
 from train.commands import vectors
-from train.commands.command import unescaped
+from train.commands.command import print_skipped, unescaped
 from train.commands.infer import Generate, GenerateSound
 from train.counting.settings import CountSettings
+from train.ranges import Axis, Natural, Positive, PositiveFloat
 from train.recipes.word_vector_settings import WordVectorSettings
 
 # The options that give a source -> its kind.
@@ -22,7 +23,7 @@ NOT_COUNTED, AS_RECIPE = CountSettings(), WordVectorSettings()
 GRADIENT_ONLY = (
     *("config", "separate_vocabularies", "teacher", "steps", "batch", "length", "samples", "seed"),
     *("dtype", "accumulate", "remat", "parallel", "mesh", "cluster", "resume", "verbose", "epochs"),
-    *("word_vectors", "embeddings", "freeze_embeddings", "init", "add_words"),
+    *("word_vectors", "embeddings", "freeze_embeddings", "init", "add_words", "evaluate_tokens"),
 )
 
 
@@ -46,13 +47,16 @@ class Pretrain:
     """For translation: the file whose lines translate those of --source."""
     fields: Annotated[tuple[str, str] | None, tyro.conf.arg(metavar="SOURCE TARGET")] = None
     """The two fields of a .jsonl file to use. Default: source target."""
+    skip_invalid: bool = False
+    """For translation: skip pairs with an empty side or a wrong number of columns, and print how
+    many."""
     sound: tuple[Path, ...] = ()
     """For a model of sound: .wav files with 16-bit PCM samples. Default: a built-in melody."""
     dev: tuple[Path, ...] = ()
     """Files to evaluate on. Default: the last part of the training text is held out."""
     tokenizer: Annotated[str | Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """A folder with a tokenizer, or a name on the Hub. Default: train one on the text."""
-    vocab_size: int | None = None
+    vocab_size: Positive | None = None
     """Vocabulary size of tokenizer and model. Default: the recipe's."""
     config: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME=VALUE ...]")] = ()
     """Changes to the recipe's model config, such as width=512 dropout=0.1."""
@@ -61,7 +65,7 @@ class Pretrain:
     init: Annotated[str | Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Start from the model of this folder, ours or Hugging Face's, or name on the Hub, with its
     tokenizer and config. Default: random weights."""
-    add_words: Annotated[int | None, tyro.conf.arg(metavar="COUNT")] = None
+    add_words: Annotated[Positive | None, tyro.conf.arg(metavar="COUNT")] = None
     """With --init, for a model of whole words: add the words that occur so often in the text."""
     embeddings: Annotated[str | Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Start the input table from the word vectors of this folder or file, or name on the Hub.
@@ -70,29 +74,29 @@ class Pretrain:
     """Keep that table as it is."""
     teacher: Annotated[str | Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Distillation: the model folder of the teacher, or a name on the Hub."""
-    steps: int | None = None
+    steps: Positive | None = None
     """Number of training steps. Default: the recipe's."""
-    epochs: float | None = None
+    epochs: PositiveFloat | None = None
     """Passes over the text, in place of a number of steps."""
-    batch: int | None = None
+    batch: Positive | None = None
     """Sequences per step, over all devices. Default: the recipe's."""
-    length: int | None = None
+    length: Positive | None = None
     """Tokens per sequence. Default: the recipe's."""
-    samples: int | None = None
+    samples: Natural | None = None
     """Negatives of a sampled softmax, for large vocabularies sorted by frequency; 0: the full
     softmax. Default: the recipe's."""
-    seed: int | None = None
+    seed: Natural | None = None
     """Random seed of weights, data order, masks and dropout. Default: the recipe's."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Type to compute in; parameters stay float32. Default: the recipe's."""
-    accumulate: int | None = None
+    accumulate: Positive | None = None
     """Micro-batches per step: more of them need less memory. Default: the recipe's."""
     remat: Literal["none", "dots", "full"] | None = None
     """What the backward pass computes again to save memory: all of a block but its products with
     weights (dots), or whole blocks (full). Default: the recipe's."""
     parallel: Literal["mesh", "pmap"] = "mesh"
     """How devices share the work: as a mesh, or as replicas (pmap)."""
-    mesh: Annotated[tuple[int, int, int], tyro.conf.arg(metavar="DATA FSDP TENSOR")] = (-1, 1, 1)
+    mesh: Annotated[tuple[Axis, Axis, Axis], tyro.conf.arg(metavar="DATA FSDP TENSOR")] = (-1, 1, 1)
     """Number of devices along each axis of the mesh; -1: all that remain."""
     cluster: bool = False
     """Run as one of many processes: on a TPU pod, or under Slurm, Kubernetes or Open MPI."""
@@ -143,6 +147,8 @@ class Pretrain:
         from zoo.contracts import EncoderDecoder, LanguageModel, SoundModel, WordVectorModel
         from zoo.direction import is_backward
 
+        if self.parallel == "pmap" and self.mesh[1:] == (1, 1):
+            unused.refuse(self, ["mesh"], "has no effect with --parallel pmap")
         if self.counting.given():
             raise ValueError(f"{self.counting.given()[0]} is for n-gram models, not {self.recipe}")
         plain = ["steps", "batch", "length", "samples", "seed", "dtype", "accumulate", "remat"]
@@ -214,8 +220,6 @@ class Pretrain:
             return recipe
         if self.steps is not None:
             raise ValueError("--epochs and --steps cannot be combined: give one of them")
-        if not 0 < self.epochs < math.inf:
-            raise ValueError(f"--epochs must be more than 0 and finite, not {self.epochs}")
         return dataclasses.replace(recipe, epochs=self.epochs)
 
     def _check_init(self) -> None:
@@ -261,12 +265,21 @@ class Pretrain:
             flags = [f"--{name}" for name, kind in KINDS.items() if kind == chosen.source_kind]
             expected = " or ".join(flags)
             raise ValueError(f"{self.recipe} is trained on {chosen.source_kind}: give {expected}")
+        if chosen.source_kind != "pairs":
+            unused.refuse(self, ["fields", "skip_invalid"], f"is for pairs, not {self.recipe}")
+        elif not (self.source or self.dev):
+            unused.refuse(self, ["fields", "skip_invalid"], "is for files: give --source")
+        if not (chosen.source_kind == "text" and (self.text or self.dev)):
+            unused.refuse(self, ["separator"], "is for text files")
         if self.target and not self.source:
             raise ValueError("--target needs --source: give both files")
 
         def files(paths):
             if chosen.source_kind == "pairs":
-                return parallel_text.files(paths, self.fields)
+                skipped: list[str] | None = [] if self.skip_invalid else None
+                pairs = parallel_text.files(paths, self.fields, skipped)
+                print_skipped(skipped)
+                return pairs
             if chosen.source_kind == "sound":
                 return sound.files(paths)
             return text.files(paths, unescaped(self.separator))

@@ -6,6 +6,9 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
+from train import unused
+from train.ranges import Natural, Positive
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -23,9 +26,9 @@ class Prompt:
     """The examples to draw the shots from."""
     task: Literal["sentence", "pair"] = "sentence"
     """What has a label: a text or a pair of texts."""
-    shots: tuple[int, ...] = (0, 1, 4, 16)
+    shots: tuple[Natural, ...] = (0, 1, 4, 16)
     """The numbers of labelled examples in the prompt."""
-    seeds: int = 1
+    seeds: Positive = 1
     """How often to draw the shots; the mean is printed."""
     labels: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[LABEL=WORD ...]")] = ()
     """The words for the labels in the prompt, such as 0=negative 1=positive. Default: the labels
@@ -35,9 +38,9 @@ class Prompt:
     and "Label: {label}" on two lines."""
     columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME=COLUMN ...]")] = ()
     """The columns of the files, such as text=sentence1 pair=sentence2 label=3."""
-    limit: int | None = None
+    limit: Positive | None = None
     """The number of test examples to predict. Default: all."""
-    batch: int = 32
+    batch: Positive = 32
     """Prompts per batch."""
 
     def run(self) -> None:
@@ -49,8 +52,8 @@ class Prompt:
         from train.data.examples.tables import parse_columns, read_texts
         from train.pretraining import in_context
 
-        if self.seeds < 1 or (self.limit is not None and self.limit < 1):
-            raise ValueError("--seeds and --limit must be at least 1")
+        if not any(self.shots):
+            unused.refuse(self, ["seeds"], "has no effect without shots")
         columns = parse_columns(self.columns)
         train, test = [read_texts(path, columns).examples for path in (self.train, self.data)]
         if (train[0].pair is None) != (self.task == "sentence"):

@@ -6,6 +6,8 @@ from typing import Annotated, ClassVar
 
 import tyro
 
+from train import unused
+from train.ranges import AnyFloat, Natural
 from zoo.inference.pseudo_likelihood import Masked
 
 
@@ -20,12 +22,12 @@ class Score:
     file."""
     text: Annotated[str | None, tyro.conf.Positional] = None
     """The text to score."""
-    top: int = 0
+    top: Natural = 0
     """Also print so many of the most probable tokens after the text."""
     candidates: Path | None = None
     """Rank the candidates of a translator or a recognizer instead: a file with one text per line
     and empty lines between sources, or with lines "source ||| text ||| features ||| score"."""
-    weight: float = 1.0
+    weight: AnyFloat = 1.0
     """With --candidates: the factor of the log probability, which is added to the score of a
     candidate."""
     masked: Masked = "word"
@@ -37,12 +39,17 @@ class Score:
 
         import zoo
         from train.data.examples.candidates import rank, read_candidates
+        from zoo.contracts import MaskFiller
 
         if (self.text is None) == (self.candidates is None):
             raise ValueError("give a text to score or --candidates, one of them")
-        if self.top < 0 or not math.isfinite(self.weight):
-            raise ValueError("--top must be at least 0, and --weight a finite number")
+        if self.candidates:
+            unused.refuse(self, ["top"], "has no effect with --candidates")
+        else:
+            unused.refuse(self, ["weight"], "is for --candidates")
         loaded = zoo.load(self.folder)
+        if not isinstance(loaded.model, MaskFiller):
+            unused.refuse(self, ["masked"], "is for masked models")
         if self.candidates:
             groups = read_candidates(self.candidates)
             texts = [candidate.text for group in groups for candidate in group]

@@ -6,6 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
+from train.ranges import Natural, Positive, PositiveFloat
+
 NO_HINT = tyro.conf.arg(help_behavior_hint="")
 
 
@@ -19,7 +21,7 @@ class Neighbors:
     """The folder or file of word vectors, or a name on the Hub."""
     word: Annotated[str, tyro.conf.Positional]
     """The word; fastText supports any, other models those of their vocabularies."""
-    count: int = 10
+    count: Positive = 10
     """Number of words to print."""
 
     def run(self) -> None:
@@ -43,7 +45,7 @@ class Analogy:
     """The second word, such as king."""
     c: Annotated[str, tyro.conf.Positional]
     """The third word, such as woman."""
-    count: int = 1
+    count: Positive = 1
     """Number of words to print."""
 
     def run(self) -> None:
@@ -94,7 +96,7 @@ class Embed:
     """The texts."""
     pooling: Literal["mean", "first", "last", "max"] = "mean"
     """How the vectors of the tokens become one vector."""
-    layer: int | Literal["mix"] | None = None
+    layer: Natural | Literal["mix"] | None = None
     """The block whose hidden states are pooled; 0: the embeddings; mix: the mix of all, which a
     tagger on ELMo has learned. Default: the last."""
     out: Path | None = None
@@ -136,7 +138,7 @@ class Map:
     """The picture to write: .png, .svg or .pdf; or .html, an interactive page (needs plotly)."""
     overwrite: bool = False
     """Replace that file if it exists."""
-    perplexity: float | None = None
+    perplexity: PositiveFloat | None = None
     """About how many neighbors of a word t-SNE keeps near; less than the number of words. Default:
     30, or a third of the other words if that is less."""
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from train.ranges import Natural, Positive
 from train.recipes.ngram import NGramRecipe
 
 
@@ -12,16 +13,16 @@ from train.recipes.ngram import NGramRecipe
 class CountSettings:
     """For n-gram models: what is counted, and how probabilities are estimated."""
 
-    order: int | None = None
+    order: Positive | None = None
     """For n-grams: the length of the longest ones. Default: 5."""
     units: Literal["word", "character"] | None = None
     """For n-grams: what a token is. Default: word; with --tokenizer, its tokens."""
-    min_count: int | None = None
+    min_count: Positive | None = None
     """For n-grams and word vectors: how often a word must occur. Default: 1, or the recipe's."""
     estimator: str | None = None
     """For n-grams: modified-kneser-ney (the default), kneser-ney, absolute-discounting,
     jelinek-mercer, katz, add-k or stupid-back-off; some with a value, such as add-k=0.1."""
-    prune: Annotated[tuple[int, ...], tyro.conf.arg(metavar="[COUNT ...]")] = ()
+    prune: Annotated[tuple[Natural, ...], tyro.conf.arg(metavar="[COUNT ...]")] = ()
     """For n-grams: up to which count they are dropped, for each order, such as 0 0 1."""
     show: Literal["counts"] | None = None
     """For n-grams: print how many there are of each order, and how many were never seen."""

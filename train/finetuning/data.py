@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-from train.data.examples.tables import Examples, parse_columns
+from train import ranges, unused
+from train.data.examples.tables import Examples, repeated
 from train.data.sources import tfds
 from train.finetuning import split
 from train.finetuning.settings import DataSettings
 from train.finetuning.tasks.registry import TASKS
-from train.finetuning.tasks.task import Task
+from train.finetuning.tasks.task import Task, columns_of, skipped_rows
 
 
 def load(settings: DataSettings) -> tuple[dict[str, Sequence], list[str]]:
@@ -18,26 +19,42 @@ def load(settings: DataSettings) -> tuple[dict[str, Sequence], list[str]]:
     Raises:
       ValueError: If the settings or the examples cannot be trained on.
     """
-    task, columns = TASKS[settings.task], parse_columns(settings.columns)
+    task = TASKS[settings.task]
+    columns = columns_of(task, settings.columns)
     if (settings.train is None) == (settings.tfds is None):
         raise ValueError("give either --train FILE or --tfds NAME")
-    if settings.limit is not None and settings.limit < 1:
-        raise ValueError(f"--limit must be at least 1, not {settings.limit}")
-    if settings.split_seed < 0:
-        raise ValueError(f"--split-seed must be at least 0, not {settings.split_seed}")
+    ranges.check(settings)
+    if twice := repeated(settings.labels):
+        raise ValueError(f"--labels has {twice!r} twice: name each class once")
+    if settings.tfds:
+        unused.refuse(settings, ["dev", "test"], "cannot be combined with --tfds, which has both")
+    if settings.dev:
+        unused.refuse(settings, ["split_seed"], "has no effect with --dev")
+    if settings.task in ("question-answering", "multiple-choice", "text-to-text"):
+        unused.refuse(settings, ["labels"], f"is for tasks with classes, not {settings.task}")
+    if settings.task == "regression" and len(settings.labels) > 1:
+        raise ValueError("--labels has the name of the number for --task regression: give one")
     if settings.group and settings.dev:
         raise ValueError("--group splits the training examples: leave out --group or --dev")
     group = {"group": settings.group} if settings.group else {}
+    skipped: list[str] = []
     if settings.tfds:
+        if settings.skip_invalid:
+            raise ValueError("--skip-invalid is for files: leave it out with --tfds")
         data = read_tfds(task, settings.tfds, columns, group)
     else:
         files = {"train": settings.train, "dev": settings.dev, "test": settings.test}
         data = {
-            name: task.read(path, columns | (group if name == "train" else {}))
+            name: task.read(
+                path,
+                columns | (group if name == "train" else {}),
+                skipped if settings.skip_invalid else None,
+            )
             for name, path in files.items()
             if path
         }
-    notes = [note for part in data.values() for note in part.notes]
+    notes = list(dict.fromkeys(note for part in data.values() for note in part.notes))
+    notes += skipped_rows(skipped)
     examples = divide(task, {name: part.examples for name, part in data.items()}, settings)
     return examples, [*notes, *split.few(task, examples)]
 

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from train import unused
 from train.data.examples.tables import TextExample
 from train.finetuning.evaluate import task_for
 from train.finetuning.objective import TaskObjective
@@ -134,6 +135,8 @@ def examples(task: Task, teacher: Loaded, labelled: Sequence, distillation: Dist
     if distillation.unlabelled is not None:
         return [*labelled, *unlabelled(distillation.unlabelled, task)]
     if task.head == "text-to-text":
+        losses = ("teacher_weight", "distillation_loss", "temperature")
+        unused.refuse(distillation, losses, "is not for text to text, which learns the texts")
         texts = translate(teacher, [example.text for example in labelled], beams=1)
         pairs = zip(labelled, texts, strict=True)
         return [example._replace(label=text) for example, text in pairs]

@@ -7,12 +7,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import linen as nn
 
-from train.data.examples.tables import parse_columns
+from train.finetuning import inputs
 from train.finetuning.settings import Settings, TaskName
 from train.finetuning.tasks.bag_of_words import LabelOfBag
 from train.finetuning.tasks.registry import TASKS
 from train.finetuning.tasks.similarity import in_both_orders
-from train.finetuning.tasks.task import LabelledRow, Labels, Task, encode, labels_of
+from train.finetuning.tasks.task import (
+    LabelledRow,
+    Labels,
+    Task,
+    columns_of,
+    encode,
+    labels_of,
+    skipped_rows,
+)
 from train.finetuning.weighting import configured
 from zoo import registry
 from zoo.checkpoints.load import Loaded, load
@@ -72,6 +80,8 @@ def evaluate_folder(
     batch_size: int = 32,
     stride: int | None = None,
     average_with: str | Path | None = None,
+    *,
+    skip_invalid: bool = False,
 ) -> Evaluation:
     """Evaluate a fine-tuned model on the examples of a file.
 
@@ -84,6 +94,7 @@ def evaluate_folder(
       stride: As in `Settings`.
       average_with: The folder of another classifier, such as one that reads backward: predict from
         the mean of the probabilities of both (Howard and Ruder 2018, section 3.3). None: one model.
+      skip_invalid: As in `DataSettings`.
 
     Raises:
       ValueError: If the model does not support the task, or does not have a label of the examples,
@@ -92,7 +103,10 @@ def evaluate_folder(
     loaded = load(folder)
     task = task_for(loaded.model, task_name)
     task = configured(task, (), (), Settings(stride=stride))
-    examples, notes = task.read(Path(path), parse_columns(columns))
+    skipped: list[str] | None = [] if skip_invalid else None
+    examples, notes = task.read(Path(path), columns_of(task, columns), skipped)
+    notes += skipped_rows(skipped or ())
+    inputs.check(folder, inputs.kind(examples))
 
     def predict(loaded: Loaded) -> list:
         rows = encode(task, loaded, examples, loaded.model.config.max_length)
@@ -117,6 +131,10 @@ def evaluate_folder(
 def task_for(model: nn.Module, name: TaskName | None = None) -> Task:
     """Return the task by name, or the one that a model was fine-tuned for."""
     if not isinstance(model, FastTextClassifier):
+        if name not in (None, task_of(model)):
+            raise ValueError(
+                f"the model was fine-tuned for {task_of(model)}, not for {name}: leave out --task"
+            )
         task = TASKS[name or task_of(model)]
         return in_both_orders(task) if _is_similarity(model) else task
     if name not in (None, "classification"):

@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from train.devices import placement
 from train.finetuning import distillation as distill
-from train.finetuning import fasttext, fasttext_start, transfer, tuning, unfreezing
+from train.finetuning import fasttext, fasttext_start, inputs, transfer, tuning, unfreezing
 from train.finetuning.evaluate import Metrics, best_run, evaluate
 from train.finetuning.settings import BagOfWords, Distillation, Settings
 from train.finetuning.tasks.task import Distillable, Task, encode, rows_of
@@ -161,7 +161,8 @@ def _keep_best(
     best = best_run(task, metrics["dev"])
     model, params, tokenizer = runs_loaded[best]
     name, cls = registry.name_of(model), type(model).__name__
-    model_folder.write(out, name, model.config, params, tokenizer, cls)
+    kind = inputs.kind(data["train"])
+    model_folder.write(out, name, model.config, params, tokenizer, cls, trained_on=kind)
     results = {"settings": asdict(settings), "best": best, "metrics": metrics}
     Path(out, "results.json").write_text(json.dumps(results, indent=2))
     return metrics

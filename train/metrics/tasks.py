@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from train.data.examples.squad import Question
+from train.data.examples.tagged import is_scheme
 from zoo.inference.answer import Answer
 
-BIO = re.compile(r"O|[BI]-.+")
+AS_IOBES = {"L": "E", "U": "S", "M": "I"}
 
 
 def classification(
@@ -83,9 +84,10 @@ def regression(labels: Sequence[float], predictions: Sequence[float]) -> dict[st
 def tagging(
     labels: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]
 ) -> dict[str, float]:
-    """Return the accuracy per word, and for BIO labels also precision, recall and F1 of entities.
+    """Return the accuracy per word, and precision, recall and F1 of entities if labels mark them.
 
-    An entity is correct if its words and its type are correct, as in CoNLL 2003.
+    An entity is correct if its words and its type are correct, as in CoNLL 2003. The labels may be
+    those of IOB1, IOB2, IOE, IOBES (also with M for I) or BILOU.
     """
     from seqeval import metrics
 
@@ -94,11 +96,18 @@ def tagging(
         _check_lengths(*pair)
     sides = [list(itertools.chain.from_iterable(side)) for side in (labels, predictions)]
     accuracy = {"accuracy": float(np.mean([a == b for a, b in zip(*sides, strict=True)]))}
-    if not all(map(BIO.fullmatch, {*sides[0], *sides[1]})):
+    if not is_scheme({*sides[0], *sides[1]}):
         return accuracy
-    lists = [[list(sentence) for sentence in side] for side in (labels, predictions)]
+    lists = [
+        [list(map(_as_iobes, sentence)) for sentence in side] for side in (labels, predictions)
+    ]
     score = lambda name: float(getattr(metrics, f"{name}_score")(*lists, zero_division=0))
     return accuracy | {name: score(name) for name in ("precision", "recall", "f1")}
+
+
+def _as_iobes(label: str) -> str:
+    """Return a label of BILOU as seqeval reads it: E for the last word, S for the only one."""
+    return AS_IOBES.get(label[0], label[0]) + label[1:]
 
 
 def question_answering(

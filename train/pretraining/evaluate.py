@@ -147,6 +147,12 @@ def pairs(architecture: str, source: Source | None = None) -> list[str]:
     return texts if source else texts[-2 * num_held_out(len(texts) // 2) :]
 
 
+def source_kind(cls: type[nn.Module]) -> str | None:
+    """Return the kind of source that the models of a class are trained on, or None."""
+    known = {r.model_class(): r.source_kind for r in map(recipe, RECIPES)}
+    return known.get(cls)
+
+
 def _recipe(cls: type[nn.Module]) -> Recipe:
     """Return a recipe that trains a class of models; all of them share the objective."""
     return next(r for r in map(recipe, RECIPES) if r.model_class() is cls)

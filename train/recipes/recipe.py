@@ -25,6 +25,7 @@ from train.objectives.objective import Objective
 from train.optimization.averaging import NonMonotonicAveraging
 from train.optimization.optimizers import OptimizerFactory
 from train.optimization.schedules import ScheduleFactory
+from train.recipes.config_values import changed
 from train.recipes.embeddings import Embeddings
 from zoo import registry
 from zoo.layers.execution import Remat
@@ -277,23 +278,10 @@ def with_config(recipe: R, settings: Sequence[str]) -> R:
     did not follow them before.
 
     Raises:
-      ValueError: If the config has no such field, or the value has another type, or no model can be
-        built with it.
+      ValueError: As `changed`, or if no model can be built with the config.
     """
-    config = recipe.config
+    config = changed(recipe.config, settings)
     given = {setting.partition("=")[0] for setting in settings}
-    for setting in settings:
-        name, _, value = setting.partition("=")
-        if name not in vars(config):
-            raise ValueError(
-                f"--config {setting}: use NAME=VALUE with one of the names "
-                f"{', '.join(vars(config))}"
-            )
-        old = getattr(config, name)
-        try:
-            config = replace(config, **{name: type(old)(value)})
-        except (TypeError, ValueError):
-            raise ValueError(f"--config {setting}: use a value like {old!r}") from None
     if given & {"width", "num_heads"} and "head_width" not in given:
         config = _with_head_width(recipe.config, config)
     if settings:

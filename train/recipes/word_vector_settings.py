@@ -3,22 +3,23 @@
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
+from train import ranges
+from train.ranges import Natural, NaturalFloat, Positive
 from train.recipes.recipe import Recipe
 from train.recipes.word_vectors import WordVectorRecipe
 
 R = TypeVar("R", bound=Recipe)
-LEAST = {"window": 1, "negatives": 0, "sample": 0, "min_count": 1}
 
 
 @dataclass(frozen=True)
 class WordVectorSettings:
     """For word vectors: what is counted and predicted."""
 
-    window: int | None = None
+    window: Positive | None = None
     """For word vectors: the most words on either side of a word. Default: the recipe's."""
-    negatives: int | None = None
+    negatives: Natural | None = None
     """For word2vec and fastText: negative samples per pair; 0: a hierarchical softmax."""
-    sample: float | None = None
+    sample: NaturalFloat | None = None
     """For word2vec and fastText: words of a higher frequency are left out at random."""
 
     def apply(self, recipe: R, min_count: int | None) -> R:
@@ -31,13 +32,12 @@ class WordVectorSettings:
         Raises:
           ValueError: If a setting is too small, or is none of the recipe.
         """
+        ranges.check(self)
         settings = {field.name: getattr(self, field.name) for field in fields(self)}
         settings["min_count"] = min_count
         given = {name: value for name, value in settings.items() if value is not None}
-        for name, value in given.items():
+        for name in given:
             flag = "--" + name.replace("_", "-")
             if not isinstance(recipe, WordVectorRecipe) or not hasattr(recipe, name):
                 raise ValueError(f"{flag} is not a setting of {recipe.name}: leave it out")
-            if value < LEAST[name]:
-                raise ValueError(f"{flag} must be at least {LEAST[name]}, not {value}")
         return replace(recipe, **given)

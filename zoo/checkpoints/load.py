@@ -226,6 +226,12 @@ def save(loaded: Loaded, folder: str | os.PathLike, *, overwrite: bool = False) 
         model_folder.write(folder, name, model.config, params, tokenizer, cls, replaced)
 
 
+def trained_on(folder: str | os.PathLike) -> str | None:
+    """Return "texts" or "pairs", what a classifier was fine-tuned on, or None if not recorded."""
+    own = Path(folder, "model.json").exists() and not is_published(folder)
+    return model_folder.manifest(folder).get("trained_on") if own else None
+
+
 def export(
     loaded: Loaded,
     folder: str | os.PathLike,

@@ -45,7 +45,14 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
 
 
 def write(
-    folder, architecture, config, params=None, tokenizer=None, cls=None, replaced=FILES
+    folder,
+    architecture,
+    config,
+    params=None,
+    tokenizer=None,
+    cls=None,
+    replaced=FILES,
+    trained_on=None,
 ) -> None:
     """Write a model folder, atomically: if interrupted, either the old or the new one remains.
 
@@ -59,6 +66,7 @@ def write(
       cls: The name of the model's class; None: the one that pretraining trains.
       replaced: Patterns of the files that are replaced; by default those of a model folder. Other
         files in the folder are kept.
+      trained_on: What a classifier was fine-tuned on, "texts" or "pairs"; None: not recorded.
 
     Raises:
       OSError: If the folder cannot be written.
@@ -71,6 +79,8 @@ def write(
         "tokenizer": None if tokenizer is None else tokenizers.fingerprint(tokenizer),
         "parameters": None if params is None else describe(params),
     }
+    if trained_on is not None:
+        model["trained_on"] = trained_on
     with staging.draft(folder, replaced) as draft:
         if params is not None and mapped.is_for(params):
             mapped.save(draft / "params", params)

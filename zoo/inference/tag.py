@@ -22,7 +22,7 @@ from zoo.layers import crf
 from zoo.layers.taggers import CRFTagger
 
 OUTSIDE = "O"  # the BIO label of a word outside of entities
-BIO = re.compile(r"O|[BI]-.+")
+SPANS = re.compile(r"O|[BIMELSU]-.+")  # IOB1, IOB2, IOE, IOBES and BILOU
 
 
 class Tag(NamedTuple):
@@ -78,20 +78,20 @@ def tag(loaded: Loaded, text: str | Sequence[str]) -> list[Tag]:
 
 
 def entities(loaded: Loaded, text: str | Sequence[str]) -> list[Entity]:
-    """Return the entities of a sentence, from the B, I and O tags of its words.
+    """Return the entities of a sentence, from the tags of its words, such as B-LOC, I-LOC and O.
 
-    An entity starts at a B, and at an I that follows no tag of its type, as in the evaluation of
-    CoNLL 2000.
+    An entity starts at a B, S or U, behind an E, L, S or U, and at a tag that follows no tag of its
+    type, as in the evaluation of CoNLL 2000. These are the tags of IOB1, IOB2, IOBES and BILOU.
 
     Args:
       loaded: A fine-tuned tagger with its tokenizer.
       text: As in `tag`.
 
     Raises:
-      ValueError: As `tag`, or if the labels of the model are not B, I and O tags.
+      ValueError: As `tag`, or if the labels of the model do not mark spans.
     """
     check_tagger(loaded)
-    other = [label for label in loaded.model.config.labels if not BIO.fullmatch(label)]
+    other = [label for label in loaded.model.config.labels if not SPANS.fullmatch(label)]
     if other:
         raise ValueError(
             f"the model has the label {other[0]!r}, but entities need labels such as B-LOC, I-LOC "
@@ -107,7 +107,8 @@ def group_entities(tags: Sequence[Tag], text: str) -> list[Entity]:
     previous = OUTSIDE
     for word in tags:
         if word.label != OUTSIDE:
-            if word.label[0] == "B" or previous[2:] != word.label[2:]:
+            is_start = word.label[0] in "BSU" or previous[0] in "ELSU"
+            if is_start or previous[2:] != word.label[2:]:
                 groups.append([])
             groups[-1].append(word)
         previous = word.label

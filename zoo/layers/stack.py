@@ -20,8 +20,8 @@ from zoo.layers.linear import BETWEEN_TOKENS, WITH_WEIGHTS
 # The least number of blocks in a loop. On a CPU a step of a loop is a tenth slower.
 LEAST_DEPTH = {"cpu": 24}
 LEAST_DEPTH_ELSEWHERE = 4
-# What is kept for the backward pass; all else is computed again. Without a policy, a loop would keep
-# every value between two products, which a compiler computes again where there is no loop.
+# What is kept for the backward pass; all else is computed again. Without a policy, a loop would
+# keep every value between two products, which a compiler computes again where there is no loop.
 kept = jax.checkpoint_policies.save_only_these_names
 POLICIES = {
     "none": kept(WITH_WEIGHTS, BETWEEN_TOKENS),

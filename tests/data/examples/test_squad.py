@@ -229,7 +229,7 @@ def test_prepared_datasets_hold_the_same_values_as_files(prepared):
     assert data.notes[0].startswith("1 of the 3 rows")
     data = tfds.read_texts(prepared["pairs"], "train", {"text": "hypothesis"})
     assert set(data.examples) == {TextExample("b", None, "bad"), TextExample("b", None, "good")}
-    data = tfds.read_tagged(prepared["tags"], "train", "ner")
+    data = tfds.read_tagged(prepared["tags"], "train", {"label": "ner"})
     assert data.examples == (TaggedSentence(("é", "b"), ("bad", "good")),)
     data = tfds.read_questions(prepared["questions"], "train")
     assert data.examples == (Question("1", "Who?", "The é sat.", (("é", 4), ("sat", 6))),)

@@ -162,6 +162,14 @@ def test_rows_without_a_label_are_dropped_and_counted(write):
          "line 2 of {path} has 3 columns, but the first row has 2"),
         ("a.tsv", "text\tlabel\na\tx\n\nb\ty\n", None,
          "line 3 of {path} has 1 columns, but the first row has 2"),
+        ("a.tsv", "text\tlabel\ttext\na\tx\tb\n", None,
+         "line 1 of {path} names the column 'text' twice: rename one"),
+        ("a.tsv", "text\tlabel\na\tnan\n", None,
+         "line 2 of {path} has the label 'nan', a missing value: remove the row, or leave its "
+         "label empty"),
+        ("a.jsonl", '{"text": "a", "label": NaN}', None,
+         "line 1 of {path} has the label 'NaN', a missing value: remove the row, or leave its "
+         "label empty"),
         ("a.tsv", "text\tlabel\n \tx\n", None,
          "line 2 of {path} has no text in 'text': remove the row"),
         ("a.csv", 'text,label\na,"x\n', None,
@@ -197,6 +205,26 @@ def test_files_that_cannot_be_read_are_named(write, tmp_path):
         assert "is not UTF-8" in error_line(read, path)
 
 
+def test_invalid_rows_can_be_skipped_and_are_counted(write):
+    path, skipped = write("a.tsv", "text\tlabel\na\tx\n\nb\ty\tz\n \tx\nc\ty\n"), []
+    assert [example.text for example in read_texts(path, skipped=skipped).examples] == ["a", "c"]
+    assert skipped == [
+        f"line 3 of {path} has 1 columns, but the first row has 2",
+        f"line 4 of {path} has 3 columns, but the first row has 2",
+        f"line 5 of {path} has no text in 'text': remove the row",
+    ]
+    path, skipped = write("a.conll", "a O\n\nb\n\nc O\n"), []
+    assert len(read_tagged(path, skipped=skipped).examples) == 2
+    assert skipped == [f"line 3 of {path} has 1 columns, but the first word has 2"]
+
+
+def test_a_lone_carriage_return_ends_no_line(write):
+    path = write("a.tsv", "text\tlabel\na\rb\tx\r\nc\ty\n")
+    assert [example.text for example in read_texts(path).examples] == ["a\rb", "c"]
+    path = write("b.tsv", "text\tlabel\ra\tx\r")
+    assert [example.text for example in read_texts(path).examples] == ["a"]
+
+
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_tags_are_read_from_columns(write, suffix):
     path = write(f"a.conll{suffix}", CONLL)
@@ -204,10 +232,58 @@ def test_tags_are_read_from_columns(write, suffix):
         (TaggedSentence(("EU", "rejects"), ("B-ORG", "O")), TaggedSentence(("Peter",), ("B-PER",))),
         (),
     )
-    assert read_tagged(path, "2").examples[0].labels == ("NNP", "VBZ")
+    assert read_tagged(path, {"label": "2"}).examples[0].labels == ("NNP", "VBZ")
     path = write(f"a.conllu{suffix}", CONLLU)
     assert read_tagged(path).examples == (TaggedSentence(("ca", "n't"), ("AUX", "PART")),)
-    assert read_tagged(path, "3").examples == (TaggedSentence(("ca", "n't"), ("can", "not")),)
+    assert read_tagged(path, {"label": "3"}).examples == (
+        TaggedSentence(("ca", "n't"), ("can", "not")),
+    )
+
+
+GERMEVAL = (
+    "#\thttp://example.org/a [2026-01-01]\n1\tAnn\tB-PER\tO\n2\t#\tO\tO\n\n"
+    "#\thttp://example.org/b\n1\tBob\tB-PER\tO\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("head", "columns"),
+    [
+        ("", {"text": "2", "label": "3"}),
+        ("n\tword\tner\tnested\n", {"text": "word", "label": "ner"}),
+    ],
+)
+def test_words_and_tags_are_in_columns_by_number_or_name(write, head, columns):
+    path = write("a.tsv", head + GERMEVAL)
+    assert read_tagged(path, columns) == (
+        (TaggedSentence(("Ann", "#"), ("B-PER", "O")), TaggedSentence(("Bob",), ("B-PER",))),
+        (f"2 lines of {path} that begin with # are comments and are left out",),
+    )
+
+
+def test_a_word_may_begin_with_the_sign_of_a_comment(write):
+    path = write("a.txt", "# sent = 1\n#zoo O\n# O\n\n# O\nopens O\n")
+    words = [example.words for example in read_tagged(path).examples]
+    assert words == [("#zoo", "#"), ("#", "opens")]
+
+
+@pytest.mark.parametrize("blank", ["", "\n"])
+def test_a_document_ends_a_sentence_with_and_without_a_blank_line(write, blank):
+    start = f"-DOCSTART- -X- O{blank}\n"
+    path = write("a.txt", f"{start}Ann N B-PER\n{start}Bob N B-PER\n")
+    assert [example.words for example in read_tagged(path).examples] == [("Ann",), ("Bob",)]
+
+
+def test_columns_are_split_at_tabs_and_spaces_only(write):
+    for separator in (" ", "  ", "\t"):
+        path = write("a.txt", f"10\xa0000{separator}O\n\u3000{separator}O\n")
+        assert read_tagged(path).examples[0].words == ("10\xa0000", "\u3000")
+
+
+def test_labels_without_a_scheme_are_noted(write):
+    (note,) = read_tagged(write("a.txt", "Ann PER\n. O\n")).notes
+    assert note.startswith("the labels mark no spans, as B-LOC, I-LOC and O do")
+    assert not read_tagged(write("b.txt", "Ann U-PER\n. O\n")).notes
 
 
 def test_a_word_may_be_a_space_if_tabs_separate_the_columns(write):
@@ -219,7 +295,7 @@ def test_tags_are_read_from_lists(write, fields):
     row = dict(zip(fields, (["EU", "rejects"], [3, "O"]), strict=True))
     path = write("a.jsonl", row | {"pos": ["X", "Y"]})
     assert read_tagged(path).examples == (TaggedSentence(("EU", "rejects"), ("3", "O")),)
-    assert read_tagged(path, "pos").examples[0].labels == ("X", "Y")
+    assert read_tagged(path, {"label": "pos"}).examples[0].labels == ("X", "Y")
 
 
 def test_words_without_tags_have_none(write):
@@ -238,7 +314,11 @@ def test_words_without_tags_have_none(write):
         ("a.conll", "a\tO\nb\t\n", None, "line 2 of {path} has no word or no label"),
         ("a.conll", "a O\n", "3", "{path} has 2 columns: there is no column 3"),
         ("a.conllu", "1\ta\n", None, "{path} has 2 columns: there is no column 4"),
-        ("a.conll", "a O\n", "tag", "{path} has numbered columns: 'tag' is not a number from 1 on"),
+        ("a.conll", "a O\n", "tag", 
+         "{path} has no column 'tag': give a number from 1, or a name of its first line, a O"),
+        ("a.conll", "1\ta\tO\n2\tb\tO\n", None,
+         "the first column of {path} numbers the words: name that of the words, such as --columns "
+         "text=2"),
         ("a.jsonl", '{"words": ["a", "b"], "tags": ["O"]}', None,
          "line 1 of {path} has 1 labels for 2 words: the numbers must agree"),
         ("a.jsonl", '{"words": "a b", "tags": ["O"]}', None,
@@ -251,4 +331,5 @@ def test_words_without_tags_have_none(write):
 )  # fmt: skip
 def test_a_bad_file_of_tags_is_an_error_of_one_line(write, name, content, column, line):
     path = write(name, content)
-    assert error_line(read_tagged, path, column) == line.format(path=path)
+    columns = {} if column is None else {"label": column}
+    assert error_line(read_tagged, path, columns) == line.format(path=path)

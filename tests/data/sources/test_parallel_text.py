@@ -172,6 +172,30 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
     assert f"{bad} is not a complete gzip file" in error_line(parallel_text.lines, good, bad)
 
 
+def test_pairs_without_text_can_be_skipped_and_are_named(tmp_path):
+    sides = tmp_path / "a", tmp_path / "b"
+    for side, content in zip(sides, ("one\n\nthree\nfour", "eins\nzwei\n \nvier"), strict=True):
+        side.write_text(content)
+    skipped = []
+    source = parallel_text.files(sides, skipped=skipped)
+    assert list(source.pairs()) == [("one", "eins"), ("four", "vier")]
+    assert skipped == [f"line 2 of {sides[0]} is empty", f"line 3 of {sides[1]} is empty"]
+    table, skipped = tmp_path / "a.tsv", []
+    table.write_text("one\teins\ntwo\nthree\tdrei\n")
+    source = parallel_text.files([table], skipped=skipped)
+    assert list(source.pairs()) == [("one", "eins"), ("three", "drei")]
+    assert skipped == [f"line 2 of {table} has 1 columns, not 2: separate the two texts by one tab"]
+    assert source.fingerprint == parallel_text.strings(source.pairs()).fingerprint
+
+
+def test_a_lone_carriage_return_ends_no_line(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_bytes(b"a \rb\tc\r\nd\te\n")
+    assert list(parallel_text.table(path).pairs()) == [("a \rb", "c"), ("d", "e")]
+    path.write_bytes(b"a\tb\rc\td\r")
+    assert list(parallel_text.table(path).pairs()) == [("a", "b"), ("c", "d")]
+
+
 def test_files_of_unequal_length_are_named_with_their_lines(tmp_path):
     message = error_line(parallel_text.lines, *files(tmp_path, "x\n" * 100, "x\n" * 99))
     assert re.search(r"a.en has 100 lines, .*b.de has 99: both files must have the same", message)

@@ -5,7 +5,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from train.data.examples.tables import UNLABELLED, Examples, Row, group_field, read_rows, text_of
+from train.data.examples.tables import (
+    UNLABELLED,
+    Examples,
+    Row,
+    group_field,
+    read_rows,
+    refuse,
+    text_of,
+)
 
 # Known names of fields. In SWAG, "sent2" begins every ending.
 CONTEXTS = ("sent1", "context", "startphrase", "premise", "article", "question", "ctx")
@@ -23,7 +31,9 @@ class Choice(NamedTuple):
     group: str = ""  # the value of the column that groups examples
 
 
-def read_choices(path: Path, columns: Mapping[str, str]) -> Examples:
+def read_choices(
+    path: Path, columns: Mapping[str, str], skipped: list[str] | None = None
+) -> Examples:
     """Return the `Choice`s of a table or of JSON objects: UTF-8, plain or `.gz`.
 
     The text is in the column `columns["text"]` or one of `CONTEXTS`. The endings are a list in
@@ -34,10 +44,15 @@ def read_choices(path: Path, columns: Mapping[str, str]) -> Examples:
       FileNotFoundError: If the file does not exist.
       ValueError: If a column is missing, or the label or the number of endings is wrong.
     """
-    return from_rows(read_rows(path, columns), str(path), columns)
+    return from_rows(read_rows(path, columns, skipped), str(path), columns, skipped)
 
 
-def from_rows(rows: Iterable[Row], source: str, columns: Mapping[str, str]) -> Examples:
+def from_rows(
+    rows: Iterable[Row],
+    source: str,
+    columns: Mapping[str, str],
+    skipped: list[str] | None = None,
+) -> Examples:
     """Return the `Choice`s of the rows of a source, as `read_choices` does."""
     examples: list[Choice] = []
     unlabelled = 0
@@ -51,7 +66,8 @@ def from_rows(rows: Iterable[Row], source: str, columns: Mapping[str, str]) -> E
         prefix = f"{row['sent2']} " if context == "sent1" and row.get("sent2") else ""
         endings = tuple(prefix + ending for ending in _endings(row, location))
         if not (isinstance(row[context], str) and row[context].strip() and all(endings)):
-            raise ValueError(f"{location} has an empty text or ending: remove the row")
+            refuse(f"{location} has an empty text or ending: remove the row", skipped)
+            continue
         if examples and len(endings) != len(examples[0].endings):
             raise ValueError(
                 f"{location} has {len(endings)} endings, but the first row has "

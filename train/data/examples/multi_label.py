@@ -4,7 +4,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from train.data.examples.tables import Examples, Row, read_rows, roles_of, text_of, texts_of
+from train.data.examples.tables import (
+    Examples,
+    Row,
+    empty_text,
+    read_rows,
+    refuse,
+    roles_of,
+    text_of,
+    texts_of,
+)
 
 LABELS = ("labels", "label", "categories", "classes")  # known names of a column with all labels
 FLAGS = {"0": False, "1": True, "false": False, "true": True}
@@ -19,7 +28,9 @@ class LabelledText(NamedTuple):
     group: str = ""  # the value of the column that groups examples
 
 
-def read_labelled_texts(path: Path, columns: Mapping[str, str]) -> Examples:
+def read_labelled_texts(
+    path: Path, columns: Mapping[str, str], skipped: list[str] | None = None
+) -> Examples:
     """Return the `LabelledText`s of a table or of JSON objects: UTF-8, plain or `.gz`.
 
     The labels of a text are in one column, `columns["label"]` or one of `LABELS`: a list in JSON,
@@ -29,10 +40,15 @@ def read_labelled_texts(path: Path, columns: Mapping[str, str]) -> Examples:
       FileNotFoundError: If the file does not exist.
       ValueError: As `tables.read_texts`, or if no text has a label.
     """
-    return from_rows(read_rows(path, columns), str(path), columns)
+    return from_rows(read_rows(path, columns, skipped), str(path), columns, skipped)
 
 
-def from_rows(rows: Iterable[Row], source: str, columns: Mapping[str, str]) -> Examples:
+def from_rows(
+    rows: Iterable[Row],
+    source: str,
+    columns: Mapping[str, str],
+    skipped: list[str] | None = None,
+) -> Examples:
     """Return the `LabelledText`s of the rows of a source, as `read_labelled_texts` does."""
     rows = list(rows)
     if not rows:
@@ -60,7 +76,10 @@ def from_rows(rows: Iterable[Row], source: str, columns: Mapping[str, str]) -> E
         )
     examples = []
     for location, row in rows:
-        text, pair, group = texts_of(row, location, fields)
+        if empty := empty_text(row, location, fields):
+            refuse(empty, skipped)
+            continue
+        text, pair, group = texts_of(row, fields)
         labels = (
             tuple(field for field in flags if _flag(row[field]))
             if named is None

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -47,7 +48,11 @@ class TextExample(NamedTuple):
     group: str = ""  # the value of the column that groups examples
 
 
-def read_texts(path: str | Path, columns: Mapping[str, str] | None = None) -> Examples:
+def read_texts(
+    path: str | Path,
+    columns: Mapping[str, str] | None = None,
+    skipped: list[str] | None = None,
+) -> Examples:
     """Return the `TextExample`s of a table or of JSON objects: UTF-8, plain or `.gz`.
 
     A `.csv` has commas and quotes, a `.jsonl` or `.json` one object per line, and any other file
@@ -62,6 +67,8 @@ def read_texts(path: str | Path, columns: Mapping[str, str] | None = None) -> Ex
       path: The file.
       columns: The columns or fields of "text", "pair" and "label", if their names are not in
         `KNOWN`, and of "group" to read one.
+      skipped: Where the reasons go for which rows are skipped: another number of columns, or an
+        empty text. None: such a row is an error.
 
     Raises:
       FileNotFoundError: If the file does not exist.
@@ -69,17 +76,31 @@ def read_texts(path: str | Path, columns: Mapping[str, str] | None = None) -> Ex
         a row has more or fewer columns than the first, a text is empty, or no row has a label.
     """
     path, columns = Path(path), columns or {}
-    return from_rows(read_rows(path, columns), str(path), columns)
+    return from_rows(read_rows(path, columns, skipped), str(path), columns, skipped)
 
 
-def read_rows(path: Path, columns: Mapping[str, str]) -> Iterator[Row]:
+def read_rows(
+    path: Path, columns: Mapping[str, str], skipped: list[str] | None = None
+) -> Iterator[Row]:
     """Return the rows of a table or of JSON objects, as `read_texts` reads them."""
-    return objects(path) if suffix(path) in (".jsonl", ".json") else _table(path, columns)
+    if suffix(path) in (".jsonl", ".json"):
+        return objects(path, skipped)
+    return _table(path, columns, skipped)
+
+
+def refuse(reason: str, skipped: list[str] | None) -> None:
+    """Raise ValueError with the reason against a row, or keep the reason if rows are skipped."""
+    if skipped is None:
+        raise ValueError(reason)
+    skipped.append(reason)
 
 
 def parse_columns(settings: Sequence[str]) -> dict[str, str]:
     """Return the column of each role, from settings such as "label=Quality"."""
-    columns = dict(setting.partition("=")[::2] for setting in settings)
+    pairs = [setting.partition("=")[::2] for setting in settings]
+    if twice := repeated(role for role, _ in pairs):
+        raise ValueError(f"--columns has {twice}= twice: leave out one of them")
+    columns = dict(pairs)
     invalid = [role for role, column in columns.items() if role not in KNOWN or not column]
     if invalid:
         raise ValueError(
@@ -88,7 +109,12 @@ def parse_columns(settings: Sequence[str]) -> dict[str, str]:
     return columns
 
 
-def from_rows(rows: Iterable[Row], source: str, columns: Mapping[str, str]) -> Examples:
+def from_rows(
+    rows: Iterable[Row],
+    source: str,
+    columns: Mapping[str, str],
+    skipped: list[str] | None = None,
+) -> Examples:
     """Return the `TextExample`s of the rows of a source, as `read_texts` does."""
     fields: dict[str, str] = {}
     examples, unlabelled = [], 0
@@ -97,10 +123,18 @@ def from_rows(rows: Iterable[Row], source: str, columns: Mapping[str, str]) -> E
         if missing := [field for field in fields.values() if field not in row]:
             raise ValueError(f"{location} has no field {missing[0]!r}, but the first row has it")
         label = text_of(row[fields["label"]])
+        if label.lower() == "nan":
+            raise ValueError(
+                f"{location} has the label {label!r}, a missing value: remove the row, or leave "
+                "its label empty"
+            )
         if label in UNLABELLED:
             unlabelled += 1
             continue
-        text, pair, group = texts_of(row, location, fields)
+        if empty := empty_text(row, location, fields):
+            refuse(empty, skipped)
+            continue
+        text, pair, group = texts_of(row, fields)
         examples.append(TextExample(text, pair, label, group))
     count = len(examples) + unlabelled
     if not examples:
@@ -111,16 +145,19 @@ def from_rows(rows: Iterable[Row], source: str, columns: Mapping[str, str]) -> E
     return Examples(tuple(examples), (note,) if unlabelled else ())
 
 
-def texts_of(
-    row: Mapping[str, Any], location: str, fields: Mapping[str, str]
-) -> tuple[str, str | None, str]:
-    """Return the text, the second text and the group of a row, given the field of each role."""
-    texts = {role: row[fields[role]] for role in ("text", "pair") if role in fields}
-    for role, content in texts.items():
+def empty_text(row: Mapping[str, Any], location: str, fields: Mapping[str, str]) -> str | None:
+    """Return which text of a row is none, given the field of each role, or None."""
+    for role in ("text", "pair"):
+        content = row[fields[role]] if role in fields else "none is needed"
         if not isinstance(content, str) or not content.strip():
-            raise ValueError(f"{location} has no text in {fields[role]!r}: remove the row")
+            return f"{location} has no text in {fields[role]!r}: remove the row"
+    return None
+
+
+def texts_of(row: Mapping[str, Any], fields: Mapping[str, str]) -> tuple[str, str | None, str]:
+    """Return the text, the second text and the group of a row, given the field of each role."""
     group = text_of(row[fields["group"]]) if "group" in fields else ""
-    return texts["text"], texts.get("pair"), group
+    return row[fields["text"]], row[fields["pair"]] if "pair" in fields else None, group
 
 
 def text_of(value: Any) -> str:
@@ -173,22 +210,30 @@ def _field(row: dict, role: str, source: str, roles, columns: Mapping[str, str])
     )
 
 
+def repeated(names: Iterable[str]) -> str | None:
+    """Return the first name that occurs more than once, or None."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
+
+
 def suffix(path: Path) -> str:
     """Return the suffix that determines the format: ".tsv" for "a.tsv.gz"."""
     return path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
 
 
 def lines(path: Path) -> list[str]:
-    r"""Return all lines of a file without their endings: "\n", "\r\n" or "\r"."""
+    r"""Return all lines of a file without their endings: "\n" or "\r\n".
+
+    A lone "\r" is part of a line, unless the file has no other endings.
+    """
     content = _content(path)
-    return re.split(r"\r\n|\n|\r", content) if content else []
+    return re.split(r"\r?\n" if "\n" in content else r"\r", content) if content else []
 
 
 def _content(path: Path) -> str:
     return "".join(text.blocks(path)).rstrip("\r\n")
 
 
-def objects(path: Path) -> Iterator[Row]:
+def objects(path: Path, skipped: list[str] | None = None) -> Iterator[Row]:
     """Yield the rows of a file with one JSON object per line.
 
     Raises:
@@ -200,11 +245,12 @@ def objects(path: Path) -> Iterator[Row]:
         except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
-            raise ValueError(f"line {number} of {path} is not a JSON object: write one per line")
+            refuse(f"line {number} of {path} is not a JSON object: write one per line", skipped)
+            continue
         yield f"line {number} of {path}", row
 
 
-def _table(path: Path, columns: Mapping[str, str]) -> Iterator[Row]:
+def _table(path: Path, columns: Mapping[str, str], skipped: list[str] | None) -> Iterator[Row]:
     if suffix(path) == ".csv":
         rows = _quoted(path)
     else:
@@ -216,12 +262,16 @@ def _table(path: Path, columns: Mapping[str, str]) -> Iterator[Row]:
     if number and not (requested & set(first) or known & {cell.strip().lower() for cell in first}):
         names = [str(column) for column, _ in enumerate(first, 1)]
         yield f"line {number} of {path}", dict(zip(names, first, strict=True))
+    if twice := repeated(names):
+        raise ValueError(f"line {number} of {path} names the column {twice!r} twice: rename one")
     for number, row in rows:
         if len(row) != len(names):
-            raise ValueError(
+            refuse(
                 f"line {number} of {path} has {len(row)} columns, "
-                f"but the first row has {len(names)}"
+                f"but the first row has {len(names)}",
+                skipped,
             )
+            continue
         yield f"line {number} of {path}", dict(zip(names, row, strict=True))
 
 

@@ -36,12 +36,11 @@ def read_choices(
 def read_tagged(
     name: str,
     split: str,
-    column: str | None = None,
-    group: str | None = None,
+    columns: Mapping[str, str] | None = None,
     data_dir: Path | None = None,
 ) -> Examples:
-    """Return the `TaggedSentence`s of a split; `column` is the feature with the labels."""
-    return tagged.from_rows(_rows(name, split, data_dir), f"{name} ({split})", column, group)
+    """Return the `TaggedSentence`s of a split; `columns` names features."""
+    return tagged.from_rows(_rows(name, split, data_dir), f"{name} ({split})", columns or {})
 
 
 def read_questions(

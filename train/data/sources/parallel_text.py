@@ -7,7 +7,6 @@ seconds per million pairs, so that a bad pair is reported before any work is don
 """
 
 import hashlib
-import io
 import itertools
 import json
 import unicodedata
@@ -25,6 +24,7 @@ from zoo import untrusted
 
 Pair = tuple[str, str]
 S = TypeVar("S", bound="PairSource")
+P = TypeVar("P", bound="LineFiles | TabFile")
 
 FIELDS = ("source", "target")  # of the objects of a .jsonl file
 ALPHABET_PAIRS = 1000  # number of pairs read to compare the alphabets of both sides
@@ -105,6 +105,10 @@ class LineFiles(PairSource):
         return f"{self.source} and {self.target}"
 
     def pairs(self) -> Iterator[Pair]:
+        return (pair for pair in self.attempts() if not isinstance(pair, str))
+
+    def attempts(self) -> Iterator[Pair | str]:
+        """Yield every pair, or the reason why a line is none; two files have a pair per line."""
         files = _lines(self.source), _lines(self.target)
         for pair in itertools.zip_longest(*files):
             if None in pair:
@@ -143,11 +147,18 @@ class TabFile(PairSource):
         return columns
 
     def pairs(self) -> Iterator[Pair]:
+        for attempt in self.attempts():
+            if isinstance(attempt, str):
+                raise ValueError(attempt)
+            yield attempt
+
+    def attempts(self) -> Iterator[Pair | str]:
+        """Yield every pair, or the reason why a line is none."""
         for number, line in enumerate(_lines(self.path), 1):
             try:
                 yield self.pair(line)
             except ValueError as error:
-                raise ValueError(f"line {number} of {self.path} {error}") from None
+                yield f"line {number} of {self.path} {error}"
 
     def location(self, number: int, side: int) -> str:
         return f"the {FIELDS[side]} in line {number + 1} of {self.path}"
@@ -178,6 +189,33 @@ class JsonLines(TabFile):
 
 
 @dataclass(frozen=True)
+class ValidPairs(PairSource):
+    """The pairs of files without those that are invalid, such as with an empty side."""
+
+    original: LineFiles | TabFile
+
+    @property
+    def name(self) -> str:
+        return self.original.name
+
+    def pairs(self) -> Iterator[Pair]:
+        return (pair for pair, reason in self.attempts() if not reason)
+
+    def attempts(self) -> Iterator[tuple[Pair, str]]:
+        """Yield every pair and why it is invalid, or "" if it is valid."""
+        for number, attempt in enumerate(self.original.attempts()):
+            if isinstance(attempt, str):
+                yield ("", ""), attempt
+                continue
+            empty = next((side for side in (0, 1) if not _has_text(attempt[side])), None)
+            location = "" if empty is None else self.original.location(number, empty)
+            yield attempt, location and f"{location} is empty"
+
+    def location(self, number: int, side: int) -> str:
+        return f"the {FIELDS[side]} of valid pair {number + 1} of {self.name}"
+
+
+@dataclass(frozen=True)
 class Copies(PairSource):
     """Every line of a text as both sides of a pair; lines without text are left out."""
 
@@ -194,8 +232,16 @@ class Copies(PairSource):
         return f"line {number + 1} of the text"
 
 
-def lines(source: str | Path, target: str | Path) -> LineFiles:
+def lines(
+    source: str | Path, target: str | Path, skipped: list[str] | None = None
+) -> LineFiles | ValidPairs:
     """Return the pairs of two files, line by line: UTF-8, plain or `.gz`.
+
+    Args:
+      source: The file with the source texts.
+      target: The file with their translations.
+      skipped: Where the reasons go for which pairs are skipped: a side without text, or another
+        number of columns. None: such a pair is an error.
 
     Raises:
       FileNotFoundError: If a file does not exist.
@@ -204,16 +250,19 @@ def lines(source: str | Path, target: str | Path) -> LineFiles:
     """
     for path in (source, target):
         untrusted.check_file(path, "text")  # no pipe, as files are read again
-    return _checked(LineFiles(Path(source), Path(target)))
+    return _valid(LineFiles(Path(source), Path(target)), skipped)
 
 
-def table(path: str | Path, fields: Pair | None = None) -> TabFile:
+def table(
+    path: str | Path, fields: Pair | None = None, skipped: list[str] | None = None
+) -> TabFile | ValidPairs:
     """Return the pairs of one file: UTF-8, `.tsv` or `.jsonl`, plain or `.gz`.
 
     Args:
       path: A `.tsv` with a tab between source and target and no quoting, or a `.jsonl` with one
         JSON object per line.
       fields: The source and the target field of a `.jsonl`. None: "source" and "target".
+      skipped: As for `lines`.
 
     Raises:
       FileNotFoundError: If the file does not exist.
@@ -227,15 +276,18 @@ def table(path: str | Path, fields: Pair | None = None) -> TabFile:
     if kind == ".tsv" and fields:
         raise ValueError(f"{path} has columns: field names are only for .jsonl")
     untrusted.check_file(path, "text")  # no pipe, as files are read again
-    return _checked(TabFile(path) if kind == ".tsv" else JsonLines(path, fields or FIELDS))
+    return _valid(TabFile(path) if kind == ".tsv" else JsonLines(path, fields or FIELDS), skipped)
 
 
-def files(paths: Sequence[str | Path], fields: Pair | None = None) -> PairSource:
+def files(
+    paths: Sequence[str | Path], fields: Pair | None = None, skipped: list[str] | None = None
+) -> PairSource:
     """Return the pairs of two files of lines, or of one table.
 
     Args:
       paths: Two files as for `lines`, or one as for `table`.
       fields: As for `table`.
+      skipped: As for `lines`.
 
     Raises:
       FileNotFoundError: As in `lines` and `table`.
@@ -247,8 +299,8 @@ def files(paths: Sequence[str | Path], fields: Pair | None = None) -> PairSource
     if len(paths) == 2:
         if fields:
             raise ValueError("--fields is for a .jsonl file, which contains both sides")
-        return lines(*paths)
-    return table(paths[0], fields)
+        return lines(paths[0], paths[1], skipped)
+    return table(paths[0], fields, skipped)
 
 
 def copies(text: Source) -> Copies:
@@ -278,6 +330,15 @@ def shares_letters(source: Source) -> bool:
     ]
     shared = (letters[0] & letters[1]).total()
     return 100 * shared >= min(side.total() for side in letters)
+
+
+def _valid(source: P, skipped: list[str] | None) -> P | ValidPairs:
+    """Return a checked source, without its invalid pairs if there is a list for the reasons."""
+    if skipped is None:
+        return _checked(source)
+    valid = ValidPairs(source)
+    skipped += [reason for _, reason in valid.attempts() if reason]
+    return _checked(valid)
 
 
 def _checked(source: S) -> S:
@@ -312,16 +373,16 @@ def _has_text(content: str) -> bool:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    r"""Yield the lines of a file without their endings, which are "\n", "\r\n" or "\r".
+    r"""Yield the lines of a file without their endings, which are "\n" or "\r\n".
 
-    `str.splitlines` would also split at form feeds and at Unicode line separators.
+    A lone "\r" is part of a line, unless the file has no other endings. `str.splitlines` would also
+    split at form feeds and at Unicode line separators.
     """
-    ends = io.IncrementalNewlineDecoder(None, translate=True)
-    rest = ""
+    rest, end = "", "\r"
     for block in text.blocks(path):
-        *lines, rest = (rest + ends.decode(block)).split("\n")
-        yield from lines
-    *lines, rest = (rest + ends.decode("", final=True)).split("\n")
-    yield from lines
-    if rest:
-        yield rest
+        rest += block
+        if "\n" in block:
+            end = "\n"
+            *lines, rest = rest.split(end)
+            yield from (line.removesuffix("\r") for line in lines)
+    yield from rest.removesuffix("\r").split(end) if rest else ()

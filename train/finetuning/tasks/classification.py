@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -49,11 +50,15 @@ class TextTask:
         the prediction is made from the mean of their logits. None: truncate them.
     """
 
+    roles: ClassVar[tuple[str, ...]] = ("text", "pair", "label")
+
     head: str = "classification"
     stride: int | None = None
 
-    def read(self, path: Path, columns: Mapping[str, str]) -> Examples:
-        return tables.read_texts(path, columns)
+    def read(
+        self, path: Path, columns: Mapping[str, str], skipped: list[str] | None = None
+    ) -> Examples:
+        return tables.read_texts(path, columns, skipped)
 
     def read_tfds(self, name: str, split: str, columns: Mapping[str, str]) -> Examples:
         return tfds.read_texts(name, split, columns)
@@ -189,6 +194,8 @@ class Regression(TextTask):
     ) -> list[LabelledRow]:
         try:
             target = math.nan if example.label is None else float(example.label)
+            if example.label is not None and not math.isfinite(target):
+                raise ValueError("not finite")
         except ValueError:
             raise ValueError(
                 f"the label {example.label!r} is not a number: --task regression needs numbers"

@@ -36,8 +36,10 @@ class MultiLabel(TextTask):
     class_weights: tuple[float, ...] = ()
     label_smoothing: float = 0.0
 
-    def read(self, path: Path, columns: Mapping[str, str]) -> Examples:
-        return multi_label.read_labelled_texts(path, columns)
+    def read(
+        self, path: Path, columns: Mapping[str, str], skipped: list[str] | None = None
+    ) -> Examples:
+        return multi_label.read_labelled_texts(path, columns, skipped)
 
     def read_tfds(self, name: str, split: str, columns: Mapping[str, str]) -> Examples:
         return tfds.read_labelled_texts(name, split, columns)

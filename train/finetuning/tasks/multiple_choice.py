@@ -6,6 +6,7 @@ B batch  C choices
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -28,12 +29,16 @@ from zoo.tokenizers import sides
 class MultipleChoice:
     """Multiple choice; a prediction is the probability of every ending."""
 
+    roles: ClassVar[tuple[str, ...]] = ("text", "label")
+
     head: str = "multiple-choice"
     metric: str = "accuracy"
     label_smoothing: float = 0.0
 
-    def read(self, path: Path, columns: Mapping[str, str]) -> Examples:
-        return choices.read_choices(path, columns)
+    def read(
+        self, path: Path, columns: Mapping[str, str], skipped: list[str] | None = None
+    ) -> Examples:
+        return choices.read_choices(path, columns, skipped)
 
     def read_tfds(self, name: str, split: str, columns: Mapping[str, str]) -> Examples:
         return tfds.read_choices(name, split, columns)

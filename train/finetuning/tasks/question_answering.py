@@ -6,7 +6,7 @@ B batch  L length
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,11 +40,17 @@ class Prediction(NamedTuple):
 class QuestionAnswering:
     """Extractive question answering, where a question may have no answer (SQuAD 2.0)."""
 
+    roles: ClassVar[tuple[str, ...]] = ()
+
     head: str = "question-answering"
     metric: str = "f1"
     stride: int = STRIDE
 
-    def read(self, path: Path, columns: Mapping[str, str]) -> Examples:
+    def read(
+        self, path: Path, columns: Mapping[str, str], skipped: list[str] | None = None
+    ) -> Examples:
+        if skipped is not None:
+            raise ValueError("--skip-invalid does not work with --task question-answering")
         return squad.read_questions(path, columns.get("group"))
 
     def read_tfds(self, name: str, split: str, columns: Mapping[str, str]) -> Examples:

@@ -6,6 +6,7 @@ B batch  L length  C classes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -35,11 +36,15 @@ from zoo.inference.words import read_words
 class TaggedTask:
     """What all tasks for the words of a sentence share; a prediction is a list of tags."""
 
-    def read(self, path: Path, columns: Mapping[str, str]) -> Examples:
-        return tagged.read_tagged(path, columns.get("label"), columns.get("group"))
+    roles: ClassVar[tuple[str, ...]] = ("text", "label")
+
+    def read(
+        self, path: Path, columns: Mapping[str, str], skipped: list[str] | None = None
+    ) -> Examples:
+        return tagged.read_tagged(path, columns, skipped)
 
     def read_tfds(self, name: str, split: str, columns: Mapping[str, str]) -> Examples:
-        return tfds.read_tagged(name, split, columns.get("label"), columns.get("group"))
+        return tfds.read_tagged(name, split, columns)
 
     def classes(self, example: TaggedSentence) -> tuple[str, ...]:
         return example.labels or ()

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from train.data.examples.tables import Examples
+from train.data.examples.tables import Examples, parse_columns
 from train.objectives.objective import Term
 from zoo.checkpoints.load import Loaded
 from zoo.inference import batching
@@ -64,8 +64,20 @@ class Task(Protocol[Example, Prediction]):
     def metric(self) -> str:
         """The metric by which runs are compared."""
 
-    def read(self, path: Path, columns: Mapping[str, str]) -> Examples:
-        """Return the examples of a file; `columns` are column names by role, such as "label"."""
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles that a column of a file may have, such as "label"."""
+
+    def read(
+        self, path: Path, columns: Mapping[str, str], skipped: list[str] | None = None
+    ) -> Examples:
+        """Return the examples of a file.
+
+        Args:
+          path: The file.
+          columns: Column names by role, and that of "group".
+          skipped: Where the reasons go for which rows are skipped. None: they are errors.
+        """
 
     def read_tfds(self, name: str, split: str, columns: Mapping[str, str]) -> Examples:
         """Return the examples of a split of a TensorFlow dataset."""
@@ -140,6 +152,29 @@ class Distillable(Protocol):
 
     def distribution_weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
         """Return the weight of every distribution of a row, [N]; those of an empty row are 0."""
+
+
+def columns_of(task: Task, settings: Sequence[str]) -> dict[str, str]:
+    """Return the column of each role, from settings such as "label=Quality".
+
+    Raises:
+      ValueError: If a setting has another form, or the task has no such role.
+    """
+    columns = parse_columns(settings)
+    if unused := [role for role in columns if role not in task.roles]:
+        roles = f"has columns for {' and '.join(task.roles)}" if task.roles else "has its own names"
+        raise ValueError(
+            f"--columns {unused[0]}={columns[unused[0]]} is of no use to this task, which {roles}: "
+            "leave it out"
+        )
+    return columns
+
+
+def skipped_rows(skipped: Sequence[str]) -> tuple[str, ...]:
+    """Return notes on the rows that --skip-invalid skipped: their number, and the first three."""
+    if not skipped:
+        return ()
+    return f"{len(skipped)} rows are invalid and are skipped, such as:", *skipped[:3]
 
 
 def run_model(apply: Apply, batch: Mapping[str, jax.Array]) -> jax.Array:

@@ -6,6 +6,7 @@ B batch  T length of the target
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -30,18 +31,23 @@ from zoo.tokenizers import sides
 class TextToText:
     """Generation of a target text, which is the label of an example; a prediction is a text."""
 
+    roles: ClassVar[tuple[str, ...]] = ("text", "label")
+
     head: str = "text-to-text"
     metric: str = "rougeL"
     label_smoothing: float = 0.0
 
-    def read(self, path: Path, columns: Mapping[str, str]) -> Examples:
+    def read(
+        self, path: Path, columns: Mapping[str, str], skipped: list[str] | None = None
+    ) -> Examples:
         """Return the pairs of a .tsv with two columns, or of a .jsonl."""
         if "group" in columns:
             raise ValueError("--group does not work with --task text-to-text: use --dev FILE")
         if columns and columns.keys() != {"text", "label"}:
             raise ValueError("use --columns text=NAME label=NAME with --task text-to-text, or none")
         fields = (columns["text"], columns["label"]) if columns else None
-        texts = list(parallel_text.table(path, fields).documents())
+        source = parallel_text.table(path, fields, skipped)
+        texts = list(source.documents())
         pairs = zip(texts[::2], texts[1::2], strict=True)
         return Examples(tuple(TextExample(source, None, target) for source, target in pairs))
 

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -62,7 +63,11 @@ def published_labels(published: Mapping[str, Any]) -> list[str]:
     names = published.get("id2label") or {str(i): f"LABEL_{i}" for i in range(count)}
     if not isinstance(names, dict) or not all(str(number).isdecimal() for number in names):
         raise ValueError("config.json: id2label must have a name for each number from 0 on")
-    return [names[number] for number in sorted(names, key=int)]
+    labels = [names[number] for number in sorted(names, key=int)]
+    if len(set(labels)) < len(labels):
+        twice, _ = Counter(labels).most_common(1)[0]
+        raise ValueError(f"config.json: id2label has the name {twice!r} twice: rename one")
+    return labels
 
 
 def read(
