@@ -155,3 +155,11 @@ def test_a_config_json_without_fields_is_refused(tmp_path, text):
     ) as caught:
         zoo.load(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_the_heads_of_other_classes_are_left_out(tmp_path):
+    """As in bert-base-uncased, which names BertForMaskedLM but has all that BERT's training had."""
+    folder = folder_of(tmp_path)
+    fields = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(fields | BERT))
+    assert type(zoo.load(folder).model).__name__ == "BertLM"
