@@ -74,14 +74,6 @@ def test_releases_for_masked_tokens_have_a_pooler_but_no_order_head(folders, tmp
     assert jax.tree.all(jax.tree.map(np.array_equal, params, shared_params))
 
 
-def test_multiple_blocks_per_group_are_refused(folders, tmp_path):
-    _, folder = folders("AlbertForPreTraining")
-    fields = huggingface.read_config(folder) | {"inner_group_num": 2}
-    (tmp_path / "config.json").write_text(json.dumps(fields))
-    with pytest.raises(ValueError, match="inner_group_num = 2; zoo supports 1 only"):
-        zoo.load(tmp_path)
-
-
 # ELECTRA
 
 

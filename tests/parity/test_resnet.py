@@ -155,8 +155,10 @@ def test_conversion_to_our_folder_and_back_is_bit_exact(published, tmp_path):
 def test_a_bare_trunk_lacks_only_the_head(published, tmp_path):
     theirs, _ = published
     theirs.resnet.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="does not fit ResNetClassifier: missing") as error:
+    with pytest.raises(ValueError, match="'ResNetModel'; zoo supports ResNetForImageClassifi"):
         zoo.load(tmp_path)
+    with pytest.raises(ValueError, match="does not fit ResNetClassifier: missing") as error:
+        zoo.load(tmp_path, cls="ResNetClassifier")
     assert re.findall(r"missing (\S+)", str(error.value)) == [
         "classifier.1.bias",
         "classifier.1.weight",

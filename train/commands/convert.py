@@ -22,6 +22,11 @@ class Import:
     (.pth)."""
     out: Annotated[Path, tyro.conf.Positional]
     """The folder to write."""
+    architecture: str | None = None
+    """The architecture of a Hugging Face folder whose config.json has no model_type, such as bert.
+    """
+    model_class: str | None = None
+    """The class to read it as, such as BertForMaskedLM; by default, the one that it names."""
     new: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[PREFIX ...]")] = ()
     """Path prefixes of parameters that are missing in the folder, to initialize randomly."""
     ignore: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[PREFIX ...]")] = ()
@@ -42,9 +47,11 @@ class Import:
         existing.check_folder(self.out, overwrite=self.overwrite)
         folder = hub.resolve(self.folder)
         if not is_published(folder):
-            unused.refuse(self, ["new", "ignore"], "is for a Hugging Face folder")
+            unused.refuse(self, ["architecture", "new", "ignore"], "is for a Hugging Face folder")
         loaded = zoo.load(
             folder,
+            cls=self.model_class,
+            architecture=self.architecture,
             new=self.new,
             ignore=self.ignore,
             key=jax.random.key(0),

@@ -19,7 +19,6 @@ from zoo.checkpoints.lock import locked
 from zoo.contracts import Composite
 from zoo.direction import is_backward
 from zoo.formats import files, huggingface, weights
-from zoo.layers import heads
 from zoo.params import DEPTHS, abstract, flatten
 from zoo.tokenizers import AnyTokenizer, Tokenizer
 
@@ -41,6 +40,7 @@ def load(
     *,
     cls: str | None = None,
     revision: str | None = None,
+    architecture: str | None = None,
     new: Sequence[str] = (),
     ignore: Sequence[str] = (),
     key: chex.PRNGKey | None = None,
@@ -66,9 +66,11 @@ def load(
     Args:
       folder: The folder or file, or the name; NAME@REVISION is one of its revisions.
       cls: The class to load it as, such as "ElectraGenerator" or its published name,
-        "ElectraForMaskedLM"; None: the class that was saved. A trunk alone, such as "BertModel", is
-        loaded from a folder with any head.
+        "ElectraForMaskedLM"; None: the class that was saved. The heads of other classes in a
+        published folder are left out if those of this class are all there.
       revision: The branch, tag or commit of a name, as in NAME@REVISION. None: its main branch.
+      architecture: The architecture of a published folder whose config.json has no model_type, such
+        as "bert".
       new: Prefixes of parameter paths that a published folder may lack; these parameters are
         initialized from `key`.
       ignore: Prefixes of published tensor names to ignore.
@@ -81,7 +83,11 @@ def load(
         no weights; the message lists all of them.
     """
     folder = hub.resolve(folder, revision)
-    saved_cls = saved_class(folder)
+    if cls is not None and is_published(folder):  # config.json may name a class of somebody's own
+        format = huggingface.find(huggingface.read_config(folder), architecture)
+        saved_cls = next(iter(format.classes.values()))
+    else:
+        saved_cls = saved_class(folder, architecture)
     target = saved_cls if cls is None else _named_class(saved_cls, cls)
     if file_format := files.find(folder):
         if target is not saved_cls:
@@ -89,13 +95,12 @@ def load(
         config, params, tokenizer = file_format.read(folder, unchecked)
         return Loaded(target(config), params, tokenizer)
     if is_published(folder):
-        format = huggingface.find(huggingface.read_config(folder))
+        format = huggingface.find(huggingface.read_config(folder), architecture)
         if target not in format.classes.values():
             raise ValueError(
                 f"{folder}: {target.__name__} cannot be loaded from a Hugging Face folder"
             )
-        if issubclass(target, heads.Trunk):
-            ignore = *ignore, *huggingface.unread(folder, format, target)
+        ignore = *ignore, *huggingface.unread(folder, format, target)
         config, params = huggingface.read(
             folder, format, target, new=new, ignore=ignore, key=key, unchecked=unchecked
         )
@@ -120,27 +125,31 @@ def is_published(folder: str | os.PathLike) -> bool:
       ValueError: If it is a model folder of ours as well.
     """
     staging.complete(folder)
-    published = Path(folder, "config.json").exists()
-    if published and Path(folder, "model.json").exists():
+    file = huggingface.config_file(folder)
+    if file and Path(folder, "model.json").exists():
         raise ValueError(
-            f"{folder} has both config.json, of a Hugging Face model, and model.json, of a model "
+            f"{folder} has both {file.name}, of a Hugging Face model, and model.json, of a model "
             "of zoo: remove the one whose model is not meant"
         )
-    return published
+    return file is not None
 
 
-def saved_class(folder: str | os.PathLike) -> type[nn.Module]:
-    """Return the class of the model that is saved in a folder or file, or under a name."""
+def saved_class(folder: str | os.PathLike, architecture: str | None = None) -> type[nn.Module]:
+    """Return the class of the model that is saved in a folder or file, or under a name.
+
+    Args:
+      folder: The folder or file, or the name.
+      architecture: The architecture of a published folder whose config.json has no model_type.
+    """
     folder = hub.resolve(folder)
     if file_format := files.find(folder):
         return file_format.class_of(folder)
     if is_published(folder):
         published = huggingface.read_config(folder)
-        return huggingface.find(published).class_of(published)
+        return huggingface.find(published, architecture).class_of(published)
     manifest = model_folder.manifest(folder)
-    architecture = _architecture(manifest)
-    name = manifest["class"]
-    return architecture.Model if name is None else _named_class(architecture.Model, name)
+    model, name = _architecture(manifest).Model, manifest["class"]
+    return model if name is None else _named_class(model, name)
 
 
 def own_config(folder: str | os.PathLike) -> Any:

@@ -71,3 +71,36 @@ class UnprojectedLogits(NamedTuple):
     def logits(self) -> jax.Array:
         """Return the logits of the whole vocabulary: logits_BLV, float32."""
         return product("BLD,VD->BLV", self.x_BLD, self.table_VD) + self.bias_V
+
+
+class TiedTable(nn.Module):
+    """The table of a vocabulary head that uses the token embedding again: it has no parameters."""
+
+    vocab_size: int
+    width: int
+    embedding_init: nn.initializers.Initializer
+
+    def __call__(self, embedding_VD: jax.Array) -> jax.Array:
+        """Return the token embedding: table_VD."""
+        return embedding_VD
+
+
+class UntiedTable(nn.Module):
+    """The table of a vocabulary head that has one of its own."""
+
+    vocab_size: int
+    width: int
+    embedding_init: nn.initializers.Initializer
+
+    def setup(self):
+        self.embedding = self.param("embedding", self.embedding_init, (self.vocab_size, self.width))
+
+    def __call__(self, embedding_VD: jax.Array) -> jax.Array:
+        """Return the head's own table, whatever the token embedding is: table_VD."""
+        return self.embedding
+
+
+OUTPUT_TABLES: dict[str, type[TiedTable] | type[UntiedTable]] = {
+    "tied": TiedTable,
+    "untied": UntiedTable,
+}

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.layers.linear import Dense
@@ -27,6 +28,7 @@ ACTIVATIONS = {
     "gelu_tanh": gelu_tanh,
     "silu": nn.silu,
     "swish": nn.silu,
+    "tanh": jnp.tanh,
 }
 
 

@@ -7,8 +7,8 @@ sentence order: whether two segments are in order or swapped.
 
 Departures: gelu is the tanh approximation, as in the released code. The last dropout of each block
 is applied, as in the released code (transformers omits it); the dropout that transformers applies
-before the order head is not. Embeddings are projected even when they already have the model width,
-as in transformers.
+before the order head is not. As in transformers, embeddings are projected even when they already
+have the model width, and a layer may be several blocks.
 
 B batch  L length  D width  E embedding width  V vocabulary  P predictions
 """
@@ -24,7 +24,7 @@ from zoo.layers import heads, sharding
 from zoo.layers.attention import Mask, learned_positions
 from zoo.layers.blocks import PostNormBlock, run_blocks
 from zoo.layers.dropout import Dropout
-from zoo.layers.embedding import Embedding, UnprojectedLogits
+from zoo.layers.embedding import OUTPUT_TABLES, Embedding, UnprojectedLogits
 from zoo.layers.feed_forward import ACTIVATIONS, Activation
 from zoo.layers.linear import Dense
 from zoo.layers.norm import Norm
@@ -46,8 +46,10 @@ class Config:
     num_segments: int = 2
     embed_width: int = 128
     num_groups: int = 1  # of layers that share their weights
+    group_blocks: int = 1  # the number of blocks of a layer
     activation: str = "gelu_tanh"
     epsilon: float = 1e-12
+    output_table: str = "tied"  # of the vocabulary head; a name in OUTPUT_TABLES
     labels: tuple[str, ...] = heads.LABELS
     null_threshold: float | None = None  # see heads.Question
 
@@ -133,7 +135,7 @@ class Albert(nn.Module):
         sizes = c.num_heads, c.head_width, c.width, c.mlp_width, c.dropout
         self.blocks = [
             PostNormBlock(*sizes, ACTIVATIONS[c.activation], c.epsilon, init)
-            for _ in range(c.num_groups)
+            for _ in range(c.num_groups * c.group_blocks)
         ]
 
     def __call__(
@@ -152,7 +154,9 @@ class Albert(nn.Module):
         x_BLE = self.embedding_norm(x_BLE + self.position_embedding(positions_BL))
         x_BLD = self.project(self.embedding_dropout(x_BLE, train=train))
         mask = Mask.bidirectional(document_ids_BL)
-        blocks = [self.blocks[i * c.num_groups // c.num_layers] for i in range(c.num_layers)]
+        per_group = c.num_layers / c.num_groups  # a fraction is rounded as in transformers
+        first = [int(i / per_group) * c.group_blocks for i in range(c.num_layers)]
+        blocks = [self.blocks[n + i] for n in first for i in range(c.group_blocks)]
         return run_blocks(self, blocks, x_BLD, mask, train=train)[-1]
 
     read = __call__
@@ -185,10 +189,13 @@ class AlbertLM(nn.Module):
         self.masked_head = MaskedHead(
             c.embed_width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon
         )
+        init = nn.initializers.truncated_normal(STD)
+        self.output_table = OUTPUT_TABLES[c.output_table](c.vocab_size, c.embed_width, init)
 
     def masked_unprojected(self, x_BPD: jax.Array) -> UnprojectedLogits:
         """Return masked-token logits of hidden states, before the vocabulary product."""
-        return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
+        table_VE = self.output_table(self.trunk.token_embedding.embedding)
+        return self.masked_head(x_BPD, table_VE)
 
     def unprojected(
         self,
@@ -240,11 +247,14 @@ class AlbertPretraining(nn.Module):
         self.masked_head = MaskedHead(
             c.embed_width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon
         )
+        init = nn.initializers.truncated_normal(STD)
+        self.output_table = OUTPUT_TABLES[c.output_table](c.vocab_size, c.embed_width, init)
         self.order_head = Dense(2, nn.initializers.truncated_normal(STD))
 
     def masked_unprojected(self, x_BPD: jax.Array) -> UnprojectedLogits:
         """Return masked-token logits of hidden states, before the vocabulary product."""
-        return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
+        table_VE = self.output_table(self.trunk.token_embedding.embedding)
+        return self.masked_head(x_BPD, table_VE)
 
     def unprojected(
         self,

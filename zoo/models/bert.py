@@ -23,7 +23,7 @@ from zoo.layers import heads, sharding
 from zoo.layers.attention import Mask, learned_positions
 from zoo.layers.blocks import PostNormBlock, run_blocks
 from zoo.layers.dropout import Dropout
-from zoo.layers.embedding import Embedding, UnprojectedLogits
+from zoo.layers.embedding import OUTPUT_TABLES, Embedding, UnprojectedLogits
 from zoo.layers.feed_forward import ACTIVATIONS, Activation
 from zoo.layers.linear import Dense
 from zoo.layers.norm import Norm
@@ -44,6 +44,7 @@ class Config:
     num_segments: int = 2
     activation: str = "gelu"
     epsilon: float = 1e-12
+    output_table: str = "tied"  # of the vocabulary head; a name in OUTPUT_TABLES
     labels: tuple[str, ...] = heads.LABELS
     null_threshold: float | None = None  # see heads.Question
 
@@ -201,10 +202,13 @@ class BertLM(nn.Module):
         c = self.config
         self.trunk = Bert(c)
         self.masked_head = MaskedHead(c.width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon)
+        init = nn.initializers.truncated_normal(STD)
+        self.output_table = OUTPUT_TABLES[c.output_table](c.vocab_size, c.width, init)
 
     def masked_unprojected(self, x_BPD: jax.Array) -> UnprojectedLogits:
         """Return masked-token logits of hidden states, before the vocabulary product."""
-        return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
+        table_VD = self.output_table(self.trunk.token_embedding.embedding)
+        return self.masked_head(x_BPD, table_VD)
 
     def __call__(
         self,
@@ -257,11 +261,14 @@ class BertPretraining(nn.Module):
         self.trunk = Bert(c)
         self.pooler = Pooler(c.width)
         self.masked_head = MaskedHead(c.width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon)
+        init = nn.initializers.truncated_normal(STD)
+        self.output_table = OUTPUT_TABLES[c.output_table](c.vocab_size, c.width, init)
         self.next_head = Dense(2, nn.initializers.truncated_normal(STD))
 
     def masked_unprojected(self, x_BPD: jax.Array) -> UnprojectedLogits:
         """Return masked-token logits of hidden states, before the vocabulary product."""
-        return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
+        table_VD = self.output_table(self.trunk.token_embedding.embedding)
+        return self.masked_head(x_BPD, table_VD)
 
     def unprojected(
         self,

@@ -25,7 +25,7 @@ from zoo.layers import heads, sharding
 from zoo.layers.attention import Mask, learned_positions
 from zoo.layers.blocks import PostNormBlock, run_blocks
 from zoo.layers.dropout import Dropout
-from zoo.layers.embedding import Embedding, UnprojectedLogits
+from zoo.layers.embedding import OUTPUT_TABLES, Embedding, UnprojectedLogits
 from zoo.layers.feed_forward import ACTIVATIONS, Activation, gelu
 from zoo.layers.linear import Dense
 from zoo.layers.norm import Norm
@@ -56,6 +56,7 @@ class Config:
     num_segments: int = 2
     activation: str = "gelu"
     epsilon: float = 1e-12
+    output_table: str = "tied"  # of the vocabulary head; a name in OUTPUT_TABLES
     labels: tuple[str, ...] = heads.LABELS
     null_threshold: float | None = None  # see heads.Question
 
@@ -247,10 +248,13 @@ class ElectraGenerator(nn.Module):
         c = self.config
         self.trunk = Electra(c)
         self.masked_head = bert.MaskedHead(c.embed_width, c.vocab_size, gelu, c.epsilon)
+        init = nn.initializers.truncated_normal(STD)
+        self.output_table = OUTPUT_TABLES[c.output_table](c.vocab_size, c.embed_width, init)
 
     def masked_unprojected(self, x_BPD: jax.Array) -> UnprojectedLogits:
         """Return masked-token logits of hidden states, before the vocabulary product."""
-        return self.masked_head(x_BPD, self.trunk.embeddings.token_embedding.embedding)
+        table_VE = self.output_table(self.trunk.embeddings.token_embedding.embedding)
+        return self.masked_head(x_BPD, table_VE)
 
     def unprojected(
         self,
@@ -301,6 +305,8 @@ class ElectraPretraining(nn.Module):
         # Both trunks get the shared embeddings, so Flax creates none of their own.
         self.generator, self.discriminator = Electra(generator(c)), Electra(c)
         self.masked_head = bert.MaskedHead(c.embed_width, c.vocab_size, gelu, c.epsilon)
+        init = nn.initializers.truncated_normal(STD)
+        self.output_table = OUTPUT_TABLES[c.output_table](c.vocab_size, c.embed_width, init)
         self.replaced_head = ReplacedHead(c.width, ACTIVATIONS[c.activation])
 
     @staticmethod
@@ -309,15 +315,17 @@ class ElectraPretraining(nn.Module):
 
         Models for tasks are built on the discriminator.
         """
-        name, head = "discriminator", "replaced_head"
+        name, parts = "discriminator", ["replaced_head"]
         if cls is ElectraGenerator:
-            name, head, config = "generator", "masked_head", generator(config)
+            name, parts, config = "generator", ["masked_head", "output_table"], generator(config)
         trunk = {"embeddings": params["embeddings"], **params[name]}
-        return config, {"trunk": trunk, head: params[head]}
+        # A tied output table has no parameters.
+        return config, {"trunk": trunk} | {part: params[part] for part in parts if part in params}
 
     def masked_unprojected(self, x_BPD: jax.Array) -> UnprojectedLogits:
         """Return the generator's masked-token logits, before the vocabulary product."""
-        return self.masked_head(x_BPD, self.embeddings.token_embedding.embedding)
+        table_VE = self.output_table(self.embeddings.token_embedding.embedding)
+        return self.masked_head(x_BPD, table_VE)
 
     def generator_unprojected(
         self,

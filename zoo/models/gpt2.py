@@ -23,7 +23,7 @@ from zoo.layers import heads, sharding
 from zoo.layers.attention import KeysValues, Mask, learned_positions, positions_among_keys
 from zoo.layers.blocks import PreNormBlock, extend_blocks, run_blocks
 from zoo.layers.dropout import Dropout
-from zoo.layers.embedding import Embedding, UnprojectedLogits
+from zoo.layers.embedding import OUTPUT_TABLES, Embedding, UnprojectedLogits
 from zoo.layers.feed_forward import ACTIVATIONS
 from zoo.layers.linear import Dense, Linear, product
 from zoo.layers.norm import Norm
@@ -43,6 +43,7 @@ class Config:
     dropout: float = 0.1
     activation: str = "gelu_tanh"
     epsilon: float = 1e-5
+    output_table: str = "tied"  # of the vocabulary head; a name in OUTPUT_TABLES
     labels: tuple[str, ...] = heads.LABELS
     null_threshold: float | None = None  # see heads.Question
     direction: str = "forward"  # or "backward": see zoo/direction.py
@@ -188,14 +189,17 @@ class GPT2LM(nn.Module):
     config: Config
 
     def setup(self):
-        self.trunk = GPT2(self.config)
+        c = self.config
+        self.trunk = GPT2(c)
+        init = nn.initializers.normal(STD)
+        self.output_table = OUTPUT_TABLES[c.output_table](c.vocab_size, c.width, init)
 
     def unprojected(
         self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
     ) -> UnprojectedLogits:
         """Return next-token logits before the product with the vocabulary table."""
         x_BLD = self.trunk(tokens_BL, document_ids_BL, train=train)
-        return UnprojectedLogits(x_BLD, self.trunk.token_embedding.embedding, 0.0)
+        return UnprojectedLogits(x_BLD, self._table(), 0.0)
 
     def __call__(
         self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
@@ -220,8 +224,10 @@ class GPT2LM(nn.Module):
 
     def _extend(self, tokens_BL, document_ids_BL, cache: Cache):
         x_BLD, cache = self.trunk.extend(tokens_BL, document_ids_BL, cache)
-        table_VD = self.trunk.token_embedding.embedding
-        return product("BD,VD->BV", x_BLD[:, -1], table_VD), cache
+        return product("BD,VD->BV", x_BLD[:, -1], self._table()), cache
+
+    def _table(self):
+        return self.output_table(self.trunk.token_embedding.embedding)
 
 
 Model = GPT2LM

@@ -22,7 +22,7 @@ from zoo.layers import heads, sharding
 from zoo.layers.attention import Mask, learned_positions
 from zoo.layers.blocks import PostNormBlock, run_blocks
 from zoo.layers.dropout import Dropout
-from zoo.layers.embedding import Embedding, UnprojectedLogits
+from zoo.layers.embedding import OUTPUT_TABLES, Embedding, UnprojectedLogits
 from zoo.layers.feed_forward import ACTIVATIONS, gelu
 from zoo.layers.linear import Dense
 from zoo.layers.norm import Norm
@@ -41,8 +41,10 @@ class Config:
     mlp_width: int = 3072
     head_width: int = 64
     dropout: float = 0.1
+    num_segments: int = 1  # only the first is used
     activation: str = "gelu"
     epsilon: float = 1e-5  # PyTorch's default; BERT uses 1e-12
+    output_table: str = "tied"  # of the vocabulary head; a name in OUTPUT_TABLES
     labels: tuple[str, ...] = heads.LABELS
     null_threshold: float | None = None  # see heads.Question
 
@@ -95,7 +97,8 @@ class Roberta(nn.Module):
         self.token_embedding = Embedding(c.vocab_size, c.width, init)
         self.position_embedding = Embedding(PADDING + 1 + c.max_length, c.width, init)
         # RoBERTa has no segments, but published weights have a single one, zero until fine-tuned.
-        self.segment_embedding = Embedding(1, c.width, nn.initializers.zeros)
+        # Of more, all tokens are in the first: transformers' tokenizers set no other.
+        self.segment_embedding = Embedding(c.num_segments, c.width, nn.initializers.zeros)
         self.embedding_norm = Norm(c.epsilon)
         self.embedding_dropout = Dropout(c.dropout)
         self.blocks = [
@@ -119,7 +122,7 @@ class Roberta(nn.Module):
         positions_BL = PADDING + 1 + learned_positions(tokens_BL, document_ids_BL, length)
         if document_ids_BL is not None:
             positions_BL = jnp.where(document_ids_BL > 0, positions_BL, PADDING)
-        x_BLD = self.token_embedding(tokens_BL) + self.segment_embedding.embedding
+        x_BLD = self.token_embedding(tokens_BL) + self.segment_embedding.embedding[0]
         x_BLD = self.embedding_norm(x_BLD + self.position_embedding(positions_BL))
         x_BLD = self.embedding_dropout(x_BLD, train=train)
         mask = Mask.bidirectional(document_ids_BL)
@@ -169,10 +172,13 @@ class RobertaLM(nn.Module):
         c = self.config
         self.trunk = Roberta(c)
         self.masked_head = MaskedHead(c.width, c.vocab_size, c.epsilon)
+        init = nn.initializers.normal(STD)
+        self.output_table = OUTPUT_TABLES[c.output_table](c.vocab_size, c.width, init)
 
     def masked_unprojected(self, x_BPD: jax.Array) -> UnprojectedLogits:
         """Return masked-token logits of hidden states, before the vocabulary product."""
-        return self.masked_head(x_BPD, self.trunk.token_embedding.embedding)
+        table_VD = self.output_table(self.trunk.token_embedding.embedding)
+        return self.masked_head(x_BPD, table_VD)
 
     def unprojected(
         self,

@@ -27,7 +27,7 @@ from zoo.layers import heads, sharding
 from zoo.layers.attention import KeysValues, Mask, WeightedSum, append, attend
 from zoo.layers.blocks import extend_blocks, run_blocks
 from zoo.layers.dropout import Dropout
-from zoo.layers.embedding import Embedding, UnprojectedLogits
+from zoo.layers.embedding import OUTPUT_TABLES, Embedding, UnprojectedLogits
 from zoo.layers.feed_forward import ACTIVATIONS, Activation
 from zoo.layers.linear import Linear, LinearHeadsIn, LinearHeadsOut
 from zoo.layers.norm import RMSNorm
@@ -54,6 +54,8 @@ class Config:
     max_distance: int = 128
     activation: str = "relu"
     epsilon: float = 1e-6
+    output_table: str = "tied"  # of the vocabulary head; a name in OUTPUT_TABLES
+    head_exponent: float = -0.5  # the input of the head is multiplied by width to this power
 
 
 SIZES = {
@@ -368,12 +370,18 @@ class T5Encoder(heads.Trunk):
 
 
 class T5LM(nn.Module):
-    """The trunk with a language-model head: the token embedding again, on scaled hidden states."""
+    """The trunk with a language-model head: the token embedding again, on scaled hidden states.
+
+    `output_table` and `head_exponent` of the config are for folders in which it is not.
+    """
 
     config: Config
 
     def setup(self):
-        self.trunk = T5(self.config, FeedForward)
+        c = self.config
+        self.trunk = T5(c, FeedForward)
+        init = nn.initializers.normal(1.0)
+        self.head = OUTPUT_TABLES[c.output_table](c.vocab_size, c.width, init)
 
     @property
     def start_token(self) -> int:
@@ -423,9 +431,9 @@ class T5LM(nn.Module):
         return self._unprojected(x_B1D).logits()[:, 0], cache
 
     def _unprojected(self, x_BTD):
-        return UnprojectedLogits(
-            x_BTD * x_BTD.shape[-1] ** -0.5, self.trunk.token_embedding.embedding, 0.0
-        )
+        scale = self.config.width**self.config.head_exponent
+        table_VD = self.head(self.trunk.token_embedding.embedding)
+        return UnprojectedLogits(x_BTD * scale, table_VD, 0.0)
 
 
 Model = T5LM

@@ -20,7 +20,7 @@ from flax import linen as nn
 
 from zoo.layers import heads, sharding
 from zoo.layers.dropout import Dropout
-from zoo.layers.embedding import Embedding, UnprojectedLogits
+from zoo.layers.embedding import OUTPUT_TABLES, UnprojectedLogits
 from zoo.layers.feed_forward import Activation
 from zoo.layers.linear import Linear
 from zoo.models import t5
@@ -34,6 +34,8 @@ class Config(t5.Config):
     mlp_width: int = 2048
     dropout: float = 0.0
     activation: str = "gelu_tanh"  # activation of the gate
+    output_table: str = "untied"
+    head_exponent: float = 0.0
 
 
 SIZES = {
@@ -90,7 +92,8 @@ class T5v11LM(nn.Module):
     def setup(self):
         c = self.config
         self.trunk = T5(c, GatedFeedForward)
-        self.head = Embedding(c.vocab_size, c.width, nn.initializers.normal(1.0))
+        init = nn.initializers.normal(1.0)
+        self.head = OUTPUT_TABLES[c.output_table](c.vocab_size, c.width, init)
 
     @property
     def start_token(self) -> int:
@@ -140,7 +143,9 @@ class T5v11LM(nn.Module):
         return self._unprojected(x_B1D).logits()[:, 0], cache
 
     def _unprojected(self, x_BTD):
-        return UnprojectedLogits(x_BTD, self.head.embedding, 0.0)
+        scale = self.config.width**self.config.head_exponent
+        table_VD = self.head(self.trunk.token_embedding.embedding)
+        return UnprojectedLogits(x_BTD * scale, table_VD, 0.0)
 
 
 Model = T5v11LM

@@ -8,9 +8,10 @@ output.
 
 Departures, for Marian's published weights (Junczys-Dowmunt et al. 2018): attention and the output
 have biases, initialized to zero; sines come before cosines, which only permutes axes; the epsilon
-of the norms; activations other than relu; the start token is never generated. Dropout is also
-applied to attention weights, as in tensor2tensor 2. Documents packed into one source do not attend
-to each other; the decoder attends to all of them.
+of the norms; activations other than relu, embeddings that are not scaled, decoders of other sizes
+and a head with a table of its own; the start token is never generated. Dropout is also applied to
+attention weights, as in tensor2tensor 2. Documents packed into one source do not attend to each
+other; the decoder attends to all of them.
 
 B batch  L source length  T target length  D width  H heads  M memory  K head width  V vocabulary
 """
@@ -29,7 +30,7 @@ from zoo.layers import sharding
 from zoo.layers.attention import Attention, KeysValues, Mask, append, positions
 from zoo.layers.blocks import PostNormBlock, extend_blocks, run_blocks
 from zoo.layers.dropout import Dropout
-from zoo.layers.embedding import Embedding, UnprojectedLogits
+from zoo.layers.embedding import OUTPUT_TABLES, Embedding, UnprojectedLogits
 from zoo.layers.feed_forward import ACTIVATIONS
 from zoo.layers.norm import Norm
 
@@ -51,6 +52,10 @@ class Config:
     activation: str = "relu"
     end: int = 1  # the token that ends every target
     epsilon: float = 1e-5
+    output_table: str = "tied"  # of the vocabulary head; a name in OUTPUT_TABLES
+    embedding_exponent: float = 0.5  # embeddings are multiplied by width to this power
+    decoder_heads: int | None = None  # None: as in the encoder
+    decoder_mlp_width: int | None = None
 
 
 SIZES = {
@@ -91,6 +96,13 @@ class Cache(NamedTuple):
     sources: tuple[KeysValues, ...]
     source_document_ids_BL: jax.Array
     length: jax.Array
+
+
+def decoder_sizes(c: Config) -> tuple[int, int, int, int]:
+    """Return the number of heads, their width, the width and the feed-forward width of decoders."""
+    heads = c.num_heads if c.decoder_heads is None else c.decoder_heads
+    mlp_width = c.mlp_width if c.decoder_mlp_width is None else c.decoder_mlp_width
+    return heads, c.num_heads * c.head_width // heads, c.width, mlp_width
 
 
 def sinusoids(length: int, width: int) -> jax.Array:
@@ -165,11 +177,13 @@ class Transformer(nn.Module):
     def setup(self):
         c, normal = self.config, nn.initializers.normal
         sizes = (c.num_heads, c.head_width, c.width, c.mlp_width)
-        block = (*sizes, c.dropout, ACTIVATIONS[c.activation], c.epsilon, xavier)
+        block = (c.dropout, ACTIVATIONS[c.activation], c.epsilon, xavier)
         self.token_embedding = Embedding(c.vocab_size, c.width, normal(c.width**-0.5))
         self.embedding_dropout = Dropout(c.dropout)
-        self.encoder = [PostNormBlock(*block) for _ in range(c.num_layers)]
-        self.decoder = [DecoderBlock(*block) for _ in range(c.num_decoder_layers)]
+        self.encoder = [PostNormBlock(*sizes, *block) for _ in range(c.num_layers)]
+        self.decoder = [
+            DecoderBlock(*decoder_sizes(c), *block) for _ in range(c.num_decoder_layers)
+        ]
 
     def encode(
         self, tokens_BL: jax.Array, document_ids_BL: jax.Array | None = None, *, train: bool = False
@@ -199,8 +213,9 @@ class Transformer(nn.Module):
 
     def start(self, tokens_BL: jax.Array, document_ids_BL: jax.Array, max_new_tokens: int) -> Cache:
         """Encode a source: a cache for targets of up to `max_new_tokens` tokens."""
-        c, source_BLD = self.config, self.encode(tokens_BL, document_ids_BL)
-        shape = (len(tokens_BL), c.num_heads, max_new_tokens, c.head_width)
+        source_BLD = self.encode(tokens_BL, document_ids_BL)
+        heads, head_width, *_ = decoder_sizes(self.config)
+        shape = (len(tokens_BL), heads, max_new_tokens, head_width)
         empty = (jnp.zeros(shape, self.token_embedding.embedding.dtype),) * 2
         sources = tuple(block.project_source(source_BLD) for block in self.decoder)
         return Cache((empty,) * len(sources), sources, document_ids_BL, jnp.int32(0))
@@ -216,7 +231,8 @@ class Transformer(nn.Module):
         return x_B1D, cache._replace(blocks=blocks, length=at + 1)
 
     def _embed(self, tokens_BL, encoding, *, train: bool = False):
-        x_BLD = self.token_embedding(tokens_BL) * self.config.width**0.5 + encoding
+        scale = self.config.width**self.config.embedding_exponent
+        x_BLD = self.token_embedding(tokens_BL) * scale + encoding
         return self.embedding_dropout(x_BLD, train=train)
 
 
@@ -226,8 +242,11 @@ class TransformerLM(nn.Module):
     config: Config
 
     def setup(self):
-        self.trunk = Transformer(self.config)
-        self.bias = self.param("bias", nn.initializers.zeros, (1, self.config.vocab_size))
+        c = self.config
+        self.trunk = Transformer(c)
+        init = nn.initializers.normal(c.width**-0.5)
+        self.output_table = OUTPUT_TABLES[c.output_table](c.vocab_size, c.width, init)
+        self.bias = self.param("bias", nn.initializers.zeros, (1, c.vocab_size))
 
     @property
     def start_token(self) -> int:
@@ -280,7 +299,8 @@ class TransformerLM(nn.Module):
         return logits_BV.at[:, self.config.start].set(-1e30), cache
 
     def _unprojected(self, x_BTD):
-        return UnprojectedLogits(x_BTD, self.trunk.token_embedding.embedding, self.bias[0])
+        table_VD = self.output_table(self.trunk.token_embedding.embedding)
+        return UnprojectedLogits(x_BTD, table_VD, self.bias[0])
 
 
 Model = TransformerLM

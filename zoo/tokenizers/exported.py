@@ -83,7 +83,7 @@ def _options(tokenizer: Tokenizer, cls: str) -> dict[str, Any] | None:
             return None
         prefix = splitter[0]["add_prefix_space"]
         return ({"add_prefix_space": True} if prefix else {}) if splitter[0]["use_regex"] else None
-    if cls not in (ALBERT, XLNET, T5) or content["model"]["unk_id"] != _UNKNOWN[cls]:
+    if cls not in (ALBERT, XLNET, T5) or content["model"].get("unk_id") != _UNKNOWN[cls]:
         return None
     kinds = {step["type"] for step in normalizer}
     lowercase, accents = "Lowercase" in kinds, "StripAccents" not in kinds

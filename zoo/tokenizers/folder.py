@@ -23,7 +23,7 @@ from tokenizers import (
 )
 
 from zoo import untrusted
-from zoo.tokenizers import added, options, published, sentencepiece
+from zoo.tokenizers import added, byt5, options, published, sentencepiece
 from zoo.tokenizers.limits import check_ids, check_json
 from zoo.tokenizers.settings import (
     ALBERT,
@@ -125,7 +125,7 @@ def load(folder: str | os.PathLike) -> AnyTokenizer:
     It is read from `tokenizer.json`; BERT's `vocab.txt`; GPT's and GPT-2's `vocab.json` with
     `merges.txt`, or the names of the released code: `encoder.json` with `vocab.bpe`, and
     `encoder_bpe_40000.json` with `vocab_40000.bpe`; a SentencePiece `spiece.model`; or Marian's
-    `source.spm` and `target.spm` with `vocab.json`.
+    `source.spm` and `target.spm` with `vocab.json`. ByT5 has no such file: only its class is named.
 
     The files beside it (`settings.py`) give the class, the special and added tokens, and options.
     Without `do_lower_case`, a BERT vocabulary is cased if any ordinary entry has an upper-case
@@ -156,6 +156,8 @@ def load(folder: str | os.PathLike) -> AnyTokenizer:
                 named = type(error) is Exception or isinstance(error, ValueError | OSError)
                 reason = error if named else "it is damaged"
                 raise ValueError(f"{files[0]} cannot be read as a tokenizer: {reason}") from error
+    if (settings := read_settings(folder)).cls == byt5.CLASS:  # it has no vocabulary
+        return byt5.read(settings)
     expected = ", ".join(" with ".join(names) for names in _READERS)
     raise FileNotFoundError(f"{folder} has no tokenizer: looked for {expected}")
 

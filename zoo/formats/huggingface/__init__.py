@@ -20,6 +20,7 @@ from zoo.formats.huggingface import (
     xlnet,
 )
 from zoo.formats.huggingface.folder import (
+    config_file,
     new_head,
     published_labels,
     read,
@@ -33,6 +34,7 @@ from zoo.formats.huggingface.format import Format
 __all__ = [
     "FORMATS",
     "Format",
+    "config_file",
     "find",
     "find_class",
     "new_head",
@@ -57,15 +59,34 @@ FORMATS = (
     marian.FORMAT,
     t5.FORMAT,
     t5.FORMAT_V1_1,
+    t5.FORMAT_MT5,
     resnet.FORMAT,
 )
 # Zoo 0.1 exported its recurrent models, although transformers cannot load them.
 WITHDRAWN = ("rnn", "seq2seq", "bahdanau", "luong")
 
 
-def find(published: Mapping[str, Any]) -> Format:
-    """Return the format of a config.json; raise ValueError if its model_type is not supported."""
+def find(published: Mapping[str, Any], architecture: str | None = None) -> Format:
+    """Return the format of a config.json.
+
+    Args:
+      published: The fields of config.json.
+      architecture: The architecture or model_type of a config.json without a model_type.
+
+    Raises:
+      ValueError: If the model_type is not supported, or is another one than that given.
+    """
     model_type = published.get("model_type")
+    if architecture is not None:
+        named = [f for f in FORMATS if architecture in (f.model_type, f.architecture)]
+        if not named:
+            known = ", ".join(sorted({format.architecture for format in FORMATS}))
+            raise ValueError(f"unknown architecture {architecture!r}: use one of {known}")
+        if model_type not in (None, *(format.model_type for format in named)):
+            raise ValueError(f"config.json has model_type {model_type!r}, not {architecture}")
+        model_type = named[0].model_type if model_type is None else model_type
+    if model_type is None:
+        raise ValueError("config.json has no model_type: name it, such as --architecture bert")
     for format in FORMATS:
         if format.model_type == model_type and format.reads(published):
             return format

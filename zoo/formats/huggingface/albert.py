@@ -24,7 +24,17 @@ LAYER = {
     **nested(NORM, "mlp_norm", "full_layer_layer_norm"),
 }
 
-FORMAT = Format(
+
+class AlbertFormat(Format):
+    """ALBERT's format; blocks are numbered within their group."""
+
+    def layer(self, config: albert.Config, number: int) -> str:
+        """Return the number of the group and that of the block in it."""
+        group, block = divmod(number, config.group_blocks)
+        return f"{group}.albert_layers.{block}"
+
+
+FORMAT = AlbertFormat(
     model_type="albert",
     config_class=albert.Config,
     classes={
@@ -48,14 +58,14 @@ FORMAT = Format(
         "dropout": (("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.0),
         "embed_width": ("embedding_size", 128),
         "num_groups": ("num_hidden_groups", 1),
+        "group_blocks": ("inner_group_num", 1),
         "activation": ("hidden_act", "gelu_new"),
     },
-    constants=bert.CONSTANTS
-    | {"inner_group_num": 1, "classifier_dropout_prob": albert.CLASS_DROPOUT},
+    constants=bert.CONSTANTS | {"classifier_dropout_prob": albert.CLASS_DROPOUT},
     weights={
         **nested(bert.EMBEDDINGS, "trunk", "albert.embeddings"),
         **nested(LINEAR, "trunk/project", "albert.encoder.embedding_hidden_mapping_in"),
-        **nested(LAYER, "trunk/blocks_{}", "albert.encoder.albert_layer_groups.{}.albert_layers.0"),
+        **nested(LAYER, "trunk/blocks_{}", "albert.encoder.albert_layer_groups.{}"),
         **nested(LINEAR, "pooler/dense", "albert.pooler"),
         **nested(LINEAR, "masked_head/dense", "predictions.dense"),
         **nested(NORM, "masked_head/norm", "predictions.LayerNorm"),
@@ -68,8 +78,12 @@ FORMAT = Format(
         "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
         "predictions.decoder.bias": "predictions.bias",
     },
+    untied={
+        "output_table/embedding": "predictions.decoder.weight",
+        "masked_head/bias": "predictions.decoder.bias",
+    },
     # Published AlbertForMaskedLM weights include an unused pooler.
-    ignored=(bert.COUNTERS, r"^albert\.pooler\."),
+    ignored=(bert.COUNTERS, r"^predictions\.bias$", r"^albert\.pooler\."),
     tokenizer={
         "tokenizer_class": "AlbertTokenizer",
         "do_lower_case": True,

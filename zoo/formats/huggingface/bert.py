@@ -42,12 +42,9 @@ FIELDS: dict[str, Field] = {
     "num_segments": ("type_vocab_size", 2),
     "activation": ("hidden_act", "gelu"),
     "epsilon": ("layer_norm_eps", 1e-12),
+    "output_table": ("tie_word_embeddings", True),
 }
-CONSTANTS = {
-    "position_embedding_type": "absolute",
-    "is_decoder": False,
-    "tie_word_embeddings": True,
-}
+CONSTANTS = {"position_embedding_type": "absolute", "is_decoder": False}
 COUNTERS = r"embeddings\.(position|token_type)_ids$"  # stored as buffers by old versions
 TOKENIZER = {
     "tokenizer_class": "BertTokenizer",
@@ -89,6 +86,11 @@ FORMAT = Format(
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     },
-    ignored=(COUNTERS,),
+    # An untied head has its own bias; transformers stores the other one without using it.
+    untied={
+        "output_table/embedding": "cls.predictions.decoder.weight",
+        "masked_head/bias": "cls.predictions.decoder.bias",
+    },
+    ignored=(COUNTERS, r"^cls\.predictions\.bias$"),
     tokenizer=TOKENIZER,
 )

@@ -53,8 +53,9 @@ FORMAT = Format(
         "mlp_width": ("hidden_dim", 3072),
         "dropout": (("dropout", "attention_dropout", "qa_dropout"), 0.1),
         "activation": ("activation", "gelu"),
+        "output_table": ("tie_word_embeddings", True),
     },
-    constants={"seq_classif_dropout": distilbert.CLASS_DROPOUT, "tie_word_embeddings": True},
+    constants={"seq_classif_dropout": distilbert.CLASS_DROPOUT},
     weights={
         **nested(EMBEDDINGS, "trunk", "distilbert.embeddings"),
         **nested(LAYER, "trunk/blocks_{}", "distilbert.transformer.layer.{}"),
@@ -66,6 +67,7 @@ FORMAT = Format(
     },
     prefix="distilbert.",
     tied={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},
+    untied={"output_table/embedding": "vocab_projector.weight"},
     ignored=(r"embeddings\.position_ids$",),  # a counter, stored as a buffer by old versions
     tokenizer={
         "tokenizer_class": "DistilBertTokenizer",

@@ -53,6 +53,7 @@ FORMAT = Format(
     },
     prefix="electra.",
     tied={"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
+    untied={"output_table/embedding": "generator_lm_head.weight"},
     ignored=(bert.COUNTERS,),
     tokenizer=bert.TOKENIZER,
 )

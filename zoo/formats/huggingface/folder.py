@@ -22,48 +22,40 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from zoo import registry, untrusted
-from zoo.formats.huggingface.format import Format, Row, Tokenizer
+from zoo.formats.huggingface.check import check_config, label_problems
+from zoo.formats.huggingface.format import NULL_THRESHOLD, Format, Tokenizer
 from zoo.formats.huggingface.tensors import Tensors
 from zoo.formats.weights import problem
 from zoo.params import abstract, flatten, unflatten
 
-# Not a field of transformers, which keeps what it does not know; named as its scripts name it.
-NULL_THRESHOLD = "null_score_diff_threshold"
-# Fields that would take long before the first tensor is missing, and the most that they may be.
-LARGEST = {
-    **dict.fromkeys(
-        (
-            *("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers"),
-            *("encoder_layers", "decoder_layers", "num_hidden_groups", "inner_group_num", "depths"),
-        ),
-        256,
-    ),
-    "num_labels": 1 << 20,
-}
+CONFIG = "config.json"
+BERT_CONFIG = "bert_config.json"  # in BERT's own release, without a model_type
+
+
+def config_file(folder: str | os.PathLike) -> Path | None:
+    """Return the file of a folder that has the fields of its model, or None."""
+    files = [Path(folder) / name for name in (CONFIG, BERT_CONFIG)]
+    return next((file for file in files if file.exists()), None)
 
 
 def read_config(folder: str | os.PathLike) -> dict[str, Any]:
-    """Return the fields of a folder's config.json."""
-    path = Path(folder) / "config.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{folder} has no config.json: expected a Hugging Face folder")
+    """Return the fields of a folder's config.json, or of the bert_config.json of old versions."""
+    path = config_file(folder)
+    if path is None:
+        raise FileNotFoundError(f"{folder} has no {CONFIG}: expected a Hugging Face folder")
     untrusted.check_folder(folder)
     published = untrusted.read_object(path)
-    for name, most in LARGEST.items():
-        value = published.get(name)
-        numbers = value if isinstance(value, list) else [value]
-        if value is not None and not all(type(n) is int and 0 <= n <= most for n in numbers):
-            raise ValueError(f"{path}: {name} is {value!r:.40}, not a number up to {most:,}")
-    return published
+    return ({"model_type": "bert"} if path.name == BERT_CONFIG else {}) | published
 
 
 def published_labels(published: Mapping[str, Any]) -> list[str]:
     """Return the names of the classes in a config.json."""
-    count = published.get("num_labels", 2)
-    names = published.get("id2label") or {str(i): f"LABEL_{i}" for i in range(count)}
-    if not isinstance(names, dict) or not all(str(number).isdecimal() for number in names):
-        raise ValueError("config.json: id2label must have a name for each number from 0 on")
-    labels = [names[number] for number in sorted(names, key=int)]
+    if problems := label_problems(published):
+        raise ValueError("config.json has " + "; ".join(problems))
+    count = published.get("num_labels")
+    default = {str(i): f"LABEL_{i}" for i in range(2 if count is None else count)}
+    names = published.get("id2label") or default
+    labels = [str(names[number]) for number in sorted(names, key=int)]
     if len(set(labels)) < len(labels):
         twice, _ = Counter(labels).most_common(1)[0]
         raise ValueError(f"config.json: id2label has the name {twice!r} twice: rename one")
@@ -124,20 +116,16 @@ def read_available(
 
     The arguments and errors are those of `read`.
     """
-    published = read_config(folder)
-    config = _to_config(folder, format, published)
+    published, config, tensors = _open(folder, format)
     if _has(config, "labels"):
         config = replace(config, labels=tuple(labels or published_labels(published)))
     if _has(config, "null_threshold"):
         config = replace(config, null_threshold=published.get(NULL_THRESHOLD))
-    _check_constants(folder, format, config, published)
-
-    tensors = Tensors(folder, format)
     unused = {name for name in tensors if not name.startswith(tuple(ignore))}
     problems: list[str] = []
     params: dict[str, Any] = {}
     for path, parameter in flatten(abstract(cls(config))).items():
-        name, layout = _row(format.weights, path)
+        name, layout = format.row(config, path)
         name, part, parts = _slice(name)
         if name not in tensors:
             if not path.startswith(tuple(new)):
@@ -162,23 +150,10 @@ def read_available(
         if not any(re.search(pattern, name) for pattern in format.ignored):
             problems.append(f"unexpected {name} (to ignore it, use ignore=[{name!r}])")
     if problems:
-        architectures = " and ".join(published.get("architectures", ()))
+        architectures = " and ".join(map(str, published.get("architectures") or ()))
         contents = f", which contains {architectures}," if architectures else ""
         raise ValueError(f"{folder}{contents} does not fit {cls.__name__}: " + "; ".join(problems))
     return config, params
-
-
-def _to_config(folder: str | os.PathLike, format: Format, published: Mapping[str, Any]) -> Any:
-    """Return our config for a config.json; ValueError if a field is of the wrong type."""
-    try:
-        config = format.to_config(published)
-    except (TypeError, ArithmeticError, AttributeError, LookupError):
-        raise ValueError(f"{folder}/config.json has a field of the wrong type") from None
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if not untrusted.fits(value, field.type):
-            raise ValueError(f"{folder}/config.json: {field.name} cannot be {value!r:.60}")
-    return config
 
 
 def new_head(
@@ -188,28 +163,29 @@ def new_head(
     labels: Sequence[str] | None = None,
 ) -> tuple[list[str], list[str]]:
     """Return the arguments `new` and `ignore` of `read` for a class whose head may be missing."""
-    tensors = Tensors(folder, format)
-    config = _to_config(folder, format, read_config(folder))
+    _, config, tensors = _open(folder, format)
     if labels is not None:
         config = replace(config, labels=labels)
-    names = {
-        path: _slice(_row(format.weights, path)[0])[0] for path in flatten(abstract(cls(config)))
-    }
+    names = _names(format, cls, config)
     new = [path for path, name in names.items() if name not in tensors]
-    heads = [path for path in format.weights if not path.startswith("trunk/")]
-    of_heads = {_row(format.weights, path)[0] for path in heads} | format.tied.keys()
+    heads = [path for path in format.rows(config) if not path.startswith("trunk/")]
+    of_heads = {format.row(config, path)[0] for path in heads} | format.tied.keys()
     ignore = [name for name in tensors if name in of_heads - set(names.values())]
     return [path for path in new if not path.startswith("trunk/")], ignore
 
 
 def unread(folder: str | os.PathLike, format: Format, cls: type[nn.Module]) -> list[str]:
-    """Return the tensors of a folder that only other classes of its format have."""
-    config = _to_config(folder, format, read_config(folder))
-    of_class = lambda cls: {
-        _slice(_row(format.weights, path)[0])[0] for path in flatten(abstract(cls(config)))
-    }
+    """Return the tensors of a folder that only other classes of its format have.
+
+    They are none if the folder lacks one that this class has: then it is not of this class.
+    """
+    _, config, tensors = _open(folder, format)
+    of_class = lambda cls: set(_names(format, cls, config).values())
+    own = of_class(cls)
+    if not own <= tensors.keys() or own >= tensors.keys():
+        return []
     of_all = set().union(*map(of_class, format.classes.values()))
-    return [name for name in Tensors(folder, format) if name in of_all - of_class(cls)]
+    return [name for name in tensors if name in of_all - own]
 
 
 def write(
@@ -246,7 +222,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, dict[int, np.ndarray]] = {}
     for path, array in flatten(params).items():
-        name, layout = _row(format.weights, path)
+        name, layout = format.row(model.config, path)
         name, part, _ = _slice(name)
         tensors.setdefault(name, {})[part] = _to_theirs(layout, np.asarray(array))
     arrays = {
@@ -288,25 +264,20 @@ def _label_fields(model: nn.Module) -> dict[str, Any]:
     return fields | ({"problem_type": "regression"} if len(labels) == 1 else {})
 
 
-def _check_constants(folder, format: Format, config: Any, published: Mapping[str, Any]) -> None:
-    """Raise ValueError if config.json asks for different mathematics."""
-    activation, _ = format.fields.get("activation", ((), None))
-    for name, value in format.describe(config).items():
-        if name == "model_type" or name == activation or "drop" in name:
-            continue
-        theirs = published.get(name)
-        if theirs is not None and theirs != value:
-            raise ValueError(
-                f"{folder}/config.json has {name} = {theirs!r}; zoo supports {value!r} only"
-            )
+def _open(
+    folder: str | os.PathLike, format: Format
+) -> tuple[dict[str, Any], Any, Mapping[str, np.ndarray]]:
+    """Return the fields of a folder's config.json, the config of the model, and the tensors."""
+    published = read_config(folder)
+    config = check_config(folder, format, published)
+    tensors = Tensors(folder, format)
+    return published, format.fit(config, tensors), tensors
 
 
-def _row(weights: Mapping[str, Row], path: str) -> tuple[str, str | None]:
-    """Return the published name and the layout of one of our parameters."""
-    layer = re.search(r"_(\d+)/", path)
-    row = weights[path if layer is None else path.replace(layer[0], "_{}/")]
-    name, layout = (row, None) if isinstance(row, str) else row
-    return (name if layer is None else name.format(layer[1])), layout
+def _names(format: Format, cls: type[nn.Module], config: Any) -> dict[str, str]:
+    """Return the parameters of a class, and the published tensors that have them."""
+    paths = flatten(abstract(cls(config)))
+    return {path: _slice(format.row(config, path)[0])[0] for path in paths}
 
 
 def _slice(name: str) -> tuple[str, int, int]:

@@ -8,7 +8,7 @@ from zoo.formats.huggingface.format import Format, classifiers, nested
 from zoo.formats.huggingface.gpt2 import CHOICE, LAYER, SUMMARY
 from zoo.models import gpt
 
-ACTIVATION = "afn"  # where the name "gelu" means the tanh approximation
+ACTIVATIONS = ("relu", "silu", "gelu", "swish")
 
 
 class GPTFormat(Format):
@@ -16,17 +16,19 @@ class GPTFormat(Format):
 
     def to_config(self, published: Mapping[str, Any]) -> gpt.Config:
         """Return our Config."""
-        if published.get(ACTIVATION) == "gelu":
-            published = {**published, ACTIVATION: "gelu_new"}
         config = super().to_config(published)
         return replace(config, mlp_width=4 * config.width)
 
-    def describe(self, config: gpt.Config) -> dict[str, Any]:
-        """Return the fields of config.json."""
-        published = super().describe(config)
-        if published[ACTIVATION] == "gelu_new":
-            published[ACTIVATION] = "gelu"
-        return published
+    def activation(self, theirs: str) -> str:
+        """Return our name of an activation; "gelu" means the tanh approximation."""
+        if theirs not in ACTIVATIONS:
+            supported = ", ".join(ACTIVATIONS)
+            raise ValueError(f"{theirs!r:.60}; GPT has {supported}")
+        return "gelu_tanh" if theirs == "gelu" else theirs
+
+    def published_activation(self, ours: str) -> str:
+        """Return the published name of an activation."""
+        return "gelu" if ours == "gelu_tanh" else ours
 
 
 FORMAT = GPTFormat(
@@ -45,7 +47,7 @@ FORMAT = GPTFormat(
         "num_heads": ("n_head", 12),
         "width": ("n_embd", 768),
         "dropout": (("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.1),
-        "activation": (ACTIVATION, "gelu_new"),
+        "activation": ("afn", "gelu"),
         "epsilon": ("layer_norm_epsilon", 1e-5),
     },
     constants={"tie_word_embeddings": True, **SUMMARY},

@@ -79,13 +79,14 @@ FORMAT = GPT2Format(
         "dropout": (("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.1),
         "activation": ("activation_function", "gelu_new"),
         "epsilon": ("layer_norm_epsilon", 1e-5),
+        "output_table": ("tie_word_embeddings", True),
     },
     constants={
         "scale_attn_weights": True,
         "scale_attn_by_inverse_layer_idx": False,
-        "tie_word_embeddings": True,
         **SUMMARY,
     },
+    nullable=("n_inner",),
     weights={
         "trunk/token_embedding/embedding": "transformer.wte.weight",
         "trunk/position_embedding/embedding": "transformer.wpe.weight",
@@ -97,6 +98,7 @@ FORMAT = GPT2Format(
     },
     prefix="transformer.",
     tied={"lm_head.weight": "transformer.wte.weight"},
+    untied={"output_table/embedding": "lm_head.weight"},
     ignored=(r"\.attn\.(masked_)?bias$",),  # the causal mask, stored as a buffer by old versions
     tokenizer={
         "tokenizer_class": "GPT2Tokenizer",

@@ -80,6 +80,7 @@ FORMAT = GPTNeoFormat(
         "window": ("window_size", 256),
     },
     constants={"tie_word_embeddings": True},
+    nullable=("intermediate_size",),
     weights={
         "trunk/token_embedding/embedding": "transformer.wte.weight",
         "trunk/position_embedding/embedding": "transformer.wpe.weight",

@@ -27,7 +27,7 @@ class ResNetFormat(Format):
 
     def to_config(self, published: Mapping[str, Any]) -> resnet.Config:
         """Return our Config; raise ValueError if the network does not have four stages."""
-        count = len(published.get("id2label", ())) or published.get("num_labels", 2)
+        count = len(published.get("id2label") or ()) or published.get("num_labels", 2)
         config = super().to_config(
             {
                 **published,

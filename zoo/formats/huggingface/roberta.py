@@ -42,7 +42,7 @@ FORMAT = RobertaFormat(
         "RobertaForMultipleChoice": roberta.RobertaMultipleChoice,
         "RobertaModel": roberta.RobertaTrunk,
     },
-    fields={ours: row for ours, row in bert.FIELDS.items() if ours != "num_segments"}
+    fields=bert.FIELDS
     | {
         "vocab_size": ("vocab_size", 50265),
         "max_length": ("max_position_embeddings", 514),
@@ -50,7 +50,6 @@ FORMAT = RobertaFormat(
     },
     constants=bert.CONSTANTS
     | {
-        "type_vocab_size": 1,
         "bos_token_id": 0,
         "pad_token_id": roberta.PADDING,
         "eos_token_id": 2,
@@ -70,8 +69,12 @@ FORMAT = RobertaFormat(
         "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
         "lm_head.decoder.bias": "lm_head.bias",
     },
+    untied={
+        "output_table/embedding": "lm_head.decoder.weight",
+        "masked_head/bias": "lm_head.decoder.bias",
+    },
     # Old versions also store a pooler that was never trained.
-    ignored=(bert.COUNTERS, r"^roberta\.pooler\."),
+    ignored=(bert.COUNTERS, r"^lm_head\.bias$", r"^roberta\.pooler\."),
     tokenizer={
         "tokenizer_class": "RobertaTokenizer",
         "bos_token": "<s>",

@@ -1,9 +1,12 @@
-"""T5's folders, of version 1.0 and of version 1.1, which share a model_type."""
+"""The folders of T5 1.0 and of T5 1.1, which share a model_type, and those of mT5."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from zoo.formats.huggingface.format import Field, Format, nested
+import numpy as np
+
+from zoo.formats.huggingface.format import Field, Format, nested, our_activation
 from zoo.models import t5, t5_v1_1
 
 
@@ -56,47 +59,64 @@ def _weights(feed_forward: dict) -> dict:
 
 
 class T5Format(Format):
-    """T5's format; the defaults of absent fields are those of the small size."""
+    """T5's format; the defaults of absent fields are those of the small size.
+
+    In published folders "tie_word_embeddings": false means that the head has a table of its own and
+    that its input is not scaled. transformers 5 always writes true there: its
+    "scale_decoder_outputs" is the scale, and a head is untied if the folder has a table for it.
+    """
 
     def reads(self, published: Mapping[str, Any]) -> bool:
         """Return whether the feed-forward has no gate."""
-        return not published.get("feed_forward_proj", "relu").startswith("gated")
+        return not str(published.get("feed_forward_proj", "relu")).startswith("gated")
 
     def to_config(self, published: Mapping[str, Any]) -> t5.Config:
         """Return our Config; the decoder is as deep as the encoder unless config.json sets it."""
-        layers = published.get("num_layers", 6)
-        depth = published.get("num_decoder_layers") or layers
-        return super().to_config({**published, "num_decoder_layers": depth})
+        layers = published.get("num_layers", self.fields["num_layers"][1])
+        tied = published.get("tie_word_embeddings")
+        derived = {
+            "num_decoder_layers": published.get("num_decoder_layers") or layers,
+            "scale_decoder_outputs": published.get("scale_decoder_outputs", tied),
+        }
+        return super().to_config({**published, **derived})
+
+    def fit(self, config: t5.Config, tensors: Mapping[str, np.ndarray]) -> t5.Config:
+        """Return the config, whose head is untied if the folder has another table for it."""
+        if not any(name.startswith("decoder.") for name in tensors):  # an encoder has no head
+            return config
+        is_untied = HEAD in tensors and not (
+            TABLE in tensors and np.array_equal(tensors[HEAD], tensors[TABLE])
+        )
+        return replace(config, output_table="untied" if is_untied else "tied")
 
 
-class T5v11Format(T5Format):
-    """The format of version 1.1, which has a gate.
-
-    In published folders "tie_word_embeddings": false also means that the head's input is not
-    scaled. transformers 5 always writes true there; its "scale_decoder_outputs" is the scale.
-    """
+class GatedFormat(T5Format):
+    """The format of version 1.1, which has a gate; its "gated-gelu" is the tanh form."""
 
     def reads(self, published: Mapping[str, Any]) -> bool:
         """Return whether the feed-forward has a gate."""
         return not super().reads(published)
 
-    def to_config(self, published: Mapping[str, Any]) -> t5.Config:
-        """Return our Config; raise ValueError if there is a head whose input is scaled."""
-        has_head = published.get("architectures") != ["T5EncoderModel"]
-        if has_head and published.get(
-            "scale_decoder_outputs", published.get("tie_word_embeddings", True)
-        ):
-            raise ValueError(
-                "config.json has a gated T5 with a scaled head, which zoo does not support"
-            )
-        # transformers' "gated-gelu" is the tanh form.
-        gate = published["feed_forward_proj"]
-        gate = "gelu_new" if gate == "gated-gelu" else gate
-        return super().to_config({**published, "feed_forward_proj": gate})
+    def activation(self, theirs: str) -> str:
+        """Return our name of an activation; raise ValueError if it is not supported."""
+        return "gelu_tanh" if theirs == "gated-gelu" else our_activation(theirs[len("gated-") :])
 
-    def describe(self, config: t5_v1_1.Config) -> dict[str, Any]:
-        """Return the fields of config.json."""
-        return super().describe(config) | {"feed_forward_proj": "gated-gelu"}
+    def published_activation(self, ours: str) -> str:
+        """Return the published name of an activation."""
+        names = {"gelu_tanh": "gelu", "gelu": "gelu_python"}
+        return "gated-" + names.get(ours, ours)
+
+
+class MT5Format(GatedFormat):
+    """mT5's format; transformers 5 scales no head of it, whatever config.json says."""
+
+    def reads(self, published: Mapping[str, Any]) -> bool:
+        """Return whether the feed-forward has a gate, the default."""
+        return super().reads({"feed_forward_proj": "gated-gelu", **published})
+
+    def to_config(self, published: Mapping[str, Any]) -> t5.Config:
+        """Return our Config."""
+        return super().to_config({**published, "scale_decoder_outputs": False})
 
 
 FIELDS: dict[str, Field] = {
@@ -113,11 +133,20 @@ FIELDS: dict[str, Field] = {
     "max_distance": ("relative_attention_max_distance", 128),
     "activation": ("feed_forward_proj", "relu"),
     "epsilon": ("layer_norm_epsilon", 1e-6),
+    "head_exponent": (("scale_decoder_outputs", "tie_word_embeddings"), True),
+}
+MT5_FIELDS = FIELDS | {
+    "vocab_size": ("vocab_size", 250112),
+    "num_layers": ("num_layers", 8),
+    "num_heads": ("num_heads", 6),
+    "mlp_width": ("d_ff", 1024),
+    "num_decoder_layers": ("num_decoder_layers", 8),
+    "activation": ("feed_forward_proj", "gated-gelu"),
 }
 CONSTANTS = {"decoder_start_token_id": t5.START}
-TIED = dict.fromkeys(
-    ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight"), "shared.weight"
-)
+TABLE, HEAD = "shared.weight", "lm_head.weight"
+TIED = dict.fromkeys(("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", HEAD), TABLE)
+UNTIED = {"head/embedding": HEAD}
 IGNORED = (r"EncDecAttention\.relative_attention_bias\.weight$",)  # released, but never used
 TOKENIZER = {
     "tokenizer_class": "T5Tokenizer",
@@ -132,13 +161,16 @@ FORMAT = T5Format(
     config_class=t5.Config,
     classes={"T5ForConditionalGeneration": t5.T5LM, "T5EncoderModel": t5.T5Encoder},
     fields=FIELDS,
-    constants=CONSTANTS | {"tie_word_embeddings": True, "scale_decoder_outputs": True},
+    constants=CONSTANTS,
+    unpublished=("output_table",),
+    nullable=("num_decoder_layers",),
     weights=_weights(FEED_FORWARD),
-    tied=TIED | {"lm_head.weight": "shared.weight"},
+    tied=TIED,
+    untied=UNTIED,
     ignored=IGNORED,
     tokenizer=TOKENIZER,
 )
-FORMAT_V1_1 = T5v11Format(
+FORMAT_V1_1 = GatedFormat(
     model_type="t5",
     config_class=t5_v1_1.Config,
     classes={
@@ -146,9 +178,30 @@ FORMAT_V1_1 = T5v11Format(
         "T5EncoderModel": t5_v1_1.T5v11Encoder,
     },
     fields=FIELDS,
-    constants=CONSTANTS | {"scale_decoder_outputs": False},
-    weights=_weights(GATED) | {"head/embedding": "lm_head.weight"},
+    constants=CONSTANTS,
+    unpublished=("output_table",),
+    nullable=("num_decoder_layers",),
+    weights=_weights(GATED),
     tied=TIED,
+    untied=UNTIED,
+    ignored=IGNORED,
+    tokenizer=TOKENIZER,
+)
+# mT5 is a T5 1.1 with another vocabulary, and is written as one.
+FORMAT_MT5 = MT5Format(
+    model_type="mt5",
+    config_class=t5_v1_1.Config,
+    classes={
+        "MT5ForConditionalGeneration": t5_v1_1.T5v11LM,
+        "MT5EncoderModel": t5_v1_1.T5v11Encoder,
+    },
+    fields=MT5_FIELDS,
+    constants=CONSTANTS,
+    unpublished=("output_table",),
+    nullable=("num_decoder_layers",),
+    weights=_weights(GATED),
+    tied=TIED,
+    untied=UNTIED,
     ignored=IGNORED,
     tokenizer=TOKENIZER,
 )

@@ -69,6 +69,7 @@ FORMAT = XLNetFormat(
         "tie_word_embeddings": True,
     },
     unpublished=("max_length",),
+    nullable=("d_head",),
     weights={
         "trunk/token_embedding/embedding": "transformer.word_embedding.weight",
         "trunk/query_start": "transformer.mask_emb",
