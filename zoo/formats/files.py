@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from zoo import untrusted
 from zoo.contracts import WordVectorModel
 from zoo.formats import arpa, elmo, fastai, fasttext, flair, pickle, word_vectors
 from zoo.models.awd_lstm import AWDLSTMLM
@@ -53,12 +54,14 @@ def find(file: str | os.PathLike) -> FileFormat | None:
     """Return the format of a file, or None if it is a folder or does not exist.
 
     Raises:
+      OSError: If it is a pipe or a device.
       ValueError: If the file is empty, or a pickle, an array or an archive.
     """
     file = Path(file)
     if not arpa.is_arpa(file):
         if file.is_dir() or not file.exists():
             return None
+        untrusted.check_file(file)
         if pickle.is_file(file):
             return _of_torch(file)
         if not elmo.is_elmo(file):
