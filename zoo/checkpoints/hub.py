@@ -43,7 +43,9 @@ def resolve(name: str | os.PathLike, revision: str | None = None) -> Path:
         return Path(name)
     with only_errors_logged():
         if config := repository.fetch(PUBLISHED):
-            huggingface.find(huggingface.read_config(config.parent))  # before gigabytes are fetched
+            published = huggingface.read_config(config.parent)
+            if "model_type" in published:
+                huggingface.find(published)  # before gigabytes are fetched
             _fetch_tokenizer(repository)
             _fetch_weights(repository)
             return config.parent
