@@ -108,7 +108,9 @@ def test_a_classifier_of_texts_refuses_pairs_and_the_reverse():
     pairs = [example._replace(pair="w1") for example in texts]
     for trained, other in ((texts, pairs), (pairs, texts)):
         kind = inputs.kind(trained)
-        load.save(load.load("gpt"), "out", kind)
+        model, params, tokenizer = load.load("gpt")
+        parts = "gpt2", model.config, params, tokenizer, type(model).__name__
+        model_folder.write("out", *parts, trained_on=kind)
         inputs.check("out", kind)
         with pytest.raises(ValueError, match=f"^out was fine-tuned on {kind}, not on "):
             inputs.check("out", inputs.kind(other))

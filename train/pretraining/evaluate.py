@@ -148,9 +148,8 @@ def pairs(architecture: str, source: Source | None = None) -> list[str]:
 
 
 def source_kind(cls: type[nn.Module]) -> str | None:
-    """Return the kind of source that the models of a class are trained on, or None."""
-    known = {r.model_class(): r.source_kind for r in map(recipe, RECIPES)}
-    return known.get(cls)
+    """Return the kind of source that the models of a class are evaluated on, or None."""
+    return next((r.source_kind for r in map(recipe, RECIPES) if r.model_class() is cls), None)
 
 
 def _recipe(cls: type[nn.Module]) -> Recipe:
