@@ -70,7 +70,7 @@ def run_unplaced(recipe):
     training, batches, held_out = training_and_batches(recipe)
     begin = make_begin(training.model, training.objective, training.optimizer, recipe.batch)
     init = lambda: begin(training.init(), 0)
-    make_step, make_evaluate = training.makers()
+    make_step, make_evaluate = training.makers("cpu")
     step = jax.jit(
         make_step(
             training.model,
