@@ -73,7 +73,7 @@ def test_a_stopped_and_resumed_run_equals_one_that_was_not(tmp_path, monkeypatch
         patch.setattr(Report, "steps", stop_once)
         with pytest.raises(Stopped):
             train(tmp_path / "stopped", settings, words)
-    with pytest.raises(ValueError, match="--resume"):
+    with pytest.raises(FileExistsError, match="--resume"):
         train(tmp_path / "stopped", settings, words)
     with pytest.raises(ValueError, match="--width was 8, is 4"):
         train(tmp_path / "stopped", settings, replace(words, width=4), resume=True)
