@@ -31,7 +31,7 @@ def contents(folder):
         ("added_tokens.json", "added_tokens.json, a file of a model"),
         ("vocab.txt", "vocab.txt, a file of a model"),
         ("checkpoints/20/meta", "a run at step 20"),
-        ("seed_3/checkpoints/20", "runs of several seeds"),
+        ("seed_3/checkpoints/20", "runs of more than one seed"),
     ],
 )
 def test_a_folder_with_a_file_of_a_model_is_not_free(tmp_path, name, found):

@@ -1,4 +1,4 @@
-"""One process writes a folder; the next is told which, and takes over when it ends."""
+"""One process writes a folder; the next gets its name, and takes over when it ends."""
 
 import os
 import signal

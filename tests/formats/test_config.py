@@ -1,4 +1,4 @@
-"""A config.json: what is wrong with it is said at once, by the names of its fields."""
+"""A config.json: all that is wrong with it is one error, by the names of its fields."""
 
 import json
 import time

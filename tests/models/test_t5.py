@@ -1,6 +1,5 @@
 """Properties of T5: sources, targets, relative distances and decoding."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -68,7 +68,7 @@ def find(folder: str | os.PathLike) -> str | None:
     if saved := steps(folder):
         return f"a run at step {saved[-1]}"
     if any(folder.glob("seed_[0-9]*/checkpoints")):
-        return "runs of several seeds"
+        return "runs of more than one seed"
     model = folder / "model.json"
     if model.exists():
         return None if _has_just_started(model) else "a model"

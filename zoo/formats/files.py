@@ -160,7 +160,7 @@ def _vocabulary(tokenizer: AnyTokenizer | None) -> tuple[list[str], np.ndarray]:
     return words, np.array([ids[word] for word in words], np.int64)
 
 
-# Those of torch.save, which are told apart by the names in the file.
+# Those of torch.save, which are distinguished by the names in the file.
 OF_TORCH = (
     FileFormat(
         "Flair language model",

@@ -81,7 +81,7 @@ def run(
     layers = [_layer(block, mine, train) for block, mine in zip(blocks, own, strict=True)]
     calls = [_recomputed(layer.call, remat, train) for layer in layers[:period]]
 
-    def several(x, arrays_and_own):
+    def run_round(x, arrays_and_own):
         states = []
         for call, (arrays, mine) in zip(calls, arrays_and_own, strict=True):
             x = call(arrays, x, *mine, *inputs)
@@ -90,19 +90,17 @@ def run(
 
     rounds = [layers[start : start + period] for start in range(0, len(layers), period)]
     arguments = [[(layer.arrays, layer.own) for layer in layers] for layers in rounds]
-    same = lambda trees: jax.tree.map(
-        lambda x, y: x.dtype == y.dtype and x.shape == y.shape, *trees
-    )
-    shapes = jax.eval_shape(several, x, arguments[0])[0]
-    if len(rounds) == 1 or not all(jax.tree.leaves(same((x, shapes)))):
+    after, _ = jax.eval_shape(run_round, x, arguments[0])
+    is_alike = jax.tree.map(lambda x, y: (x.shape, x.dtype) == (y.shape, y.dtype), x, after)
+    if len(rounds) == 1 or not all(jax.tree.leaves(is_alike)):  # a loop passes on what it gets
         states = [x]
         for argument in arguments:
-            states += several(states[-1], argument)[1]
+            states += run_round(states[-1], argument)[1]
         return states
-    return [x, *_loop(several, x, arguments)]
+    return [x, *_loop(run_round, x, arguments)]
 
 
-def _loop(several: Callable, x: chex.ArrayTree, arguments: Sequence[Any]) -> list[chex.ArrayTree]:
+def _loop(run_round: Callable, x: chex.ArrayTree, arguments: Sequence[Any]) -> list[chex.ArrayTree]:
     """Return the outputs of all blocks, from a loop over rounds of equal shapes."""
     structure = jax.tree.structure(arguments[0])
     columns = list(zip(*(jax.tree.leaves(argument) for argument in arguments), strict=True))
@@ -120,7 +118,7 @@ def _loop(several: Callable, x: chex.ArrayTree, arguments: Sequence[Any]) -> lis
             column[0] if is_shared else next(rest)
             for column, is_shared in zip(columns, shared, strict=True)
         ]
-        return several(x, jax.tree.unflatten(structure, leaves))
+        return run_round(x, jax.tree.unflatten(structure, leaves))
 
     _, states = jax.lax.scan(body, x, stacked, len(arguments))
     pick = lambda number: [jax.tree.map(lambda x: x[number], state) for state in states]

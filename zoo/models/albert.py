@@ -8,7 +8,7 @@ sentence order: whether two segments are in order or swapped.
 Departures: gelu is the tanh approximation, as in the released code. The last dropout of each block
 is applied, as in the released code (transformers omits it); the dropout that transformers applies
 before the order head is not. As in transformers, embeddings are projected even when they already
-have the model width, and a layer may be several blocks.
+have the model width, and a layer may be more than one block.
 
 B batch  L length  D width  E embedding width  V vocabulary  P predictions
 """

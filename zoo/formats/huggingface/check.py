@@ -15,7 +15,7 @@ DEPTHS = (
     *("generator_layers", "depths"),
 )
 MOST_BLOCKS = 256
-VALUED = ("activation", *MEANINGS)  # whose values have several published names, or old fields
+VALUED = ("activation", *MEANINGS)  # whose values have more than one published name, or old fields
 LARGEST = 2**31 - 1
 FROM_ZERO = ("start", "end", "generator_layers")  # ids, and a generator of embeddings alone
 MOST_LABELS = 2**20
@@ -121,7 +121,7 @@ def label_problems(published: Mapping[str, Any]) -> list[str]:
 
 
 def _head(format: Format, published: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with what is said of a head for a task."""
+    """Return what is wrong with the fields of a head for a task."""
     if problems := label_problems(published):
         return problems
     names = published.get("architectures") or [""]

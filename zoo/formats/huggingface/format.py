@@ -191,7 +191,7 @@ class Format:
             if ours == "activation":
                 value = self.published_activation(value)
             if ours in MEANINGS:
-                value = next((told for told, v in MEANINGS[ours].items() if v == value), None)
+                value = next((flag for flag, v in MEANINGS[ours].items() if v == value), None)
             published |= dict.fromkeys((theirs,) if isinstance(theirs, str) else theirs, value)
         return published
 
