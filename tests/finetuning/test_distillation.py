@@ -129,7 +129,7 @@ def test_a_teacher_that_does_not_fit_is_refused(tmp_path, teacher):
     [
         ({"unlabelled": Path("texts")}, "--unlabelled needs --teacher"),
         ({"teacher_weight": 1.5}, "--teacher-weight must be from 0 to 1"),
-        ({"temperature": 0.0}, "--temperature must be positive"),
+        ({"temperature": 0.0}, "--temperature must be more than 0"),
     ],
 )
 def test_wrong_settings_are_refused(fields, message):
