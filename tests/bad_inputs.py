@@ -24,6 +24,7 @@ import signal
 import struct
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections import Counter
@@ -240,6 +241,7 @@ WORKING: dict[str, tuple[str, ...]] = {
         *("luong --source source.txt --target source.txt", "word2vec --data words.txt"),
         *("word2vec --data analogies.txt", "gpt2 --minimal-pairs minimal.tsv"),
     ),
+    "plan": ("gpt2-tiny --on h100:8 --batch 16", "gpt2-tiny --on v5e:2x2 --price 1"),
     "list": ("--architecture gpt2",),
     "import": ("hf-gpt2 out", "hf-classification out", "vectors.txt out", "ngram.arpa out"),
     "export": ("gpt2 out", "word2vec out.txt", "ngram out.arpa", "electra out"),
@@ -505,12 +507,35 @@ def without_training() -> Iterator[None]:
         for name in (
             *("pretraining.pretrain.begin_or_resume", "finetuning.tuning.train_runs"),
             *("finetuning.fasttext.train_run", "finetuning.learning_rate_finder.initial_params"),
+            *("planning.plan.run_shapes", "planning.run_shapes.run_shapes"),  # before tracing
         ):
             stack.enter_context(mock.patch(f"train.{name}", done))
         stack.enter_context(mock.patch("huggingface_hub.constants.HF_HUB_OFFLINE", True))
         # What `zoo list` counts, for half a minute.
         stack.enter_context(mock.patch("zoo.params.num_parameters", return_value=1))
         yield
+
+
+@contextlib.contextmanager
+def written_once(folder: Path) -> Iterator[None]:
+    """Let each pipe of a folder be written to once, as the program behind `<(...)` does.
+
+    Who opens it a second time waits for ever.
+    """
+    pipes = [path for path in folder.rglob("*") if path.is_fifo()]
+
+    def write(pipe: Path) -> None:
+        with contextlib.suppress(OSError), pipe.open("wb") as file:
+            file.write(b"w1 w2\n")
+
+    writers = [threading.Thread(target=write, args=(pipe,), daemon=True) for pipe in pipes]
+    for writer in writers:
+        writer.start()
+    yield
+    for pipe, writer in zip(pipes, writers, strict=True):
+        if writer.is_alive() and pipe.is_fifo():
+            os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))  # nobody has read it
+        writer.join(1)
 
 
 def run(number: int, seed: int, root: Path, report: Callable[[str], None] = print) -> Counter:
@@ -531,7 +556,7 @@ def run(number: int, seed: int, root: Path, report: Callable[[str], None] = prin
             os.mkfifo(work / PIPE)
             case = generate(name, root / "built", work, random.Random(f"{seed} {at}"))
             began = time.monotonic()
-            with contextlib.chdir(work):
+            with contextlib.chdir(work), written_once(work):
                 problem = wrong(case)
             counts[name] += 1
             if problem:
