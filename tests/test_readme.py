@@ -48,7 +48,7 @@ SIZES = {
     "word2vec": ("width=16",),
     "lstm": ("width=16", "num_layers=1"),
     "wavenet": ("width=8", "gate_width=8", "skip_width=8", "num_layers=2"),
-    "elmo": ("width=16", "cell_width=16", "num_highway=1", "tagger_width=8"),
+    "elmo": ("width=16", "cell_width=16", "num_highway=1"),
 }
 GOOD = "a charming film", "a moving and funny story", "an excellent cast", "a warm, clever script"
 BAD = "a dull film", "a slow and empty story", "a wooden cast", "a stale, clumsy script"
@@ -71,7 +71,7 @@ def scaled_down(arguments: list[str]) -> list[str]:
     """Return a command with small values of its options, and its patterns of files expanded."""
     name, *rest = arguments
     options = SMALL.get(name, {})
-    if rest[:1] == ["ngram"]:  # counted, so it has neither steps nor a config to make small
+    if rest[:1] in (["ngram"], ["runs/ngram"]):  # counted: no steps, batch or config to make small
         options = {}
     elif name == "pretrain":
         rest += ["--config", *SIZES[rest[0].split("-")[0]]]
