@@ -1,4 +1,4 @@
-"""No command writes over what it finds, unless told so with --overwrite."""
+"""No command writes over what it finds, without --overwrite."""
 
 import json
 import os

@@ -22,7 +22,7 @@ TOLERANCE = 1e-5
 UNTIED = {"tie_word_embeddings": False}
 # Of an untied head, whose bias has another name.
 UNUSED = ("cls.predictions.bias", "lm_head.bias", "predictions.bias")
-# The class -> rows of values that differ from those of the table; several at once, to be quick.
+# The class -> rows of values that differ from those of the table, more than one at once.
 CASES = {
     "BertForPreTraining": [UNTIED | {"hidden_act": "relu", "type_vocab_size": 3}],
     "BertForMaskedLM": [

@@ -155,20 +155,24 @@ TOKENIZER = {
     "pad_token": "<pad>",
     "unk_token": "<unk>",
 }
+# What the three formats have in common.
+SHARED: dict[str, Any] = {
+    "constants": CONSTANTS,
+    "unpublished": ("output_table",),
+    "nullable": ("num_decoder_layers",),
+    "tied": TIED,
+    "untied": UNTIED,
+    "ignored": IGNORED,
+    "tokenizer": TOKENIZER,
+}
 
 FORMAT = T5Format(
     model_type="t5",
     config_class=t5.Config,
     classes={"T5ForConditionalGeneration": t5.T5LM, "T5EncoderModel": t5.T5Encoder},
     fields=FIELDS,
-    constants=CONSTANTS,
-    unpublished=("output_table",),
-    nullable=("num_decoder_layers",),
     weights=_weights(FEED_FORWARD),
-    tied=TIED,
-    untied=UNTIED,
-    ignored=IGNORED,
-    tokenizer=TOKENIZER,
+    **SHARED,
 )
 FORMAT_V1_1 = GatedFormat(
     model_type="t5",
@@ -178,14 +182,8 @@ FORMAT_V1_1 = GatedFormat(
         "T5EncoderModel": t5_v1_1.T5v11Encoder,
     },
     fields=FIELDS,
-    constants=CONSTANTS,
-    unpublished=("output_table",),
-    nullable=("num_decoder_layers",),
     weights=_weights(GATED),
-    tied=TIED,
-    untied=UNTIED,
-    ignored=IGNORED,
-    tokenizer=TOKENIZER,
+    **SHARED,
 )
 # mT5 is a T5 1.1 with another vocabulary, and is written as one.
 FORMAT_MT5 = MT5Format(
@@ -196,12 +194,6 @@ FORMAT_MT5 = MT5Format(
         "MT5EncoderModel": t5_v1_1.T5v11Encoder,
     },
     fields=MT5_FIELDS,
-    constants=CONSTANTS,
-    unpublished=("output_table",),
-    nullable=("num_decoder_layers",),
     weights=_weights(GATED),
-    tied=TIED,
-    untied=UNTIED,
-    ignored=IGNORED,
-    tokenizer=TOKENIZER,
+    **SHARED,
 )
