@@ -1,11 +1,12 @@
 # make demo    pretrain a small GPT-2 on the built-in corpus
 # make test    every test
 # make lint    what ruff and mypy find
-# make notebooks    the .ipynb of notebooks/, from their sources
+# make notebooks    run the notebooks and write their .ipynb, with outputs
 # Each sets up .venv first where there is none.
 
 PYTHON ?= python3
 BIN := .venv/bin
+NOTEBOOKS ?= $(wildcard notebooks/*.py)
 
 .PHONY: demo test lint notebooks
 
@@ -24,7 +25,9 @@ lint: .venv/ready
 
 notebooks: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[notebooks]'
-	$(BIN)/jupytext --update --to ipynb notebooks/*.py
+	for source in $(NOTEBOOKS); do \
+		$(BIN)/jupytext --to ipynb --execute $$source || exit 1; \
+	done
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -25,6 +25,7 @@ SHORTER = {
 @notebooks
 def test_a_notebook_runs_on_a_small_model(source):
     settings = {
+        "ZOO_NOTEBOOK": "small",
         "ZOO_SIZE": "resnet-tiny",
         "ZOO_EPOCHS": "1",
         "MPLBACKEND": "Agg",
