@@ -26,13 +26,26 @@ def write_manifest(folder: str | os.PathLike, **fields) -> dict:
       folder: The folder of the run; created if necessary.
       **fields: More about the run: recipe, seed, and the fingerprints of data and tokenizer.
     """
-    devices = jax.devices()
     manifest = {
         **fields,
         "command": shlex.join(sys.orig_argv),
         "directory": os.getcwd(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "revision": _revision(),
+        **environment(),
+    }
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / "manifest.json.new"
+    unfinished.write_text(json.dumps(manifest, indent=2, default=str) + "\n", encoding="utf-8")
+    unfinished.replace(folder / "manifest.json")
+    return manifest
+
+
+def environment() -> dict[str, dict]:
+    """Return the versions of the libraries, and the devices that JAX uses."""
+    devices = jax.devices()
+    return {
         "versions": {"zoo": zoo.__version__, "python": platform.python_version()}
         | {library: importlib.metadata.version(library) for library in LIBRARIES},
         "devices": {
@@ -41,12 +54,14 @@ def write_manifest(folder: str | os.PathLike, **fields) -> dict:
             "processes": jax.process_count(),
         },
     }
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / "manifest.json.new"
-    unfinished.write_text(json.dumps(manifest, indent=2, default=str) + "\n", encoding="utf-8")
-    unfinished.replace(folder / "manifest.json")
-    return manifest
+
+
+def describe() -> str:
+    """Return the day, the machine and the versions in one line, for the last cell of a notebook."""
+    here = environment()
+    device = f"{here['devices']['count']} x {here['devices']['kind']}, {os.cpu_count()} CPU cores"
+    versions = ", ".join(f"{name} {version}" for name, version in here["versions"].items())
+    return f"{datetime.date.today()}; {device}; {versions}"
 
 
 def _revision():
