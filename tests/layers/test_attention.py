@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 from tests.wide import draw, relative
-from zoo.layers import attention
-from zoo.layers.attention import Mask, WeightedSum
+from zoo.layers import attention, mask
+from zoo.layers.attention import WeightedSum
+from zoo.layers.mask import Mask
 
 EXACT = 1e-6
 
 
 def test_positions_count_within_a_document():
     document_ids_BL = jnp.array([[0, 0, 1, 1, 1, 2, 2], [1, 1, 2, 0, 2, 2, 0], [0] * 7])
-    positions = np.asarray(attention.positions(document_ids_BL))
+    positions = np.asarray(mask.positions(document_ids_BL))
     assert positions[0, 2:].tolist() == [0, 1, 2, 0, 1]
     assert positions[1, [0, 1, 2, 4, 5]].tolist() == [0, 1, 0, 1, 2]
     assert positions.min() == 0

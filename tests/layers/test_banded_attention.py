@@ -7,7 +7,8 @@ import pytest
 
 from tests.wide import draw, relative
 from zoo.layers import banded_attention
-from zoo.layers.attention import Mask, WeightedSum, attend
+from zoo.layers.attention import WeightedSum, attend
+from zoo.layers.mask import Mask
 
 EXACT = 1e-6
 B, H, K = 3, 2, 8

@@ -8,8 +8,8 @@ from flax import linen as nn
 
 from tests import tiny
 from tests.wide import draw, relative
-from zoo.layers.attention import Mask
 from zoo.layers.blocks import PreNormBlock, extend_blocks, run_blocks
+from zoo.layers.mask import Mask
 
 B, L, D, H, K, N = 2, 5, 6, 2, 3, 2
 TOLERANCE = 1e-5

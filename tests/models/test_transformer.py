@@ -9,7 +9,7 @@ from tests import shapes, tiny
 from tests.tiny import B, L, V
 from tests.wide import relative
 from zoo.inference import generate
-from zoo.layers.attention import Mask
+from zoo.layers.mask import Mask
 from zoo.models import transformer
 from zoo.params import flatten
 

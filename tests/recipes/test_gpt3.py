@@ -4,7 +4,7 @@ import pytest
 
 from train.recipes import gpt3, recipe
 from train.recipes.recipe import with_config
-from zoo.layers.attention import Mask
+from zoo.layers.mask import Mask
 from zoo.models.gpt3 import GPT3, SIZES
 
 BILLION = 1e9

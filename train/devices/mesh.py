@@ -10,8 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from train.devices.placement import Axes, Batch, Training, make_mesh
 from train.step import State, make_begin
-
-ROWS = P(("data", "fsdp"))  # the rows of a batch are split over both
+from zoo.layers.execution import ROWS
 
 
 class MeshPlacement:
@@ -30,7 +29,7 @@ class MeshPlacement:
         self._training, t = training, training
         self._mesh = make_mesh(*mesh, devices=devices)
         t.check_rows(self._mesh.shape["data"] * self._mesh.shape["fsdp"])
-        self._rows = NamedSharding(self._mesh, ROWS)
+        self._rows = NamedSharding(self._mesh, P(ROWS))
         replicated = NamedSharding(self._mesh, P())
         begin = make_begin(t.model, t.objective, t.optimizer, t.batch_size)
         init = lambda: begin(t.init(), 0)
@@ -45,7 +44,7 @@ class MeshPlacement:
         placed = shardings(t.objective, self._mesh, t.axes)
         self._objective = jax.device_put(t.objective, placed)
 
-        make, make_evaluation = t.makers(self._mesh.devices.flat[0].platform)
+        make, make_evaluation = t.makers(self._mesh.devices.flat[0].platform, self._mesh)
 
         def step(objective, state, batch):
             parts = t.model, objective, t.optimizer, t.schedule

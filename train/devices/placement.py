@@ -60,16 +60,21 @@ class Training:
     accumulate: int
     remat: Remat = "none"
 
-    def makers(self, platform: str) -> tuple[Any, Any]:
-        """Return the functions that make the step and the evaluation of one batch."""
+    def makers(self, platform: str, mesh: Mesh | None = None) -> tuple[Any, Any]:
+        """Return the functions that make the step and the evaluation of one batch.
+
+        Args:
+          platform: The kind of device that they run on.
+          mesh: The devices that arrays are split over; None: each device has its own.
+        """
         if isinstance(self.objective, RowObjective):
             return make_row_step, make_row_evaluate
-        execution = self.execution(platform)
+        execution = self.execution(platform, mesh)
         return partial(make_step, execution=execution), partial(make_evaluate, execution=execution)
 
-    def execution(self, platform: str) -> Execution:
+    def execution(self, platform: str, mesh: Mesh | None = None) -> Execution:
         """Return how the network is run on a platform."""
-        return Execution(platform, self.remat)
+        return Execution(platform, self.remat, mesh, self.dtype)
 
     def check_rows(self, devices: int) -> None:
         """Raise ValueError unless all devices have equally many rows in every micro-batch."""

@@ -150,9 +150,9 @@ def from_shapes(
         )
     one = shapes.with_rows(rows, recipe.remat)
     state = one.state()
-    program = _program(one, machine)
-    # The model's own FLOP do not count what is computed again.
-    plain = program if recipe.remat == "none" else _program(shapes.with_rows(rows), machine)
+    program = _program(one, _traced_platform(recipe, machine))
+    # The model's own FLOP do not count what is computed again, or what is inside of kernels.
+    plain = _program(shapes.with_rows(rows), "cpu")
     axes = shapes.training.axes
     parameters = sharded_bytes(state.params, mesh, axes)
     optimizer = sharded_bytes(state.opt_state, mesh, axes)
@@ -171,9 +171,19 @@ def from_shapes(
     )
 
 
-def _program(shapes: RunShapes, machine: Machine) -> Jaxpr:
+def _traced_platform(recipe: Recipe, machine: Machine) -> str:
+    """Return the platform whose program stands for that of a machine.
+
+    cuDNN's attention cannot be traced without a GPU. The kernel for TPUs reads and writes the same.
+    """
+    if machine.platform == "gpu" and not vars(recipe.config).get("dropout"):
+        return "tpu"
+    return machine.platform
+
+
+def _program(shapes: RunShapes, platform: str) -> Jaxpr:
     """Return the traced step."""
-    step = shapes.step(machine.platform)
+    step = shapes.step(platform)
     return jax.make_jaxpr(step)(shapes.state(), shapes.batch()).jaxpr
 
 

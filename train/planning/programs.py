@@ -23,7 +23,8 @@ ELEMENTWISE = {
 }
 
 PRODUCTS = ("dot_general", "conv_general_dilated")
-NOT_INLINED = ("scan", "while", "cond", "pallas_call")
+NOT_INLINED = ("scan", "while", "cond")
+KERNEL = "pallas_call"  # what is inside stays on the chip
 
 
 def matrix_flops(jaxpr: Jaxpr) -> float:
@@ -36,14 +37,14 @@ def matrix_flops(jaxpr: Jaxpr) -> float:
 
 
 def product_bytes(jaxpr: Jaxpr) -> float:
-    """Return the bytes of the operands and results of all products and convolutions.
+    """Return the bytes of the operands and results of all products, convolutions and kernels.
 
     This is the least that passes between memory and chip, if every other operation is fused with a
     product.
     """
 
     def moved(equation: Equation) -> float:
-        if equation.primitive.name not in PRODUCTS:
+        if equation.primitive.name not in (*PRODUCTS, KERNEL):
             return 0.0
         return sum(map(_size, (*_variables(equation.invars), *equation.outvars)))
 
@@ -139,6 +140,8 @@ def _sum_over(jaxpr: Jaxpr, measure: Callable[[Equation], float]) -> float:
 
 def _bodies(equation: Equation) -> Iterator[tuple[Jaxpr, int]]:
     """Yield the programs inside an equation, and how often each runs."""
+    if equation.primitive.name == KERNEL:
+        return
     times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
     for value in equation.params.values():
         for body in value if isinstance(value, tuple | list) else (value,):

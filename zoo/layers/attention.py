@@ -1,4 +1,4 @@
-"""Attention: the structured mask, the weighted sum, and multi-head attention.
+"""Attention: the weighted sum, dot-product attention, and multi-head attention.
 
 Vaswani et al. 2017, https://arxiv.org/abs/1706.03762. Attention scores how well a query matches
 each key, and returns a sum of the values, weighted by the softmax of the scores. Papers differ in
@@ -8,135 +8,19 @@ W window  N chunks of all rows (see banded_attention.py)
 """
 
 from collections.abc import Callable
-from functools import partial, reduce
-from typing import ClassVar, Literal
+from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax import struct
 
-from zoo.layers import banded_attention
+from zoo.layers import banded_attention, fused_attention
 from zoo.layers.dropout import Dropout
 from zoo.layers.linear import HeadsIn, HeadsOut, LinearHeadsIn, product
+from zoo.layers.mask import Mask
 
 KeysValues = tuple[jax.Array, jax.Array]  # k_BHMK and v_BHMK
-
-# Masks and positions
-
-
-@struct.dataclass
-class Mask:
-    """An attention mask, as rules instead of an array.
-
-    A fused kernel must see that a mask is causal and where documents end, and cannot infer that
-    from an array. Document ids count from 1; 0 is padding. A query attends to the keys that every
-    rule allows.
-
-    Attributes:
-      query_document_ids_BL: A query attends to keys of its own document only; None: of any.
-        Requires the document ids of the keys.
-      key_document_ids_BM: Keys with id 0 are padding and are masked; None: no padding.
-      query_offset: The position of the first query among the keys.
-      direction: "causal": a query attends to keys up to its own position only.
-      window: A query attends to the last `window` keys up to and including its own position;
-        None: to all keys.
-    """
-
-    query_document_ids_BL: jax.Array | None = None
-    key_document_ids_BM: jax.Array | None = None
-    query_offset: int | jax.Array = 0
-    direction: Literal["bidirectional", "causal"] = struct.field(
-        pytree_node=False, default="bidirectional"
-    )
-    window: int | None = struct.field(pytree_node=False, default=None)
-
-    @classmethod
-    def bidirectional(cls, document_ids_BL: jax.Array | None = None) -> "Mask":
-        """Return the mask of an encoder: every token attends to its own document."""
-        return cls(document_ids_BL, document_ids_BL)
-
-    @classmethod
-    def causal(cls, document_ids_BL: jax.Array | None = None, window: int | None = None) -> "Mask":
-        """Return the mask of a decoder: every token attends to its own document up to itself."""
-        return cls(document_ids_BL, document_ids_BL, direction="causal", window=window)
-
-    @classmethod
-    def cached(cls, length: int | jax.Array, document_ids_BM: jax.Array | None = None) -> "Mask":
-        """Return the causal mask of new tokens after the first `length` slots of a cache.
-
-        The keys are those of the whole cache; all real ones belong to one document.
-        """
-        return cls(None, document_ids_BM, length, direction="causal")
-
-    @classmethod
-    def source(cls, document_ids_BM: jax.Array | None = None) -> "Mask":
-        """Return the mask of cross-attention: every token attends to all real source tokens."""
-        return cls(None, document_ids_BM)
-
-    def dense(self, num_queries: int, num_keys: int) -> jax.Array | None:
-        """Return the mask as a boolean array, for attention without a fused kernel.
-
-        Returns:
-          True where a query attends to a key; broadcasts to [B, H, L, M]. None if nothing is
-          masked.
-        """
-        rules = []
-        query_L1 = self.query_offset + jnp.arange(num_queries)[:, None]
-        key_M = jnp.arange(num_keys)
-        if self.direction == "causal":
-            rules.append((key_M <= query_L1)[None, None])
-        if self.window is not None:
-            rules.append((query_L1 - key_M < self.window)[None, None])
-        if self.key_document_ids_BM is not None:
-            rules.append((self.key_document_ids_BM > 0)[:, None, None])
-            if self.query_document_ids_BL is not None:
-                query_BL1 = self.query_document_ids_BL[:, :, None]
-                rules.append((query_BL1 == self.key_document_ids_BM[:, None])[:, None])
-        return reduce(jnp.logical_and, rules) if rules else None
-
-
-def positions(document_ids_BL: jax.Array) -> jax.Array:
-    """Return the position of each token in its own document, from 0: int32 [B, L].
-
-    Padding is not counted.
-    """
-    L = document_ids_BL.shape[1]
-    return positions_among_keys(Mask.causal(document_ids_BL), L, L)
-
-
-def learned_positions(
-    tokens_BL: jax.Array, document_ids_BL: jax.Array | None, max_length: int
-) -> jax.Array:
-    """Return the position of each token, for a table of `max_length` rows: int32 [B, L] or [1, L].
-
-    Raises:
-      ValueError: If the row is longer than the table.
-    """
-    L = tokens_BL.shape[1]
-    if max_length < L:
-        raise ValueError(
-            f"a row of {L} tokens is longer than the {max_length} positions of the model: truncate "
-            "or split the text"
-        )
-    return jnp.arange(L)[None] if document_ids_BL is None else positions(document_ids_BL)
-
-
-def positions_among_keys(mask: Mask, num_queries: int, num_keys: int) -> jax.Array:
-    """Return the position of each query among the keys it attends to, from 0: int32 [B, L].
-
-    The mask must be causal, so that the query itself is the last of them.
-    """
-    allowed = mask.dense(num_queries, num_keys)
-    if allowed is None:
-        raise ValueError(
-            "positions need a causal mask, got one that masks nothing; use Mask.causal or "
-            "Mask.cached"
-        )
-    return jnp.maximum(allowed[:, 0].sum(-1, dtype=jnp.int32) - 1, 0)
-
-
-# Scores and the weighted sum
 
 
 class WeightedSum(nn.Module):
@@ -149,7 +33,9 @@ class WeightedSum(nn.Module):
 
     dropout: float
 
-    @nn.compact
+    def setup(self):
+        self.drop = Dropout(self.dropout)
+
     def __call__(
         self,
         score_BHLM: jax.Array,
@@ -165,7 +51,7 @@ class WeightedSum(nn.Module):
         weight_BHLM = jax.nn.softmax(score_BHLM)
         if self.is_mutable_collection("intermediates"):
             self.sow("intermediates", "attention", layout(weight_BHLM))
-        weight_BHLM = Dropout(self.dropout)(weight_BHLM, train=train)
+        weight_BHLM = self.drop(weight_BHLM, train=train)
         return product("BHLM,BHMK->BHLK", weight_BHLM, v_BHMK)
 
 
@@ -181,11 +67,12 @@ def attend(
 ) -> jax.Array:
     """Return dot-product attention: x_BHLK (Vaswani et al. 2017, equation 1).
 
-    All dot-product attention passes through here, so this is where a fused kernel may be chosen
-    later, by platform, shapes and mask. Today a mask with a window is computed in chunks where that
-    takes fewer products. The result is the same, and so are the weights that are sown:
-    [B, H, L, M], zero outside of the window. `weighted_sum` has no parameters; it has the dropout
-    rate, and its module path names the weights that it sows.
+    All dot-product attention passes through here. How it is computed is decided by platform, shapes
+    and mask: by a kernel that never writes the scores to memory, where the platform has one; for a
+    window of keys in chunks, where that takes fewer products; else as written in the paper. Whoever
+    collects the weights gets no kernel. The result is the same, and so are the weights that are
+    sown: [B, H, L, M], zero outside of the window. `weighted_sum` has no parameters; it has the
+    dropout rate, and its module path names the weights that it sows.
 
     Args:
       weighted_sum: Turns the scores into weights and sums the values.
@@ -198,6 +85,12 @@ def attend(
     """
     k_BHMK, v_BHMK = keys_values
     L, M = q_BHLK.shape[2], k_BHMK.shape[2]
+    if not weighted_sum.is_mutable_collection("intermediates"):
+        drop = weighted_sum.drop if train and weighted_sum.dropout else None
+        inputs = fused_attention.Inputs(q_BHLK * scale, k_BHMK, v_BHMK, bias_HLM)
+        x_BHLK = fused_attention.attend(inputs, mask, drop)
+        if x_BHLK is not None:
+            return x_BHLK
     if bias_HLM is None and _takes_fewer_products_in_chunks(mask, L, M):
         return _attend_in_chunks(weighted_sum, q_BHLK * scale, keys_values, mask, train=train)
     score_BHLM = product("BHLK,BHMK->BHLM", q_BHLK * scale, k_BHMK)

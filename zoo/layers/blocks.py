@@ -8,9 +8,10 @@ import jax
 from flax import linen as nn
 
 from zoo.layers import stack
-from zoo.layers.attention import Attention, KeysValues, Mask, append
+from zoo.layers.attention import Attention, KeysValues, append
 from zoo.layers.dropout import Dropout
 from zoo.layers.feed_forward import Activation, FeedForward
+from zoo.layers.mask import Mask
 from zoo.layers.norm import Norm
 
 # Running blocks

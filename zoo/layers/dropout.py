@@ -17,14 +17,25 @@ def keep(key: chex.PRNGKey, rate: float, shape: Sequence[int]) -> jax.Array:
     Much cheaper than threefry on a CPU, and random enough for dropout: tests check its rate and its
     independence between positions, rows and keys.
     """
-    words = jax.random.key_data(key).astype(jnp.uint32).reshape(-1)
-    first = _scramble(words[0] ^ jnp.uint32(0x9E3779B9))
-    second = _scramble(words[1] + first)
-    x = jnp.zeros(shape, jnp.uint32) + first
+    place = jnp.zeros(shape, jnp.uint32)
     stride = 1
     for axis in reversed(range(len(shape))):
-        x += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride % 2**32)
+        place += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride % 2**32)
         stride *= shape[axis]
+    return keep_at(place, rate, seeds(key))
+
+
+def seeds(key: chex.PRNGKey) -> tuple[jax.Array, jax.Array]:
+    """Return the two words that the hash takes from a key: uint32."""
+    words = jax.random.key_data(key).astype(jnp.uint32).reshape(-1)
+    first = _scramble(words[0] ^ jnp.uint32(0x9E3779B9))
+    return first, _scramble(words[1] + first)
+
+
+def keep_at(place: jax.Array, rate: float, seeds: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Return the values of the mask of `keep` at some places, counted over the flattened array."""
+    first, second = (x.astype(jnp.uint32) for x in seeds)
+    x = place.astype(jnp.uint32) + first
     x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D) + second
     x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
     x = (x ^ (x >> 16)) * jnp.uint32(0x9E3779B1)
@@ -45,12 +56,15 @@ class Dropout(nn.Module):
 
     rate: float
 
-    @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         if not train or self.rate == 0:
             return x
-        kept = keep(self.make_rng("dropout"), self.rate, x.shape)
+        kept = keep(self.key(), self.rate, x.shape)
         return jnp.where(kept, x / (1 - self.rate), 0)
+
+    def key(self) -> chex.PRNGKey:
+        """Return the key of the mask, for a kernel that makes the mask itself."""
+        return self.make_rng("dropout")
 
 
 class LockedDropout(nn.Module):

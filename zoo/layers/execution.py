@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import jax
+from jax.sharding import Mesh
+
+# The axes of a mesh that the rows of a batch are split over, and that of heads and wide layers.
+ROWS, HEADS = ("data", "fsdp"), "tensor"
 
 Remat = Literal["none", "dots", "full"]
 REMAT: tuple[Remat, ...] = get_args(Remat)
@@ -24,10 +28,15 @@ class Execution:
       platform: "cpu", "gpu" or "tpu"; None: that of JAX's default device.
       remat: What the backward pass computes again to save memory: nothing; all of a block but its
         matrix products with weights ("dots"); or whole blocks ("full").
+      mesh: The devices that the arrays are split over, for kernels that have to be run on each;
+        None: one device.
+      hidden: The type of the hidden states in a stack of blocks.
     """
 
     platform: str | None = None
     remat: Remat = "none"
+    mesh: Mesh | None = None
+    hidden: str = "float32"
 
     @property
     def target(self) -> str:

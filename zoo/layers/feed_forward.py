@@ -46,4 +46,4 @@ class FeedForward(nn.Module):
         self.down = Dense(self.width, self.output_init)
 
     def __call__(self, x_BLD: jax.Array) -> jax.Array:
-        return self.down(self.activation(self.up(x_BLD)))
+        return self.down(self.activation(self.up(x_BLD).astype(jnp.float32)))

@@ -1,10 +1,14 @@
 """Matrix products and dense layers.
 
-Hidden states are float32. Every matrix product runs in the dtype of its second operand, which is a
-parameter or was projected by one, and accumulates in float32. So the dtype of the parameters
-selects the compute dtype of the whole model, and no layer has a field for it.
+Every matrix product runs in the dtype of its second operand, which is a parameter or was projected
+by one, and accumulates in float32. So the dtype of the parameters selects the compute dtype of the
+whole model, and no layer has a field for it. Hidden states are float32, but in a stack of blocks
+they may be narrower: they are most of what a step moves between memory and chip.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 
 import jax
@@ -15,6 +19,29 @@ from jax.ad_checkpoint import checkpoint_name
 # The names of results, for policies of recomputation: products of tokens with weights, and of
 # tokens with each other, such as the scores of attention.
 WITH_WEIGHTS, BETWEEN_TOKENS = "product_with_weights", "product_between_tokens"
+
+
+_hidden: ContextVar[str] = ContextVar("hidden", default="float32")
+
+
+@contextmanager
+def hidden_states(dtype: str) -> Iterator[None]:
+    """Trace layers whose outputs are of another type than float32."""
+    before = _hidden.set(dtype)
+    try:
+        yield
+    finally:
+        _hidden.reset(before)
+
+
+def hidden(x: jax.Array) -> jax.Array:
+    """Return an output of a layer in the type of the hidden states."""
+    return x.astype(_hidden.get())
+
+
+def between_tokens(x: jax.Array) -> jax.Array:
+    """Return a product of tokens with each other, with its name for policies of recomputation."""
+    return checkpoint_name(x, BETWEEN_TOKENS)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -31,9 +58,12 @@ def _product_forward(equation, x, y):
     inputs, result = equation.split("->")
     left, right = inputs.split(",")
     name = BETWEEN_TOKENS if set(left) & set(right) & set(result) else WITH_WEIGHTS
+    return checkpoint_name(product(equation, x, y), name), _saved(x, y)
+
+
+def _saved(x, y):
     # An empty array passes the dtype of x to the backward pass without keeping x itself.
-    saved = x.astype(y.dtype), y, jnp.empty(0, x.dtype)
-    return checkpoint_name(product(equation, x, y), name), saved
+    return x.astype(y.dtype), y, jnp.empty(0, x.dtype)
 
 
 def _product_backward(equation, saved, gradient):
@@ -50,14 +80,26 @@ def _product_backward(equation, saved, gradient):
 product.defvjp(_product_forward, _product_backward)
 
 
-@jax.custom_vjp
 def affine(x: jax.Array, kernel_DF: jax.Array) -> jax.Array:
     """Return x times a matrix over the last axis, in the matrix's dtype, accumulated in float32.
+
+    The result has the type of the hidden states.
+    """
+    return checkpoint_name(hidden(_affine(x, kernel_DF)), WITH_WEIGHTS)
+
+
+@jax.custom_vjp
+def _affine(x: jax.Array, kernel_DF: jax.Array) -> jax.Array:
+    """Return the product of `affine` in float32.
 
     The weight gradient is custom for XLA on CPU, which would otherwise recompute the input x
     element by element inside the product: a fifth of the time of a training step.
     """
     return product("...D,DF->...F", x, kernel_DF)
+
+
+def _affine_forward(x, kernel_DF):
+    return _affine(x, kernel_DF), _saved(x, kernel_DF)
 
 
 def _affine_backward(saved, gradient):
@@ -74,7 +116,7 @@ def _affine_backward(saved, gradient):
     return x_gradient.astype(empty.dtype), kernel_gradient.astype(kernel_DF.dtype)
 
 
-affine.defvjp(partial(_product_forward, "...D,DF->...F"), _affine_backward)
+_affine.defvjp(_affine_forward, _affine_backward)
 
 
 class Linear(nn.Module):
@@ -98,7 +140,7 @@ class Dense(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel_DF = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         bias_F = self.param("bias", nn.initializers.zeros, (self.features,))
-        return affine(x, kernel_DF) + bias_F
+        return hidden(affine(x, kernel_DF) + bias_F)
 
 
 class LinearHeadsIn(nn.Module):
@@ -152,7 +194,7 @@ class HeadsOut(nn.Module):
         _, H, _, K = x_BHLK.shape
         kernel_HKD = self.param("kernel", self.kernel_init, (H, K, self.width))
         bias_D = self.param("bias", nn.initializers.zeros, (self.width,))
-        return out_of_heads(x_BHLK, kernel_HKD) + bias_D
+        return hidden(out_of_heads(x_BHLK, kernel_HKD) + bias_D)
 
 
 def into_heads(

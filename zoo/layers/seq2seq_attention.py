@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.layers.attention import Mask, WeightedSum
+from zoo.layers.attention import WeightedSum
 from zoo.layers.linear import Linear, product
+from zoo.layers.mask import Mask
 
 INIT = nn.initializers.xavier_uniform()
 

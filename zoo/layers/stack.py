@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.layers import execution
-from zoo.layers.linear import BETWEEN_TOKENS, WITH_WEIGHTS
+from zoo.layers.linear import BETWEEN_TOKENS, WITH_WEIGHTS, hidden_states
 
 # The least number of blocks in a loop. On a CPU a step of a loop is a tenth slower.
 LEAST_DEPTH = {"cpu": 24}
@@ -62,6 +62,8 @@ def run(
 ) -> list[chex.ArrayTree]:
     """Return x and the output of every block, run as the current execution says.
 
+    All of them are float32, whatever the type of the hidden states between the blocks is.
+
     Args:
       blocks: Bound blocks, called as block(x, *own, *inputs, train=train).
       x: The input of the first block.
@@ -69,6 +71,17 @@ def run(
       inputs: The inputs of all blocks.
       train: Passed to the blocks.
     """
+    dtype = execution.current().hidden
+    if dtype == "float32":
+        return _run(blocks, x, own, inputs, train=train)
+    narrow = lambda x: x.astype(dtype) if x.dtype == jnp.float32 else x
+    wide = lambda x: x.astype(jnp.float32) if x.dtype == dtype else x
+    with hidden_states(dtype):
+        _, *after = _run(blocks, jax.tree.map(narrow, x), own, inputs, train=train)
+    return [x, *jax.tree.map(wide, after)]
+
+
+def _run(blocks, x, own, inputs, *, train: bool) -> list[chex.ArrayTree]:
     remat = execution.current().remat
     period = _period(blocks, own)
     if not _pays_as_loop(len(blocks), period):

@@ -186,7 +186,8 @@ class DroppingFeedForward(nn.Module):
         self.down = Dense(self.width, self.kernel_init)
 
     def __call__(self, x_BLD: jax.Array, *, train: bool = False) -> jax.Array:
-        return self.down(self.inner_dropout(self.activation(self.up(x_BLD)), train=train))
+        x_BLF = self.activation(self.up(x_BLD).astype(jnp.float32))
+        return self.down(self.inner_dropout(x_BLF, train=train))
 
 
 class Streams(NamedTuple):

@@ -26,12 +26,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.layers import heads, sharding
-from zoo.layers.attention import KeysValues, Mask, learned_positions, positions_among_keys
+from zoo.layers.attention import KeysValues
 from zoo.layers.blocks import PostNormBlock, extend_blocks, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import Embedding, UnprojectedLogits
 from zoo.layers.feed_forward import ACTIVATIONS
 from zoo.layers.linear import Dense, Linear, product
+from zoo.layers.mask import Mask, learned_positions, positions_among_keys
 
 
 @dataclass(frozen=True, kw_only=True)

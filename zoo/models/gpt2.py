@@ -20,12 +20,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.layers import heads, sharding
-from zoo.layers.attention import KeysValues, Mask, learned_positions, positions_among_keys
+from zoo.layers.attention import KeysValues
 from zoo.layers.blocks import PreNormBlock, extend_blocks, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import OUTPUT_TABLES, Embedding, UnprojectedLogits
 from zoo.layers.feed_forward import ACTIVATIONS
 from zoo.layers.linear import Dense, Linear, product
+from zoo.layers.mask import Mask, learned_positions, positions_among_keys
 from zoo.layers.norm import Norm
 
 

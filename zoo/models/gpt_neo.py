@@ -16,10 +16,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.layers import heads, sharding
-from zoo.layers.attention import Attention, KeysValues, Mask, attend
+from zoo.layers.attention import Attention, KeysValues, attend
 from zoo.layers.blocks import PreNormBlock
 from zoo.layers.embedding import UnprojectedLogits
 from zoo.layers.linear import LinearHeadsIn
+from zoo.layers.mask import Mask
 from zoo.models import gpt3
 from zoo.models.gpt3 import GPT3, Cache, GPT3Classifier
 

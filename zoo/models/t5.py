@@ -24,12 +24,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.layers import heads, sharding
-from zoo.layers.attention import KeysValues, Mask, WeightedSum, append, attend
+from zoo.layers.attention import KeysValues, WeightedSum, append, attend
 from zoo.layers.blocks import extend_blocks, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import OUTPUT_TABLES, Embedding, UnprojectedLogits
 from zoo.layers.feed_forward import ACTIVATIONS, Activation
 from zoo.layers.linear import Linear, LinearHeadsIn, LinearHeadsOut
+from zoo.layers.mask import Mask
 from zoo.layers.norm import RMSNorm
 from zoo.layers.relative_bias import DistanceBias, either_side, the_past
 
@@ -266,7 +267,7 @@ class FeedForward(nn.Module):
         self.down = Linear(D, normal(F**-0.5))
 
     def __call__(self, x_BLD: jax.Array, *, train: bool = False) -> jax.Array:
-        x_BLF = self.activation(self.up(x_BLD))
+        x_BLF = self.activation(self.up(x_BLD).astype(jnp.float32))
         return self.down(self.inner_dropout(x_BLF, train=train))
 
 

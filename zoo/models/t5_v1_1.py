@@ -71,7 +71,7 @@ class GatedFeedForward(nn.Module):
         self.down = Linear(D, normal(F**-0.5))
 
     def __call__(self, x_BLD: jax.Array, *, train: bool = False) -> jax.Array:
-        x_BLF = self.activation(self.gate(x_BLD)) * self.up(x_BLD)
+        x_BLF = self.activation(self.gate(x_BLD).astype(jnp.float32)) * self.up(x_BLD)
         return self.down(self.inner_dropout(x_BLF, train=train))
 
 

@@ -27,11 +27,12 @@ import numpy as np
 from flax import linen as nn
 
 from zoo.layers import sharding
-from zoo.layers.attention import Attention, KeysValues, Mask, append, positions
+from zoo.layers.attention import Attention, KeysValues, append
 from zoo.layers.blocks import PostNormBlock, extend_blocks, run_blocks
 from zoo.layers.dropout import Dropout
 from zoo.layers.embedding import OUTPUT_TABLES, Embedding, UnprojectedLogits
 from zoo.layers.feed_forward import ACTIVATIONS
+from zoo.layers.mask import Mask, positions
 from zoo.layers.norm import Norm
 
 
