@@ -1,5 +1,7 @@
 """Kernels of attention give what the plain form gives, results and gradients."""
 
+import subprocess
+import sys
 import warnings
 from functools import partial
 
@@ -122,6 +124,16 @@ def test_every_model_equals_its_plain_form(name, monkeypatch):
     )
     jax.tree.map(compare(1e-5), outputs, expected)
     jax.tree.map(compare(1e-4), gradients, expected_gradients)
+
+
+def test_the_kernel_runs_on_each_device_of_a_mesh_and_drops_the_same_weights():
+    program = [sys.executable, "-m", "tests.fused_on_a_mesh"]
+    lines = subprocess.run(program, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(lines) == 3
+    for line in lines:
+        gradients_and_result = [float(x) for x in line.split()[3:]]
+        assert len(gradients_and_result) == 5
+        assert max(gradients_and_result) < 1e-4
 
 
 @pytest.mark.parametrize("name", MASKS)
