@@ -89,7 +89,9 @@ def _devices(machine: Machine) -> list[Any]:
 
     chip = machine.name.partition(":")[0]
     cores = machine.devices * (2 if chip in ("v4", "v5p") else 1)
-    # Otherwise the compiler asks the cloud what machine this is.
+    # Otherwise only one process could use the compiler, and it would ask the cloud what machine
+    # this is.
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "true")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     kind = {"v5e": "v5litepod"}.get(chip, chip)

@@ -32,13 +32,13 @@ class Rules(NamedTuple):
     """What the kernel is compiled for.
 
     Attributes:
-      is_causal: Whether a query attends to keys up to its own position only.
+      direction: "causal": a query attends to keys up to its own position only.
       window: The number of keys that a query attends to, or None.
       dropout: The rate of dropout of the weights.
       num_heads: The heads of all devices, for dropout.
     """
 
-    is_causal: bool
+    direction: str
     window: int | None
     dropout: float
     num_heads: int
@@ -264,7 +264,7 @@ def _weights(rules, plan, scalars, inputs):
     query = scalars[0] + pl.program_id(2) * plan.block_length + _iota(shape, 1)
     key = _iota(shape, 2)
     conditions = []
-    if rules.is_causal:
+    if rules.direction == "causal":
         conditions.append(key <= query)
     if rules.window is not None:
         conditions.append(query - key < rules.window)

@@ -73,7 +73,7 @@ def on_tpu(
     ids = mask.query_document_ids_BL, mask.key_document_ids_BM
     query_ids_BL1, key_ids_B1M = _columns(*ids, (B, L, M))
     arrays = attention_kernel.Inputs(*inputs, query_ids_BL1, key_ids_B1M)
-    rules = Rules(mask.direction == "causal", mask.window, rate, H)
+    rules = Rules(mask.direction, mask.window, rate, H)
 
     def run(arrays, query_offset, seeds, row=0, head=0):
         numbers = Scalars(query_offset, row, head, seeds).packed()
