@@ -196,9 +196,9 @@ class PackedSpans(PackedDocuments):
 
 def joined(rows: Sequence[Sequence | np.ndarray], length: int) -> np.ndarray:
     """Return pieces as one row, padded with 0: int32 [length]."""
-    row = np.zeros(length, np.int32)
-    size = sum(map(len, rows))
-    row[:size] = np.concatenate(rows)
+    row, size = np.zeros(length, np.int32), sum(map(len, rows))
+    if rows:
+        row[:size] = np.concatenate(rows)
     return row
 
 
