@@ -23,7 +23,7 @@ from zoo.params import flatten, unflatten
 FORWARD, BACKWARD = 1e-5, 1e-4
 L = 24
 SIZES = ((5, 9, 3, 6), (12, 11), (2, 2, 2, 7, 8), (20,))
-SPAN_SIZES = ((5, 9), (12, 4), (2, 7), (20,))  # fewer, as targets need room too
+SPAN_SIZES = ((5, 9), (12,), (2, 7), (20,))  # fewer, as targets need room too
 MASKED = MaskedLanguageModeling(tiny.V, mask=3, specials=(1, 2), num_predictions=6, rate=0.3)
 SPANS = PackedSpanCorruption(tiny.V - 1, 1, L, 5)
 

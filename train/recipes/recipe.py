@@ -210,7 +210,9 @@ class Recipe(ABC):
 
     def initial_params(self, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
         """Return the parameters that are not initialized at random: path -> array."""
-        params: dict[str, Any] = {} if self.initial is None else dict(self.initial.params)
+        initial = {} if self.initial is None else self.initial.params
+        # A model that is trained on packed documents may lack a head of the paper's.
+        params: dict[str, Any] = {path: x for path, x in initial.items() if path in shapes}
         if self.embeddings is not None:
             params[self.embeddings.path] = self.embeddings.table_VE
         return params

@@ -5,8 +5,8 @@ Liu et al. 2019, sections 2.3 and 5 and table 9: Adam 0.9 / 0.98, epsilon 1e-6, 
 steps for the base size and 4e-4 after 30,000 for the large one, then linear to zero. As in the
 released code, weight decay applies to every parameter.
 
-With `--pack`, a row has whole documents that do not attend to each other, as DOC-SENTENCES of the
-paper, which no row of the paper mixes (section 4.2).
+With `--pack`, no document attends to another, as with DOC-SENTENCES (section 4.2); unlike there, a
+row may have more than one document.
 """
 
 import math
