@@ -23,15 +23,8 @@ NOT_COUNTED, AS_RECIPE = CountSettings(), WordVectorSettings()
 GRADIENT_ONLY = (
     *("config", "separate_vocabularies", "teacher", "steps", "batch", "length", "samples", "pack"),
     *("seed", "dtype", "accumulate", "remat", "parallel", "mesh", "cluster", "resume", "verbose"),
-    *(
-        "epochs",
-        "word_vectors",
-        "embeddings",
-        "freeze_embeddings",
-        "init",
-        "add_words",
-        "evaluate_tokens",
-    ),
+    *("epochs", "word_vectors", "embeddings", "freeze_embeddings", "init", "add_words"),
+    "evaluate_tokens",
 )
 
 

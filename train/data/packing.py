@@ -1,4 +1,4 @@
-"""Packing: documents of any length, several of them in each row of a fixed size.
+"""Packing: as many documents in each row of a fixed size as have room in it.
 
 Best fit, longest documents first, on the histogram of the lengths (Krell et al. 2021,
 https://arxiv.org/abs/2107.02027, section 3.1): each document goes into the fullest row that has

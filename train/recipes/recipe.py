@@ -172,7 +172,7 @@ class Recipe(ABC):
 
         Packed rows are counted with their padding.
         """
-        batches = self.batches(tokenizer)
+        batches = None if self.pack is None else self.batches(tokenizer)
         if isinstance(batches, PackedDocuments):
             return batches.packing(corpus)[0].num_rows * self.length
         return len(corpus.predicted_tokens(tokenizer))
@@ -205,7 +205,7 @@ class Recipe(ABC):
 
     def notes(self, source: Source, corpus: Corpus, tokenizer: AnyTokenizer) -> list[str]:
         """Return notes for the user about a text before training, one line each."""
-        batches = self.batches(tokenizer)
+        batches = None if self.pack is None else self.batches(tokenizer)
         return [batches.note(corpus)] if isinstance(batches, PackedDocuments) else []
 
     def initial_params(self, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
