@@ -247,7 +247,7 @@ WORKING: dict[str, tuple[str, ...]] = {
     "export": ("gpt2 out", "word2vec out.txt", "ngram out.arpa", "electra out"),
     "pretrain": (
         "gpt2-tiny --text text.txt --tokenizer gpt2 --length 8 --steps 2 --out out",
-        "gpt2-tiny --init gpt2 --text text.txt --length 8 --out out",
+        "gpt2-tiny --init gpt2 --text text.txt --length 8 --pack 4 --out out",
         "luong-tiny --source pairs.tsv --out out",
         "ngram --text text.txt --order 2 --out out",
         "word2vec-tiny --text text.txt --out out",
@@ -256,7 +256,7 @@ WORKING: dict[str, tuple[str, ...]] = {
     "finetune": (
         f"bert {TRAINED}",
         f"hf-bert {TRAINED}",
-        "bert --task tagging --train tags.txt --out out",
+        "bert --task tagging --train tags.txt --pack 4 --out out",
         "bert --task question-answering --train questions.json --out out",
         "bert --task multiple-choice --train choices.jsonl --out out",
         "luong --task text-to-text --train pairs.tsv --out out",

@@ -21,9 +21,10 @@ KINDS = {"text": "text", "tfds": "text", "source": "pairs", "sound": "sound"}
 NOT_COUNTED, AS_RECIPE = CountSettings(), WordVectorSettings()
 # The arguments of no use to a model that is not trained by gradient.
 GRADIENT_ONLY = (
-    *("config", "separate_vocabularies", "teacher", "steps", "batch", "length", "samples", "seed"),
-    *("dtype", "accumulate", "remat", "parallel", "mesh", "cluster", "resume", "verbose", "epochs"),
-    *("word_vectors", "embeddings", "freeze_embeddings", "init", "add_words", "evaluate_tokens"),
+    *("config", "separate_vocabularies", "teacher", "steps", "batch", "length", "samples", "pack"),
+    *("seed", "dtype", "accumulate", "remat", "parallel", "mesh", "cluster", "resume", "verbose"),
+    *("epochs", "word_vectors", "embeddings", "freeze_embeddings", "init", "add_words"),
+    "evaluate_tokens",
 )
 
 
@@ -85,6 +86,9 @@ class Pretrain:
     samples: Natural | None = None
     """Negatives of a sampled softmax, for large vocabularies sorted by frequency; 0: the full
     softmax. Default: the recipe's."""
+    pack: Annotated[Positive | None, tyro.conf.arg(metavar="COUNT")] = None
+    """For short documents: rows of up to so many whole documents, which do not attend to each
+    other; 1: each has a row of its own. Default: rows as in the paper."""
     seed: Natural | None = None
     """Random seed of weights, data order, masks and dropout. Default: the recipe's."""
     dtype: Literal["float32", "bfloat16"] | None = None
@@ -152,7 +156,7 @@ class Pretrain:
         if self.counting.given():
             raise ValueError(f"{self.counting.given()[0]} is for n-gram models, not {self.recipe}")
         plain = ["steps", "batch", "length", "samples", "seed", "dtype", "accumulate", "remat"]
-        plain.append("vocab_size")
+        plain += ["pack", "vocab_size"]
         chosen = recipe(self.recipe)
         if self.add_words is not None and not self.init:
             raise ValueError("--add-words needs --init, the model that gets the words")

@@ -72,6 +72,7 @@ WITHOUT_EFFECT = (  # on this classifier
     "accumulate",
     "length",
     "stride",
+    "pack",
     "class_weights",
     "label_smoothing",
     "parallel_runs",

@@ -12,7 +12,15 @@ from flax import linen as nn
 
 from train.devices import placement
 from train.finetuning import distillation as distill
-from train.finetuning import fasttext, fasttext_start, inputs, transfer, tuning, unfreezing
+from train.finetuning import (
+    fasttext,
+    fasttext_start,
+    inputs,
+    packed_batches,
+    transfer,
+    tuning,
+    unfreezing,
+)
 from train.finetuning.evaluate import Metrics, best_run, evaluate
 from train.finetuning.settings import BagOfWords, Distillation, Settings
 from train.finetuning.tasks.task import Distillable, Task, encode, rows_of
@@ -104,6 +112,8 @@ def _finetune(
     fasttext.check_unused(bag_of_words)
     task = configured(task, data["train"], names, settings)
     loaded, new_paths = load(folder, task, names, settings)
+    has_teacher = distillation.teacher is not None
+    packed_batches.check(loaded.model, task, settings, has_teacher=has_teacher)
     notes: list[str] = []
     if settings.add_tokens is not None:
         loaded, notes = transfer.add_words(loaded, settings.add_tokens)

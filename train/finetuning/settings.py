@@ -161,6 +161,9 @@ class Settings:
     stride: Positive | None = None
     """Read long texts in windows that begin so many tokens apart, and average their logits; for
     questions, search all windows of a context. Default: truncate texts; 128 for contexts."""
+    pack: Annotated[Positive | None, tyro.conf.arg(metavar="COUNT")] = None
+    """For short texts and Transformers: rows of --length tokens with up to so many texts, which do
+    not attend to each other. Default: a row for each text."""
     both_orders: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Read each pair in both orders and add what the model reads, so that neither text is first;
     for GPT and tasks of similarity."""
@@ -198,6 +201,11 @@ class Settings:
         if self.reinit and self.unfreeze not in (None, "all"):
             raise ValueError(
                 f"--reinit needs --unfreeze all, not {self.unfreeze}, which freezes the new layers"
+            )
+        if self.pack and self.unfreeze not in (None, "all"):
+            raise ValueError(
+                f"--pack needs --unfreeze all, not {self.unfreeze}, which computes the features of "
+                "each text once"
             )
         if self.patience and self.keep == "last":
             raise ValueError("--patience looks for the best model: use it with --keep best")

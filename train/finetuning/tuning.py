@@ -35,6 +35,7 @@ from train.finetuning.batches import (
 from train.finetuning.distillation import DistilledTask, stack
 from train.finetuning.evaluate import evaluate, quality
 from train.finetuning.objective import TaskObjective
+from train.finetuning.packed_batches import PackedBatches, packed_batches
 from train.finetuning.settings import BagOfWords, Distillation, Settings
 from train.finetuning.tasks.task import LabelledRow, Task
 from train.loop import (
@@ -96,7 +97,7 @@ class Tuning:
     settings: Settings
     new_paths: frozenset[str]
     initial: Mapping[str, jax.Array]
-    batches: LabelledBatches
+    batches: LabelledBatches | PackedBatches
     groups: Sequence[Sequence[str]]
     peaks: np.ndarray
     stages: Sequence[tuple[int, int, int]]
@@ -139,14 +140,15 @@ class Tuning:
             optimizer=unfreezing.optimizer(schedule, by_path, s.weight_decay),
             schedule=lambda step: self.peaks[-1] * schedule(step - first),
             axes=registry.of(model).AXES,
-            batch_size=s.batch,
+            batch_size=self.batches.order.batch,
             seed=s.seed,
             dtype=s.dtype,
             accumulate=s.accumulate,
         )
         batches = self.batches
         head_only = first_group == len(self.groups) - 1
-        if head_only and not s.auxiliary and isinstance(model, TrunkWithHead):
+        features_once = head_only and not s.auxiliary and isinstance(model, TrunkWithHead)
+        if features_once and isinstance(batches, LabelledBatches):
             rows = train_rows(model, self.rows["train"])
             longest = batches.arrays["documents"].shape[-1]
             params = self.run_params(trained, 0)
@@ -245,10 +247,7 @@ def prepare(
     model = loaded.model
     seeds = range(settings.seed, settings.seed + settings.seeds)
     flat = train_rows(model, rows["train"])
-    batches = labelled_batches(flat, model.config.max_length, settings.batch, seeds)
-    if teacher_outputs:
-        longest = batches.arrays["documents"].shape[-1]
-        batches = batches.with_outputs("teacher", stack(teacher_outputs, longest))
+    batches = make_batches(model, flat, settings, seeds, teacher_outputs)
     initial = initial_params(loaded, new_paths, seeds)
     groups = unfreezing.groups(list(initial), registry.of(model).GROUPS)
     text = settings.learning_rate or default_learning_rate(model)
@@ -272,6 +271,24 @@ def prepare(
         stages=[(first, last, group) for first, last, group in stages if first < last],
         distillation=distillation,
     )
+
+
+def make_batches(
+    model: nn.Module,
+    rows: Sequence[LabelledRow],
+    settings: Settings,
+    seeds: Sequence[int],
+    teacher_outputs: Sequence[np.ndarray] = (),
+) -> LabelledBatches | PackedBatches:
+    """Return the batches of rows, packed if the settings tell, with the outputs of a teacher."""
+    longest = model.config.max_length
+    if settings.pack is not None:
+        return packed_batches(rows, min(settings.length, longest), settings, seeds)
+    batches = labelled_batches(rows, longest, settings.batch, seeds)
+    if not teacher_outputs:
+        return batches
+    longest = batches.arrays["documents"].shape[-1]
+    return batches.with_outputs("teacher", stack(teacher_outputs, longest))
 
 
 def initial_params(
@@ -368,10 +385,11 @@ def _introduction(tuning: Tuning) -> str:
     flat = flatten(tuning.loaded.params)
     size = lambda paths: sum(flat[path].size for path in paths)
     runs = f", {tuning.settings.seeds} runs at once" if tuning.is_parallel else ""
+    packed = f"; {tuning.batches}" if isinstance(tuning.batches, PackedBatches) else ""
     stages = f" in {len(tuning.stages)} stages" if len(tuning.stages) > 1 else ""
     return (
         f"training {size(flat):,} parameters, at first {size(tuning.trained(0)):,} of them, for "
-        f"{tuning.stages[-1][1]:,} steps{stages}{runs}"
+        f"{tuning.stages[-1][1]:,} steps{stages}{runs}{packed}"
     )
 
 

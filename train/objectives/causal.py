@@ -86,3 +86,13 @@ class SlidingCausal(Causal):
         inputs = super().corrupt(key, example)
         weights = inputs["weights"]["token"] * example["scored"][1:]
         return inputs | {"weights": {"token": weights}}
+
+
+@objective
+class PackedCausal(Causal):
+    """Prediction of the next token in rows of packed documents, which have their targets."""
+
+    def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
+        """Return the row with the weights of its predictions; nothing in it is drawn."""
+        inputs = {name: example[name] for name in ("tokens", "documents", "targets")}
+        return inputs | {"weights": {"token": example["mask"].astype(jnp.float32)}}

@@ -17,7 +17,14 @@ import numpy as np
 from flax import linen as nn
 
 from train.objectives.cross_entropy import cross_entropy
-from train.objectives.objective import Example, Objective, Term, dropout_rngs, objective
+from train.objectives.objective import (
+    Example,
+    Objective,
+    Term,
+    document_ids,
+    dropout_rngs,
+    objective,
+)
 from zoo.params import call
 
 
@@ -71,6 +78,16 @@ class MaskedLanguageModeling(Objective):
         )
         term = cross_entropy(unprojected, batch["targets"], batch["weights"]["masked"])
         return {"masked": term}, carry
+
+
+@objective
+class WholeWordMasking(MaskedLanguageModeling):
+    """Masking of whole words, as in `WholeWordNextSentence`."""
+
+    def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
+        """Mask some words of a row."""
+        masked, used_P = mask_tokens(self, key, example, jnp.cumsum(example["words"]))
+        return masked | {"weights": {"masked": used_P}}
 
 
 def gather(x_BLD: jax.Array, positions_BP: jax.Array) -> jax.Array:
@@ -152,7 +169,7 @@ def apply_mask(
     masked_P = replacements(key, targets_P, objective.vocab_size, objective.mask)
     masked = {
         "tokens": write(tokens_L, predictions_P, used_P, masked_P),
-        "documents": example["mask"].astype(jnp.int32),
+        "documents": document_ids(example),
         "predictions": predictions_P,
         "targets": targets_P,
     }

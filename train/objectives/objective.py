@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, dataclass_trans
 
 import chex
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 # An example or a batch: {name: array}; "weights" is a dict of arrays.
@@ -121,6 +122,14 @@ def objective(cls: type[T]) -> type[T]:
 def arrays() -> Any:
     """Return a field of an objective that holds arrays, such as a teacher's parameters."""
     return field(metadata={"array": True})
+
+
+def document_ids(example: Example) -> jax.Array:
+    """Return the document that each token of a row belongs to, from 1; 0: padding; int32 [L].
+
+    A row that is not packed with documents is one of them.
+    """
+    return example.get("documents", example["mask"].astype(jnp.int32))
 
 
 def dropout_rngs(key: chex.PRNGKey) -> dict[str, chex.PRNGKey]:

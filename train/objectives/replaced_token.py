@@ -20,7 +20,7 @@ from flax import linen as nn
 
 from train.objectives.cross_entropy import cross_entropy
 from train.objectives.masked import MaskedLanguageModeling, choose_words, maskable, write
-from train.objectives.objective import Example, Term, dropout_rngs, objective
+from train.objectives.objective import Example, Term, document_ids, dropout_rngs, objective
 from zoo.params import call
 
 MASKED_RATE = 0.85
@@ -47,7 +47,7 @@ class ReplacedToken(MaskedLanguageModeling):
             "tokens": tokens_L,
             "hidden": write(tokens_L, predictions_P, used_P, masked_P),
             "segments": example["segments"],
-            "documents": example["mask"].astype(jnp.int32),
+            "documents": document_ids(example),
             "predictions": predictions_P,
             "targets": targets_P,
             "weights": {

@@ -10,10 +10,11 @@ random draws follow that code: the removed tokens and the kept tokens are each s
 the same number of pieces; the text starts with a kept piece and ends with a removed one; both
 sequences end with </s>.
 
-L raw length  S spans  T target length  B batch
+L raw length  R raw length of a packed row  N documents  S spans  T target length  B batch
 """
 
 import math
+from functools import partial
 
 import chex
 import jax
@@ -128,6 +129,7 @@ class SpanCorruption(Objective):
             batch["tokens"],
             batch["decoder_inputs"],
             batch["documents"],
+            batch.get("target_documents"),
             train=train,
             rngs=dropout_rngs(key),
             method="unprojected",
@@ -136,7 +138,7 @@ class SpanCorruption(Objective):
             "token": cross_entropy(unprojected, batch["targets"], batch["weights"]["token"])
         }, carry
 
-    def unigram_loss(self, entropy: float, length: int) -> float:
+    def unigram_loss(self, entropy: float, length: int) -> float | None:
         """Return the loss of a model that predicts every target by its frequency.
 
         The targets of a text are the removed tokens, one sentinel per span, and one end token.
@@ -145,6 +147,81 @@ class SpanCorruption(Objective):
         total = noise + spans + 1
         marks = (spans + 1) / total * math.log(total)  # each occurs once per text
         return noise / total * (entropy + math.log(total / noise)) + marks
+
+
+@objective
+class PackedSpanCorruption(SpanCorruption):
+    """Span corruption of each document in a row, as if it had a row of its own.
+
+    Attributes:
+      length: Tokens of the inputs of a row, for all of its documents.
+      most: The most documents in a row.
+    """
+
+    length: int
+    most: int
+
+    def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
+        """Turn a row of documents into inputs, decoder inputs and targets."""
+        tokens_R, documents_R = example["tokens"], example["documents"]
+        longest = raw_length(self.length)
+        numbers_N = jnp.arange(1, self.most + 1)
+        size_N = (documents_R == numbers_N[:, None]).sum(1)
+        place_L = jnp.arange(longest)
+        place_NL = (jnp.cumsum(size_N) - size_N)[:, None] + place_L
+        documents = jax.vmap(super().corrupt)(
+            jax.random.split(key, self.most),
+            {
+                "tokens": tokens_R.at[place_NL].get(mode="fill", fill_value=0),
+                "mask": place_L < size_N[:, None],
+            },
+        )
+        is_input, is_target = documents["documents"] > 0, documents["weights"]["token"] > 0
+        inputs = partial(joined, is_input, self.length)
+        targets = partial(joined, is_target, packed_target_length(self.length))
+        target_documents = targets(jnp.where(is_target, numbers_N[:, None], 0))
+        return {
+            "tokens": inputs(documents["tokens"]),
+            "documents": inputs(jnp.where(is_input, numbers_N[:, None], 0)),
+            "decoder_inputs": targets(documents["decoder_inputs"]),
+            "targets": targets(documents["targets"]),
+            "target_documents": target_documents,
+            "weights": {"token": (target_documents > 0).astype(jnp.float32)},
+        }
+
+    def unigram_loss(self, entropy: float, length: int) -> None:
+        """Return None: how many targets are sentinels depends on the lengths of the documents."""
+
+
+def packed_target_length(length: int) -> int:
+    """Return the length of the targets of packed rows whose inputs have a length.
+
+    Short documents have more targets for their length than long ones: most of them a quarter.
+    """
+    return max(lengths(raw_length(length))[1], -(-length // 4))
+
+
+def packed_room(length: int, raw: int) -> int:
+    """Return the room that a document of `raw` tokens needs among the `length` inputs of a row.
+
+    It is more than the inputs of the document where its targets are more than their share, so that
+    rows which have room for the inputs have room for the targets.
+    """
+    inputs, targets = lengths(raw)
+    return max(inputs, -(-targets * length // packed_target_length(length)))
+
+
+def packed_raw_length(length: int) -> int:
+    """Return the most tokens of documents that fit into a row, before spans are removed."""
+    most = max(raw / lengths(raw)[0] for raw in range(2, raw_length(length) + 1))
+    return math.floor(length * most)
+
+
+def joined(kept_NL: jax.Array, length: int, parts_NL: jax.Array) -> jax.Array:
+    """Return what is kept of all parts as one row, padded with 0: [length]."""
+    kept, parts = kept_NL.ravel(), parts_NL.ravel()
+    place = jnp.where(kept, jnp.cumsum(kept) - 1, length)
+    return jnp.zeros(length, parts.dtype).at[place].set(parts, mode="drop")
 
 
 def partition(

@@ -22,6 +22,8 @@ from train.recipes.recipe import Recipe
 from train.step import add_up, make_evaluate
 from zoo import registry
 
+# Documents per row, for a model that is trained on packed documents only.
+PACKED = 32
 # The kind of a source -> the flag that gives one.
 FLAGS = {"text": "--text", "pairs": "--source", "sound": "--sound"}
 
@@ -56,7 +58,8 @@ def evaluate(
         raise ValueError(f"{folder} has no tokenizer to read a text with")
     name = registry.name_of(model)
     pretrained = registry.named(name).Model
-    if not isinstance(model, pretrained):
+    model_recipe = _recipe(type(model))
+    if model_recipe is None:
         raise ValueError(
             f"{folder} holds a {type(model).__name__}, which has no pretraining objective: use a "
             f"{pretrained.__name__}"
@@ -70,9 +73,7 @@ def evaluate(
             f"--length {length} is too long: {folder} supports at most "
             f"{model.config.max_length} tokens"
         )
-    model_recipe = replace(
-        _recipe(type(model)), name=str(folder), config=model.config, length=length
-    )
+    model_recipe = replace(model_recipe, name=str(folder), config=model.config, length=length)
     if source and source.kind != model_recipe.source_kind:
         kind = model_recipe.source_kind
         raise ValueError(f"a {type(model).__name__} is evaluated on {kind}: give {FLAGS[kind]}")
@@ -141,7 +142,7 @@ def _sliding(
 def pairs(architecture: str, source: Source | None = None) -> list[str]:
     """Return the texts to translate, alternating sources and targets; none for other models."""
     any_recipe = _recipe(registry.named(architecture).Model)
-    if any_recipe.source_kind != "pairs":
+    if any_recipe is None or any_recipe.source_kind != "pairs":
         return []
     texts = list((source or any_recipe.builtin_source()).documents())
     return texts if source else texts[-2 * num_held_out(len(texts) // 2) :]
@@ -149,9 +150,12 @@ def pairs(architecture: str, source: Source | None = None) -> list[str]:
 
 def source_kind(cls: type[nn.Module]) -> str | None:
     """Return the kind of source that the models of a class are evaluated on, or None."""
-    return next((r.source_kind for r in map(recipe, RECIPES) if r.model_class() is cls), None)
+    any_recipe = _recipe(cls)
+    return None if any_recipe is None else any_recipe.source_kind
 
 
-def _recipe(cls: type[nn.Module]) -> Recipe:
-    """Return a recipe that trains a class of models; all of them share the objective."""
-    return next(r for r in map(recipe, RECIPES) if r.model_class() is cls)
+def _recipe(cls: type[nn.Module]) -> Recipe | None:
+    """Return a recipe that trains a class of models, or None; all of them share the objective."""
+    recipes = [recipe(name) for name in RECIPES]
+    packed = [replace(each, pack=PACKED) for each in recipes if each.can_pack]
+    return next((each for each in (*recipes, *packed) if each.model_class() is cls), None)

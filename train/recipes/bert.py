@@ -4,23 +4,37 @@ Devlin et al. 2019, appendix A.2, and the released code: AdamW without bias corr
 learning rate 1e-4 after 10,000 steps, linear to zero over a million, batch 256, weight decay 0.01,
 dropout 0.1. The paper uses length 128 for 90 % of the steps and 512 for the rest. A recipe has one
 length, 128, so the rest is a second run.
+
+With `--pack`, a row has whole documents in place of a pair of segments, and there is no next
+sentence to predict: the model is a `BertLM`.
 """
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
+from flax import linen as nn
 from tokenizers import Tokenizer
 
 from train.data import train_tokenizer
+from train.data.batches.batches import BatchSource
+from train.data.batches.packed_documents import PackedSentences
 from train.data.batches.segment_pairs import NextSegmentPairs
+from train.objectives.masked import MaskedLanguageModeling, WholeWordMasking
 from train.objectives.next_sentence import NextSentence, WholeWordNextSentence
 from train.optimization import optimizers, schedules
 from train.optimization.weight_decay import BIASES_AND_NORMS
 from train.recipes.recipe import Recipe, RecipeFactory
 from zoo.models import bert
 from zoo.tokenizers import AnyTokenizer
+
+# The objectives without the next sentence.
+ALONE: dict[type[NextSentence], type[MaskedLanguageModeling]] = {
+    NextSentence: MaskedLanguageModeling,
+    WholeWordNextSentence: WholeWordMasking,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,23 +45,31 @@ class BertRecipe(Recipe):
       masking: The objective, which masks single tokens or whole words.
     """
 
+    can_pack: ClassVar[bool] = True
+
     masking: type[NextSentence] = NextSentence
 
     def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
         lowercase = self.name.startswith(SMALL) or "uncased" in self.name
         return train_tokenizer.wordpiece(texts, self.config.vocab_size, lowercase)
 
-    def objective(self, tokenizer: AnyTokenizer) -> NextSentence:
+    def model_class(self) -> type[nn.Module]:
+        return super().model_class() if self.pack is None else bert.BertLM
+
+    def objective(self, tokenizer: AnyTokenizer) -> MaskedLanguageModeling:
         cls, sep, mask = train_tokenizer.special_ids(tokenizer)
-        return self.masking(
+        kind = self.masking if self.pack is None else ALONE[self.masking]
+        return kind(
             vocab_size=tokenizer.get_vocab_size(),
             mask=mask,
             specials=(cls, sep),
             num_predictions=math.ceil(0.15 * self.length),
         )
 
-    def batches(self, tokenizer: AnyTokenizer) -> NextSegmentPairs:
+    def batches(self, tokenizer: AnyTokenizer) -> BatchSource:
         cls, sep, _ = train_tokenizer.special_ids(tokenizer)
+        if self.pack is not None:
+            return PackedSentences(length=self.length, most=self.pack, cls=cls, sep=sep)
         return NextSegmentPairs(length=self.length, cls=cls, sep=sep)
 
 

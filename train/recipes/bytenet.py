@@ -21,7 +21,6 @@ from typing import Any, Self
 
 from train.data import vocabulary
 from train.data.corpus.corpus import Corpus
-from train.objectives.causal import Causal
 from train.optimization import optimizers, schedules
 from train.optimization.weight_decay import BIASES_AND_NORMS
 from train.recipes import translators
@@ -29,7 +28,7 @@ from train.recipes.gpt2 import END, GPT2Recipe
 from train.recipes.recipe import Recipe, RecipeFactory
 from train.recipes.translators import GERMAN, TranslatorRecipe
 from zoo.models import bytenet, bytenet_translator
-from zoo.tokenizers import AnyTokenizer, Sides, Tokenizer, end_of_document, units
+from zoo.tokenizers import AnyTokenizer, Sides, Tokenizer, units
 
 
 class CharacterRecipe(GPT2Recipe):
@@ -44,9 +43,6 @@ class CharacterRecipe(GPT2Recipe):
     def for_text(self, tokenizer: AnyTokenizer, corpus: Corpus) -> Self:
         config: Any = replace(self.config, vocab_size=tokenizer.get_vocab_size())
         return Recipe.for_text(replace(self, config=config), tokenizer, corpus)
-
-    def objective(self, tokenizer: AnyTokenizer) -> Causal:
-        return Causal(end_of_document(tokenizer, units.END))
 
 
 def tiny() -> GPT2Recipe:

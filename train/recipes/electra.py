@@ -7,15 +7,20 @@ epsilon 1e-6, weight decay 0.01, gradient clipping at 1, 10,000 warm-up steps, l
     small   5e-4    1,000,000    128      128     15 %
     base    2e-4      766,000    256      512     15 %
     large   2e-4      400,000   2048      512     25 %
+
+With `--pack`, a row has whole documents in place of two consecutive segments.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 from tokenizers import Tokenizer
 
 from train.data import train_tokenizer
+from train.data.batches.batches import BatchSource
+from train.data.batches.packed_documents import PackedSentences
 from train.data.batches.segment_pairs import AdjacentPairs
 from train.objectives.replaced_token import ReplacedToken
 from train.optimization import optimizers, schedules
@@ -33,6 +38,8 @@ class ElectraRecipe(Recipe):
       mask_rate: Fraction of the tokens that is masked for the generator.
     """
 
+    can_pack: ClassVar[bool] = True
+
     mask_rate: float
 
     def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
@@ -48,8 +55,10 @@ class ElectraRecipe(Recipe):
             rate=self.mask_rate,
         )
 
-    def batches(self, tokenizer: AnyTokenizer) -> AdjacentPairs:
+    def batches(self, tokenizer: AnyTokenizer) -> BatchSource:
         cls, sep, _ = train_tokenizer.special_ids(tokenizer)
+        if self.pack is not None:
+            return PackedSentences(length=self.length, most=self.pack, cls=cls, sep=sep)
         return AdjacentPairs(length=self.length, cls=cls, sep=sep)
 
 

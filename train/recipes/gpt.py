@@ -14,13 +14,11 @@ from functools import partial
 from tokenizers import Tokenizer
 
 from train.data import train_tokenizer
-from train.objectives.causal import Causal
 from train.optimization import optimizers, schedules
 from train.optimization.weight_decay import BIASES_AND_NORMS
 from train.recipes.gpt2 import GPT2Recipe
 from train.recipes.recipe import Recipe, RecipeFactory
 from zoo.models import gpt
-from zoo.tokenizers import AnyTokenizer, end_of_document
 
 START = "_start_"
 
@@ -32,9 +30,6 @@ class GPTRecipe(GPT2Recipe):
 
     def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
         return train_tokenizer.end_of_word_bpe(texts, self.config.vocab_size)
-
-    def objective(self, tokenizer: AnyTokenizer) -> Causal:
-        return Causal(end_of_document(tokenizer, START), samples=self.samples)
 
 
 def gpt_tiny() -> Recipe:

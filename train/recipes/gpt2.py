@@ -4,6 +4,9 @@ The paper (Radford et al. 2019) states only batch 512 and length 1024. Learning 
 weight decay are those of its well-known reproductions: AdamW 0.9 / 0.95, peak learning rate 6e-4
 after 2,000 steps, cosine to a tenth of it, weight decay 0.1 on matrices, gradient clipping at 1.
 Larger sizes use the smaller learning rates of GPT-3 (Brown et al. 2020, table 2.1).
+
+A window begins anywhere in a document and has parts of its neighbours. With `--pack`, a row has
+whole documents instead.
 """
 
 from collections.abc import Iterable
@@ -14,8 +17,9 @@ from tokenizers import Tokenizer
 
 from train.data import train_tokenizer
 from train.data.batches.batches import BatchSource
+from train.data.batches.packed_documents import PackedWindows
 from train.data.batches.windows import Windows
-from train.objectives.causal import Causal
+from train.objectives.causal import Causal, PackedCausal
 from train.optimization import optimizers, schedules
 from train.optimization.weight_decay import BIASES_AND_NORMS
 from train.recipes.recipe import Recipe, RecipeFactory
@@ -30,14 +34,19 @@ class GPT2Recipe(Recipe):
 
     reads_words: ClassVar[bool] = True
     can_sample: ClassVar[bool] = True
+    can_pack: ClassVar[bool] = True
 
     def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
         return train_tokenizer.byte_level_bpe(texts, self.config.vocab_size)
 
     def objective(self, tokenizer: AnyTokenizer) -> Causal:
-        return Causal(end_of_document(tokenizer, END), samples=self.samples)
+        kind = Causal if self.pack is None else PackedCausal
+        token = end_of_document(tokenizer, self.end_of_document or END)
+        return kind(token, samples=self.samples)
 
     def batches(self, tokenizer: AnyTokenizer) -> BatchSource:
+        if self.pack is not None:
+            return PackedWindows(length=self.length, most=self.pack)
         return Windows(length=self.length)
 
 

@@ -18,6 +18,7 @@ from flax import linen as nn
 
 import zoo
 from train.data.batches.batches import BatchSource
+from train.data.batches.packed_documents import PackedDocuments
 from train.data.corpus.corpus import Corpus
 from train.data.sources import builtin
 from train.data.sources.source import Source
@@ -87,6 +88,7 @@ class Recipe(ABC):
         own; it does so if it starts from word vectors.
       reads_all_words: Whether the tokenizer is trained on all of the text, not on a sample.
       can_sample: Whether the family can be trained with a sampled softmax.
+      can_pack: Whether the family can be trained on rows packed with single documents.
       name: The name in `zoo pretrain NAME`.
       architecture: The name of the architecture in zoo.registry.
       config: The config of the model.
@@ -107,6 +109,8 @@ class Recipe(ABC):
       save_every: Steps between checkpoints.
       report_every: Steps between reports.
       samples: Negatives of a sampled softmax, in training; 0: the full softmax.
+      pack: The most documents in a row, which do not attend to each other. None: the rows of the
+        paper.
       epochs: Passes over the text, from which the number of steps follows. None: `steps`.
       average: Number of last checkpoints whose mean is the final model; 1: no averaging.
       averaging: When the mean of the weights since then becomes the model. None: never.
@@ -119,6 +123,7 @@ class Recipe(ABC):
     reads_words: ClassVar[bool] = False
     reads_all_words: ClassVar[bool] = False
     can_sample: ClassVar[bool] = False
+    can_pack: ClassVar[bool] = False
 
     name: str
     architecture: str
@@ -140,6 +145,7 @@ class Recipe(ABC):
     report_every: int = 10
     average: int = 1
     samples: int = 0
+    pack: int | None = None
     averaging: NonMonotonicAveraging | None = None
     epochs: float | None = None
     initial: Initial | None = None
@@ -162,7 +168,13 @@ class Recipe(ABC):
         return registry.named(self.architecture).Model
 
     def epoch(self, tokenizer: AnyTokenizer, corpus: Corpus) -> int:
-        """Return how much of a text an epoch reads, in the unit of `length`."""
+        """Return how much of a text an epoch reads, in the unit of `length`.
+
+        Packed rows are counted with their padding.
+        """
+        batches = None if self.pack is None else self.batches(tokenizer)
+        if isinstance(batches, PackedDocuments):
+            return batches.packing(corpus)[0].num_rows * self.length
         return len(corpus.predicted_tokens(tokenizer))
 
     def for_text(self: R, tokenizer: AnyTokenizer, corpus: Corpus) -> R:
@@ -193,11 +205,14 @@ class Recipe(ABC):
 
     def notes(self, source: Source, corpus: Corpus, tokenizer: AnyTokenizer) -> list[str]:
         """Return notes for the user about a text before training, one line each."""
-        return []
+        batches = None if self.pack is None else self.batches(tokenizer)
+        return [batches.note(corpus)] if isinstance(batches, PackedDocuments) else []
 
     def initial_params(self, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
         """Return the parameters that are not initialized at random: path -> array."""
-        params: dict[str, Any] = {} if self.initial is None else dict(self.initial.params)
+        initial = {} if self.initial is None else self.initial.params
+        # A model that is trained on packed documents may lack a head of the paper's.
+        params: dict[str, Any] = {path: x for path, x in initial.items() if path in shapes}
         if self.embeddings is not None:
             params[self.embeddings.path] = self.embeddings.table_VE
         return params
@@ -231,6 +246,8 @@ class Recipe(ABC):
             values["freeze_embeddings"] = self.embeddings.frozen
         if self.samples:
             values["samples"] = self.samples
+        if self.pack is not None:
+            values["pack"] = self.pack
         return {"zoo": zoo.__version__, "config": vars(self.config)} | values
 
 
@@ -256,6 +273,11 @@ def with_fields(recipe: R, vocab_size: int | None = None, **fields: str | int | 
     if changes.get("samples") and not recipe.can_sample:
         raise ValueError(
             f"{recipe.name} is not trained with a sampled softmax: leave out --samples"
+        )
+    if changes.get("pack") and not recipe.can_pack:
+        raise ValueError(
+            f"{recipe.name} is not trained on single documents, which could be packed: leave out "
+            "--pack"
         )
     recipe = replace(recipe, **changes)
     for name in ("steps", "batch", "length", "accumulate"):

@@ -8,6 +8,7 @@ it. Epochs are those of the Penn Treebank: 929,589 tokens.
 """
 
 from functools import partial
+from typing import ClassVar
 
 from train.data.batches.contiguous import ContiguousWindows
 from train.objectives.causal_stateful import StatefulCausal
@@ -22,6 +23,8 @@ EPOCH = 929_589  # tokens
 
 class RNNRecipe(GPT2Recipe):
     """Recipes with contiguous batches; every document starts with the end-of-text token."""
+
+    can_pack: ClassVar[bool] = False
 
     def objective(self, tokenizer: AnyTokenizer) -> StatefulCausal:
         return StatefulCausal(end_of_document(tokenizer, END), samples=self.samples)

@@ -4,16 +4,22 @@ Liu et al. 2019, sections 2.3 and 5 and table 9: Adam 0.9 / 0.98, epsilon 1e-6, 
 8192, length 512, weight decay 0.01, no gradient clipping. Peak learning rate 6e-4 after 24,000
 steps for the base size and 4e-4 after 30,000 for the large one, then linear to zero. As in the
 released code, weight decay applies to every parameter.
+
+With `--pack`, no document attends to another, as with DOC-SENTENCES (section 4.2); unlike there, a
+row may have more than one document.
 """
 
 import math
 from collections.abc import Iterable
 from functools import partial
+from typing import ClassVar
 
 from tokenizers import Tokenizer
 
 from train.data import train_tokenizer
+from train.data.batches.batches import BatchSource
 from train.data.batches.full_sentences import FullSentences
+from train.data.batches.packed_documents import PackedSentences
 from train.objectives.masked import MaskedLanguageModeling
 from train.objectives.objective import Objective
 from train.optimization import optimizers, schedules
@@ -24,6 +30,8 @@ from zoo.tokenizers import AnyTokenizer
 
 class RobertaRecipe(Recipe):
     """Recipes with rows of whole sentences; 15 % of the tokens are predicted (77 of 512)."""
+
+    can_pack: ClassVar[bool] = True
 
     def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
         return train_tokenizer.roberta(texts, self.config.vocab_size)
@@ -41,8 +49,10 @@ class RobertaRecipe(Recipe):
             num_predictions=math.ceil(0.15 * self.length),
         )
 
-    def batches(self, tokenizer: AnyTokenizer) -> FullSentences:
+    def batches(self, tokenizer: AnyTokenizer) -> BatchSource:
         cls, sep, _ = train_tokenizer.special_ids(tokenizer)
+        if self.pack is not None:
+            return PackedSentences(length=self.length, most=self.pack, cls=cls, sep=sep)
         return FullSentences(length=self.length, cls=cls, sep=sep)
 
 

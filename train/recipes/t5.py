@@ -3,17 +3,26 @@
 Raffel et al. 2020, section 3.1, and the released models: Adafactor without momentum or weight
 decay, learning rate 0.01 for 10,000 steps, then 1 / sqrt(step), a million steps, batch 2048, length
 512 (568 tokens before spans are removed). Version 1.1 was trained without dropout, with the same
-recipe.
+recipe. With `--pack`, spans are removed from whole documents, and several of these share a row.
 """
 
 from collections.abc import Iterable
 from functools import partial
+from typing import ClassVar
 
 from tokenizers import Tokenizer
 
 from train.data import train_tokenizer
+from train.data.batches.batches import BatchSource
+from train.data.batches.packed_documents import PackedSpans
 from train.data.batches.windows import Windows
-from train.objectives.span_corruption import SpanCorruption, raw_length
+from train.objectives.span_corruption import (
+    PackedSpanCorruption,
+    SpanCorruption,
+    packed_raw_length,
+    packed_room,
+    raw_length,
+)
 from train.optimization import optimizers, schedules
 from train.recipes.recipe import Config, Recipe, RecipeFactory
 from zoo.models import t5, t5_v1_1
@@ -23,14 +32,26 @@ from zoo.tokenizers import AnyTokenizer, token_id
 class T5Recipe(Recipe):
     """Recipes with windows that have at most `length` tokens after spans are removed."""
 
+    can_pack: ClassVar[bool] = True
+
     def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
         return train_tokenizer.t5(texts, self.config.vocab_size)
 
     def objective(self, tokenizer: AnyTokenizer) -> SpanCorruption:
         first_sentinel, end = token_id(tokenizer, "<extra_id_0>"), token_id(tokenizer, "</s>")
+        if self.pack is not None:
+            return PackedSpanCorruption(first_sentinel, end, self.length, self.pack)
         return SpanCorruption(first_sentinel, end)
 
-    def batches(self, tokenizer: AnyTokenizer) -> Windows:
+    def batches(self, tokenizer: AnyTokenizer) -> BatchSource:
+        if self.pack is not None:
+            return PackedSpans(
+                length=self.length,
+                most=self.pack,
+                raw_length=raw_length(self.length),
+                row_length=packed_raw_length(self.length),
+                needed=partial(packed_room, self.length),
+            )
         return Windows(length=raw_length(self.length), overlap=0)
 
 

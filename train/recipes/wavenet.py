@@ -46,6 +46,7 @@ class WaveNetSoundRecipe(WaveNetRecipe):
     unit: ClassVar[str] = "samples"
     reads_words: ClassVar[bool] = False
     can_sample: ClassVar[bool] = False
+    can_pack: ClassVar[bool] = False
 
     def model_class(self) -> type[nn.Module]:
         return wavenet.WaveNetSound

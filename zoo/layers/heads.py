@@ -137,6 +137,25 @@ class OnTrunk(nn.Module):
         """Return the hidden states of all tokens; subclasses may pool them."""
         return x_BLD
 
+    def read_each(
+        self,
+        tokens_BL: jax.Array,
+        segments_BL: jax.Array,
+        document_ids_BL: jax.Array,
+        texts_BN: jax.Array,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
+        """Return the head's output for each of the texts that a row is packed with: [B, N, C].
+
+        For models that pool the hidden states of a text; `texts_BN` are its document ids.
+        """
+        x_BLD = self.trunk.read(tokens_BL, segments_BL, document_ids_BL, train=train)
+        pool = lambda text_B: self.pool(
+            x_BLD, (document_ids_BL == text_B[:, None]).astype(jnp.int32)
+        )
+        return self.head(jax.vmap(pool, 1, 1)(texts_BN), train=train)
+
 
 def alone(trunk_class: type[Encoder]) -> type["Trunk"]:
     """Return a model class of this trunk alone, with the parameter paths of those with a head."""

@@ -9,7 +9,7 @@ with a final norm on each side; no biases; attention is not scaled, but the outp
 Departures: dropout is drawn for every position, as in transformers; the released code draws it once
 for all positions of a text. Weights are initialized as in the released code, except the relative
 position bias, which follows transformers. Documents packed into one source do not attend to each
-other; the decoder attends to all of them.
+other; the decoder attends to all of them, unless the targets are packed too.
 
 B batch  L length of the source  T length of the target  D width  F feed-forward width  H heads
 M memory  K head width  V vocabulary
@@ -274,7 +274,8 @@ class FeedForward(nn.Module):
 class T5(nn.Module):
     """The trunk, without a head: source tokens_BL, targets_BT shifted right -> x_BTD.
 
-    `document_ids_BL` numbers the document of each source token from 1; 0 is padding.
+    `document_ids_BL` numbers the document of each source token from 1; 0 is padding. So does
+    `target_document_ids_BT` for packed targets, which attend to their own document alone.
     """
 
     config: Config
@@ -324,12 +325,14 @@ class T5(nn.Module):
         tokens_BL: jax.Array,
         targets_BT: jax.Array,
         document_ids_BL: jax.Array | None = None,
+        target_document_ids_BT: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> jax.Array:
         source_BLD = self.encode(tokens_BL, document_ids_BL, train=train)
         positions_T = jnp.arange(targets_BT.shape[1])
-        masks = Mask.causal(), Mask.source(document_ids_BL)
+        source_mask = Mask(target_document_ids_BT, document_ids_BL)
+        masks = Mask.causal(target_document_ids_BT), source_mask
         inputs = source_BLD, *masks, self.decoder_bias(positions_T, positions_T)
         x_BTD = self.embedding_dropout(self.token_embedding(targets_BT), train=train)
         x_BTD = run_blocks(
@@ -400,11 +403,13 @@ class T5LM(nn.Module):
         tokens_BL: jax.Array,
         targets_BT: jax.Array,
         document_ids_BL: jax.Array | None = None,
+        target_document_ids_BT: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> UnprojectedLogits:
         """Return next-token logits before the product with the vocabulary table."""
-        return self._unprojected(self.trunk(tokens_BL, targets_BT, document_ids_BL, train=train))
+        documents = document_ids_BL, target_document_ids_BT
+        return self._unprojected(self.trunk(tokens_BL, targets_BT, *documents, train=train))
 
     def __call__(
         self,

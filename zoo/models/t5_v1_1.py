@@ -111,11 +111,13 @@ class T5v11LM(nn.Module):
         tokens_BL: jax.Array,
         targets_BT: jax.Array,
         document_ids_BL: jax.Array | None = None,
+        target_document_ids_BT: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> UnprojectedLogits:
         """Return next-token logits before the product with the vocabulary table."""
-        return self._unprojected(self.trunk(tokens_BL, targets_BT, document_ids_BL, train=train))
+        documents = document_ids_BL, target_document_ids_BT
+        return self._unprojected(self.trunk(tokens_BL, targets_BT, *documents, train=train))
 
     def __call__(
         self,

@@ -59,15 +59,8 @@ class FullSentences:
 
 def row_bounds(corpus: Corpus, length: int) -> np.ndarray:
     """Return the offset at which each row starts, followed by the end of the text: int64."""
-    max_tokens = length - SPECIALS
-    if max_tokens < 1:
-        raise ValueError(f"a row of length {length} has no room for text: use at least 3")
-    sizes = np.diff(corpus.sentences)
-    parts = np.maximum(-(-sizes // max_tokens), 1)  # more than 1 for a sentence longer than a row
-    part = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
-    starts = np.append(
-        np.repeat(corpus.sentences[:-1], parts) + part * max_tokens, corpus.sentences[-1]
-    )
+    max_tokens = room_for_text(length)
+    starts = parts(corpus.sentences, max_tokens)
     # A row from i to j contains the document boundaries strictly between them.
     borders_up_to = np.searchsorted(corpus.documents, starts, "right")
     borders_before = np.searchsorted(corpus.documents, starts, "left")
@@ -81,3 +74,21 @@ def row_bounds(corpus: Corpus, length: int) -> np.ndarray:
     while bounds[-1] < len(starts) - 1:
         bounds.append(max(int(next_row[bounds[-1]]), bounds[-1] + 1))
     return starts[bounds]
+
+
+def room_for_text(length: int) -> int:
+    """Return how many tokens of text fit into a row of a length.
+
+    Raises:
+      ValueError: If none do.
+    """
+    if length <= SPECIALS:
+        raise ValueError(f"a row of length {length} has no room for text: use at least 3")
+    return length - SPECIALS
+
+
+def parts(bounds: np.ndarray, max_tokens: int) -> np.ndarray:
+    """Return bounds with more of them where a sentence or document is longer than `max_tokens`."""
+    counts = np.maximum(-(-np.diff(bounds) // max_tokens), 1)
+    part = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.append(np.repeat(bounds[:-1], counts) + part * max_tokens, bounds[-1])

@@ -136,9 +136,9 @@ class Classification(TextTask):
         return is_real(row) * labelled * weight_of(self.class_weights, row["targets"])
 
     def loss(self, output: jax.Array, batch: Mapping[str, jax.Array], weights: jax.Array) -> Term:
-        """Return the cross-entropy of logits_BC and targets_B."""
-        targets_B = jnp.maximum(batch["targets"], 0)
-        return classify(self._merged(output), targets_B, weights, self.label_smoothing)
+        """Return the cross-entropy of logits, [..., C], and targets, [...]."""
+        targets = jnp.maximum(batch["targets"], 0)
+        return classify(self._merged(output), targets, weights, self.label_smoothing)
 
     def distributions(self, output: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
         return self._merged(output)[:, None]
@@ -206,9 +206,9 @@ class Regression(TextTask):
         return is_real(row) * jnp.isfinite(row["targets"])
 
     def loss(self, output: jax.Array, batch: Mapping[str, jax.Array], weights: jax.Array) -> Term:
-        """Return the squared error between the outputs, [B, 1], and targets_B."""
-        errors_B = jnp.where(weights > 0, self._merged(output)[:, 0] - batch["targets"], 0)
-        return Term((weights * jnp.square(errors_B)).sum(), None)
+        """Return the squared error between the outputs, [..., 1], and the targets, [...]."""
+        errors = jnp.where(weights > 0, self._merged(output)[..., 0] - batch["targets"], 0)
+        return Term((weights * jnp.square(errors)).sum(), None)
 
     def distributions(self, output: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
         return self._merged(output)[:, None]

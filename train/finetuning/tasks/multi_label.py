@@ -78,9 +78,9 @@ class MultiLabel(TextTask):
 
     def weights(self, row: Mapping[str, jax.Array]) -> jax.Array:
         """Return one weight for each label."""
-        targets_C = row["targets"]
-        has_C = jnp.float32(self.class_weights or (1.0,) * len(targets_C))
-        return is_real(row) * jnp.where(targets_C > 0, has_C, 1.0)
+        targets = row["targets"]
+        has_C = jnp.float32(self.class_weights or (1.0,) * targets.shape[-1])
+        return is_real(row)[..., None] * jnp.where(targets > 0, has_C, 1.0)
 
     def loss(self, output: jax.Array, batch: Mapping[str, jax.Array], weights: jax.Array) -> Term:
         """Return the binary cross-entropy of logits_BC and targets_BC."""

@@ -178,12 +178,23 @@ def skipped_rows(skipped: Sequence[str]) -> tuple[str, ...]:
 
 
 def run_model(apply: Apply, batch: Mapping[str, jax.Array]) -> jax.Array:
-    """Return the output of a model with a head for a batch; used as `forward` by most tasks."""
+    """Return the output of a model with a head for a batch; used as `forward` by most tasks.
+
+    If the batch has "texts", the numbers of the texts in each row, there is an output for each.
+    """
+    if "texts" in batch:
+        inputs = batch["tokens"], batch["segments"], batch["documents"], batch["texts"]
+        return apply(*inputs, method="read_each")
     return apply(batch["tokens"], batch["segments"], batch["documents"])
 
 
 def is_real(row: Mapping[str, jax.Array]) -> jax.Array:
-    """Return 1 for a row with an example, 0 for an empty one; used as `weights` by most tasks."""
+    """Return 1 for a row with an example, 0 for an empty one; used as `weights` by most tasks.
+
+    If the row is packed with texts, there is a number for each of its places.
+    """
+    if "texts" in row:
+        return jnp.float32(row["texts"] > 0)
     return jnp.float32((row["documents"] > 0).any())
 
 
