@@ -10,7 +10,7 @@ import pytest
 from train.devices import nvidia, start
 
 ROOT = Path(__file__).parents[2]
-TINY = "num_layers=1 width=32 mlp_width=64 num_heads=2 head_width=16 max_length=32".split()
+TINY = ["num_layers=1", "width=32", "mlp_width=64", "num_heads=2", "head_width=16", "max_length=32"]
 # Runs a command, and prints at the first report, and at the end, how many programs were needed and
 # how many of them were kept by an earlier process.
 COUNT = """
