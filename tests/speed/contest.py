@@ -116,15 +116,16 @@ class Competitor:
         environment = os.environ | SETTINGS | {"TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor")}
         environment.pop("JAX_COMPILATION_CACHE_DIR", None)
         self.log = scratch / f"{entry.module}-{entry.variant}.log"
-        self.process = subprocess.Popen(
-            [entry.python(), "-m", f"tests.speed.{entry.module}", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.log.open("w"),
-            text=True,
-            cwd=ROOT,
-            env=environment,
-        )
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [entry.python(), "-m", f"tests.speed.{entry.module}", *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=ROOT,
+                env=environment,
+            )
         # Ended when its time is over, which a wait for its answer does not see otherwise.
         self.timer = threading.Timer(seconds or threading.TIMEOUT_MAX, self.process.kill)
         self.timer.daemon = True
@@ -135,6 +136,7 @@ class Competitor:
         line = self.process.stdout.readline()
         if line:
             return json.loads(line)
+        self.close()
         lines = self.log.read_text().strip().splitlines() or ["no word of why"]
         raise RuntimeError(f"it does not run here: {lines[-1]}")
 
@@ -148,6 +150,7 @@ class Competitor:
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         self.process.wait()
+        self.process.stdout.close()
 
 
 def check(facts: dict, expected: dict, tolerance: float) -> None:
