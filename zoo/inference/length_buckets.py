@@ -53,7 +53,8 @@ def merged(lengths: Sequence[int], count: int) -> list[int]:
 
     They count there too; nothing is longer than the longest.
     """
-    counts, pending, longer = Counter(lengths), [], {}
+    counts, pending = Counter(lengths), list[int]()
+    longer: dict[int, int] = {}
     for length in sorted(counts):
         pending.append(length)
         if sum(counts[each] for each in pending) >= count or length == max(counts):
