@@ -29,6 +29,7 @@ from train.commands.pretrain import Pretrain
 from train.commands.prompt import Prompt
 from train.commands.score import Score
 from train.commands.vectors import Analogy, Embed, Map, Neighbors, Similarity
+from train.devices import start
 
 GROUPS: dict[str, dict[str, type[command.Command]]] = {
     "Train": {
@@ -76,6 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _refuse(str(error))
     except MemoryError as error:
         _refuse(f"the memory does not suffice: {error}".removesuffix(": "))
+    except RuntimeError as error:
+        if "Unable to initialize backend" not in str(error):  # JAX_PLATFORMS names another
+            raise
+        _refuse(str(error))
     except KeyboardInterrupt:
         print("zoo: stopped", file=sys.stderr)
         sys.exit(130)
@@ -98,7 +103,9 @@ def _run(arguments: list[str]) -> None:
     elif name not in COMMANDS:
         command.unknown(name, list(COMMANDS))
     else:
-        command.parse(name, COMMANDS[name], rest).run()
+        chosen = command.parse(name, COMMANDS[name], rest)
+        start.begin()
+        chosen.run()
 
 
 if __name__ == "__main__":

@@ -125,10 +125,11 @@ def train(
     state, best, step, _ = progress
     metrics: Sequence[Metrics] = ()
     pending: list[dict[str, jax.Array]] = []
-    for batch in stage.batches.prefetched(step):
-        if step == stage.last or signals.stop or is_over(stage, best, step):
-            break
-        state, latest = stage.placement.step(state, stage.placement.put(batch))
+    batches = map(stage.placement.put, stage.batches.prefetched(step))
+    batch = next(batches)
+    while not (step == stage.last or signals.stop or is_over(stage, best, step)):
+        state, latest = stage.placement.step(state, batch)
+        batch = next(batches)  # on its way to the devices while they step
         step, metrics = step + 1, ()
         pending.append(latest)
         is_evaluated = step % stage.evaluate_every == 0 or step == stage.steps
@@ -250,13 +251,18 @@ def check_same_run(out: Path, before: Mapping[str, Any] | None, now: Mapping[str
 
 def check_finite(params: chex.ArrayTree, checkpoints: Checkpoints) -> None:
     """Raise NotFinite if a trained parameter is not finite."""
-    wrong = [path for path, x in flatten(params).items() if not bool(jnp.isfinite(x).all())]
-    if wrong:
+    finite = jax.device_get(_are_finite(flatten(params)))
+    if wrong := [path for path, is_finite in finite.items() if not is_finite]:
         last = (checkpoints.latest() or [0])[-1]
         raise NotFinite(
             f"{wrong[0]} is not finite after training: no model is written, and the last saved "
             f"step is {last}; try a smaller learning rate or float32"
         )
+
+
+@jax.jit
+def _are_finite(arrays: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    return {path: jnp.isfinite(x).all() for path, x in arrays.items()}
 
 
 def _saved(stage: Stage) -> tuple[chex.ArrayTree, chex.ArrayTree]:

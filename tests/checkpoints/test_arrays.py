@@ -163,6 +163,14 @@ def test_a_record_is_read_back_and_its_damage_is_detected(tmp_path):
         arrays.read_record(tmp_path / "a")
 
 
+def test_saving_returns_before_the_arrays_are_written(tmp_path):
+    saving = arrays.save(tmp_path / "step", {"params": {"w": jnp.ones((4096, 4096))}})
+    assert not saving.finish(0)
+    assert not (tmp_path / "step").exists()
+    assert saving.finish()
+    assert (tmp_path / "step").exists()
+
+
 def test_donated_arrays_are_saved_as_they_were(tmp_path):
     step = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)
     tree = {str(i): jnp.full((512, 1024), float(i)) for i in range(8)}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from zoo.inference.length_buckets import bucket, bucket_boundaries
+from zoo.inference.length_buckets import bucket, bucket_boundaries, merged
 
 
 def test_boundaries_grow_alternately_by_a_half_and_a_third():
@@ -26,3 +26,11 @@ def test_a_sequence_is_padded_to_the_first_boundary_that_holds_it(longest):
 def test_a_sequence_that_no_bucket_holds_is_refused():
     with pytest.raises(ValueError, match="a sequence of 9 tokens exceeds the maximum length of 8"):
         bucket(9, 8)
+
+
+def test_a_length_that_few_have_becomes_the_next_longer_one():
+    assert merged([8, 24, 8, 16, 24, 8], 1) == [8, 24, 8, 16, 24, 8]
+    assert merged([8, 24, 8, 16, 24, 8], 3) == [8, 24, 8, 24, 24, 8]
+    assert merged([8, 24, 8, 16, 24, 8], 4) == [16, 24, 16, 16, 24, 16]
+    assert merged([8, 12, 24], 9) == [24, 24, 24]
+    assert merged([], 9) == []

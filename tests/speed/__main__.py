@@ -2,6 +2,7 @@
 
     python -m tests.speed gpt2 bert decode --rounds 9     race, append to results.jsonl, print
     python -m tests.speed --table                         print the tables of the last results
+    python -m tests.speed gpu                             one GPU, in nine minutes: gpu.py
 
 RoBERTa, ALBERT, ELECTRA, DistilBERT, T5 and Marian's Transformer step by those names: roberta,
 albert, electra, distilbert, t5, transformer; an LSTM as a language model by lstm, and alone by
@@ -14,12 +15,15 @@ import argparse
 import os
 import sys
 
+from tests.speed import gpu
 from tests.speed.contest import entries, race
 from tests.speed.table import append, table, tables
 from tests.speed.work import WORKS
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["gpu"]:
+        return gpu.main(sys.argv[2:])
     parser = argparse.ArgumentParser(
         prog="python -m tests.speed",
         description=__doc__,

@@ -1,5 +1,6 @@
 """The race: every competitor in a process of its own, all but one of them asleep at any time."""
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -9,6 +10,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,28 +107,36 @@ SETTINGS = {
 class Competitor:
     """One process. `facts` is what it says of itself, `turns` what its turns took a step."""
 
-    def __init__(self, entry: Entry, work: Work, model: Path, scratch: Path):
+    def __init__(
+        self, entry: Entry, work: Work, model: Path, scratch: Path, seconds: float | None = None
+    ):
         self.entry, self.turns = entry, []
         self.steps = PRODUCTS if entry is YARDSTICK else work.turn
         arguments = [json.dumps(dataclasses.asdict(work)), str(model), entry.variant]
         environment = os.environ | SETTINGS | {"TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor")}
         environment.pop("JAX_COMPILATION_CACHE_DIR", None)
         self.log = scratch / f"{entry.module}-{entry.variant}.log"
-        self.process = subprocess.Popen(
-            [entry.python(), "-m", f"tests.speed.{entry.module}", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.log.open("w"),
-            text=True,
-            cwd=ROOT,
-            env=environment,
-        )
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [entry.python(), "-m", f"tests.speed.{entry.module}", *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=ROOT,
+                env=environment,
+            )
+        # Ended when its time is over, which a wait for its answer does not see otherwise.
+        self.timer = threading.Timer(seconds or threading.TIMEOUT_MAX, self.process.kill)
+        self.timer.daemon = True
+        self.timer.start()
         self.facts = self._answer()
 
     def _answer(self) -> dict:
         line = self.process.stdout.readline()
         if line:
             return json.loads(line)
+        self.close()
         lines = self.log.read_text().strip().splitlines() or ["no word of why"]
         raise RuntimeError(f"it does not run here: {lines[-1]}")
 
@@ -136,8 +146,11 @@ class Competitor:
         self.turns.append({unit: used / self.steps for unit, used in self._answer().items()})
 
     def close(self) -> None:
-        self.process.stdin.close()
+        self.timer.cancel()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait()
+        self.process.stdout.close()
 
 
 def check(facts: dict, expected: dict, tolerance: float) -> None:

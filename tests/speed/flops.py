@@ -4,8 +4,6 @@ A forward pass counts once and its backward pass twice; a teacher has no backwar
 """
 
 TRAINED, READ = 3, 1  # passes
-NARROW = 64  # width of ALBERT's tokens, and of ELECTRA's generator
-MIDDLE = 128  # width of ELECTRA's tokens
 
 
 def step(work) -> float:
@@ -19,21 +17,21 @@ def step(work) -> float:
         student = _blocks(work, length, work.student_layers, d, work.mlp_width)
         texts = TRAINED * (student + head(length, d)) + READ * (encoder + head(length, d))
     elif work.model == "electra":
-        generator = _blocks(work, length, work.num_layers, NARROW, work.mlp_width // 4)
-        texts = TRAINED * (encoder + generator + head(predictions, MIDDLE))
+        generator = _blocks(work, length, work.num_layers, work.narrow, 4 * work.narrow)
+        texts = TRAINED * (encoder + generator + head(predictions, work.embed_width))
     elif work.model == "rnn":
         # Four gates read the layer below and the state; alone there is no head.
         gates = 2 * length * work.num_layers * 4 * 2 * d * d
         texts = TRAINED * (gates + (head(length, d) if work.kind == "recurrent" else 0))
-    elif work.model in ("t5", "transformer"):
-        targets = work.targets if work.model == "t5" else length
+    elif work.model in ("t5", "t5_v1_1", "transformer"):
+        targets = work.targets if work.model != "transformer" else length
         decoder = _blocks(work, targets, work.num_layers, d, work.mlp_width)
         # The decoder asks with its own states and looks at those of the source.
         source = 4 * work.num_layers * d * d * (targets + length)
         source += 4 * work.num_layers * targets * length * d
         texts = TRAINED * (encoder + decoder + source + head(targets, d))
     else:
-        width = NARROW if work.model == "albert" else d
+        width = work.narrow if work.model == "albert" else d
         texts = TRAINED * (encoder + head(length if work.model == "gpt2" else predictions, width))
     return work.rows * texts
 
@@ -50,5 +48,6 @@ def _finetune(work) -> float:
 
 def _blocks(work, length: int, layers: int, width: int, mlp_width: int) -> float:
     """Forward through the blocks for one text: the maps, then scores and mix."""
-    maps = 2 * (4 * width * width + 2 * width * mlp_width)
+    matrices = 3 if work.model == "t5_v1_1" else 2  # one more is the gate
+    maps = 2 * (4 * width * width + matrices * width * mlp_width)
     return layers * length * (maps + 4 * length * width)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from tests.speed import contest, gpu
 from tests.speed.contest import check
 from tests.speed.table import ahead, append, leads, newest, speeds, summary, table
 from tests.speed.work import END, FIRST_WORD, MASK, WORKS, batches, published_shapes
@@ -159,3 +160,60 @@ def test_unequal_work_is_refused(facts, complaint):
     check(expected, expected, 1e-5)
     with pytest.raises(ValueError, match=complaint):
         check(facts, expected, 1e-5)
+
+
+def test_a_gpu_is_measured_row_by_row_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    results, measured = tmp_path / "gpu.jsonl", []
+
+    def measure(row, rates, seconds):
+        measured.append(row.name)
+        if len(measured) == 4:
+            raise TimeoutError
+        record = {"work": row.name[0], "competitor": row.name[1], "seconds": 0.5, "first_call": 9.0}
+        if row.entry.module == "matrix_rate":
+            return record | {"rate": 2e12, "device": "cpu"}
+        assert rates == {"matrix rate": 2e12, "memory rate": 2e12}
+        return record | {"tokens_per_second": 1000.0, "share": 0.25}
+
+    monkeypatch.setattr(gpu, "measure", measure)
+    first = list(gpu.run(results, 540, small=True))
+    assert first[-1].startswith("stopped after ")
+    assert first[-2] == "| GPT-2 124M, small | zoo | 1,000 | 25.0% | 500.0 | 9.0 |"
+    assert len(gpu.read(results)) == 3
+    second = list(gpu.run(results, 540, small=True))
+    assert second[:4] == first[:4]
+    assert second[-1] == "all measured: gpu.jsonl"
+    assert len(measured) == len(gpu.rows(small=True)) + 1
+    assert list(gpu.run(tmp_path / "new", 10, small=True))[-1].startswith("stopped")
+
+
+def test_the_peers_of_a_gpu_come_last_and_have_equal_work():
+    rows = gpu.rows(small=False)
+    assert [row.entry.name for row in rows[:3]] == ["matrix rate", "memory rate", "zoo"]
+    zoo = [row.work for row in rows if row.entry.name == "zoo"]
+    peers = [row.work for row in rows[2 + len(zoo) :]]
+    assert list(dict.fromkeys(work.title for work in peers)) == [work.title for work in zoo]
+    assert len({row.name for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("title", "parameters", "body"),
+    [
+        ("GPT-2 124M", 124_439_808, 84_934_656),
+        ("BERT large", 335_174_458, 301_989_888),
+        ("GPT-2 XL", 1_557_611_200, 1_474_560_000),
+    ],
+)
+def test_sizes_on_a_gpu_are_the_published_ones(title, parameters, body):
+    work = next(work for work, _ in gpu.WORKS if work.title.startswith(title))
+    assert sum(np.prod(shape) for shape in published_shapes(work).values()) == parameters
+    assert work.num_layers * (4 * work.width**2 + 2 * work.width * work.mlp_width) == body
+
+
+def test_a_row_that_runs_out_of_time_is_ended(monkeypatch):
+    start = contest.subprocess.Popen
+    endless = lambda command, **options: start(["sleep", "60"], **options)
+    monkeypatch.setattr(gpu, "prepare", lambda work, folder: folder)
+    monkeypatch.setattr(contest.subprocess, "Popen", endless)
+    with pytest.raises(TimeoutError):
+        gpu.measure(gpu.rows(small=True)[2], {}, seconds=1.5)

@@ -7,12 +7,14 @@ import torch
 import transformers
 
 from tests.speed.competitor import Run, serve
+from tests.speed.torch_step import DEVICE
 from tests.speed.work import Work, tokens
 
 
 def build(work: Work, folder: Path, variant: str) -> tuple[dict, Run]:
-    model = transformers.GPT2LMHeadModel.from_pretrained(folder).eval()
-    prompt = torch.from_numpy(tokens(work, work.prompt, seed=0)).long()
+    model = transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=getattr(torch, work.dtype))
+    model = model.to(DEVICE).eval()
+    prompt = torch.from_numpy(tokens(work, work.prompt, seed=0)).long().to(DEVICE)
     options = {"max_new_tokens": work.new_tokens, "do_sample": False, "pad_token_id": 0}
     if variant == "compiled":
         options["cache_implementation"] = "static"

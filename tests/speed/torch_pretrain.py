@@ -205,6 +205,11 @@ MODELS = {
         shipped_t5_loss,
         tuned_t5_loss,
     ),
+    "t5_v1_1": (
+        transformers.T5ForConditionalGeneration.from_pretrained,
+        shipped_t5_loss,
+        tuned_t5_loss,
+    ),
     "transformer": (transformers.MarianMTModel.from_pretrained, shipped_t5_loss, tuned_t5_loss),
     "rnn": (LanguageModel, language_loss, language_loss),
 }

@@ -12,6 +12,7 @@ from torch import nn
 from tests.speed.competitor import Run, serve
 from tests.speed.work import BETAS, EPSILON, LEARNING_RATE, WEIGHT_DECAY, Work, batches
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 MODELS = {"gpt2": transformers.GPT2LMHeadModel, "bert": transformers.BertForMaskedLM}
 
 
@@ -35,7 +36,7 @@ def tuned_bert_loss(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.T
 
 
 def tensors(batch: dict) -> dict[str, torch.Tensor]:
-    batch = {name: torch.from_numpy(array).long() for name, array in batch.items()}
+    batch = {name: torch.from_numpy(array).long().to(DEVICE) for name, array in batch.items()}
     batch["labels"] = batch["tokens"]
     if "positions" in batch:
         ignored = torch.full_like(batch["tokens"], -100)
@@ -54,6 +55,7 @@ def build(work: Work, folder: Path, variant: str) -> tuple[dict, Run]:
 
 def stepped(work: Work, variant: str, model: nn.Module, loss_of, data, first) -> tuple[dict, Run]:
     """Steps over the batches of `data`; the loss before training is that of the batch `first`."""
+    model.to(DEVICE)
     learned = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         learned,
@@ -64,7 +66,7 @@ def stepped(work: Work, variant: str, model: nn.Module, loss_of, data, first) ->
         fused=True if "tuned" in variant else None,
     )
     half = work.dtype == "bfloat16" and "float32" not in variant
-    precision = torch.autocast("cpu", torch.bfloat16, enabled=half)
+    precision = torch.autocast(DEVICE, torch.bfloat16, enabled=half)
 
     model.eval()
     with torch.no_grad(), precision:
@@ -82,6 +84,7 @@ def stepped(work: Work, variant: str, model: nn.Module, loss_of, data, first) ->
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
+        loss.item()  # waits for a GPU
 
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     return {"loss": loss, "parameters": weights(model), "versions": versions}, run

@@ -49,6 +49,9 @@ class Work:
     student_layers: int = 2  # of distillation
     spans: int = 7  # cut out of a text, which are `cut` tokens
     cut: int = 21
+    narrow: int = 64  # width of ALBERT's tokens, and of ELECTRA's generator
+    embed_width: int = 128  # of ELECTRA's tokens
+    packed: int = 1  # texts that share a row, none of which reads another
     beams: int = 1  # of a translation
     runs: int = 1  # of a fine-tuning, each with its own weights
     trained: int = 0  # groups that learn, counted from the head; 0: all
@@ -188,12 +191,14 @@ def batches(work: Work, count: int = 8) -> list[dict[str, np.ndarray]]:
     "targets". A translator's has "targets", a recurrent one's the whole "text" and "targets".
     """
     # So that as many are left where each span becomes one sentinel, and the end is written.
-    more = {"t5": work.cut - work.spans - 1, "rnn": 1}
+    spans = work.cut - work.spans - 1
+    more = {"t5": spans, "t5_v1_1": spans, "rnn": 1}
     length = work.max_length + more.get(work.model, 0)
     drawn = [tokens(work, length, seed) for seed in range(count)]
     if work.model == "gpt2":
         return [{"tokens": words} for words in drawn]
-    corrupts = {"t5": _cut, "albert": _pair, "transformer": _translate, "rnn": _window}
+    corrupts = {"albert": _pair, "transformer": _translate, "rnn": _window}
+    corrupts |= {"t5": _cut, "t5_v1_1": _cut}
     corrupt = corrupts.get(work.model, _mask)
     return [corrupt(work, words, seed) for seed, words in enumerate(drawn)]
 
@@ -328,6 +333,12 @@ def published_shapes(work: Work) -> dict[str, tuple[int, ...]]:
     return shapes | {"cls.predictions.bias": (V,)}
 
 
+def draw_weights(random: np.random.Generator, centre: float, spread: float, shape) -> np.ndarray:
+    """Random numbers; beyond a million they repeat, since a billion would take a minute."""
+    size = min(int(np.prod(shape)), 2**20 + 7)
+    return np.resize(random.normal(centre, spread, size).astype(np.float32), shape)
+
+
 def write_model(work: Work, folder: Path) -> Path:
     """A Hugging Face folder of the model with random weights: wide, so that no part is idle."""
     from safetensors.numpy import save_file
@@ -337,7 +348,7 @@ def write_model(work: Work, folder: Path) -> Path:
         scale = "ln_" in name or "LayerNorm" in name
         centre = 1.0 if scale and name.endswith("weight") else 0.0
         spread = 0.05 if len(shape) == 2 else 0.1
-        weights[name] = random.normal(centre, spread, shape).astype(np.float32)
+        weights[name] = draw_weights(random, centre, spread, shape)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(published_config(work)))
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})

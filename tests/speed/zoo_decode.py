@@ -7,11 +7,13 @@ import jax
 import zoo
 from tests.speed.competitor import Run, serve
 from tests.speed.work import Work, tokens
+from train.step import cast
 from zoo.inference.generate import generate_ids
 
 
 def build(work: Work, folder: Path, _: str) -> tuple[dict, Run]:
     model, params, _ = zoo.load(folder)
+    params = cast(params, work.dtype)
     prompts = tokens(work, work.prompt, seed=0).tolist()
 
     def run(times: int) -> list:

@@ -6,15 +6,16 @@ import jax
 import jax.numpy as jnp
 
 import zoo
+from tests.speed import zoo_weights
 from tests.speed.competitor import Run, serve
 from tests.speed.work import Work, waves
 from train.devices.malloc import keep_freed_memory
 from zoo.layers.recurrent import Stack
 
 
-def build(work: Work, folder: Path, _: str) -> tuple[dict, Run]:
+def build(work: Work, _folder: Path, _variant: str) -> tuple[dict, Run]:
     keep_freed_memory()  # as `zoo pretrain` does
-    params = zoo.load(folder)[1]["trunk"]["stack"]
+    params = zoo_weights.draw(work, "rnn")[1]["trunk"]["stack"]
     model, x_BLD = Stack(work.num_layers, "lstm", work.width, 0.0), jnp.asarray(waves(work))
     loss = lambda params, x_BLD: jnp.square(model.apply({"params": params}, x_BLD)[0]).mean()
     gradients = jax.jit(jax.grad(loss, (0, 1)))

@@ -14,26 +14,15 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+from safetensors.numpy import save_file
 
-from tests.speed.work import DROPOUT, Work
+from tests.speed.work import DROPOUT, Work, draw_weights
 from zoo import registry
 from zoo.formats import huggingface
 from zoo.models import electra
 from zoo.params import abstract, flatten, unflatten
 
-# ELECTRA's tiny size has a generator that only knows frequencies; the race has a real one.
-ELECTRA = electra.Config(
-    num_layers=4,
-    head_width=64,
-    embed_width=128,
-    generator_layers=4,
-    generator_heads=1,
-    generator_width=64,
-    generator_mlp_width=256,
-)
-
-
-NAMES = {"rnn": "lstm-lm-tiny", "transformer": "transformer-tiny"}
+NAMES = {"rnn": "lstm-lm-tiny", "transformer": "transformer-tiny", "t5_v1_1": "t5-v1_1-small"}
 
 
 def sizes(work: Work, name: str, config) -> dict:
@@ -42,7 +31,17 @@ def sizes(work: Work, name: str, config) -> dict:
     found = {field: getattr(work, field) for field in shared if hasattr(config, field)}
     if name == "rnn":
         return found | {"num_layers": work.num_layers, "embed_width": work.width}
-    if name == "transformer":
+    if name == "electra":  # its tiny size has a generator that only knows frequencies
+        return found | {
+            "num_layers": work.num_layers,
+            "head_width": work.width // work.num_heads,
+            "embed_width": work.embed_width,
+            "generator_layers": work.num_layers,
+            "generator_heads": work.narrow // 64,
+            "generator_width": work.narrow,
+            "generator_mlp_width": 4 * work.narrow,
+        }
+    if name in ("transformer", "t5_v1_1"):
         layers = {"num_layers": work.num_layers, "num_decoder_layers": work.num_layers}
         return found | layers | {"head_width": work.width // work.num_heads}
     return found
@@ -51,7 +50,7 @@ def sizes(work: Work, name: str, config) -> dict:
 def draw(work: Work, name: str, seed: int = 0):
     """A model of the sizes of a work and random weights: wide, so that no part is idle."""
     architecture = registry.named(name)
-    config = ELECTRA if name == "electra" else architecture.SIZES[NAMES.get(name, f"{name}-tiny")]
+    config = architecture.SIZES[NAMES.get(name, f"{name}-tiny")]
     cls = architecture.TASKS["classification"] if work.kind == "finetune" else architecture.Model
     model = cls(replace(config, dropout=DROPOUT, **sizes(work, name, config)))
     random, weights = np.random.default_rng(seed), {}
@@ -60,7 +59,7 @@ def draw(work: Work, name: str, seed: int = 0):
         if re.search("token_embedding", path) and name == "t5":
             spread = 1.0  # its head scales down
         centre = 1.0 if path.endswith("scale") else 0.0
-        weights[path] = jnp.asarray(random.normal(centre, spread, leaf.shape), jnp.float32)
+        weights[path] = jnp.asarray(draw_weights(random, centre, spread, leaf.shape))
     return model, unflatten(weights)
 
 
@@ -82,12 +81,31 @@ def write(work: Work, folder: Path) -> None:
     elif work.model == "distilbert":
         _write(folder / "student", model, params)
         _write(folder / "teacher", *teacher(work))
+    elif work.model == "rnn":
+        _write_recurrent(folder, flatten(params))
     else:
         _write(folder, model, params)
 
 
 def _write(folder: Path, model, params) -> None:
     huggingface.write(folder, huggingface.find_class(type(model)), model, params)
+
+
+def _write_recurrent(folder: Path, params: dict) -> None:
+    """Writes an LSTM as PyTorch's own example names it, whose gates are below one another."""
+    tensors = {
+        "encoder.weight": params["trunk/token_embedding/embedding"],
+        "decoder.weight": params["head/embedding"],
+        "decoder.bias": params["head/bias"],
+    }
+    for n in range(sum(path.endswith("input/kernel") for path in params)):
+        for name, part in (("ih", "input"), ("hh", "recurrent")):
+            path = f"trunk/stack/layers_{n}/{part}"
+            kernel_GDE = params[f"{path}/kernel"].transpose(1, 2, 0)
+            tensors[f"rnn.weight_{name}_l{n}"] = kernel_GDE.reshape(-1, kernel_GDE.shape[-1])
+            tensors[f"rnn.bias_{name}_l{n}"] = params[f"{path}/bias"].reshape(-1)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: np.array(x) for name, x in tensors.items()}, folder / "model.safetensors")
 
 
 if __name__ == "__main__":

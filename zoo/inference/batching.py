@@ -20,7 +20,7 @@ from zoo import registry
 from zoo.checkpoints.load import Loaded
 from zoo.contracts import Speller
 from zoo.direction import is_backward
-from zoo.inference.length_buckets import bucket
+from zoo.inference.length_buckets import bucket, least, merged
 from zoo.inference.prompts import require_tokenizer
 from zoo.params import call
 from zoo.tokenizers import Tokenizer, sides
@@ -102,9 +102,9 @@ def batches(
     """
     order = sorted(range(len(rows)), key=lambda index: len(rows[index].tokens))
     count = min(batch_size, len(rows))
-    for start in range(0, len(rows), batch_size):
-        indices = order[start : start + batch_size]
-        length = bucket(len(rows[indices[-1]].tokens), longest)
+    parts = [order[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    lengths = [bucket(len(rows[indices[-1]].tokens), longest) for indices in parts]
+    for indices, length in zip(parts, merged(lengths, least(1)), strict=True):
         yield indices, pad([rows[index] for index in indices], count, length)
 
 

@@ -2,12 +2,18 @@
 
 Each new length compiles a new program, so lengths are rounded up to a bucket boundary. The
 boundaries grow by 3/2 and 4/3 in turn, so at most a third of a padded row is padding, except in
-rows of fewer than 6 tokens.
+rows of fewer than 6 tokens. A length that few sequences have is not worth a program.
 """
 
 import bisect
+from collections import Counter
+from collections.abc import Sequence
+
+import jax
 
 SHORTEST = 8
+# On an accelerator a program takes some 20 s to compile, in which it does hundreds of batches.
+ACCELERATED = 32
 
 
 def bucket_boundaries(longest: int) -> list[int]:
@@ -35,3 +41,23 @@ def bucket(length: int, longest: int) -> int:
     if length > longest:
         raise ValueError(f"a sequence of {length} tokens exceeds the maximum length of {longest}")
     return boundaries[bisect.bisect_left(boundaries, length)]
+
+
+def least(batches: int) -> int:
+    """Return how many batches of a length are worth a program, given how many are on a CPU."""
+    return batches if jax.default_backend() == "cpu" else batches * ACCELERATED
+
+
+def merged(lengths: Sequence[int], count: int) -> list[int]:
+    """Return the lengths, of which those that fewer than `count` have become the next longer one.
+
+    They count there too; nothing is longer than the longest.
+    """
+    counts, pending = Counter(lengths), list[int]()
+    longer: dict[int, int] = {}
+    for length in sorted(counts):
+        pending.append(length)
+        if sum(counts[each] for each in pending) >= count or length == max(counts):
+            longer |= dict.fromkeys(pending, length)
+            pending = []
+    return [longer[length] for length in lengths]

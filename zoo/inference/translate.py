@@ -15,7 +15,7 @@ from zoo.inference.beam_search import beam_search_ids, check_beams, max_target
 from zoo.inference.constraints import Rules, check_integer
 from zoo.inference.continuation import word_ids
 from zoo.inference.generate import generate_ids
-from zoo.inference.length_buckets import bucket
+from zoo.inference.length_buckets import bucket, merged
 from zoo.inference.prompts import (
     ENDS,
     UNLIMITED,
@@ -87,11 +87,15 @@ def translate(
     texts = as_list(text)
     sources = [encode_source(sides(tokenizer).source, source, end) for source in texts]
     targets: dict[int, list[int]] = {}
-    for indices in _batches([bucket(len(source), UNLIMITED) for source in sources], batch_size):
+    lengths = [bucket(len(source), UNLIMITED) for source in sources]
+    if beams == 1:  # a batch that is not full takes as long as a full one
+        lengths = merged(lengths, batch_size)
+    for indices in _batches(lengths, batch_size):
         prompts = [sources[index] for index in indices]
         # All batches have the same number of rows, so that they share compiled programs.
         prompts += prompts[-1:] * (min(batch_size, len(texts)) - len(indices))
-        size = max_target(len(prompts[0]))
+        sizes = [max_target(len(prompt)) for prompt in prompts]
+        size = max(sizes)
         if beams == 1:
             generated = generate_ids(
                 model,
@@ -103,6 +107,8 @@ def translate(
                 temperature=0,
                 **rules,
             )
+            # As many tokens as each text alone may have.
+            generated = [ids[:most] for ids, most in zip(generated, sizes, strict=True)]
         else:
             best = beam_search_ids(
                 model,

@@ -3,6 +3,7 @@
 import numpy as np
 
 from train.data.batches.epochs import MIN_BATCHES, epochs
+from zoo.inference import length_buckets
 
 
 def test_every_row_is_seen_once_per_epoch_by_every_run_in_its_own_order():
@@ -37,3 +38,11 @@ def test_few_rows_share_one_bucket_that_holds_the_longest():
     order = epochs([3, 9, 21], 1 << 30, 16, (0,))  # a recurrent model has no maximum length
     assert list(order.buckets) == [24]
     assert list(epochs([3, 29], 30, 16, (0,)).buckets) == [30]
+
+
+def test_an_accelerator_has_fewer_shapes(monkeypatch):
+    lengths = [5] * 20 * 16 + [20] * 20 * 16
+    assert list(epochs(lengths, 64, 16, (0,)).buckets) == [8, 24]
+    monkeypatch.setattr(length_buckets.jax, "default_backend", lambda: "gpu")
+    assert list(epochs(lengths, 64, 16, (0,)).buckets) == [24]
+    assert list(epochs(lengths * 20, 64, 16, (0,)).buckets) == [8, 24]

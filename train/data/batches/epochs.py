@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zoo.inference.length_buckets import bucket
+from zoo.inference.length_buckets import bucket, least, merged
 
 MIN_BATCHES = 8  # per bucket: with fewer, compiling its step costs more than padding its rows
 
@@ -51,14 +51,12 @@ class Epochs(NamedTuple):
 def epochs(lengths: Sequence[int], longest: int, batch: int, seeds: Sequence[int]) -> Epochs:
     """Return the order of rows with the given lengths, none longer than `longest`.
 
-    A bucket with fewer rows than MIN_BATCHES batches is merged into the next larger one.
+    A bucket with fewer rows than MIN_BATCHES batches (many more on an accelerator) is merged into
+    the next larger one.
     """
-    boundary_N = np.array([bucket(length, longest) for length in lengths])
-    buckets, pending = {}, np.array([], int)
-    for boundary in np.unique(boundary_N).tolist():
-        pending = np.union1d(pending, np.flatnonzero(boundary_N == boundary))
-        if len(pending) >= MIN_BATCHES * batch or boundary == boundary_N.max():
-            buckets[boundary], pending = pending, pending[:0]
+    boundaries = [bucket(length, longest) for length in lengths]
+    boundary_N = np.array(merged(boundaries, least(MIN_BATCHES) * batch))
+    buckets = {each: np.flatnonzero(boundary_N == each) for each in np.unique(boundary_N).tolist()}
     return Epochs(buckets, batch, tuple(seeds))
 
 
