@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from train.commands import command
+from train.commands.attend import Attend
 from train.commands.convert import Export, Import
 from train.commands.evaluate import Evaluate
 from train.commands.finetune import FindLearningRate, Finetune
@@ -48,6 +49,7 @@ GROUPS: dict[str, dict[str, type[command.Command]]] = {
         "tag": Tag,
         "answer": Answer,
         "choose": Choose,
+        "attend": Attend,
         "embed": Embed,
         "neighbors": Neighbors,
         "analogy": Analogy,
