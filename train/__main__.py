@@ -29,6 +29,7 @@ from train.commands.plan import Plan
 from train.commands.pretrain import Pretrain
 from train.commands.prompt import Prompt
 from train.commands.score import Score
+from train.commands.show import Show
 from train.commands.vectors import Analogy, Embed, Map, Neighbors, Similarity
 
 GROUPS: dict[str, dict[str, type[command.Command]]] = {
@@ -56,7 +57,7 @@ GROUPS: dict[str, dict[str, type[command.Command]]] = {
         "similarity": Similarity,
         "map": Map,
     },
-    "Measure": {"evaluate": Evaluate, "plan": Plan, "list": List},
+    "Measure": {"evaluate": Evaluate, "plan": Plan, "show": Show, "list": List},
     "Convert": {"import": Import, "export": Export},
 }
 COMMANDS = {name: cls for group in GROUPS.values() for name, cls in group.items()}

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from train.reporting.pictures import DOTS_PER_INCH, MAX_DOTS, label, picture, title
+from train.reporting.pictures import DOTS_PER_INCH, MAX_DOTS, heading_size, label, picture, title
 from zoo.inference.attention import Attention, Side
 
 # Inches per word, and the size of its letters, of one panel and of many.
@@ -182,4 +182,4 @@ def _draw(layers: Sequence[Layer], file: Path, heading: str, words: Words) -> No
         for axis in axes[-1]:
             axis.set_xticklabels([label(word) for word in first.columns], rotation=90, **text)
             axis.set_xlabel(words.columns, fontsize=size + 2)
-        figure.suptitle(heading, parse_math=False)
+        figure.suptitle(heading, fontsize=heading_size(heading, size_of_all[0]), parse_math=False)

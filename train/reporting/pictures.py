@@ -13,6 +13,7 @@ STYLE = "train.reporting.zoo"
 DOTS_PER_INCH = 120
 MAX_DOTS = 8000  # per side; a larger picture can neither be drawn nor looked at
 MAX_CHARACTERS = 24  # of a word in a picture
+POINTS_PER_INCH, EM_PER_CHARACTER = 72, 0.72
 SUFFIXES = (".png", ".svg", ".pdf")
 
 
@@ -54,3 +55,8 @@ def label(word: str) -> str:
 def title(name: str, shown: str) -> str:
     """Return the title of a picture: the name of the run, unless it is empty, and what is shown."""
     return f"{name}: {shown}" if name else shown[:1].upper() + shown[1:]
+
+
+def heading_size(heading: str, inches: float) -> float:
+    """Return a size of letters at which a bold heading fits into a picture of some width."""
+    return min(15.0, inches * POINTS_PER_INCH / (EM_PER_CHARACTER * max(len(heading), 1)))
