@@ -97,8 +97,10 @@ class Attend:
 
 def _average(layers: list) -> str:
     """Return what the lines are a mean of."""
+    from zoo.inference.attention import ROLLOUT
+
     heads = sum(len(layer.heads) for layer in layers)
     if heads == 1:
         (layer,) = layers
-        return layer.name if layer.name == "rollout" else f"{layer.name}, {layer.heads[0]}"
+        return layer.name if layer.name == ROLLOUT else f"{layer.name}, {layer.heads[0]}"
     return f"mean of {heads} heads of {len(layers)} layers"

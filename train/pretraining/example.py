@@ -221,7 +221,7 @@ def _permutation(
     # A target attends to all targets before it in the order, so it sees more, the later it is.
     order = sorted(chosen, key=lambda i: (i >= objective.reuse, int(visible[i].sum())))
     place = {position: str(number) for number, position in enumerate(order, 1)}
-    numbers = [Cell(place.get(i, ""), "target" if i in chosen else "none")
+    numbers = [Cell(place.get(i, ""), "target" if i in chosen else "plain")
                for i in range(len(cells))]  # fmt: skip
     lines = [_line("text", cells, chosen, "target"), Line("order", numbers)]
     notes = [
@@ -394,7 +394,7 @@ def _pair(shown: Example, row: Arrays, label: str) -> Example:
     """Return the example of two segments, with a line that says which is which."""
     (lines,) = shown.groups
     count = len(lines[0].cells)
-    segments = [Cell("AB"[min(int(x), 1)], "context" if x else "plain")
+    segments = [Cell("AB"[min(int(x), 1)], "second" if x else "plain")
                 for x in row["segments"][:count]]  # fmt: skip
     return shown._replace(
         groups=[[*lines, Line("segment", segments)]],

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from train.reporting.pictures import DOTS_PER_INCH, MAX_DOTS, heading_size, label, picture, title
-from zoo.inference.attention import Attention, Side
+from zoo.inference.attention import ROLLOUT, Attention, Side
 
 # Inches per word, and the size of its letters, of one panel and of many.
 SINGLE, MANY = (0.3, 11), (0.2, 8)
@@ -40,14 +40,14 @@ class Layer(NamedTuple):
 
 
 def by_side(layers: Sequence[Attention]) -> dict[Side, list[Layer]]:
-    """Return the layers of each side in order, with numbers from 1."""
-    sides: dict[Side, list[Layer]] = {}
+    """Return the layers of each side, those of the output to the source first, counted from 1."""
+    sides: dict[Side, list[Layer]] = {side: [] for side in WORDS}
     for attention in layers:
-        own = sides.setdefault(attention.side, [])
+        own = sides[attention.side]
         heads = tuple(f"head {number}" for number in range(1, len(attention.weights) + 1))
-        name = "rollout" if attention.name == "rollout" else f"layer {len(own) + 1}"
+        name = ROLLOUT if attention.name == ROLLOUT else f"layer {len(own) + 1}"
         own.append(Layer(name, heads, attention))
-    return sides
+    return {side: own for side, own in sides.items() if own}
 
 
 def choose(
@@ -175,8 +175,8 @@ def _draw(layers: Sequence[Layer], file: Path, heading: str, words: Words) -> No
                 axis.set_xticks(range(len(first.columns)))
                 axis.set_yticks(range(len(first.rows)))
                 axis.set(xticklabels=[], yticklabels=[])
-                what = f"{layer.name}, {head}, " if rows * columns > 1 else ""
-                axis.set_title(f"{what}max {weights.max():.2f}", fontsize=size + 1)
+                what = layer.name if layer.name == ROLLOUT else f"{layer.name}, {head}"
+                axis.set_title(f"{what}, max {weights.max():.2f}", fontsize=size + 1)
             row[0].set_yticklabels([label(word) for word in first.rows], **text)
             row[0].set_ylabel(words.rows, fontsize=size + 2)
         for axis in axes[-1]:

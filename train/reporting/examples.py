@@ -16,7 +16,7 @@ from train.reporting.pictures import heading_size, label, picture
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Kind = Literal["plain", "special", "masked", "random", "kept", "target", "context", "none"]
+Kind = Literal["plain", "special", "masked", "random", "kept", "target", "context", "second"]
 # The background of each kind: colors of Okabe and Ito, light enough for black letters.
 COLORS: dict[Kind, str] = {
     "special": "#DDDDDD",
@@ -25,6 +25,7 @@ COLORS: dict[Kind, str] = {
     "kept": "#9AD0F0",
     "target": "#7FC9AE",
     "context": "#DFB4CF",
+    "second": "#DFB4CF",
 }
 MEANINGS: dict[Kind, str] = {
     "special": "special token",
@@ -33,6 +34,7 @@ MEANINGS: dict[Kind, str] = {
     "kept": "predicted, but unchanged",
     "target": "predicted",
     "context": "context",
+    "second": "second segment",
 }
 COLUMNS = 96  # characters per line of a picture
 CHARACTER, LINE = 0.105, 0.235  # inches
@@ -212,7 +214,7 @@ def _text(axes: "Axes", example: Example, blocks: Sequence) -> None:
 
 
 def _matrix(axes: "Axes", matrix: Matrix) -> None:
-    axes.imshow(matrix.allowed_LL, vmin=0, vmax=1.2)
+    axes.imshow(matrix.allowed_LL, vmin=0, vmax=1.2, aspect="auto")
     axes.grid(visible=False)
     places, words = range(len(matrix.words)), [label(word) for word in matrix.words]
     size = min(9.0, MATRIX_INCHES * 0.7 * 72 / len(words))

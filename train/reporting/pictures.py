@@ -1,5 +1,6 @@
 """Pictures in the style of the project, zoo.mplstyle, written without a display."""
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ SUFFIXES = (".png", ".svg", ".pdf")
 
 
 @contextmanager
-def picture(out: str | Path, width: float, height: float) -> Iterator["Figure"]:
+def picture(out: str | os.PathLike, width: float, height: float) -> Iterator["Figure"]:
     """Yield a figure of a size in inches, drawn on in the style, and write it at the end.
 
     Raises:
@@ -40,7 +41,7 @@ def picture(out: str | Path, width: float, height: float) -> Iterator["Figure"]:
         figure.savefig(out, metadata={"Date": None} if Path(out).suffix == ".svg" else {})
 
 
-def check_name(out: str | Path) -> None:
+def check_name(out: str | os.PathLike) -> None:
     """Raise ValueError if the name of a file is not that of a picture."""
     if Path(out).suffix not in SUFFIXES:
         raise ValueError(f"a picture is written as {', '.join(SUFFIXES)}, not as {Path(out).name}")

@@ -26,6 +26,7 @@ from zoo.tokenizers import Tokenizer, sides
 Side = Literal["text", "encoder", "decoder", "source"]
 # Fields of the configs of models with attention: its heads, or the score of a recurrent decoder.
 ATTENTION_FIELDS = ("num_heads", "score")
+ROLLOUT = "rollout"  # the name of the maps of attention rollout
 
 
 class Word(NamedTuple):
@@ -122,7 +123,7 @@ def attention_rollout(layers: Sequence[Attention]) -> list[Attention]:
         mixed_LL = identity_LL
         for layer in own:
             mixed_LL = (layer.weights.mean(0) + identity_LL) / 2 @ mixed_LL
-        maps.append(own[-1]._replace(name="rollout", weights=mixed_LL[None]))
+        maps.append(own[-1]._replace(name=ROLLOUT, weights=mixed_LL[None]))
     return maps
 
 

@@ -1,0 +1,135 @@
+"""Examples of recipes: what is shown is what the objective did."""
+
+import re
+
+import pytest
+
+from train.pretraining import example
+from train.recipes import RECIPES, ngram, recipe
+from train.recipes.recipe import Recipe
+from train.reporting.examples import Example
+
+# One recipe for each way of showing an objective.
+NAMES = (
+    *("gpt2-tiny", "awd-lstm-tiny", "elmo-tiny", "wavenet-sound-tiny", "roberta-tiny", "bert-tiny"),
+    *("albert-tiny", "electra-tiny", "xlnet-tiny", "t5-tiny", "luong-tiny", "word2vec-tiny"),
+    *("skip-gram-hs-tiny", "fasttext-tiny", "glove-tiny"),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small(tmp_path_factory):
+    """A smaller vocabulary, which is learned sooner, and a cache of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(example, "VOCABULARY", 400)
+        patch.setattr(example, "NUM_TEXTS", 12)
+        patch.setenv("ZOO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def lines(shown: Example) -> dict[str, list]:
+    return {line.name: line.cells for group in shown.groups for line in group}
+
+
+def of_kind(cells, kind) -> list[str]:
+    return [cell.text for cell in cells if cell.kind == kind]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_objective_has_an_example(name):
+    shown = example.example(recipe(name), 32)
+    for group in shown.groups:
+        assert len({len(line.cells) for line in group}) == 1
+        assert group[0].cells
+    assert shown.notes
+    assert any(of_kind(cells, "target") for cells in lines(shown).values())
+    assert (shown.matrix is not None) == (name == "xlnet-tiny")
+
+
+def test_the_objectives_of_all_recipes_are_among_these():
+    kinds = {example._show.dispatch(_objective_class(recipe(name))) for name in NAMES}
+    assert kinds == {*example._show.registry.values()} - {example._show.dispatch(object)}
+    for name in RECIPES:
+        shown_as = example._show.dispatch(_objective_class(recipe(name)))
+        assert shown_as is not example._show.dispatch(object), name
+
+
+def _objective_class(chosen: Recipe) -> type:
+    """Return the class of the objective of a recipe, from the annotation of its method."""
+    annotation = type(chosen).objective.__annotations__["return"]
+    return annotation if isinstance(annotation, type) else object
+
+
+def test_masked_tokens_are_marked_in_the_text_and_in_the_input():
+    shown = lines(example.example(recipe("roberta-tiny"), 64, seed=3))
+    differ = [i for i, (a, b) in enumerate(zip(shown["text"], shown["input"], strict=True))
+              if a.text != b.text]  # fmt: skip
+    assert differ
+    for i in differ:
+        assert shown["text"][i].kind == "target"
+        assert shown["input"][i].kind == ("masked" if shown["input"][i].text == "<mask>"
+                                          else "random")  # fmt: skip
+    assert set(of_kind(shown["input"], "masked")) == {"<mask>"}
+    assert shown["text"][0].kind == "special"
+
+
+def test_removed_spans_and_sentinels_give_the_text_back():
+    shown = lines(example.example(recipe("t5-tiny"), 64))
+    read = [cell.text for cell in shown["encoder reads"]]
+    targets = [cell.text for cell in shown["and predicts"]]
+    spans = {}
+    for token in targets[:-1]:
+        if token.startswith("<extra_id_"):
+            spans[token] = []
+        else:
+            spans[list(spans)[-1]].append(token)
+    assert len(spans) > 1
+    restored = [part for token in read[:-1] for part in spans.get(token, [token])]
+    assert restored == [cell.text for cell in shown["text"]]
+    assert of_kind(shown["text"], "masked") == [x for span in spans.values() for x in span]
+
+
+def test_a_target_attends_to_the_targets_before_it_in_the_order():
+    shown = example.example(recipe("xlnet-tiny"), 64)
+    order = [cell.text for cell in lines(shown)["order"]]
+    places = {int(number): i for i, number in enumerate(order) if number}
+    assert sorted(places) == list(range(1, 11))
+    allowed = shown.matrix.allowed_LL
+    for first, earlier in places.items():
+        for second, later in places.items():
+            assert allowed[later, earlier] == (first < second)
+
+
+def test_the_discriminator_predicts_which_tokens_differ():
+    shown = lines(example.example(recipe("electra-tiny"), 64))
+    pairs = zip(shown["text"], shown["discriminator reads"], shown["it predicts"], strict=True)
+    for text, read, label in pairs:
+        assert label.text == ("replaced" if text.text != read.text else "original")
+
+
+def test_the_words_of_a_context_are_in_its_window():
+    shown = lines(example.example(recipe("word2vec-tiny"), 64))
+    kinds = [cell.kind for cell in shown["text"]]
+    assert kinds.count("target") == 1
+    center, context = kinds.index("target"), [i for i, kind in enumerate(kinds)
+                                              if kind == "context"]  # fmt: skip
+    assert 0 < max(abs(i - center) for i in context) <= 5
+    assert len(shown["negatives"]) == 5
+
+
+def test_an_n_gram_model_shows_an_n_gram():
+    shown = example.of_counts(ngram.ngram(), 16)
+    assert [cell.kind for cell in lines(shown)["5-gram"]] == ["context"] * 4 + ["target"]
+    assert re.search("nothing is corrupted", shown.notes[0])
+
+
+def test_another_seed_is_another_example():
+    one, other, again = (example.example(recipe("roberta-tiny"), 32, seed) for seed in (0, 1, 0))
+    assert one == again
+    assert one != other
+
+
+def test_a_length_that_cannot_be_shown_is_refused():
+    for length in (3, 5000):
+        with pytest.raises(ValueError, match=f"--length must be from 12 to 256, not {length}"):
+            example.example(recipe("gpt2-tiny"), length)
