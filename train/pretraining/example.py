@@ -29,12 +29,15 @@ from train.objectives.word_vectors import CBOW, WordPrediction
 from train.pretraining import corpus
 from train.recipes.ngram import NGramRecipe
 from train.recipes.recipe import Recipe, with_fields
+from train.recipes.word_vectors import WordVectorRecipe
 from train.reporting.examples import Cell, Example, Kind, Line, Matrix
 from zoo import tokenizers
 from zoo.tokenizers import AnyTokenizer
 
 # Enough text and entries for an example; those of a run take minutes to learn.
 NUM_TEXTS, NUM_PAIRS, VOCABULARY = 60, 400, 2000
+WORDS = 20_000  # entries of a vocabulary of words, which is only counted
+WORDS_OF_ROW = 1000
 MIN_LENGTH, MAX_LENGTH = 12, 256
 NUM_PAIRS_SHOWN = 10  # of GloVe
 
@@ -79,10 +82,12 @@ def _row(recipe: Recipe, length: int, seed: int) -> tuple[Recipe, AnyTokenizer, 
     """Return a row of training with a tokenizer of its own, as arrays, and the recipe of both."""
     source = recipe.builtin_source()
     if source.kind != "sound":
-        vocab_size = min(recipe.config.vocab_size, VOCABULARY)
+        most = WORDS if isinstance(recipe, WordVectorRecipe) else VOCABULARY
         source = _First(source, NUM_PAIRS if source.kind == "pairs" else NUM_TEXTS)
-        recipe = with_fields(recipe, vocab_size=vocab_size)
+        recipe = with_fields(recipe, vocab_size=min(recipe.config.vocab_size, most))
     if source.kind != "pairs":
+        if isinstance(recipe, WordVectorRecipe):  # most words of a row are left out
+            length = WORDS_OF_ROW
         recipe = with_fields(recipe, length=min(length, recipe.length))
     tokenizer = corpus.tokenizer(recipe, source)
     text = corpus.corpus(recipe, source, tokenizer)
@@ -296,8 +301,12 @@ def _pairs_of_texts(
 def _words(
     objective: WordPrediction, tokenizer: AnyTokenizer, row: Arrays, after: Arrays
 ) -> Example:
-    block = objective.block(jax.tree.map(lambda x: np.asarray(x)[None], after), 0)
+    batch = jax.tree.map(lambda x: np.asarray(x)[None], after)
+    blocks = [objective.block(batch, i) for i in range(int(objective.num_blocks(batch)))]
+    best = max(range(len(blocks)), key=lambda i: float(blocks[i]["context"].sum(-1).max()))
+    block = blocks[best]
     words_M, pairs_NM = np.asarray(block["words"])[0], np.asarray(block["context"])[0]
+    lines_M = row["lines"][best * objective.block_size :][: len(words_M)]  # -1: no word
     number = int(pairs_NM.sum(-1).argmax())
     center, context = number + objective.window, {int(i) for i in np.flatnonzero(pairs_NM[number])}
     reach = range(max(0, center - 2 * objective.window), min(len(words_M), center + 2 *
@@ -307,10 +316,9 @@ def _words(
     kind: dict[int, Kind] = dict.fromkeys(context, "context" if is_cbow else "target")
     kind[center] = "target" if is_cbow else "context"
     cells = [Cell(cell.text, kind.get(i, "plain")) for i, cell in enumerate(names(words_M))]
-    inside = row["lines"] == row["lines"][center]
-    groups = [[Line("text", [cells[i] for i in reach if inside[i]])]]
+    groups = [[Line("text", [cells[i] for i in reach if lines_M[i] >= 0])]]
     if "negatives" in block:
-        negatives = names(np.asarray(block["negatives"])[0][: objective_negatives(objective)])
+        negatives = names(np.asarray(block["negatives"])[0][: _num_negatives(objective)])
         groups.append([Line("negatives", [Cell(cell.text, "random") for cell in negatives])])
     what = "the mean of the words around it predicts a word" if is_cbow else (
         "a word predicts each of the words around it")  # fmt: skip
@@ -321,7 +329,7 @@ def _words(
     return Example(groups, notes)
 
 
-def objective_negatives(objective: WordPrediction) -> int:
+def _num_negatives(objective: WordPrediction) -> int:
     """Return how many negatives a pair is weighed against."""
     return int(getattr(objective.outputs, "negatives", 5))
 
