@@ -19,9 +19,15 @@ def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("folders")
     words = bad_inputs.word_tokenizer()
     config = bert.Config(
-        vocab_size=len(bad_inputs.VOCABULARY), max_length=400, num_layers=1, num_heads=3, width=24,
-        mlp_width=40, head_width=8, dropout=0.0,
-    )  # fmt: skip
+        vocab_size=len(bad_inputs.VOCABULARY),
+        max_length=400,
+        num_layers=1,
+        num_heads=3,
+        width=24,
+        mlp_width=40,
+        head_width=8,
+        dropout=0.0,
+    )
     saved = {
         "bert": Loaded(*bad_inputs.model(bert.Model(config)), words),
         "luong": Loaded(
@@ -105,8 +111,10 @@ def test_a_recipe_is_shown_with_its_parameters_and_its_schedule(monkeypatch, cap
     out = run(monkeypatch, "show", "bert-tiny", "--picture", "show.png", read=capsys).splitlines()
     assert out[0].startswith("text     [CLS]")
     assert "model: BertPretraining" in out
-    assert any(line.split() == ["trunk/blocks_*/mlp/up/kernel", "256", "x", "1024", "4",
-                                "1,048,576"] for line in out)  # fmt: skip
+    assert any(
+        line.split() == ["trunk/blocks_*/mlp/up/kernel", "256", "x", "1024", "4", "1,048,576"]
+        for line in out
+    )
     (total,) = [line.split()[-1] for line in out if line.startswith("sum")]
     assert total == "4,378,114"  # as in SIZES
     assert "schedule: 1,200 steps of 16 x 128 tokens, learning rate up to 0.0003" in out

@@ -141,8 +141,9 @@ def test_rollout_multiplies_the_mean_of_each_layer_and_the_residual_connection()
     np.testing.assert_allclose(rolled.weights, [[[1, 0], [0.3, 0.7]]])
     uniform = layers[0]._replace(weights=np.full((1, 2, 2), 0.5))
     (rolled,) = zoo.attention_rollout([uniform, layers[0]])
-    np.testing.assert_allclose(rolled.weights, [[[0.75, 0.25], [0.3 * 0.75 + 0.7 * 0.25,
-                               0.3 * 0.25 + 0.7 * 0.75]]])  # fmt: skip
+    np.testing.assert_allclose(
+        rolled.weights, [[[0.75, 0.25], [0.3 * 0.75 + 0.7 * 0.25, 0.3 * 0.25 + 0.7 * 0.75]]]
+    )
 
 
 def test_the_weights_are_those_that_the_layer_computes():

@@ -59,13 +59,13 @@ def test_every_recipe_has_the_objective_of_one_of_these():
 
 def test_masked_tokens_are_marked_in_the_text_and_in_the_input():
     shown = lines(example_of("roberta-tiny", 64, 3))
-    differ = [i for i, (a, b) in enumerate(zip(shown["text"], shown["input"], strict=True))
-              if a.text != b.text]  # fmt: skip
+    pairs = zip(shown["text"], shown["input"], strict=True)
+    differ = [i for i, (text, read) in enumerate(pairs) if text.text != read.text]
     assert differ
     for i in differ:
         assert shown["text"][i].kind == "target"
-        assert shown["input"][i].kind == ("masked" if shown["input"][i].text == "<mask>"
-                                          else "random")  # fmt: skip
+        is_mask = shown["input"][i].text == "<mask>"
+        assert shown["input"][i].kind == ("masked" if is_mask else "random")
     assert set(of_kind(shown["input"], "masked")) == {"<mask>"}
     assert shown["text"][0].kind == "special"
 
@@ -108,8 +108,8 @@ def test_the_words_of_a_context_are_in_its_window():
     shown = lines(example_of("word2vec-tiny", 64))
     kinds = [cell.kind for cell in shown["text"]]
     assert kinds.count("target") == 1
-    center, context = kinds.index("target"), [i for i, kind in enumerate(kinds)
-                                              if kind == "context"]  # fmt: skip
+    center = kinds.index("target")
+    context = [i for i, kind in enumerate(kinds) if kind == "context"]
     assert 0 < max(abs(i - center) for i in context) <= 5
     assert len(shown["negatives"]) == 5
 

@@ -53,9 +53,9 @@ def test_a_text_longer_than_a_picture_is_refused(tmp_path):
         attention_maps.draw(long, tmp_path / "out.png")
     single = attention_maps.choose(long, 1, 1)
     attention_maps._check_size(single["text"])
-    with pytest.raises(ValueError, match="one head shows at most .* words, .*: shorten the text"):
-        attention_maps.draw(attention_maps.choose(attention_maps.by_side(layers(1, ["w"] * 300)),
-                                                  1, 1), tmp_path / "out.png")  # fmt: skip
+    longer = attention_maps.choose(attention_maps.by_side(layers(1, ["w"] * 300)), 1, 1)
+    with pytest.raises(ValueError, match=r"one head shows at most .* words, .*: shorten the text"):
+        attention_maps.draw(longer, tmp_path / "out.png")
     assert not list(tmp_path.iterdir())
 
 

@@ -4,12 +4,13 @@ B batch  L length  P predictions
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import singledispatch
 from itertools import islice
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from train.data.sources.source import Source
@@ -199,10 +200,9 @@ def _replaced(
     drawn = row["tokens"].copy()
     # Before the first step, all tokens are about equally likely to the generator.
     drawn[places] = np.random.default_rng(0).integers(0, tokenizer.get_vocab_size(), len(places))
-    original = [Cell("replaced" if new != old else "original") for new, old in
-                zip(drawn, row["tokens"], strict=True)]  # fmt: skip
     labels = [
-        Cell(cell.text, "target" if cell.text == "replaced" else "plain") for cell in original
+        Cell("replaced", "target") if new != old else Cell("original")
+        for new, old in zip(drawn, row["tokens"], strict=True)
     ]
     lines = [
         _line("text", names(row["tokens"]), chosen, "target"),
@@ -226,8 +226,9 @@ def _permutation(
     # A target attends to all targets before it in the order, so it sees more, the later it is.
     order = sorted(chosen, key=lambda i: (i >= objective.reuse, int(visible[i].sum())))
     place = {position: str(number) for number, position in enumerate(order, 1)}
-    numbers = [Cell(place.get(i, ""), "target" if i in chosen else "plain")
-               for i in range(len(cells))]  # fmt: skip
+    numbers = [
+        Cell(place.get(i, ""), "target" if i in chosen else "plain") for i in range(len(cells))
+    ]
     lines = [_line("text", cells, chosen, "target"), Line("order", numbers)]
     notes = [
         f"{len(chosen)} of {int(row['mask'].sum())} tokens are predicted in the order of the "
@@ -289,10 +290,14 @@ def _pairs_of_texts(
         [Line("source", source(after["tokens"][:num_source]))],
         [
             Line("decoder reads", target(after["inputs"][:num_target])),
-            _line("and predicts", target(after["targets"][:num_target]), set(range(num_target)),
-                  "target"),
+            _line(
+                "and predicts",
+                target(after["targets"][:num_target]),
+                set(range(num_target)),
+                "target",
+            ),
         ],
-    ]  # fmt: skip
+    ]
     note = "Teacher forcing: each token is predicted from the source and the true tokens before it."
     return Example(groups, [note])
 
@@ -302,28 +307,36 @@ def _words(
     objective: WordPrediction, tokenizer: AnyTokenizer, row: Arrays, after: Arrays
 ) -> Example:
     batch = jax.tree.map(lambda x: np.asarray(x)[None], after)
-    blocks = [objective.block(batch, i) for i in range(int(objective.num_blocks(batch)))]
+    numbers = range(int(objective.num_blocks(batch)))
+    blocks = [objective.block(batch, jnp.asarray(number)) for number in numbers]
     best = max(range(len(blocks)), key=lambda i: float(blocks[i]["context"].sum(-1).max()))
     block = blocks[best]
     words_M, pairs_NM = np.asarray(block["words"])[0], np.asarray(block["context"])[0]
     lines_M = row["lines"][best * objective.block_size :][: len(words_M)]  # -1: no word
     number = int(pairs_NM.sum(-1).argmax())
     center, context = number + objective.window, {int(i) for i in np.flatnonzero(pairs_NM[number])}
-    reach = range(max(0, center - 2 * objective.window), min(len(words_M), center + 2 *
-                  objective.window + 1))  # fmt: skip
+    first, last = center - 2 * objective.window, center + 2 * objective.window
+    shown = range(max(0, first), min(len(words_M), last + 1))
     names = _names(tokenizer, ())
     is_cbow = isinstance(objective.inputs, CBOW)
     kind: dict[int, Kind] = dict.fromkeys(context, "context" if is_cbow else "target")
     kind[center] = "target" if is_cbow else "context"
     cells = [Cell(cell.text, kind.get(i, "plain")) for i, cell in enumerate(names(words_M))]
-    groups = [[Line("text", [cells[i] for i in reach if lines_M[i] >= 0])]]
+    groups = [[Line("text", [cells[i] for i in shown if lines_M[i] >= 0])]]
     if "negatives" in block:
         negatives = names(np.asarray(block["negatives"])[0][: _num_negatives(objective)])
         groups.append([Line("negatives", [Cell(cell.text, "random") for cell in negatives])])
-    what = "the mean of the words around it predicts a word" if is_cbow else (
-        "a word predicts each of the words around it")  # fmt: skip
-    notes = [f"{what[0].upper()}{what[1:]}, against negatives drawn at random." if len(groups) > 1
-             else f"{what[0].upper()}{what[1:]}, as a path through a tree of all words."]  # fmt: skip
+    what = (
+        "The mean of the words around it predicts a word"
+        if is_cbow
+        else "A word predicts each of the words around it"
+    )
+    how = (
+        "against negatives drawn at random"
+        if "negatives" in block
+        else "as a path through a tree of all words"
+    )
+    notes = [f"{what}, {how}."]
     if "subwords" in block:
         notes.append("A word is the mean of its own row and those of its character n-grams.")
     return Example(groups, notes)
@@ -354,13 +367,11 @@ def _counts(
 
 def _names(tokenizer: AnyTokenizer, specials: Sequence[int]) -> Any:
     """Return a function from ids to cells, in which special tokens are marked."""
+    source = tokenizers.sides(tokenizer).source
 
     def names(ids: np.ndarray) -> list[Cell]:
         return [
-            Cell(
-                tokenizer.id_to_token(int(i)) or "",
-                "special" if int(i) in specials else "plain",
-            )
+            Cell(source.id_to_token(int(i)) or "", "special" if int(i) in specials else "plain")
             for i in ids
         ]
 
@@ -382,8 +393,9 @@ def _next_tokens(tokenizer: AnyTokenizer, after: Arrays, prefix: str) -> list[Li
 
 def _line(name: str, cells: Sequence[Cell], marked: set[int], kind: Kind) -> Line:
     """Return a line in which the cells at some places are of a kind."""
-    return Line(name, [cell._replace(kind=kind) if i in marked else cell
-                       for i, cell in enumerate(cells)])  # fmt: skip
+    return Line(
+        name, [cell._replace(kind=kind) if i in marked else cell for i, cell in enumerate(cells)]
+    )
 
 
 def _after(
@@ -402,8 +414,9 @@ def _pair(shown: Example, row: Arrays, label: str) -> Example:
     """Return the example of two segments, with a line that says which is which."""
     (lines,) = shown.groups
     count = len(lines[0].cells)
-    segments = [Cell("AB"[min(int(x), 1)], "second" if x else "plain")
-                for x in row["segments"][:count]]  # fmt: skip
+    segments = [
+        Cell("AB"[min(int(x), 1)], "second" if x else "plain") for x in row["segments"][:count]
+    ]
     return shown._replace(
         groups=[[*lines, Line("segment", segments)]],
         notes=[*shown.notes, label[0].upper() + label[1:]],

@@ -5,7 +5,7 @@ Lines of tokens stand one below the other, column by column, as in an interlinea
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -94,9 +94,9 @@ def print_example(example: Example) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for group in example.groups:
         for rows in _blocks(group, console.width):
-            for line in rows:
+            for row in rows:
                 text = Text()
-                for part, kind in line:
+                for part, kind in row:
                     text.append(part, style=f"black on {COLORS[kind]}" if kind in COLORS else "")
                 text.rstrip()
                 console.print(text)
@@ -114,8 +114,8 @@ def print_example(example: Example) -> None:
         console.print(f"{example.matrix.title} (rows attend to the columns marked █)")
         width = max(len(label(word)) for word in example.matrix.words)
         for word, row in zip(example.matrix.words, example.matrix.allowed_LL, strict=True):
-            line = f"{label(word):>{width}} {''.join('█' if x else '·' for x in row)}"
-            console.print(line, markup=False)
+            marks = "".join("█" if x else "·" for x in row)
+            console.print(f"{label(word):>{width}} {marks}", markup=False)
 
 
 def bars(schedule: Schedule) -> str:
@@ -130,7 +130,8 @@ def _blocks(group: Sequence[Line], width: int) -> Iterator[list[list[tuple[str, 
     columns = list(zip(*(line.cells for line in group), strict=True))
     start = 0
     while start < len(columns):
-        at, widths = name_width + 2, []
+        at = name_width + 2
+        widths: list[int] = []
         for column in columns[start:]:
             size = max(len(label(cell.text)) for cell in column)
             if widths and at + size + 1 > width:
@@ -171,8 +172,8 @@ def draw(example: Example, schedule: Schedule | None, out: str | Path, heading: 
     size = COLUMNS * CHARACTER, text_height + below + 0.6
     with picture(out, *size) as figure:
         figure.suptitle(heading, fontsize=heading_size(heading, size[0]), parse_math=False)
-        parts = figure.subfigures(2 if below else 1, 1, squeeze=False,
-                                  height_ratios=[text_height, below][: 2 if below else 1])  # fmt: skip
+        heights = [text_height, below] if below else [text_height]
+        parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)
         _text(parts[0, 0].subplots(), example, blocks)
         if below:
             count = (example.matrix is not None) + (schedule is not None)
@@ -188,13 +189,13 @@ def _text(axes: "Axes", example: Example, blocks: Sequence) -> None:
     from matplotlib.patches import Rectangle
 
     axes.set_axis_off()
-    letters = {"family": "monospace", "fontsize": 11, "va": "center", "parse_math": False}
+    letters: dict[str, Any] = {"family": "monospace", "fontsize": 11, "va": "center"}
     y = 0.0
 
     def put(x, part, kind):
         if kind in COLORS:
             axes.add_patch(Rectangle((x - 0.2, y - 0.45), len(part) + 0.4, 0.9, color=COLORS[kind]))
-        axes.text(x, y, part, **letters)
+        axes.text(x, y, part, parse_math=False, **letters)
         return x + len(part)
 
     for block in blocks:

@@ -14,12 +14,12 @@ class Row(NamedTuple):
 
     path: str
     shape: tuple[int, ...]
-    count: int
+    layers: int
 
     @property
     def size(self) -> int:
         """The number of parameters, over all layers."""
-        return math.prod(self.shape) * self.count
+        return math.prod(self.shape) * self.layers
 
 
 def rows(cls: type[nn.Module], config: Any) -> list[Row]:
@@ -34,10 +34,9 @@ def rows(cls: type[nn.Module], config: Any) -> list[Row]:
 def lines(table: list[Row]) -> list[str]:
     """Return the table as aligned lines, with the sum below."""
     cells = [
-        (row.path, " x ".join(map(str, row.shape)), f"{row.count}" if row.count > 1 else "",
-         f"{row.size:,}")
+        (row.path, " x ".join(map(str, row.shape)), str(row.layers), f"{row.size:,}")
         for row in table
-    ]  # fmt: skip
+    ]
     total = f"{sum(row.size for row in table):,}"
     cells = [("parameter", "shape", "layers", "parameters"), *cells, ("sum", "", "", total)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

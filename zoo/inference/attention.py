@@ -5,7 +5,7 @@ B batch  L length of a text or source  T length of a target  H heads  M number o
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,13 +13,13 @@ from tokenizers import Encoding
 
 from zoo import registry
 from zoo.checkpoints.load import Loaded
-from zoo.contracts import EncoderDecoder
+from zoo.contracts import Architecture, EncoderDecoder
 from zoo.direction import is_backward
 from zoo.inference.batching import check_rows, in_reading_order, select
 from zoo.inference.hidden_states import trunk_output, with_trunk
 from zoo.inference.prompts import check_text, encode_source, require_tokenizer
 from zoo.inference.translate import end_of, translate
-from zoo.tokenizers import Tokenizer, sides
+from zoo.tokenizers import sides
 
 # What attends: a text to itself, each side of an encoder-decoder to itself, its output to the
 # source.
@@ -70,8 +70,7 @@ class Attention(NamedTuple):
         weights = np.add.reduceat(self.weights, column_starts, axis=2)
         weights = np.add.reduceat(weights, row_starts, axis=1) / row_sizes[:, None]
         rows, columns = ([word.text for word in w] for w in (self.row_words, self.column_words))
-        words = {"row_words": (), "column_words": ()}
-        return self._replace(weights=weights, rows=rows, columns=columns, **words)
+        return Attention(self.name, weights, rows, columns, side=self.side)
 
 
 def attention(loaded: Loaded, text: str, target: str | None = None) -> list[Attention]:
@@ -132,7 +131,7 @@ def with_attention() -> list[str]:
     return [name for name in registry.architectures() if _has_attention(registry.named(name))]
 
 
-def _has_attention(architecture) -> bool:
+def _has_attention(architecture: Architecture) -> bool:
     return any(field.name in ATTENTION_FIELDS for field in fields(architecture.Config))
 
 
@@ -257,7 +256,7 @@ def _side(name: str) -> Side:
     return "decoder" if name.endswith("/attention") else "source"
 
 
-def _sown(tree: dict, path: tuple[str, ...] = ()) -> Iterator[tuple[str, np.ndarray]]:
+def _sown(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the path of each layer and its sown attention weights, [H, L or T, M].
 
     A block that is called again, as in ALBERT, has the number of the call behind its name.
