@@ -227,6 +227,10 @@ WORKING: dict[str, tuple[str, ...]] = {
     "tag": ("tagging 'the film'",),
     "answer": ("question-answering w1 'w1 w2'", "hf-question-answering w1 text.txt"),
     "choose": ("multiple-choice 'the film' w1 w2",),
+    "attend": (
+        *("bert 'the film' --layer 1 --html out.html", "luong 'w1 w2' --picture out.png"),
+        *("gpt2 'w1 w2' --rollout", "hf-bert 'the film' --tokens", "luong w1 --target 'w1 w2'"),
+    ),
     "embed": ("bert 'the film' w1", "word2vec bank --out out.npy", "gpt2 w1 --layer 1"),
     "neighbors": ("word2vec bank --count 2", "vectors.txt man", "fasttext.bin running"),
     "analogy": ("word2vec man king woman", "vectors.bin man king woman"),
@@ -242,6 +246,7 @@ WORKING: dict[str, tuple[str, ...]] = {
         *("word2vec --data analogies.txt", "gpt2 --minimal-pairs minimal.tsv"),
     ),
     "plan": ("gpt2-tiny --on h100:8 --batch 16", "gpt2-tiny --on v5e:2x2 --price 1"),
+    "show": ("gpt2-tiny --length 16", "ngram --picture out.png"),
     "list": ("--architecture gpt2",),
     "import": ("hf-gpt2 out", "hf-classification out", "vectors.txt out", "ngram.arpa out"),
     "export": ("gpt2 out", "word2vec out.txt", "ngram out.arpa", "electra out"),
@@ -508,6 +513,7 @@ def without_training() -> Iterator[None]:
             *("pretraining.pretrain.begin_or_resume", "finetuning.tuning.train_runs"),
             *("finetuning.fasttext.train_run", "finetuning.learning_rate_finder.initial_params"),
             *("planning.plan.run_shapes", "planning.run_shapes.run_shapes"),  # before tracing
+            "pretraining.example._row",  # before a tokenizer is learned
         ):
             stack.enter_context(mock.patch(f"train.{name}", done))
         stack.enter_context(mock.patch("huggingface_hub.constants.HF_HUB_OFFLINE", True))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from train.commands import command
+from train.commands.attend import Attend
 from train.commands.convert import Export, Import
 from train.commands.evaluate import Evaluate
 from train.commands.finetune import FindLearningRate, Finetune
@@ -28,6 +29,7 @@ from train.commands.plan import Plan
 from train.commands.pretrain import Pretrain
 from train.commands.prompt import Prompt
 from train.commands.score import Score
+from train.commands.show import Show
 from train.commands.vectors import Analogy, Embed, Map, Neighbors, Similarity
 from train.devices import start
 
@@ -49,13 +51,14 @@ GROUPS: dict[str, dict[str, type[command.Command]]] = {
         "tag": Tag,
         "answer": Answer,
         "choose": Choose,
+        "attend": Attend,
         "embed": Embed,
         "neighbors": Neighbors,
         "analogy": Analogy,
         "similarity": Similarity,
         "map": Map,
     },
-    "Measure": {"evaluate": Evaluate, "plan": Plan, "list": List},
+    "Measure": {"evaluate": Evaluate, "plan": Plan, "show": Show, "list": List},
     "Convert": {"import": Import, "export": Export},
 }
 COMMANDS = {name: cls for group in GROUPS.values() for name, cls in group.items()}

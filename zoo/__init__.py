@@ -9,6 +9,7 @@ of the functions for inference.
 
 from zoo.checkpoints.load import Loaded, export, load, save
 from zoo.inference.answer import answer
+from zoo.inference.attention import attention, attention_rollout
 from zoo.inference.beam_search import beam_search
 from zoo.inference.choose import choose
 from zoo.inference.classify import classify
@@ -37,6 +38,8 @@ __all__ = [
     "analogy",
     "answer",
     "architectures",
+    "attention",
+    "attention_rollout",
     "bag_of_words",
     "beam_search",
     "choose",

@@ -34,7 +34,17 @@ DEPTHS = {"generator": "generator_layers", "decoder": "num_decoder_layers", "": 
 
 
 def num_parameters(cls: type[nn.Module], config: Any) -> int:
-    """Return the number of parameters of a model, counted on three of its layers.
+    """Return the number of parameters of a model, counted as in `layer_shapes`.
+
+    Args:
+      cls: The class of the model.
+      config: Its config, a frozen dataclass.
+    """
+    return sum(math.prod(shape) * count for shape, count in layer_shapes(cls, config).values())
+
+
+def layer_shapes(cls: type[nn.Module], config: Any) -> dict[str, tuple[tuple[int, ...], int]]:
+    """Return the shape of each parameter and how many layers have it, from three of the layers.
 
     All layers between the first and the last have the same size, so deep models need not be traced
     in full.
@@ -42,21 +52,24 @@ def num_parameters(cls: type[nn.Module], config: Any) -> int:
     Args:
       cls: The class of the model.
       config: Its config, a frozen dataclass.
+
+    Returns:
+      Path -> shape and count: that of layer 1 stands for all layers but the first and the last.
     """
     fields = vars(config)
     depths = {part: field for part, field in DEPTHS.items() if field in fields}
     three_layers = {field: min(fields[field], 3) for field in depths.values()}
-    total = 0
+    shapes = {}
     hashable: Any = cls  # mypy sees no hash in the metaclass of Flax
-    for path, size in _sizes(hashable, replace(config, dropout=0.0, **three_layers)).items():
+    for path, shape in _shapes(hashable, replace(config, dropout=0.0, **three_layers)).items():
         depth = next(fields[field] for part, field in depths.items() if part in path)
-        total += size * (depth - 2 if "_1/" in path and depth > 2 else 1)
-    return total
+        shapes[path] = shape, depth - 2 if "_1/" in path and depth > 2 else 1
+    return shapes
 
 
 @lru_cache
-def _sizes(cls: type[nn.Module], config: Any) -> dict[str, int]:
-    return {path: math.prod(x.shape) for path, x in flatten(abstract(cls(config))).items()}
+def _shapes(cls: type[nn.Module], config: Any) -> dict[str, tuple[int, ...]]:
+    return {path: x.shape for path, x in flatten(abstract(cls(config))).items()}
 
 
 def call(model: nn.Module, params: chex.ArrayTree, *inputs: Any, **options: Any) -> Any:

@@ -1,10 +1,9 @@
-"""Translation of texts, its attention weights, and its metrics."""
+"""Translation of texts, and its metrics."""
 
 import jax
-import matplotlib.image
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 import zoo
 from tests import tiny
@@ -12,14 +11,12 @@ from train.data import train_tokenizer
 from train.data.corpus import prepare
 from train.data.sources import dates
 from train.metrics import translation
-from train.reporting import plots
 from zoo import tokenizers
 from zoo.checkpoints import model_folder
 from zoo.checkpoints.load import Loaded
 from zoo.inference import translate
 from zoo.layers import seq2seq_attention
 from zoo.models import seq2seq
-from zoo.tokenizers import published
 
 WORDS = ["<pad>", "</s>", "<unk>", *(f"w{number}" for number in range(tiny.V - 3))]
 TEXTS = ["w1 w2 w3 w4 w5 w6 w7", "w9", "w4 w4 w2", "w30 w31 w32 w33 w1 w2"]
@@ -63,68 +60,6 @@ def test_a_model_that_cannot_translate_and_an_empty_text_are_refused():
 def test_a_beam_wider_than_the_vocabulary_is_refused():
     with pytest.raises(ValueError, match=f"the vocabulary of {tiny.V}"):
         translate.translate(Loaded(*model("luong")), TEXTS, beams=tiny.V + 1)
-
-
-@pytest.mark.parametrize("name", ["luong", "bahdanau", "transformer", "t5"])
-def test_attention_weights_of_every_query_sum_to_one(name, tmp_path):
-    maps = translate.attention(Loaded(*model(name)), "w1 w2 w3", "w4 w5")
-    for map_ in maps:
-        assert map_.weights.shape[1:] == (len(map_.rows), len(map_.columns))
-        np.testing.assert_allclose(map_.weights.sum(-1), 1, rtol=1e-5)
-    over_source = [map_ for map_ in maps if map_.rows[-1] == "</s>" and map_.columns[0] == "w1"]
-    cross_attention = [map_ for map_ in over_source if map_.rows == ["w4", "w5", "</s>"]]
-    assert cross_attention
-    assert all(map_.columns == ["w1", "w2", "w3", "</s>"] for map_ in cross_attention)
-    files = plots.attention(maps, tmp_path / "out.png")
-    assert [file.name for file in files] == (
-        ["out.png"]
-        if name in ("luong", "bahdanau")
-        else ["out.png", "out_encoder.png", "out_decoder.png"]
-    )
-    assert all(file.stat().st_size > 1000 for file in files)
-
-
-def test_words_are_drawn_literally_and_the_picture_has_a_maximum_size(tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "MAX_DOTS", 200)
-    words = ["$a$", "$\\frac$", "_^{", "$"]  # which are not mathematics
-    maps = [translate.Attention("attention", np.ones((2, 4, 4)) / 4, words, words)]
-    (file,) = plots.attention(maps, tmp_path / "out")
-    assert file == tmp_path / "out.png"
-    height, width, _ = matplotlib.image.imread(file).shape
-    assert height < width < 220
-
-
-def test_attention_between_words_sums_that_of_their_tokens():
-    weights = np.array([[[0.1, 0.2, 0.7], [0.3, 0.5, 0.2], [0.0, 0.4, 0.6]]])
-    words = [translate.Word("ab", 2), translate.Word("c", 1)]
-    tokens = ["a", "b", "c"]
-    by_word = translate.Attention("attention", weights, tokens, tokens, words, words).by_word()
-    assert by_word.rows == by_word.columns == ["ab", "c"]
-    np.testing.assert_allclose(by_word.weights, [[[0.55, 0.45], [0.4, 0.6]]], rtol=1e-6)
-    plain = translate.Attention("attention", weights, tokens, tokens)
-    assert plain.by_word() is plain
-
-
-def test_words_are_joined_from_pieces_and_end_at_punctuation():
-    pieces = [*"▁-123", "▁20", "26", "rd", "<unk>"]
-    model = models.Unigram([(piece, -1.0) for piece in pieces], unk_id=len(pieces) - 1)
-    words = translate._words(published.unigram(model, normalizers.NFKC()), "2026-12 23rd")
-    assert [word.text for word in words] == ["2026", "-", "12", "23rd"]
-    assert [word.num_tokens for word in words][:3] == [2, 1, 2]
-
-
-def test_target_tokens_do_not_attend_to_later_ones():
-    texts = "w1 w2", "w4 w5 w6"
-    maps = {map_.name: map_ for map_ in translate.attention(Loaded(*model("transformer")), *texts)}
-    self_attention = maps["decoder_0/attention"]
-    assert self_attention.columns == ["<pad>", "w4", "w5", "w6"]
-    assert self_attention.rows == ["w4", "w5", "w6", "</s>"]
-    assert (np.triu(self_attention.weights[0], 1) == 0).all()
-
-
-def test_a_model_that_encodes_into_one_state_has_no_attention():
-    with pytest.raises(ValueError, match="no attention to draw"):
-        translate.attention(Loaded(*model("seq2seq")), "w1 w2", "w3")
 
 
 def test_dot_product_attention_needs_equal_widths():

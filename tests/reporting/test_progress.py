@@ -151,7 +151,7 @@ def test_a_run_without_events_still_has_its_picture(tmp_path):
 def _drawn(events, **options):
     """The axes of the curves of some events, kept from matplotlib as they are saved."""
     kept = []
-    save = lambda figure, path: kept.append(figure)
+    save = lambda figure, path, **options: kept.append(figure)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("matplotlib.figure.Figure.savefig", save)
         curves.draw(events, BASELINES, "unused.png", **options)

@@ -115,6 +115,7 @@ class Evaluate:
         from train.data.sources import parallel_text, sound, text
         from train.data.sources.source import Source
         from train.pretraining import evaluate
+        from train.reporting import pictures
         from zoo import registry
         from zoo.checkpoints import existing
         from zoo.checkpoints.load import saved_class
@@ -124,6 +125,8 @@ class Evaluate:
 
         for file in filter(None, (self.confusion_matrix, self.out)):
             existing.check_file(file, overwrite=self.overwrite)
+        if self.confusion_matrix:
+            pictures.check_name(self.confusion_matrix)
         cls = saved_class(self.folder)
         if issubclass(cls, WordVectorModel) and not self.data:
             raise ValueError(

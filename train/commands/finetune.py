@@ -123,8 +123,10 @@ class FindLearningRate:
         """Print the learning rate at which the loss falls fastest, a good peak for training."""
         from train.finetuning import data, learning_rate_finder
         from train.finetuning.tasks.registry import TASKS
+        from train.reporting import pictures
         from zoo.checkpoints import existing
 
+        pictures.check_name(self.out)
         existing.check_file(self.out, overwrite=self.overwrite)
         unused.refuse(self.data, ["test"], "has no effect on this search")
         if not (self.low < self.high and self.steps > 1):

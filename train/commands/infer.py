@@ -157,11 +157,11 @@ class Translate:
     def run(self) -> None:
         """Print the best translation, or the n best."""
         import zoo
-        from train.reporting import plots
+        from train.reporting import attention_maps, pictures
         from zoo.checkpoints import existing
-        from zoo.inference.translate import attention
 
-        for file in plots.attention_files(self.attention).values() if self.attention else ():
+        for file in attention_maps.files(self.attention).values() if self.attention else ():
+            pictures.check_name(file)
             existing.check_file(file, overwrite=self.overwrite)
         if self.beams == 1:
             unused.refuse(self, ["length_penalty"], "has no effect on a greedy search")
@@ -178,8 +178,9 @@ class Translate:
             translation, _ = scored[0]
             print("\n".join(f"{score:.3f}  {text}" for text, score in scored))
         if self.attention:
-            weights = attention(translator, self.text, translation)
-            for file in plots.attention(weights, self.attention, Path(self.folder).name):
+            layers = zoo.attention(translator, self.text, translation)
+            sides = attention_maps.by_side([layer.by_word() for layer in layers])
+            for file in attention_maps.draw(sides, self.attention, Path(self.folder).name):
                 print(f"picture: {file}")
 
 

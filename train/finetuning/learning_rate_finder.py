@@ -17,8 +17,8 @@ from train.finetuning.objective import TaskObjective
 from train.finetuning.settings import Settings
 from train.finetuning.tasks.task import Task, encode
 from train.finetuning.tuning import initial_params
-from train.reporting import plots
 from train.reporting.curves import BASELINE, TRAIN
+from train.reporting.pictures import picture, title
 from zoo import registry
 
 SMOOTHING = 0.9  # of the moving mean, with bias correction as in Adam
@@ -122,20 +122,13 @@ def draw(
     name: str = "",
 ) -> None:
     """Plot the loss over the learning rate, with the best learning rate as a dashed line."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    marker = "o" if len(losses) == 1 else None
-    axes.plot(learning_rates, losses, color=TRAIN, alpha=0.3, marker=marker, label="each batch")
-    axes.plot(learning_rates, smooth(losses), color=TRAIN, label="moving mean")
-    axes.axvline(best, color=BASELINE, linestyle="--", label=f"steepest fall, at {best:.1e}")
-    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss, mean of a batch")
-    axes.set_ylim(top=min(max(losses), 2 * losses[0]))
-    shown = plots.title(name, "learning-rate range test")
-    axes.set_title(shown, fontsize=11, parse_math=False)
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(out)
+    with picture(out, 8, 4.8) as figure:
+        axes = figure.subplots()
+        marker = "o" if len(losses) == 1 else None
+        axes.plot(learning_rates, losses, color=TRAIN, alpha=0.3, marker=marker, label="each batch")
+        axes.plot(learning_rates, smooth(losses), color=TRAIN, label="moving mean")
+        axes.axvline(best, color=BASELINE, linestyle="--", label=f"steepest fall, at {best:.1e}")
+        axes.set(xscale="log", xlabel="learning rate", ylabel="training loss, mean of a batch")
+        axes.set_ylim(top=min(max(losses), 2 * losses[0]))
+        axes.set_title(title(name, "learning-rate range test"), parse_math=False)
+        axes.legend()

@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from train.planning.machines import GIB
 from train.planning.plan import Plan
+from train.reporting.pictures import picture
 
-DOTS_PER_INCH = 120
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 # Okabe and Ito's colors, which the color-blind can tell apart.
 MEMORY = {
     "parameters": "#0072B2",
@@ -23,14 +27,13 @@ def draw(plans: Sequence[Plan], out: Path) -> None:
     Raises:
       ValueError: If the name of the file is not that of a picture.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    with picture(out, 12, 2.4 + 0.9 * len(plans)) as figure:
+        _draw(plans, *figure.subplots(1, 2))
+        recipe = plans[0].recipe
+        figure.suptitle(f"{recipe.name}: batch {recipe.batch} x {recipe.length}, {recipe.dtype}")
 
-    figure = Figure(figsize=(10, 1.6 + 0.9 * len(plans)), dpi=DOTS_PER_INCH, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    if out.suffix.removeprefix(".") not in canvas.get_supported_filetypes():
-        raise ValueError(f"--picture {out}: the name must end in .png, .svg or .pdf")
-    memory, time = figure.subplots(1, 2)
+
+def _draw(plans: Sequence[Plan], memory: "Axes", time: "Axes") -> None:
     rows = range(len(plans))
     left = [0.0] * len(plans)
     for name, color in MEMORY.items():
@@ -52,7 +55,4 @@ def draw(plans: Sequence[Plan], out: Path) -> None:
     for axes in (memory, time):
         axes.set_yticks(list(rows), [plan.machine.name for plan in plans])
         axes.invert_yaxis()
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=4, frameon=False)
-    recipe = plans[0].recipe
-    figure.suptitle(f"{recipe.name}: batch {recipe.batch} x {recipe.length}, {recipe.dtype}")
-    figure.savefig(out)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=2)

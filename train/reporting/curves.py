@@ -2,10 +2,16 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-TRAIN, HELD_OUT, BASELINE, RATE = "#3b6ea8", "#d1603d", "#8a8a8a", "#5b8c5a"
+from train.reporting.pictures import heading_size, picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TRAIN, HELD_OUT, BASELINE, RATE = "#0072B2", "#D55E00", "#777777", "#009E73"
 
 
 def draw(
@@ -28,21 +34,28 @@ def draw(
       unit: The unit of the losses.
       metric: A held-out metric to draw on axes of its own, such as "accuracy"; "": none.
     """
-    # Here, not above: it takes a second, which every start of a program would pay.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    with picture(path, 8, 6) as figure:
+        _draw(figure, events, baselines, name, loss, unit, metric)
+
+
+def _draw(
+    figure: "Figure",
+    events: Sequence[Mapping],
+    baselines: Mapping[str, float],
+    name: str,
+    loss: str,
+    unit: str,
+    metric: str,
+) -> None:
+    """Draw the curves into a figure; the arguments are those of `draw`."""
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(8, 6), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
     heights = (3, 2, 1) if metric else (4, 1)
     loss_axes, *metric_axes, rate_axes = figure.subplots(
         len(heights), sharex=True, height_ratios=heights
     )
     for axes in (loss_axes, *metric_axes, rate_axes):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#e8e8e8")
-        axes.set_axisbelow(True)
+        axes.grid(visible=False, axis="x")
 
     shown = loss.replace("_", " ")
     step, train, rate = _columns(events, "train", loss, "learning_rate")
@@ -62,7 +75,7 @@ def draw(
     _baselines(loss_axes, baselines)
     loss_axes.set_ylabel(f"{shown} ({unit})" if unit else shown)
     if loss_axes.get_legend_handles_labels()[0]:
-        loss_axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+        loss_axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     what = f"{shown} in training"
     if np.isfinite(held_out).any():
         what += " and on held-out text"
@@ -73,7 +86,9 @@ def draw(
             own = [event for event in events if event.get("run", 0) == run]
             step, value = _columns(own, "held_out", metric)
             axes.plot(step, value, color=HELD_OUT, linewidth=1.2, marker="o", markersize=4)
-    figure.suptitle(f"{name}: {what}" if name else what, fontsize=11, parse_math=False)
+    heading = f"{name}: {what}" if name else what
+    size = heading_size(heading, figure.get_figwidth())
+    figure.suptitle(heading, fontsize=size, parse_math=False)
     rate_axes.set_ylabel("learning rate")
     rate_axes.set_ylim(bottom=0)
     rate_axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
@@ -82,7 +97,6 @@ def draw(
     last_step = max((event["step"] for event in events), default=0) or 1
     rate_axes.set_xlim(-0.01 * last_step, 1.01 * last_step)
     figure.align_ylabels()
-    figure.savefig(path)
 
 
 def _line(axes, step, values, color, label=None):

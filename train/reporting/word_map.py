@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from train.reporting.plots import DOTS_PER_INCH, title
+from train.reporting.pictures import label, picture, title
 
 SUFFIXES = (".png", ".svg", ".pdf", ".html")
 PERPLEXITY = 30.0  # the default of t-SNE, for more than 90 words
@@ -51,23 +51,15 @@ def draw(
 def _write_picture(
     words: Sequence[str], panels: Mapping[str, np.ndarray], out: Path, heading: str
 ) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(14, 7), dpi=DOTS_PER_INCH, layout="compressed")
-    FigureCanvasAgg(figure)
-    for axis, (method, x_N2) in zip(figure.subplots(1, 2), panels.items(), strict=True):
-        axis.scatter(*x_N2.T, s=8, color="black")
-        for word, point in zip(words, x_N2, strict=True):
-            axis.annotate(
-                word, point, xytext=(3, 3), textcoords="offset points", fontsize=8, parse_math=False
-            )
-        axis.margins(0.1)  # for labels at the right
-        axis.set(title=method, xticks=[], yticks=[])
-    figure.suptitle(heading, fontsize=10)
-    figure.savefig(
-        out, bbox_inches="tight", metadata={"Date": None} if out.suffix == ".svg" else {}
-    )
+    labels = {"textcoords": "offset points", "fontsize": 9, "parse_math": False}
+    with picture(out, 14, 7) as figure:
+        for axis, (method, x_N2) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+            axis.scatter(*x_N2.T, s=8)
+            for word, point in zip(words, x_N2, strict=True):
+                axis.annotate(label(word), point, xytext=(3, 3), **labels)
+            axis.margins(0.1)  # for labels at the right
+            axis.set(title=method, xticks=[], yticks=[])
+        figure.suptitle(heading, parse_math=False)
 
 
 def _write_page(

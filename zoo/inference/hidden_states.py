@@ -40,7 +40,7 @@ def hidden_states(
     Raises:
       ValueError: If the model has no encoder, does not offer the layer, or as in `check_rows`.
     """
-    model, params = _with_trunk(loaded)
+    model, params = with_trunk(loaded)
     check_rows(rows, model)
     rows = in_reading_order(model, rows)
     for indices, batch in batches(rows, batch_size, model.config.max_length):
@@ -49,8 +49,8 @@ def hidden_states(
             yield index, in_text_order(model, x_LD[: len(rows[index].tokens)])
 
 
-def _with_trunk(loaded: Loaded) -> tuple[nn.Module, dict]:
-    """Return a model whose trunk `_trunk_output` can call, and its parameters."""
+def with_trunk(loaded: Loaded) -> tuple[nn.Module, dict]:
+    """Return a model whose trunk `trunk_output` can call, and its parameters."""
     model, params, _ = loaded
     if isinstance(model, Composite):
         part = next(cls for cls in registry.of(model).MODELS if cls is not type(model))
@@ -77,7 +77,7 @@ def _apply(
     """Return x_BLD of a batch; compiled once per model, layer and shape."""
     inputs = tokens_BL, segments_BL, document_ids_BL
     variables = {"params": params}
-    x_BLD, sown = model.apply(variables, *inputs, method=_trunk_output, mutable=["intermediates"])
+    x_BLD, sown = model.apply(variables, *inputs, method=trunk_output, mutable=["intermediates"])
     if not isinstance(x_BLD, jax.Array):  # such as the states of a recurrent encoder
         raise ValueError(_no_encoder(model))
     if layer is None or layer == -1:
@@ -108,7 +108,13 @@ def _apply(
     return state[0] if isinstance(state, tuple) else state
 
 
-def _trunk_output(model: Any, tokens_BL, segments_BL, document_ids_BL) -> Any:
+def trunk_output(
+    model: Any,
+    tokens_BL: jax.Array,
+    segments_BL: jax.Array | None,
+    document_ids_BL: jax.Array | None,
+) -> Any:
+    """Return what the trunk of a model, or its encoder, makes of a batch; x_BLD for most."""
     if isinstance(model, EncoderDecoder):
         return model.encode(tokens_BL, document_ids_BL)
     trunk = model if isinstance(model, Encoder) else model.trunk
