@@ -264,6 +264,7 @@ WORKING: dict[str, tuple[str, ...]] = {
         "bert --task classification --train rows.jsonl --add-tokens new.txt --out out",
     ),
     "find-learning-rate": ("bert --task classification --train rows.tsv --steps 2 --out out.png",),
+    "race": ("--text text.txt --minutes 1 --vocab-size 261 --entrants ngram gpt2 --out out",),
 }  # fmt: skip
 
 
@@ -508,6 +509,7 @@ def without_training() -> Iterator[None]:
             *("pretraining.pretrain.begin_or_resume", "finetuning.tuning.train_runs"),
             *("finetuning.fasttext.train_run", "finetuning.learning_rate_finder.initial_params"),
             *("planning.plan.run_shapes", "planning.run_shapes.run_shapes"),  # before tracing
+            "racing.race.measure",
         ):
             stack.enter_context(mock.patch(f"train.{name}", done))
         stack.enter_context(mock.patch("huggingface_hub.constants.HF_HUB_OFFLINE", True))
