@@ -9,17 +9,17 @@ Departure: the windows of AWD-LSTM have one length, so that its step is compiled
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from train.data.corpus.corpus import Corpus
+from train.objectives.regularized_causal import RegularizedCausal
 from train.optimization import schedules
 from train.recipes import recipe
 from train.recipes.awd_lstm import AWDLSTMRecipe
 from train.recipes.recipe import Recipe, with_fields
 from train.recipes.rnn import RNNRecipe
-from train.recipes.word_language_models import WordLanguageModelRecipe
-from zoo.tokenizers import AnyTokenizer
+from zoo.tokenizers import AnyTokenizer, end_of_document
 
+EVALUATIONS, REPORTS = 8, 200  # during a run
 Panel = Literal["causal", "masked"]
 TRANSFORMER = {
     **{"num_layers": 4, "num_heads": 4, "head_width": 32},
@@ -129,13 +129,13 @@ ENTRANTS: dict[str, Entrant | CountedEntrant] = {
 }
 
 
-class RacingAWDLSTM(AWDLSTMRecipe):
+class RacingAWDLSTM(RNNRecipe):
     """AWD-LSTM on windows of one length, evaluated as often as the others."""
 
-    batches = RNNRecipe.batches
-
-    def for_text(self, tokenizer: AnyTokenizer, corpus: Corpus) -> Self:
-        return WordLanguageModelRecipe.for_text(self, tokenizer, corpus)
+    def objective(self, tokenizer: AnyTokenizer) -> RegularizedCausal:
+        config: Any = self.config
+        end = end_of_document(tokenizer)
+        return RegularizedCausal(end, config.activation_penalty, config.temporal_penalty)
 
 
 def check(names: Iterable[str]) -> None:
@@ -165,6 +165,3 @@ def entrant_recipe(name: str, vocab_size: int, seed: int, steps: int = 100) -> R
         **{"steps": steps, "batch": entrant.batch, "length": entrant.length, "seed": seed},
         **{"evaluate_every": each, "save_every": each, "report_every": max(1, steps // REPORTS)},
     )
-
-
-EVALUATIONS, REPORTS = 8, 200  # during a run

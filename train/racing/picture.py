@@ -62,7 +62,8 @@ def _curve(axes: Any, name: str, result: Mapping[str, Any], amount: str) -> None
     pseudo = result.get("pseudo_bits_per_byte")
     last = y[-1] if pseudo is None else pseudo
     label = f"{name}, {result['parameters'] / 1e6:.1f} M: {last:.2f}"
-    (line,) = axes.plot(x, y, color=f"C{number % 7}", marker=MARKERS[number], label=label)
+    style = {"color": f"C{number % 7}", "linestyle": "-" if number < 7 else "--"}  # seven colors
+    (line,) = axes.plot(x, y, marker=MARKERS[number], label=label, **style)
     if pseudo is not None:
         axes.plot(x[-1:], [pseudo], "o", color=line.get_color(), markersize=11, fillstyle="none")
     for point in curve:
