@@ -264,7 +264,7 @@ WORKING: dict[str, tuple[str, ...]] = {
         "bert --task classification --train rows.jsonl --add-tokens new.txt --out out",
     ),
     "find-learning-rate": ("bert --task classification --train rows.tsv --steps 2 --out out.png",),
-    "race": ("--text text.txt --minutes 1 --vocab-size 261 --entrants ngram gpt2 --out out",),
+    "race": ("--text text.txt --minutes 1 --vocab-size 261 --entrants gpt2 --out out",),
 }  # fmt: skip
 
 
