@@ -26,13 +26,16 @@ def draw(record: Mapping[str, Any], out: Path) -> None:
     import matplotlib.style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     shown = panels(dict(record))
     with matplotlib.style.context(STYLE):
         heights = [4.6 if panel == "causal" else 3.2 for panel, _ in shown]
-        figure = Figure(figsize=(13, sum(heights) + 0.6), layout="constrained")
+        figure = Figure(figsize=(13.5, sum(heights) + 0.6), layout="constrained")
         FigureCanvasAgg(figure)
-        rows = figure.subplots(len(shown), 2, sharey="row", squeeze=False, height_ratios=heights)
+        rows = figure.subplots(
+            len(shown), 2, sharex="col", sharey="row", squeeze=False, height_ratios=heights
+        )
         for (panel, own), (flop, seconds) in zip(shown, rows, strict=True):
             for name, result in own.items():
                 for axes, amount in ((flop, "flop"), (seconds, "seconds")):
@@ -40,12 +43,14 @@ def draw(record: Mapping[str, Any], out: Path) -> None:
             flop.set_ylabel(LABELS[panel])
             flop.set_title(f"{TITLES[panel]}, by computation", loc="left")
             seconds.set_title(f"{TITLES[panel]}, by time", loc="left")
-            flop.set_xlabel("FLOP")
-            seconds.set_xlabel("seconds of training")
             for axes in (flop, seconds):
                 axes.set_xscale("log")
-                axes.grid(axis="y", alpha=0.4)
-            seconds.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+                axes.xaxis.set_minor_formatter(NullFormatter())
+            seconds.legend(
+                loc="center left", bbox_to_anchor=(1.01, 0.5), title="parameters: bits per byte"
+            )
+        rows[-1][0].set_xlabel("FLOP (of n-grams: additions and products of counts)")
+        rows[-1][1].set_xlabel("seconds of training")
         settings = record["settings"]
         figure.suptitle(
             f"{settings['minutes']:g} minutes, shared equally; {settings['vocab_size']:,} pieces"
@@ -61,7 +66,9 @@ def _curve(axes: Any, name: str, result: Mapping[str, Any], amount: str) -> None
     y = [point["bits_per_byte"] for point in curve]
     pseudo = result.get("pseudo_bits_per_byte")
     last = y[-1] if pseudo is None else pseudo
-    label = f"{name}, {result['parameters'] / 1e6:.1f} M: {last:.2f}"
+    orders = [point["order"] for point in curve if "order" in point]
+    title = f"{name} of {orders[0]} to {orders[-1]}" if orders else name
+    label = f"{title}, {result['parameters'] / 1e6:.1f} M: {last:.2f}"
     style = {"color": f"C{number % 7}", "linestyle": "-" if number < 7 else "--"}  # seven colors
     (line,) = axes.plot(x, y, marker=MARKERS[number], label=label, **style)
     if pseudo is not None:
