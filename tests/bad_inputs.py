@@ -269,6 +269,7 @@ WORKING: dict[str, tuple[str, ...]] = {
         "bert --task classification --train rows.jsonl --add-tokens new.txt --out out",
     ),
     "find-learning-rate": ("bert --task classification --train rows.tsv --steps 2 --out out.png",),
+    "race": ("--text text.txt --minutes 1 --vocab-size 261 --entrants gpt2 --out out",),
 }  # fmt: skip
 
 
@@ -514,6 +515,7 @@ def without_training() -> Iterator[None]:
             *("finetuning.fasttext.train_run", "finetuning.learning_rate_finder.initial_params"),
             *("planning.plan.run_shapes", "planning.run_shapes.run_shapes"),  # before tracing
             "pretraining.example._row",  # before a tokenizer is learned
+            "racing.race.measure",
         ):
             stack.enter_context(mock.patch(f"train.{name}", done))
         stack.enter_context(mock.patch("huggingface_hub.constants.HF_HUB_OFFLINE", True))

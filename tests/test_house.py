@@ -83,6 +83,7 @@ ZOO_LAYERS = (
 TRAIN_LAYERS = (
     ("__main__",),
     ("commands",),
+    ("racing",),
     ("planning",),
     ("pretraining", "finetuning", "counting"),
     ("loop",),

@@ -28,6 +28,7 @@ from train.commands.list import List
 from train.commands.plan import Plan
 from train.commands.pretrain import Pretrain
 from train.commands.prompt import Prompt
+from train.commands.race import Race
 from train.commands.score import Score
 from train.commands.show import Show
 from train.commands.vectors import Analogy, Embed, Map, Neighbors, Similarity
@@ -38,6 +39,7 @@ GROUPS: dict[str, dict[str, type[command.Command]]] = {
         "pretrain": Pretrain,
         "finetune": Finetune,
         "find-learning-rate": FindLearningRate,
+        "race": Race,
     },
     "Use": {
         "generate": Generate,

@@ -101,7 +101,8 @@ def _pretrain(
         report(f"note     {note}")
     report(f"model    {sum(config.ngrams):,} n-grams, counted and estimated in {seconds:.1f} s")
     evaluation = evaluate.evaluate(load(out), held_out)
-    event = {"kind": "held_out", "step": 0, **evaluation.metrics, "time": round(time.time(), 3)}
+    times = {"seconds": round(seconds, 3), "time": round(time.time(), 3)}
+    event = {"kind": "held_out", "step": 0, **evaluation.metrics, **times}
     (out / "log.jsonl").write_text(json.dumps(event) + "\n", "utf-8")
     report(f"held out: {_line(evaluation.metrics)}")
     return evaluation
