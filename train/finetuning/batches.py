@@ -54,6 +54,11 @@ class LabelledBatches:
     token_axes: Mapping[str, int]
     ragged: Mapping[str, Ragged] = field(default_factory=dict)
 
+    @property
+    def row_lengths(self) -> Sequence[int]:
+        """The lengths of rows; each is compiled once."""
+        return tuple(self.order.buckets)
+
     def __call__(self, step: int) -> Batch:
         """Return the batch of a step; arrays per token are truncated to its length bucket."""
         length, indices_SB = self.order(step)

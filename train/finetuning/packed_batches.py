@@ -80,6 +80,11 @@ class PackedBatches:
     most: int
     of_tokens: Sequence[str]
 
+    @property
+    def row_lengths(self) -> Sequence[int]:
+        """The lengths of rows; each is compiled once."""
+        return (self.length,)
+
     def __call__(self, step: int) -> Batch:
         """Return the batch of a step."""
         runs = [

@@ -190,7 +190,7 @@ class Tuning:
             "model": hashlib.sha256(json.dumps(sums).encode()).hexdigest(),
             "tokenizer": tokenizers.fingerprint(self.loaded.tokenizer),
             "rows": rows.hexdigest(),
-            "length_buckets": list(self.batches.order.buckets),  # which differ on an accelerator
+            "length_buckets": list(self.batches.row_lengths),  # which differ on an accelerator
             "task": str(self.task),
             **flags(self.settings),
             **(flags(self.distillation) if self.distillation else {}),

@@ -127,11 +127,11 @@ def _attend_backward(rules, saved, gradient_BHLK):
         outputs.append((float32(bias), plan.whole_bias))
     operands = (scalars, gradient_BHLK.astype(v.dtype), *plan.operands(inputs))
     results = plan.call(partial(_backward_kernel, rules, plan), operands, outputs, products=5)
-    gradients = [x.astype(y.dtype) for x, y in zip(results, inputs, strict=False)]
+    gradients: list[Any] = [x.astype(y.dtype) for x, y in zip(results, inputs, strict=False)]
     no_gradient = lambda x: None if x is None else np.zeros(x.shape, jax.dtypes.float0)
-    bias_gradient = gradients[3] if bias is not None else None
-    ids = map(no_gradient, inputs[4:])
-    return Inputs(*gradients[:3], bias_gradient, *ids), no_gradient(scalars)
+    if bias is None:
+        gradients.append(None)
+    return Inputs(*gradients, *map(no_gradient, inputs[4:])), no_gradient(scalars)
 
 
 attend.defvjp(_attend_forward, _attend_backward)
@@ -148,7 +148,8 @@ class _Plan:
         (B, H, L, K), M = inputs.q_BHLK.shape, inputs.k_BHMK.shape[2]
         self.shape = B, H, L, M, K
         step = LANES // 4  # the rows of a tile of narrow values
-        self.block_length = max(n for n in range(step, L + 1, step) if L % n == 0 and n * M <= SCORES)
+        lengths = (n for n in range(step, L + 1, step) if L % n == 0)
+        self.block_length = max(n for n in lengths if n * M <= SCORES)
         most_heads = max(SCORES // (M * self.block_length), 1)
         has_bias = inputs.bias_HLM is not None
         self.block_heads = max(

@@ -5,7 +5,7 @@ On a TPU it is the kernel of `zoo.layers.attention_kernel`; on a GPU cuDNN's, th
 
 import warnings
 from functools import cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +93,9 @@ def on_tpu(
 
     of_heads = P(ROWS, heads)
     of_arrays = (*[of_heads] * 3, P(heads), P(ROWS), P(ROWS))
-    specs = [None if x is None else spec for x, spec in zip(arrays, of_arrays, strict=True)]
+    specs: list[Any] = [
+        None if x is None else spec for x, spec in zip(arrays, of_arrays, strict=True)
+    ]
     over_mesh = jax.shard_map(
         run_shard,
         mesh=mesh,
