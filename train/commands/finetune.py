@@ -126,8 +126,8 @@ class FindLearningRate:
         from train.reporting import pictures
         from zoo.checkpoints import existing
 
-        pictures.check_name(self.out)
         existing.check_file(self.out, overwrite=self.overwrite)
+        pictures.check_name(self.out)
         unused.refuse(self.data, ["test"], "has no effect on this search")
         if not (self.low < self.high and self.steps > 1):
             raise ValueError("--low must be less than --high, and --steps at least 2")

@@ -161,8 +161,8 @@ class Translate:
         from zoo.checkpoints import existing
 
         for file in attention_maps.files(self.attention).values() if self.attention else ():
-            pictures.check_name(file)
             existing.check_file(file, overwrite=self.overwrite)
+            pictures.check_name(file)
         if self.beams == 1:
             unused.refuse(self, ["length_penalty"], "has no effect on a greedy search")
         translator, penalty = zoo.load(self.folder), self.length_penalty
