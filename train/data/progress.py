@@ -25,7 +25,8 @@ class Progress:
     def __init__(self, label: str, total: int | None, done: int = 0):
         self.label, self.total, self.done, self._first = label, total, done, done
         # Not where a command prints its results.
-        self._console = Console(stderr=True, highlight=False)
+        # In a notebook too, lines go to stderr, which can be redirected.
+        self._console = Console(stderr=True, highlight=False, force_jupyter=False)
         self._bar = Bar(
             TextColumn(label),
             BarColumn(bar_width=None),

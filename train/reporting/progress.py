@@ -69,7 +69,8 @@ class Report:
         self.folder.mkdir(parents=True, exist_ok=True)
         peak = accelerators.peak(jax.devices())
         self._share_per_step = flops_per_step / peak if flops_per_step and peak else None
-        self._console = Console(highlight=False)
+        # In a notebook too, lines go to stdout, which can be redirected.
+        self._console = Console(highlight=False, force_jupyter=False)
         self._progress = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
