@@ -32,7 +32,14 @@ def timeless(out):
 
 @pytest.mark.parametrize(
     "change",
-    [{}, {"unfreeze": "gradual"}, {"unfreeze": "head-first"}, {"seeds": 2}, {"keep": "last"}],
+    [
+        {},
+        {"unfreeze": "gradual"},
+        {"unfreeze": "head-first"},
+        {"seeds": 2},
+        {"keep": "last"},
+        {"pack": 4},
+    ],
     ids=str,
 )
 def test_a_run_stopped_in_every_stage_equals_one_that_was_not(tmp_path, monkeypatch, change):
