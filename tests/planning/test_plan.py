@@ -6,6 +6,7 @@ import math
 import jax
 import pytest
 
+from train.commands.plan import Plan
 from train.planning import plan as planning
 from train.planning.machines import CHIPS, machine
 from train.planning.plan import plan
@@ -140,3 +141,19 @@ def test_stacks_of_unlike_depths_cannot_be_compiled_layer_by_layer():
     config = dataclasses.replace(t5.config, num_decoder_layers=t5.config.num_layers + 1)
     with pytest.raises(ValueError, match="equally deep"):
         with_depth(dataclasses.replace(t5, config=config), 1)
+
+
+@pytest.mark.parametrize("name", ["skip-gram-tiny", "glove-tiny", "fasttext-tiny", "ngram"])
+def test_what_is_no_network_is_refused(name):
+    with pytest.raises(ValueError, match="zoo plan is for networks"):
+        Plan(name, on=("cpu",)).run()
+
+
+def test_the_model_s_flop_are_those_of_the_plain_form_and_the_scores_are_not_moved():
+    chosen = with_fields(GPT2, batch=8, length=128)
+    on_cpu = plan(chosen, machine("cpu"))
+    on_tpu = plan(chosen, machine("v5e:1x1"))
+    assert on_tpu.model_flops == on_cpu.model_flops
+    config = chosen.config
+    scores = 4 * 8 * config.num_heads * 128 * 128 * config.num_layers
+    assert on_cpu.moved - on_tpu.moved > 4 * scores

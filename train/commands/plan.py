@@ -56,7 +56,7 @@ class Plan:
         from train.planning import compiled
         from train.planning.machines import machine
         from train.planning.plan import first_that_fits, plan
-        from train.recipes import recipe
+        from train.recipes import ngram, recipe
         from train.recipes.recipe import with_fields
 
         machines = [machine(name) for name in self.on]
@@ -68,6 +68,8 @@ class Plan:
             return self._table(machines)
         if self.recipe is None:
             raise ValueError("zoo plan needs a recipe, or --all: `zoo list` shows the recipes")
+        if self.recipe in ngram.RECIPES:
+            raise ValueError("zoo plan is for networks: n-grams are counted, on a CPU")
         names = ("batch", "length", "steps", "dtype", "accumulate", "remat")
         chosen = with_fields(recipe(self.recipe), **{name: getattr(self, name) for name in names})
         plans = []
@@ -98,18 +100,16 @@ class Plan:
 
 
 def _published() -> "Iterator[Recipe]":
-    """Yield the recipe of every published size that is trained by gradient on whole matrices."""
-    from train.objectives.row_objective import RowObjective
-    from train.planning.run_shapes import run_shapes
+    """Yield the recipe of every published size of a network."""
     from train.recipes import RECIPES, recipe
+    from train.recipes.word_vectors import WordVectorRecipe
     from zoo import registry
 
     for name in RECIPES:
         chosen = recipe(name)
         sizes = registry.named(chosen.architecture).SIZES
-        if name.endswith("-tiny") or chosen.config not in sizes.values():
-            continue
-        if not isinstance(run_shapes(chosen).training.objective, RowObjective):
+        is_published = not name.endswith("-tiny") and chosen.config in sizes.values()
+        if is_published and not isinstance(chosen, WordVectorRecipe):
             yield chosen
 
 

@@ -11,6 +11,7 @@ from train.devices.placement import Training
 from train.pretraining import corpus
 from train.pretraining.run import make_training
 from train.recipes.recipe import Recipe
+from train.recipes.word_vectors import WordVectorRecipe
 from train.step import State, make_begin
 from zoo.layers.execution import Remat
 
@@ -55,7 +56,15 @@ class RunShapes:
 
 
 def run_shapes(recipe: Recipe) -> RunShapes:
-    """Return the shapes of the run of a recipe, from a row of its built-in data."""
+    """Return the shapes of the run of a recipe, from a row of its built-in data.
+
+    Raises:
+      ValueError: If the steps of the recipe change rows of tables only.
+    """
+    if isinstance(recipe, WordVectorRecipe):
+        raise ValueError(
+            f"zoo plan is for networks: a step of {recipe.name} only changes rows of its tables"
+        )
     vocab_size = min(recipe.config.vocab_size, VOCABULARY)
     small = replace(recipe, config=replace(recipe.config, vocab_size=vocab_size))
     source = small.builtin_source()
