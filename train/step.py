@@ -185,8 +185,9 @@ def total(
     objective: Objective, terms: Mapping[str, Term], weights: Mapping[str, jax.Array]
 ) -> jax.Array:
     """Return the loss: the sum over terms of factor * (sum of losses / sum of weights)."""
+    # `clip`, unlike jnp.maximum, compiles nothing for sums that have been fetched.
     loss = sum(
-        objective.factors[name] * term.loss / jnp.maximum(weights[name], 1)
+        objective.factors[name] * term.loss / weights[name].clip(1)
         for name, term in terms.items()
     )
     return jnp.asarray(loss)
@@ -198,7 +199,7 @@ def means(
     """Return the accuracy of each term, and its loss if the objective has more than one term."""
     metrics = {}
     for name, term in terms.items():
-        count = jnp.maximum(weights[name], 1)
+        count = weights[name].clip(1)
         if term.right is not None:
             metrics[f"{name}_accuracy"] = term.right / count
         if len(terms) > 1 and objective.factors[name]:
