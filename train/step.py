@@ -5,6 +5,8 @@ them with pmap; on a mesh the arrays are global, so it is the identity.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
+from operator import add
 from typing import NamedTuple, Protocol, TypeVar
 
 import chex
@@ -185,12 +187,9 @@ def total(
     objective: Objective, terms: Mapping[str, Term], weights: Mapping[str, jax.Array]
 ) -> jax.Array:
     """Return the loss: the sum over terms of factor * (sum of losses / sum of weights)."""
-    # `clip`, unlike jnp.maximum, compiles nothing for sums that have been fetched.
-    loss = sum(
-        objective.factors[name] * term.loss / weights[name].clip(1)
-        for name, term in terms.items()
-    )
-    return jnp.asarray(loss)
+    # Methods and operators, unlike functions of jnp, compile nothing for sums that are fetched.
+    losses = (objective.factors[n] * term.loss / weights[n].clip(1) for n, term in terms.items())
+    return reduce(add, losses)
 
 
 def means(
