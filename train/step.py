@@ -5,6 +5,8 @@ them with pmap; on a mesh the arrays are global, so it is the identity.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
+from operator import add
 from typing import NamedTuple, Protocol, TypeVar
 
 import chex
@@ -185,11 +187,9 @@ def total(
     objective: Objective, terms: Mapping[str, Term], weights: Mapping[str, jax.Array]
 ) -> jax.Array:
     """Return the loss: the sum over terms of factor * (sum of losses / sum of weights)."""
-    loss = sum(
-        objective.factors[name] * term.loss / jnp.maximum(weights[name], 1)
-        for name, term in terms.items()
-    )
-    return jnp.asarray(loss)
+    # Methods and operators, unlike functions of jnp, compile nothing for sums that are fetched.
+    losses = (objective.factors[n] * term.loss / weights[n].clip(1) for n, term in terms.items())
+    return reduce(add, losses)
 
 
 def means(
@@ -198,7 +198,7 @@ def means(
     """Return the accuracy of each term, and its loss if the objective has more than one term."""
     metrics = {}
     for name, term in terms.items():
-        count = jnp.maximum(weights[name], 1)
+        count = weights[name].clip(1)
         if term.right is not None:
             metrics[f"{name}_accuracy"] = term.right / count
         if len(terms) > 1 and objective.factors[name]:
