@@ -100,6 +100,14 @@ def test_the_first_setting_that_fits_has_more_micro_batches_then_a_split_state()
     assert planning.first_that_fits(with_fields(GPT2, batch=8), none) is None
 
 
+def test_a_batch_smaller_than_the_machine_fits_only_where_layers_are_split():
+    few = with_fields(GPT2, batch=4)
+    found = planning.first_that_fits(few, machine("v5e:4x4"))
+    assert found is not None
+    assert found.mesh == (1, 4, 4)
+    assert planning.first_that_fits(with_fields(GPT2, batch=1), machine("v5e:4x4")) is None
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -162,7 +162,7 @@ def _instead(plan: "RunPlan | None") -> str:
 
 def _row(recipe: "Recipe", machine: str, plan: "RunPlan | None") -> str:
     if plan is None:
-        return f"| {recipe.name} | | {machine} | does not fit | | | |"
+        return f"| {recipe.name} | | {machine} | nothing fits a batch of {recipe.batch} | | | |"
     setting = f"{' x '.join(map(str, plan.mesh))}, {plan.recipe.accumulate}, {plan.recipe.remat}"
     memory = f"{plan.memory.total / GIB:,.1f} GiB"
     share = "" if plan.share_of_peak is None else f"{plan.share_of_peak:.2f}"

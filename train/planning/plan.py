@@ -268,6 +268,8 @@ def _candidates(
     n = machine.devices
     over_tensor = [(1, n // t, t) for t in (2, 4, 8) if n % t == 0 and n > t]
     for data, fsdp, tensor in dict.fromkeys([mesh, (1, n, 1), *over_tensor]):
+        if recipe.batch % (data * fsdp * recipe.accumulate):
+            continue  # more rows at once than the batch has
         accumulate = recipe.accumulate
         while recipe.batch % (data * fsdp * accumulate) == 0:
             yield (data, fsdp, tensor), accumulate, recipe.remat
