@@ -74,7 +74,7 @@ class Training:
 
     def execution(self, platform: str, mesh: Mesh | None = None) -> Execution:
         """Return how the network is run on a platform."""
-        return Execution(platform, self.remat, mesh, self.dtype)
+        return Execution(platform, self.remat, mesh, hidden=self.dtype)
 
     def check_rows(self, devices: int) -> None:
         """Raise ValueError unless all devices have equally many rows in every micro-batch."""

@@ -1,6 +1,7 @@
 """The step mapped over parallel runs, which differ in seed, parameters and batches."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import chex
 import jax
@@ -27,6 +28,8 @@ class RunsPlacement:
         self._objective = jax.device_put(t.objective, shared)
         self._seeds_S = jax.device_put(np.array(seeds, np.int32), self._by_run)
 
+        execution = replace(t.execution(jax.default_backend(), self._by_row.mesh), rows=("rows",))
+
         def step(objective, seeds_S, state, batch):
             def run(seed, state, batch):
                 return make_step(
@@ -37,10 +40,10 @@ class RunsPlacement:
                     seed=seed,
                     dtype=t.dtype,
                     accumulate=t.accumulate,
-                    execution=t.execution(jax.default_backend()),
+                    execution=execution,
                 )(state, batch)
 
-            return jax.vmap(run)(seeds_S, state, batch)
+            return jax.vmap(run, spmd_axis_name="runs")(seeds_S, state, batch)
 
         self._begin = jax.jit(begin, out_shardings=self._by_run)
         self._step = jax.jit(step, donate_argnums=2, out_shardings=(self._by_run, None))

@@ -30,12 +30,14 @@ class Execution:
         matrix products with weights ("dots"); or whole blocks ("full").
       mesh: The devices that the arrays are split over, for kernels that have to be run on each;
         None: one device.
+      rows: The axes of the mesh that the rows of a batch are split over.
       hidden: The type of the hidden states in a stack of blocks.
     """
 
     platform: str | None = None
     remat: Remat = "none"
     mesh: Mesh | None = None
+    rows: tuple[str, ...] = ROWS
     hidden: str = "float32"
 
     @property

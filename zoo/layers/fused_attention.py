@@ -3,18 +3,18 @@
 On a TPU it is the kernel of `zoo.layers.attention_kernel`; on a GPU cuDNN's, through JAX.
 """
 
+import math
 import warnings
 from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from zoo.layers import attention_kernel, dropout, execution
 from zoo.layers.attention_kernel import Rules, Scalars
-from zoo.layers.execution import HEADS, ROWS
+from zoo.layers.execution import HEADS, Execution
 from zoo.layers.linear import between_tokens
 from zoo.layers.mask import Mask
 
@@ -48,7 +48,7 @@ def attend(inputs: Inputs, mask: Mask, drop: dropout.Dropout | None) -> jax.Arra
     """
     run = execution.current()
     if run.target == "tpu":
-        x_BHLK = on_tpu(inputs, mask, drop, run.mesh)
+        x_BHLK = on_tpu(inputs, mask, drop, run)
     elif run.target == "gpu":
         x_BHLK = on_gpu(inputs, mask, drop)
     else:
@@ -57,15 +57,15 @@ def attend(inputs: Inputs, mask: Mask, drop: dropout.Dropout | None) -> jax.Arra
 
 
 def on_tpu(
-    inputs: Inputs, mask: Mask, drop: dropout.Dropout | None, mesh: Mesh | None
+    inputs: Inputs, mask: Mask, drop: dropout.Dropout | None, run: Execution
 ) -> jax.Array | None:
     """Return the attention of the TPU kernel, or None where it does not take the inputs."""
     q_BHLK, k_BHMK, _, bias_HLM = inputs
     (B, H, L, _), M = q_BHLK.shape, k_BHMK.shape[2]
     if not attention_kernel.takes(L, M, has_bias=bias_HLM is not None):
         return None
-    rows = 1 if mesh is None else mesh.shape[ROWS[0]] * mesh.shape[ROWS[1]]
-    if B % rows:
+    mesh = run.mesh
+    if mesh is not None and B % math.prod(mesh.shape[axis] for axis in run.rows):
         return None
     rate = 0.0 if drop is None else drop.rate
     no_seeds = jnp.uint32(0), jnp.uint32(0)
@@ -75,29 +75,29 @@ def on_tpu(
     arrays = attention_kernel.Inputs(*inputs, query_ids_BL1, key_ids_B1M)
     rules = Rules(mask.direction, mask.window, rate, H)
 
-    def run(arrays, query_offset, seeds, row=0, head=0):
+    def on_device(arrays, query_offset, seeds, row=0, head=0):
         numbers = Scalars(query_offset, row, head, seeds).packed()
         return attention_kernel.attend(rules, arrays, numbers)
 
     offset = jnp.int32(mask.query_offset)
     if mesh is None or mesh.size == 1:
-        return run(arrays, offset, seeds)
+        return on_device(arrays, offset, seeds)
 
-    heads = HEADS if H % mesh.shape[HEADS] == 0 else None
+    heads = HEADS if HEADS in mesh.shape and H % mesh.shape[HEADS] == 0 else None
 
-    def run_shard(arrays, query_offset, seeds):
+    def on_each(arrays, query_offset, seeds):
         B, H, _, _ = arrays.q_BHLK.shape
-        row = jax.lax.axis_index(ROWS) * B
+        row = jax.lax.axis_index(run.rows) * B
         head = 0 if heads is None else jax.lax.axis_index(heads) * H
-        return run(arrays, query_offset, seeds, row, head)
+        return on_device(arrays, query_offset, seeds, row, head)
 
-    of_heads = P(ROWS, heads)
-    of_arrays = (*[of_heads] * 3, P(heads), P(ROWS), P(ROWS))
+    of_heads, of_rows = P(run.rows, heads), P(run.rows)
+    of_arrays = (*[of_heads] * 3, P(heads), of_rows, of_rows)
     specs: list[Any] = [
         None if x is None else spec for x, spec in zip(arrays, of_arrays, strict=True)
     ]
     over_mesh = jax.shard_map(
-        run_shard,
+        on_each,
         mesh=mesh,
         in_specs=(attention_kernel.Inputs(*specs), P(), P()),
         out_specs=of_heads,
