@@ -280,7 +280,7 @@ assert word == int(expected_BV.argmax())  # 7 h4 and the word go into time step 
 # %% [markdown]
 # ## Alignment is learned
 #
-# Nobody said which words belong together. The weights of the trained decoder do.
+# No one stated which words belong together. The weights of the trained decoder do.
 
 
 # %%
