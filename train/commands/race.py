@@ -13,7 +13,7 @@ from train.ranges import Natural, Positive, PositiveFloat
 
 @dataclass(frozen=True)
 class Race:
-    """Train language models of all ages under one budget, and draw what each makes of it."""
+    """Train language models of all ages under one budget, and draw the results."""
 
     example: ClassVar[str] = "zoo race --text book.txt --minutes 60 --out runs/race"
 

@@ -19,7 +19,7 @@ BARS, POINTS = 60, 240  # of a schedule in a terminal, and in a picture
 
 @dataclass(frozen=True)
 class Show:
-    """Show a recipe: an example before and after corruption, the model, the schedule."""
+    """Show an example of a recipe before and after corruption, and its model."""
 
     example: ClassVar[str] = "zoo show bert-tiny --picture bert.png"
 
