@@ -126,6 +126,21 @@ def test_every_model_equals_its_plain_form(name, monkeypatch):
     jax.tree.map(compare(1e-4), gradients, expected_gradients)
 
 
+@pytest.mark.parametrize(
+    ("length", "width", "kind", "is_taken"),
+    [
+        (1024, 64, "TPU v4", True),
+        (8192, 128, "TPU v4", False),
+        (8192, 128, "TPU v5 lite", True),
+        (16384, 64, "TPU v5 lite", False),
+        (1000, 64, "TPU v5 lite", False),
+    ],
+)
+def test_the_kernel_takes_what_the_memory_on_the_chip_holds(length, width, kind, is_taken):
+    x = jax.ShapeDtypeStruct((1, 1, length, width), jnp.bfloat16)
+    assert attention_kernel.takes(attention_kernel.Inputs(x, x, x), kind) == is_taken
+
+
 def test_the_kernel_runs_on_each_device_of_a_mesh_and_drops_the_same_weights():
     program = [sys.executable, "-m", "tests.fused_on_a_mesh"]
     lines = subprocess.run(program, capture_output=True, text=True, check=True).stdout.splitlines()

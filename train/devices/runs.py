@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from train.devices.placement import Batch, Training, over_runs
 from train.step import State, make_begin, make_step
@@ -28,7 +29,9 @@ class RunsPlacement:
         self._objective = jax.device_put(t.objective, shared)
         self._seeds_S = jax.device_put(np.array(seeds, np.int32), self._by_run)
 
-        execution = replace(t.execution(jax.default_backend(), self._by_row.mesh), rows=("rows",))
+        mesh = self._by_row.mesh
+        assert isinstance(mesh, Mesh), "over_runs makes a mesh of devices"
+        execution = replace(t.execution(jax.default_backend(), mesh), rows=("rows",))
 
         def step(objective, seeds_S, state, batch):
             def run(seed, state, batch):

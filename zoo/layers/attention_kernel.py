@@ -22,9 +22,10 @@ from zoo.layers import dropout
 
 LANES = 128  # queries and keys come in multiples of what a vector register holds
 SCORES = 2**18  # scores of a step: 1 MiB each for scores, weights and their gradients
-MOST_KEYS = 2**13
-MOST_BIASES = 2**20  # of a head; their gradient stays in the memory of the chip
-VMEM = 64 * 2**20
+MIB = 2**20
+VMEM = 64 * MIB  # of the memory on a chip; the first chips have less
+SMALL_VMEM = 16 * MIB
+SMALL_CHIPS = ("TPU v2", "TPU v3", "TPU v4")
 MASKED = -1e30
 
 
@@ -86,11 +87,19 @@ class Inputs(NamedTuple):
     key_ids_B1M: jax.Array | None = None
 
 
-def takes(num_queries: int, num_keys: int, *, has_bias: bool) -> bool:
-    """Return whether the kernel takes rows of these lengths."""
-    if num_queries % LANES or num_keys % LANES or num_keys > MOST_KEYS:
+def takes(inputs: Inputs, kind: str) -> bool:
+    """Return whether the kernel takes the inputs on a kind of chip, such as "TPU v5 lite".
+
+    Keys and values of a head, their gradients in float32, and the gradient of the biases of a head
+    have to be on the chip at once, each twice, beside the scores.
+    """
+    (_, _, L, K), M = inputs.q_BHLK.shape, inputs.k_BHMK.shape[2]
+    if L % LANES or M % LANES or M * LANES // 4 > SCORES:
         return False
-    return not has_bias or num_queries * num_keys <= MOST_BIASES
+    needed = 8 * MIB + M * max(K, LANES) * (4 * inputs.k_BHMK.dtype.itemsize + 16)
+    if inputs.bias_HLM is not None:
+        needed += 2 * L * M * inputs.bias_HLM.dtype.itemsize
+    return needed <= (SMALL_VMEM if kind.startswith(SMALL_CHIPS) else VMEM)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -60,11 +60,12 @@ def on_tpu(
     inputs: Inputs, mask: Mask, drop: dropout.Dropout | None, run: Execution
 ) -> jax.Array | None:
     """Return the attention of the TPU kernel, or None where it does not take the inputs."""
-    q_BHLK, k_BHMK, _, bias_HLM = inputs
+    q_BHLK, k_BHMK, *_ = inputs
     (B, H, L, _), M = q_BHLK.shape, k_BHMK.shape[2]
-    if not attention_kernel.takes(L, M, has_bias=bias_HLM is not None):
-        return None
     mesh = run.mesh
+    chip = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
+    if not attention_kernel.takes(attention_kernel.Inputs(*inputs), chip.device_kind):
+        return None
     if mesh is not None and B % math.prod(mesh.shape[axis] for axis in run.rows):
         return None
     rate = 0.0 if drop is None else drop.rate
