@@ -45,7 +45,6 @@ import optax
 import zoo
 from train.data.sources import dates
 from train.reporting.manifest import describe
-from zoo.inference.translate import attention
 from zoo.layers.recurrent import Layer
 from zoo.layers.seq2seq_attention import SCORES, SourceAttention
 from zoo.models import luong, seq2seq
@@ -287,7 +286,7 @@ assert word == int(expected_BV.argmax())  # 7 h4 and the word go into time step 
 def draw_alignment(axis, loaded, source, title):
     """Draw the attention of each word of a translation, and return it: weight_TM and its words."""
     target = zoo.translate(loaded, source, beams=1).strip() or "?"
-    (layer,) = attention(loaded, source, target)
+    (layer,) = zoo.attention(loaded, source, target)
     weight_TM = layer.weights[0]
     axis.imshow(weight_TM, vmin=0, vmax=1)
     axis.set_xticks(range(len(layer.columns)), layer.columns, rotation=90)

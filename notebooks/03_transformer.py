@@ -46,7 +46,6 @@ import optax
 import zoo
 from train.objectives.cross_entropy import cross_entropy
 from train.reporting.manifest import describe
-from zoo.inference.translate import attention
 from zoo.layers.attention import Mask
 from zoo.layers.recurrent import Layer
 from zoo.models import luong, transformer
@@ -275,7 +274,7 @@ assert jnp.abs(p["key"]["kernel"] - p["value"]["kernel"]).max() > 0.01
 # One layer has four heads, each with weights of its own, so each word gets four contexts.
 
 # %%
-layers = attention(loaded, TIRED, "the animal was too tired")
+layers = zoo.attention(loaded, TIRED, "the animal was too tired")
 encoder = [layer for layer in layers if layer.name.startswith("encoder")]
 figure, axes = plt.subplots(1, 4, figsize=(14, 5.2), sharey=True)
 for number, axis in enumerate(axes):
@@ -339,7 +338,7 @@ for path, weight_NHLM in sown.items():
 figure, axes = plt.subplots(1, 2, figsize=(12, 3.8), sharey=True)
 meanings = "the animal was too tired", "the street was too wide"
 for axis, text, meaning in zip(axes, (TIRED, WIDE), meanings, strict=True):
-    drawn = attention(loaded, text, meaning)
+    drawn = zoo.attention(loaded, text, meaning)
     rows = {"it, encoder layer 2": ("encoder_1/attention", 7)}
     rows |= {"the noun, decoder layer 2": ("decoder_1/source_attention", 1)}
     for number, (label, (name, row)) in enumerate(rows.items()):

@@ -36,7 +36,7 @@ from zoo import tokenizers
 from zoo.tokenizers import AnyTokenizer
 
 # Enough text and entries for an example; those of a run take minutes to learn.
-NUM_TEXTS, NUM_PAIRS, VOCABULARY = 60, 400, 2000
+NUM_TEXTS, NUM_PAIRS, VOCABULARY = 60, 400, 1000
 WORDS = 20_000  # entries of a vocabulary of words, which is only counted
 WORDS_OF_ROW = 1000
 MIN_LENGTH, MAX_LENGTH = 12, 256
