@@ -61,7 +61,7 @@ np.set_printoptions(precision=2, suppress=True)
 
 # %%
 END = 0
-STEPS = 3 if SMALL else 500
+STEPS = 3 if SMALL else 1200
 
 
 def encode(tokenizer, texts, length=None):
@@ -72,7 +72,7 @@ def encode(tokenizer, texts, length=None):
     return pad(ids), pad([[1] * len(row) for row in ids])
 
 
-SCHEDULE = optax.cosine_decay_schedule(1e-2, STEPS)
+SCHEDULE = optax.cosine_decay_schedule(5e-3, STEPS)
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(SCHEDULE))
 
 

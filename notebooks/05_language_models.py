@@ -244,7 +244,7 @@ for name, (loaded, _) in shown.items():
     right, wrong = (zoo.score(loaded, texts) for texts in (lines, shuffled))
     share = np.mean([a.total > b.total for a, b in zip(right, wrong, strict=True)])
     print(f"{name:>12}: {share:.0%} of lines are more probable than their shuffled words")
-    assert SMALL or share > 0.75
+    assert SMALL or share > 0.65  # three standard deviations above chance
 
 # %% [markdown]
 # ## How far back does a model read?
