@@ -33,6 +33,7 @@ import contextlib
 import io
 import random
 import tempfile
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -214,9 +215,11 @@ plt.show()
 # ## Texts: semi-supervised sequence learning
 #
 # A language model of unlabelled texts (Dai and Le 2015) starts a classifier, as in ULMFiT (Howard
-# and Ruder 2018), which has a large corpus before that. The texts are the questions of TREC, of
-# which 200 are labelled; without that data, sentences about good and bad films, whose words are
-# mostly unlabelled.
+# and Ruder 2018), which reads a large corpus before that. The texts are the 5,452 questions of
+# TREC, of which 500 are labelled; without that data, sentences about good and bad films. As many
+# words as these are too few: the classifier is about as good as one from scratch. It gains once the
+# language model has read two million words of Wikipedia first (from 44 % to 71 %, three seeds;
+# train/recipes/README.md).
 
 
 # %%
@@ -234,7 +237,8 @@ def questions(split):
 
 
 unlabelled, test = questions("train"), questions("test")[: 40 if SMALL else None]
-labelled = unlabelled[:: len(unlabelled) // 200][: 40 if SMALL else 200]
+labelled = unlabelled[:: len(unlabelled) // 500][: 100 if SMALL else 500]
+most_frequent = max(Counter(example.label for example in test).values()) / len(test)
 awd = {"width": 64, "cell_width": 128, "num_layers": 2}
 language_model = recipe("awd-lstm-tiny")
 language_model = replace(
@@ -258,7 +262,9 @@ print(
 # falls fastest.
 
 # %%
-settings = Settings(batch=20, length=40, epochs=1 if SMALL else 16, schedule="one-cycle")
+settings = Settings(
+    batch=20, length=40, epochs=1 if SMALL else 12, dropout=0.1, schedule="one-cycle"
+)
 find = partial(learning_rate_finder.range_test, folder, TASKS["classification"], labelled)
 tried, losses = find(settings, 1e-5, 1.0, 20 if SMALL else 100)
 figure, axis = plt.subplots(figsize=(7, 3.6))
@@ -283,12 +289,12 @@ def classify(**changes):
     return metrics["test"][0]["accuracy"], flatten(zoo.load(out).params)
 
 
-by_group = "head-first" if SMALL else "gradual"  # a stage takes seconds to compile
 ways = {
     "from scratch": classify(scratch=True, learning_rate="3e-3"),
     "frozen trunk": classify(unfreeze="head", learning_rate="1e-2"),
-    "gradual unfreezing": classify(unfreeze=by_group, learning_rate="1e-3:1e-2"),
+    "head, then all": classify(unfreeze="head-first", learning_rate="3e-3:1e-2"),
 }
+print(f"most frequent label: {most_frequent:.1%}")
 for name, (share, _) in ways.items():
     print(f"{name}: {share:.1%}")
 trunk = {
@@ -298,8 +304,8 @@ trunk = {
 }
 assert trunk
 assert all((ways["frozen trunk"][1][path] == x).all() for path, x in trunk.items())
-assert any((ways["gradual unfreezing"][1][path] != x).any() for path, x in trunk.items())
-assert SMALL or ways["gradual unfreezing"][0] > ways["from scratch"][0] + 0.02
+assert any((ways["head, then all"][1][path] != x).any() for path, x in trunk.items())
+assert SMALL or ways["head, then all"][0] > max(most_frequent, ways["frozen trunk"][0]) + 0.05
 
 # %%
 print(describe())
