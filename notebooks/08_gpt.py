@@ -15,8 +15,8 @@
 #
 # The decoder of the Transformer, without an encoder, is a language model. GPT
 # ([Radford et al. 2018](https://cdn.openai.com/research-covers/language-unsupervised/language_understanding_paper.pdf))
-# trains it on plain text, then fine-tunes it on a task. GPT-2 and GPT-3 have the same network, only
-# larger, and are given the task in the prompt.
+# trains it on plain text, then fine-tunes it on a task. GPT-2 and GPT-3 have nearly the same
+# network, only larger, and are given the task in the prompt.
 
 # %%
 import importlib.util
@@ -45,6 +45,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import FixedLocator, NullLocator
 from tokenizers import ByteLevelBPETokenizer
 
 import zoo
@@ -67,6 +68,11 @@ plt.style.use("train.reporting.zoo")
 DATA = Path(os.environ.get("ZOO_DATA", "nowhere"))
 
 
+def rising_and_falling(steps):
+    """Return a learning rate that rises for 50 steps, and falls along a cosine."""
+    return schedules.cosine(2e-3, min(50, steps // 10), steps, 2e-4)
+
+
 def train(name, texts, dev=None, tokenizer=None, schedule=None, steps=600, batch=8, **config):
     """Return the folder of a language model and its held-out metrics."""
     run = recipe(name)
@@ -78,7 +84,11 @@ def train(name, texts, dev=None, tokenizer=None, schedule=None, steps=600, batch
     out = Path(tempfile.mkdtemp())
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         sources = text.strings(texts), None if dev is None else text.strings(dev)
-        fixed = {"dev": sources[1], "tokenizer": tokenizer, "evaluate_tokens": 8192}
+        fixed = {
+            "dev": sources[1],
+            "tokenizer": tokenizer,
+            "evaluate_tokens": 8192 if dev is None else 10**9,
+        }
         metrics = pretrain(run, sources[0], out, **fixed)
     return out, metrics
 
@@ -116,9 +126,11 @@ assert not [path for path in shapes if "encoder" in path]
 # %% [markdown]
 # ## Pretraining
 #
-# A small GPT reads the questions that people have asked about articles of Wikipedia (SQuAD), one
+# A small model reads the questions that people have asked about articles of Wikipedia (SQuAD), one
 # after another, and predicts the next token. Without that data it reads made-up reviews, whose
-# words of praise and of blame never meet.
+# words of praise and of blame never meet. From here on the network is that of GPT-2: the same
+# decoder, with the norms before attention and feed-forward instead of behind them. At this size
+# GPT itself would predict the frequencies of tokens, whatever the context, for hundreds of steps.
 
 
 # %%
@@ -149,12 +161,13 @@ def unlabelled():
 
 documents = unlabelled()
 folder, metrics = train(
-    "gpt-tiny",
+    "gpt2-tiny",
     documents,
-    steps=3 if SMALL else 200,
-    batch=16,
-    vocab_size=200 if not DATA.is_dir() else 256 if SMALL else 2048,
-    max_length=128,
+    schedule=rising_and_falling,
+    steps=3 if SMALL else 600,
+    batch=4,
+    vocab_size=400 if SMALL or not DATA.is_dir() else 1024,
+    max_length=160,
     num_layers=1 if SMALL else 3,
     num_heads=4,
     width=32 if SMALL else 128,
@@ -176,13 +189,14 @@ print(
 # G1
 question = documents[0].replace(".", "?").split("?")[0] + "?"
 layers = zoo.attention(loaded, question)
+tokens = [token.replace("Ġ", " ") for token in layers[-1].rows]
 figure, axes = plt.subplots(1, 3, figsize=(13, 4.8), sharey=True)
 for number, axis in enumerate(axes):
     axis.imshow(layers[-1].weights[number], vmin=0, vmax=1)
-    axis.set_xticks(range(len(layers[-1].columns)), layers[-1].columns, rotation=90)
+    axis.set_xticks(range(len(tokens)), tokens, rotation=90)
     axis.set(title=f"Head {number + 1}", xlabel="attended to")
     axis.grid(visible=False)
-axes[0].set_yticks(range(len(layers[-1].rows)), layers[-1].rows)
+axes[0].set_yticks(range(len(tokens)), tokens)
 axes[0].set_ylabel("token")
 plt.show()
 future = max(float(np.triu(head, 1).max()) for layer in layers for head in layer.weights)
@@ -207,16 +221,16 @@ assert change_L[:20].max() < 1e-5 < change_L[20:].max()
 # %%
 # G3
 prompt = "What is the" if DATA.is_dir() else "The film was"
-ids, start = loaded.tokenizer.encode(prompt).ids, loaded.tokenizer.token_to_id("_start_")
+ids, end = loaded.tokenizer.encode(prompt).ids, loaded.tokenizer.token_to_id("<|endoftext|>")
 for _ in range(12):
     padded_BL = np.array([ids + [0] * (32 - len(ids))])  # later tokens do not matter
     token = int(apply(padded_BL)[0, len(ids) - 1].argmax())
-    if token == start:  # the next document
+    if token == end:  # the next document
         break
     ids.append(token)
 greedy = zoo.generate(loaded, prompt, max_new_tokens=12, temperature=0)
 print(f"greedy: {prompt}{greedy}")
-assert loaded.tokenizer.decode(ids) == (prompt + greedy).lower()
+assert loaded.tokenizer.decode(ids) == prompt + greedy
 for seed in range(1 if SMALL else 3):
     sample = zoo.generate(loaded, prompt, max_new_tokens=32, temperature=0.8, seed=seed)
     print(f"sampled: {prompt}{sample}")
@@ -259,7 +273,7 @@ labels = sorted({example.label for example in examples})
 most_frequent = max(Counter(example.label for example in test).values()) / len(test)
 settings = Settings(
     batch=20,
-    length=32,
+    length=48,
     epochs=0.2 if SMALL else 6,
     learning_rate="1e-3",
     auxiliary=0.5,
@@ -297,7 +311,7 @@ head = {path: x.shape for path, x in after.items() if path not in before}
 print("new:", head)
 assert head == {"score/kernel": (loaded.model.config.width, len(labels))}
 rows = [path for path, x in before.items() if after[path].shape != x.shape]
-assert rows == ["trunk/token_embedding/embedding"]  # the three tokens, _start_ among them
+assert rows == ["trunk/token_embedding/embedding"]  # of the three tokens
 print(f"{len(examples)} examples; most frequent label {most_frequent:.1%}")
 for name, values in {"fine-tuned": accuracies, "from scratch": scratch}.items():
     print(f"{name}:", *[f"{value:.1%}" for value in values])
@@ -318,9 +332,9 @@ words = dict(zip(labels, labels, strict=True))
 if "ABBR" in words:
     kinds = ("abbreviation", "description", "entity", "human", "location", "number")
     words = dict(zip(labels, kinds, strict=True))
-template = "Question: {text} Type: {label}"
-few = test[:10] if SMALL else test[:100]
-short = [example for example in examples if len(example.text) < 50]
+template = "Q: {text}\nA: {label}"
+few = [example for example in test if len(example.text) < 80][: 10 if SMALL else 100]
+short = [example for example in examples if len(example.text) < 40]
 table = {}
 for shots in (1,) if SMALL else (0, 1, 4):
     runs = [
@@ -339,7 +353,7 @@ assert SMALL or max(prompted) < np.mean(accuracies)  # no in-context learning at
 
 # A prediction by hand: the probabilities of the labels after the prompt, normalized.
 shot = Shot(short[0].text, short[0].label)
-context = f"Question: {shot.text} Type: {words[shot.label]} Question: {few[0].text} Type:"
+context = f"Q: {shot.text}\nA: {words[shot.label]}\n\nQ: {few[0].text}\nA:"
 log_p_C = [zoo.score(loaded, f"{context} {word}").total for word in words.values()]
 p_C = np.exp(log_p_C - np.max(log_p_C))
 plain_NC, _ = predict(loaded, [Shot(few[0].text)], words, [shot], template)
@@ -422,13 +436,13 @@ WIDTHS = {16: 1, 32: 2, 64: 2, 96: 3, 128: 4}  # width -> blocks
 STEPS = 3 if SMALL else 600
 curves, tokenizer_folder = {}, None
 length = len(plain_text) // (40 if SMALL else 1)
-parts = [plain_text[: length - length // 20]], [plain_text[length - length // 20 : length]]
+parts = [plain_text[: length - 20_000]], [plain_text[length - 20_000 : length]]
 for width, num_layers in list(WIDTHS.items())[: 2 if SMALL else None]:
     out, metrics = train(
         "gpt2-tiny",
         *parts,
         tokenizer_folder,
-        schedule=lambda steps: schedules.cosine(2e-3, min(50, steps // 10), steps, 2e-4),
+        schedule=rising_and_falling,
         steps=STEPS,
         vocab_size=512,
         max_length=64,
@@ -459,8 +473,9 @@ axis.plot(
 axis.set(
     xscale="log", yscale="log", xlabel="compute (FLOP)", ylabel="held-out loss (nats per token)"
 )
+axis.yaxis.set_major_locator(FixedLocator([3.5, 4, 4.5, 5]))
+axis.yaxis.set_minor_locator(NullLocator())
 axis.yaxis.set_major_formatter("{x:.1f}")
-axis.yaxis.set_minor_formatter("{x:.1f}")
 axis.set(title="Loss against compute, by number of parameters")
 axis.legend(title="parameters")
 plt.show()
