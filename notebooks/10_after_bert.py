@@ -275,10 +275,11 @@ if scratch is not None:
     print(f"bert, from scratch {scratch:.1%}")
 
 # %% [markdown]
-# "Learned" counts the predictions that the model to keep is trained on: 15 % of the tokens, all
-# tokens for ELECTRA. The objectives differ, so their losses cannot be compared, only what the
-# models are good for. It is one run of each, on 54 nouns: differences of 15 points are noise, and
-# what holds for models that are a thousand times as large is another question.
+# "Learned" counts the predictions that the model to keep is trained on: 15 % of the tokens, for
+# ELECTRA all. RoBERTa's rows are full of stories; where other rows have one or two, the rest is
+# padding. The objectives differ, so their losses cannot be compared, only what the models are good
+# for. It is one run of each at one learning rate, on 54 nouns: differences of 15 points are noise,
+# and what holds for models that are a thousand times as large is another question.
 
 # %%
 if not SMALL:
