@@ -33,6 +33,7 @@ SMALL = os.environ.get("ZOO_NOTEBOOK") == "small"  # seconds instead of minutes
 import contextlib
 import io
 import itertools
+import logging
 import random
 import tempfile
 from collections import Counter
@@ -68,6 +69,7 @@ from zoo.models import bert, gpt
 from zoo.params import flatten, num_parameters
 
 plt.style.use("train.reporting.zoo")
+logging.getLogger("absl").setLevel("ERROR")  # TensorFlow Datasets warns about its mocks
 folder = Path(tempfile.mkdtemp())
 
 
@@ -432,7 +434,7 @@ if not SMALL:
     shown = example.example(recipe("bert-tiny"), 48, seed=8)
     examples.draw(shown, None, folder / "example.png", "Before and after masking")
     image = plt.imread(folder / "example.png")
-    figure = plt.figure(figsize=(10, 10 * image.shape[0] / image.shape[1]), layout="none")
+    figure = plt.figure(figsize=(image.shape[1] / 120, image.shape[0] / 120), layout="none")
     axis = figure.add_axes((0, 0, 1, 1))
     axis.imshow(image, aspect="auto")
     axis.set_axis_off()
@@ -646,7 +648,8 @@ for kind, (task, train, _) in tasks.items():
 
 # %% [markdown]
 # Fine-tuning takes some seconds for each task. A constant answer is the most frequent label, or the
-# first three words of the text that has the answer.
+# first three words of the text that has the answer. Kinds, answers and tags are found for nouns
+# without a label, too. Whether two nouns are the same is not learned from 300 pairs.
 
 
 # %%
@@ -654,7 +657,8 @@ for kind, (task, train, _) in tasks.items():
 def constant(kind, train, dev):
     """Return the figure of a constant answer, in percent."""
     if kind == "question":
-        return question_answering(dev, {x.id: " ".join(x.context.split()[:3]) for x in dev})["f1"]
+        first = {x.id: " ".join(x.context.split()[:3]) for x in dev}
+        return 100 * question_answering(dev, first)["f1"]
     own = lambda x: x.labels if kind == "tags" else (x.label,)
     most = Counter(label for x in train for label in own(x)).most_common(1)[0][0]
     return 100 * float(np.mean([label == most for x in dev for label in own(x)]))
@@ -669,13 +673,13 @@ for kind, (task, train, dev) in tasks.items():
         metrics, _ = finetune(folder / "bert", task, parts, folder / kind, settings)
     found = metrics["dev"][0]
     tuned[kind] = zoo.load(folder / kind)
-    figures[kind] = found["f1"] if kind == "question" else 100 * found["accuracy"]
+    figures[kind] = 100 * found["f1" if kind == "question" else "accuracy"]
     low = constant(kind, train, dev)
     name = "F1" if kind == "question" else "accuracy"
     print(f"{kind}: {name} {figures[kind]:.1f}, a constant answer {low:.1f}")
     after = flatten(tuned[kind].params)
     assert any((x != before[path]).any() for path, x in after.items() if path in before)
-    assert SMALL or kind not in ("sentence", "tags") or figures[kind] > low + 20
+    assert SMALL or kind == "pair" or figures[kind] > low + 20
 tagged = zoo.tag(tuned["tags"], "then the tiger runs home .")
 print(" ".join(f"{tag.word}/{tag.label}" for tag in tagged))
 if not SMALL:
