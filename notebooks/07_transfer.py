@@ -217,7 +217,7 @@ plt.show()
 # A language model of unlabelled texts (Dai and Le 2015) starts a classifier, as in ULMFiT (Howard
 # and Ruder 2018), which reads a large corpus before that. The texts are the 5,452 questions of
 # TREC, of which 500 are labelled; without that data, sentences about good and bad films. As many
-# words as these are too few: the classifier is about as good as one from scratch. It gains once the
+# words as these are too few: the classifier is worse than one from scratch. It gains once the
 # language model has read two million words of Wikipedia first (from 44 % to 71 %, three seeds;
 # train/recipes/README.md).
 
