@@ -392,7 +392,7 @@ for c in plain:
 # ## How many tokens?
 #
 # The notes say that GPT-2 was trained on 40 B tokens and GPT-3 on 300 B. The paper of GPT-2 has 40
-# *gigabytes* of text (section 2.1), and a token of its vocabulary is several bytes. GPT-3 did read
+# *gigabytes* of text (section 2.1), and a token of its vocabulary is 4 to 5 bytes. GPT-3 did read
 # 300 billion tokens (table 2.1), drawn from a set of 499 billion (table 2.2), of which the larger
 # successor of GPT-2's text makes 19 billion.
 

@@ -329,7 +329,7 @@ read = of_paper.steps * of_paper.batch * of_paper.length
 print(
     f"{of_paper.steps:,} steps of {of_paper.batch} x {of_paper.length}: {read / 1e9:.0f} G tokens"
 )
-assert read / 3.3e9 > 5  # several passes over 3,300 million words
+assert read / 3.3e9 > 5  # ten passes over 3,300 million words
 
 # %% [markdown]
 # In minutes on one core, a small BERT learns little more of Wikipedia than how frequent its tokens

@@ -256,8 +256,8 @@ def fine_tune(name, scratch=False):
         metrics, _ = finetune(folder / name, task, {"train": train, "dev": test}, out, settings)
     if name != "t5":
         return metrics["dev"][0]["accuracy"]
-    said = zoo.translate(zoo.load(out), [x.text for x in test], beams=1)
-    return float(np.mean([answer.strip() == x.label for answer, x in zip(said, test, strict=True)]))
+    outputs = zoo.translate(zoo.load(out), [x.text for x in test], beams=1)
+    return float(np.mean([y.strip() == x.label for y, x in zip(outputs, test, strict=True)]))
 
 
 for name, row in table.items():
@@ -565,12 +565,12 @@ if not SMALL:
     assert new == []  # nothing is added for the task
     tuned = zoo.load(folder / "t5-kinds")
     asked = test[::3]
-    said = [answer.strip() for answer in zoo.translate(tuned, [x.text for x in asked], beams=1)]
-    for x, answer in list(zip(asked, said, strict=True))[::9]:
+    answers = [answer.strip() for answer in zoo.translate(tuned, [x.text for x in asked], beams=1)]
+    for x, answer in list(zip(asked, answers, strict=True))[::9]:
         print(f"{x.text} -> {answer} ({x.label})")
     known = {x.label for x in train}
-    print(f"answers that are a label: {np.mean([answer in known for answer in said]):.0%}")
-    assert np.mean([answer in known for answer in said]) > 0.9
+    print(f"answers that are a label: {np.mean([answer in known for answer in answers]):.0%}")
+    assert np.mean([answer in known for answer in answers]) > 0.9
 
 # %% [markdown]
 # ## ELECTRA: which tokens were replaced
