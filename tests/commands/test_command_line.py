@@ -256,6 +256,9 @@ def test_wrong_arguments_are_one_line(monkeypatch, capsys):
     assert refused("finetune", "x", "--task", "regression", "--epoch", "3") == (
         "unknown argument '--epoch'; did you mean --epochs?"
     )
+    assert refused("generate", "x", "--prompt", "The") == (
+        "unknown argument '--prompt'; PROMPT is given without a flag"
+    )
     more = "; `zoo pretrain --help` shows all arguments"
     assert refused("pretrain") == "zoo pretrain needs RECIPE" + more
     assert refused("pretrain", "x", "--steps", "y") == "--steps must be INT, not 'y'" + more

@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import replace
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -110,6 +111,16 @@ def test_a_learning_rate_moves_its_group_in_proportion(tmp_path):
     for group, rate in zip(groups, rates, strict=True):
         steps = [np.abs(after[p] - before[p]).max() for p in group]
         assert 0.5 * rate < max(steps) < 1.1 * rate  # Adam's first step is the learning rate
+
+
+def test_new_parameters_need_no_key(tmp_path):
+    saved = folder(tmp_path)
+    (_, params, _), new = transfer.load_for_task(saved, "classification", ("bad", "good"))
+    (_, same, _), _ = transfer.load_for_task(
+        saved, "classification", ("bad", "good"), key=jax.random.key(0)
+    )
+    assert new
+    chex.assert_trees_all_equal(params, same)
 
 
 def test_a_frozen_group_has_no_backward_pass_and_no_optimizer_state(tmp_path):

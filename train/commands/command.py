@@ -120,13 +120,15 @@ def _hide_empty_defaults(cls: Any) -> None:
             cls.__annotations__[field.name] = Annotated[kind, NO_DEFAULT, *metadata]
 
 
-def _flags(cls: Any) -> list[str]:
-    """Return the flags of a command."""
-    flags = []
+def _flags(cls: Any) -> dict[str, bool]:
+    """Return the arguments of a command as flags, and whether they are given without the flag."""
+    flags: dict[str, bool] = {}
     for field in dataclasses.fields(cls):
-        kind, _ = _unwrapped(field)
-        names = _flags(kind) if dataclasses.is_dataclass(kind) else ["--" + field.name]
-        flags += [flag.replace("_", "-") for flag in names]
+        kind, metadata = _unwrapped(field)
+        if dataclasses.is_dataclass(kind):
+            flags |= _flags(kind)
+        else:
+            flags["--" + field.name.replace("_", "-")] = tyro.conf.Positional in metadata
     return flags
 
 
@@ -146,10 +148,11 @@ def _one_line(error: str, name: str, command: type[Command]) -> str:
     lines = lines[:end]
     message = " ".join(line.strip() for line in lines)
     if match := re.match(r"Unrecognized options: ([^, ]+)", message):
-        matches = difflib.get_close_matches(match[1], _flags(command), n=1)
-        return f"unknown argument {match[1]!r}; " + (
-            f"did you mean {matches[0]}?" if matches else more
-        )
+        flags = _flags(command)
+        closest = next(iter(difflib.get_close_matches(match[1], flags, n=1)), None)
+        if closest and flags[closest]:
+            return f"unknown argument {match[1]!r}; {closest[2:].upper()} is given without a flag"
+        return f"unknown argument {match[1]!r}; {f'did you mean {closest}?' if closest else more}"
     if message.startswith("Missing from"):
         missing = re.findall(r"^ {4}(\S+)", "\n".join(lines), re.M)
         return f"zoo {name} needs {' and '.join(missing)}; {more}"

@@ -58,7 +58,7 @@ def load_for_task(
       folder: A model folder, ours or Hugging Face's, or a name on the Hub.
       task: A key in TASKS of the architectures.
       labels: The names of the classes. None: those of the folder.
-      key: The key for the new parameters.
+      key: The key for the new parameters. None: jax.random.key(0).
       letters: For taggers on word vectors: the number of features of the letters of a word.
 
     Returns:
@@ -68,6 +68,7 @@ def load_for_task(
       ValueError: If the architecture does not support the task, or the folder was fine-tuned with
         other labels.
     """
+    key = jax.random.key(0) if key is None else key
     folder = hub.resolve(folder)
     saved_cls = saved_class(folder)
     if issubclass(saved_cls, WordVectors) and task in word2vec.TASKS:
@@ -92,7 +93,7 @@ def _on_vectors(
     loaded: Loaded,
     cls: type[nn.Module],
     labels: Sequence[str] | None,
-    key: chex.PRNGKey | None,
+    key: chex.PRNGKey,
     letters: int,
 ) -> tuple[Loaded, list[str]]:
     """Return a new model on the vectors of words, and the paths of its new parameters.
@@ -114,7 +115,6 @@ def _on_vectors(
         letters=letters,
     )
     model = cls(config)
-    key = jax.random.key(0) if key is None else key
     params = flatten(model.init(key, jnp.zeros((1, 8), jnp.int32))["params"])
     new = [path for path in params if path != "trunk/words"]
     params["trunk/words"] = jnp.asarray(x_VD)

@@ -27,27 +27,28 @@ from zoo.models.word2vec import Word2Vec
 from zoo.tokenizers import AnyTokenizer, Tokenizer, sides, units
 
 
-def _unwritten(*_: Any) -> None:
-    raise NotImplementedError("a format without classes is not written")
-
-
 @dataclass(frozen=True)
 class FileFormat:
-    """A format: which files and models it is for, and its functions.
+    """A format that is read.
 
     `is_format` tells by the content of a file whether it has this format, given that it has none of
-    those before it in FORMATS. A model of one of the `classes` is written if the name of the file
-    ends in one of the `endings`; of none if there are none. `read` gets whether weights may have
-    wrong values; word vectors and counts may not.
+    those before it in FORMATS. `read` gets whether weights may have wrong values; word vectors and
+    counts may not.
     """
 
     title: str
-    endings: tuple[str, ...]
-    classes: tuple[type, ...]
     is_format: Callable[[Path], bool]
     class_of: Callable[[Path], type[Any]]
     read: Callable[[Path, bool], tuple[Any, dict, Tokenizer | None]]
-    write: Callable[[Path, Any, Any, AnyTokenizer | None], None] = _unwritten
+
+
+@dataclass(frozen=True)
+class WrittenFormat(FileFormat):
+    """A format in which models of some classes are written, to files with one of some endings."""
+
+    classes: tuple[type, ...]
+    endings: tuple[str, ...]
+    write: Callable[[Path, Any, Any, AnyTokenizer | None], None]
 
 
 def find(file: str | os.PathLike) -> FileFormat | None:
@@ -79,7 +80,7 @@ def _of_torch(file: Path) -> FileFormat:
     return format
 
 
-def for_model(model: nn.Module, file: str | os.PathLike) -> FileFormat | None:
+def for_model(model: nn.Module, file: str | os.PathLike) -> WrittenFormat | None:
     """Return the format in which a model is written to a file of some name.
 
     None: The model has no such format.
@@ -87,7 +88,7 @@ def for_model(model: nn.Module, file: str | os.PathLike) -> FileFormat | None:
     Raises:
       ValueError: If it has, but the name of the file is none of theirs.
     """
-    formats = [format for format in FORMATS if isinstance(model, format.classes)]
+    formats = [format for format in WRITTEN if isinstance(model, format.classes)]
     name = Path(file).name
     for format in formats:
         if name.endswith(format.endings):
@@ -162,76 +163,58 @@ def _vocabulary(tokenizer: AnyTokenizer | None) -> tuple[list[str], np.ndarray]:
 
 # Those of torch.save, which are distinguished by the names in the file.
 OF_TORCH = (
+    FileFormat("Flair language model", _outlined(flair.is_flair), lambda file: FlairLM, flair.read),
     FileFormat(
-        "Flair language model",
-        (),
-        (),
-        _outlined(flair.is_flair),
-        lambda file: FlairLM,
-        flair.read,
-    ),
-    FileFormat(
-        "fastai language model",
-        (),
-        (),
-        _outlined(fastai.is_fastai),
-        lambda file: AWDLSTMLM,
-        fastai.read,
+        "fastai language model", _outlined(fastai.is_fastai), lambda file: AWDLSTMLM, fastai.read
     ),
 )
 # In the order in which a file is examined and the name of a new file is compared.
 FORMATS = (
-    FileFormat(
+    WrittenFormat(
         "ARPA file",
-        (".arpa", ".arpa.gz"),
-        (NGram,),
         arpa.is_arpa,
         lambda file: NGram,
         _read_arpa,
+        (NGram,),
+        (".arpa", ".arpa.gz"),
         arpa.write,
     ),
-    FileFormat(
-        "ELMo weights",
-        (),
-        (),
-        elmo.is_elmo,
-        lambda file: ELMoTrunk,
-        elmo.read,
-    ),
-    FileFormat(
+    FileFormat("ELMo weights", elmo.is_elmo, lambda file: ELMoTrunk, elmo.read),
+    WrittenFormat(
         "fastText binary",
-        (".bin",),
-        (FastText,),
         fasttext.is_fasttext,
         lambda file: FastTextClassifier if fasttext.is_classifier(file) else FastText,
         _read_fasttext,
+        (FastText,),
+        (".bin",),
         _write_fasttext,
     ),
-    FileFormat(
+    WrittenFormat(
         "word2vec binary",
-        (".bin", ".bin.gz"),
-        (WordVectorModel,),
         word_vectors.is_binary,
         lambda file: Word2Vec,
         _read_vectors(Word2VecConfig, word_vectors.read_binary),
+        (WordVectorModel,),
+        (".bin", ".bin.gz"),
         _write_vectors(word_vectors.write_binary),
     ),
-    FileFormat(
+    WrittenFormat(
         "GloVe text",
-        (".glove.txt", ".glove.txt.gz"),
-        (WordVectorModel,),
         lambda file: not word_vectors.has_header(file),
         lambda file: GloVe,
         _read_vectors(GloVeConfig, word_vectors.read_text),
+        (WordVectorModel,),
+        (".glove.txt", ".glove.txt.gz"),
         _write_vectors(word_vectors.write_glove),
     ),
-    FileFormat(
+    WrittenFormat(
         "word2vec text",
-        (".vec", ".txt", ".vec.gz", ".txt.gz"),
-        (WordVectorModel,),
         word_vectors.has_header,
         lambda file: Word2Vec,
         _read_vectors(Word2VecConfig, word_vectors.read_text),
+        (WordVectorModel,),
+        (".vec", ".txt", ".vec.gz", ".txt.gz"),
         _write_vectors(word_vectors.write_text),
     ),
 )
+WRITTEN = tuple(format for format in FORMATS if isinstance(format, WrittenFormat))

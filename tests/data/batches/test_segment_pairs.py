@@ -307,3 +307,10 @@ def test_an_impossible_length_is_refused(corpus):
         segment_pairs.NextSegmentPairs(length=9000, **SPECIALS).train(numbered(3), B, 0)
     with pytest.raises(ValueError, match="length 4 has no room"):
         segment_pairs.NextSegmentPairs(length=4, **SPECIALS).train(corpus, B, 0)
+
+
+@pytest.mark.parametrize("pairs", [segment_pairs.NextSegmentPairs, segment_pairs.OrderedPairs])
+def test_documents_of_one_sentence_give_no_label_to_learn(pairs):
+    with pytest.raises(ValueError, match=r"no document has two sentences that fit a pair of le"):
+        pairs(length=L, **SPECIALS).train(numbered(60, longest=1), B, 0)
+    segment_pairs.AdjacentPairs(length=L, **SPECIALS).train(numbered(60, longest=1), B, 0)

@@ -24,7 +24,7 @@ pair without B.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.random import Generator as Random
@@ -83,6 +83,8 @@ def _sections(documents: np.ndarray) -> np.ndarray:
 class SegmentPairs(ABC):
     """Pairs of `length` tokens; `cls` and `sep` are the ids of the special tokens."""
 
+    labelled: ClassVar[bool] = True  # whether the network learns the label of a pair
+
     length: int
     cls: int
     sep: int
@@ -99,7 +101,8 @@ class SegmentPairs(ABC):
         """Return every chunk once per epoch, reshuffled and redrawn in every epoch.
 
         Raises:
-          ValueError: If the text is shorter than one pair, or the length has no room for segments.
+          ValueError: If the text is shorter than one pair, the length has no room for segments, or
+            all pairs would have the same label.
         """
         if corpus.num_tokens < self.length - SPECIALS:
             raise ValueError(
@@ -107,6 +110,12 @@ class SegmentPairs(ABC):
                 f"{self.length - SPECIALS}: give more text, or a shorter length"
             )
         chunks = split_into_chunks(corpus, self.length, seed)
+        if self.labelled and np.diff(chunks.starts).max() == 1:
+            raise ValueError(
+                f"no document has two sentences that fit a pair of length {self.length}, so that "
+                "all pairs would be random: give documents of several sentences, a greater length, "
+                "or a recipe without pairs, such as one of roberta"
+            )
         example = lambda number, random: self._example(corpus, chunks, number, random)
         return shuffled(example, len(chunks.starts) - 1, batch_size, seed, process)
 
@@ -156,6 +165,8 @@ class OrderedPairs(SegmentPairs):
 
 class AdjacentPairs(SegmentPairs):
     """Consecutive segments, or, one time in ten, the whole chunk as a single segment."""
+
+    labelled = False
 
     def choose(
         self, corpus: Corpus, chunks: Chunks, number: int, random: Random
