@@ -62,6 +62,29 @@ def test_shapes_agree_with_names(name):
     assert len(places) > 20
 
 
+@pytest.mark.parametrize(
+    "name", [n for n, row in tiny.TABLE.items() if hasattr(row.config, "init_std")]
+)
+def test_new_weights_have_the_standard_deviation_of_the_config(name):
+    row = tiny.TABLE[name]
+    small, large = (
+        flatten(
+            row.architecture.Model(replace(row.config, init_std=std)).init(
+                jax.random.key(0), tiny.TOKENS, **row.more
+            )["params"]
+        )
+        for std in (0.02, 0.06)
+    )
+    drawn = [path for path, x in small.items() if x.any() and not path.endswith("scale")]
+    positions = ("position_embedding/embedding",)
+    others = {"gpt2": positions, "gpt3": positions, "gpt_neo": positions}  # have their own
+    others |= {"electra": ("project/kernel", "score/kernel")}
+    for path in drawn:
+        factor = 1 if path.endswith(others.get(name, ("none",))) else 3
+        np.testing.assert_allclose(large[path], factor * small[path], rtol=1e-5, err_msg=path)
+    assert len(drawn) > 10
+
+
 def test_shapes_of_decoding_agree_with_names():
     row = tiny.TABLE["gpt2"]
     params = {"params": tiny.wide(row.model)}

@@ -24,7 +24,7 @@ GRADIENT_ONLY = (
     *("config", "separate_vocabularies", "teacher", "steps", "batch", "length", "samples", "pack"),
     *("seed", "dtype", "accumulate", "remat", "parallel", "mesh", "cluster", "resume", "verbose"),
     *("epochs", "word_vectors", "embeddings", "freeze_embeddings", "init", "add_words"),
-    "evaluate_tokens",
+    *("evaluate_tokens", "learning_rate"),
 )
 
 
@@ -83,6 +83,8 @@ class Pretrain:
     """Sequences per step, over all devices. Default: the recipe's."""
     length: Positive | None = None
     """Tokens per sequence. Default: the recipe's."""
+    learning_rate: PositiveFloat | None = None
+    """Highest learning rate of the recipe's schedule. Default: the recipe's."""
     samples: Natural | None = None
     """Negatives of a sampled softmax, for large vocabularies sorted by frequency; 0: the full
     softmax. Default: the recipe's."""
@@ -156,7 +158,7 @@ class Pretrain:
         if self.counting.given():
             raise ValueError(f"{self.counting.given()[0]} is for n-gram models, not {self.recipe}")
         plain = ["steps", "batch", "length", "samples", "seed", "dtype", "accumulate", "remat"]
-        plain += ["pack", "vocab_size"]
+        plain += ["pack", "vocab_size", "learning_rate"]
         chosen = recipe(self.recipe)
         if self.add_words is not None and not self.init:
             raise ValueError("--add-words needs --init, the model that gets the words")

@@ -5,12 +5,15 @@ learning rate of step 0, and a resumed run uses those of an uninterrupted one. A
 schedule stays constant.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import jax.numpy as jnp
 import numpy as np
 import optax
+
+HIGHEST_WITHIN = 1_000_000  # steps; no recipe warms up for longer
 
 
 class ScheduleFactory(Protocol):
@@ -147,13 +150,28 @@ def scaled(factory: ScheduleFactory, factors: np.ndarray) -> ScheduleFactory:
     usual length. After the last factor, it stays the same.
     """
     factors_of_steps = jnp.asarray(factors, jnp.float32)
+    scale = lambda schedule: (
+        lambda step: schedule(step) * factors_of_steps.at[step].get(mode="clip")
+    )
+    return _changed(factory, scale)
+
+
+def with_peak(factory: ScheduleFactory, peak: float) -> ScheduleFactory:
+    """Return a factory of schedules of the same shape whose highest learning rate is `peak`."""
 
     def scale(schedule: optax.Schedule) -> optax.Schedule:
-        return lambda step: schedule(step) * factors_of_steps.at[step].get(mode="clip")
+        factor = peak / float(jnp.max(schedule(jnp.arange(HIGHEST_WITHIN))))
+        return lambda step: factor * schedule(step)
 
+    return _changed(factory, scale)
+
+
+def _changed(
+    factory: ScheduleFactory, change: Callable[[optax.Schedule], optax.Schedule]
+) -> ScheduleFactory:
     if isinstance(factory, AnyLength):
-        return AnyLength(scale(factory.schedule))
-    return lambda steps: scale(factory(steps))
+        return AnyLength(change(factory.schedule))
+    return lambda steps: change(factory(steps))
 
 
 def _warm_up(peak: float, warmup: int, then: optax.Schedule) -> optax.Schedule:

@@ -23,6 +23,7 @@ from train.data.corpus.corpus import Corpus
 from train.data.sources import builtin
 from train.data.sources.source import Source
 from train.objectives.objective import Objective
+from train.optimization import schedules
 from train.optimization.averaging import NonMonotonicAveraging
 from train.optimization.optimizers import OptimizerFactory
 from train.optimization.schedules import ScheduleFactory
@@ -114,6 +115,7 @@ class Recipe(ABC):
       epochs: Passes over the text, from which the number of steps follows. None: `steps`.
       average: Number of last checkpoints whose mean is the final model; 1: no averaging.
       averaging: When the mean of the weights since then becomes the model. None: never.
+      learning_rate: The peak of `schedule`, where it is not that of the paper. None: it is.
       initial: The weights to start from. None: random ones.
       embeddings: Word vectors for the input table. None: it is initialized like the others.
     """
@@ -148,6 +150,7 @@ class Recipe(ABC):
     pack: int | None = None
     averaging: NonMonotonicAveraging | None = None
     epochs: float | None = None
+    learning_rate: float | None = None
     initial: Initial | None = None
     embeddings: Embeddings | None = None
 
@@ -248,13 +251,15 @@ class Recipe(ABC):
             values["samples"] = self.samples
         if self.pack is not None:
             values["pack"] = self.pack
+        if self.learning_rate is not None:
+            values["learning_rate"] = self.learning_rate
         return {"zoo": zoo.__version__, "config": vars(self.config)} | values
 
 
 RecipeFactory = Callable[[], Recipe]
 
 
-def with_fields(recipe: R, vocab_size: int | None = None, **fields: str | int | None) -> R:
+def with_fields(recipe: R, vocab_size: int | None = None, **fields: str | int | float | None) -> R:
     """Return the recipe with some fields replaced.
 
     Args:
@@ -270,6 +275,8 @@ def with_fields(recipe: R, vocab_size: int | None = None, **fields: str | int | 
     changes: dict[str, Any] = {k: v for k, v in fields.items() if v is not None}
     if "steps" in changes:
         changes["epochs"] = None
+    if "learning_rate" in changes:
+        changes["schedule"] = schedules.with_peak(recipe.schedule, changes["learning_rate"])
     if changes.get("samples") and not recipe.can_sample:
         raise ValueError(
             f"{recipe.name} is not trained with a sampled softmax: leave out --samples"

@@ -49,6 +49,7 @@ class Config:
     group_blocks: int = 1  # the number of blocks of a layer
     activation: str = "gelu_tanh"
     epsilon: float = 1e-12
+    init_std: float = 0.02  # of new weights, before truncation at two standard deviations
     output_table: str = "tied"  # of the vocabulary head; a name in OUTPUT_TABLES
     labels: tuple[str, ...] = heads.LABELS
     null_threshold: float | None = None  # see heads.Question
@@ -88,7 +89,6 @@ SIZES = {
 }
 
 CLASS_DROPOUT = 0.1  # in every release, independent of the trunk's dropout
-STD = 0.02  # before truncation at two standard deviations
 
 
 class Output(NamedTuple):
@@ -105,11 +105,11 @@ class MaskedHead(nn.Module):
     vocab_size: int
     activation: Activation
     epsilon: float
+    kernel_init: nn.initializers.Initializer
 
     @nn.compact
     def __call__(self, x_BPD: jax.Array, table_VE: jax.Array) -> UnprojectedLogits:
-        init = nn.initializers.truncated_normal(STD)
-        x_BPE = self.activation(Dense(self.embed_width, init, name="dense")(x_BPD))
+        x_BPE = self.activation(Dense(self.embed_width, self.kernel_init, name="dense")(x_BPD))
         bias_V = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
         return UnprojectedLogits(Norm(self.epsilon, name="norm")(x_BPE), table_VE, bias_V)
 
@@ -125,7 +125,7 @@ class Albert(nn.Module):
 
     def setup(self):
         c = self.config
-        init = nn.initializers.truncated_normal(STD)
+        init = nn.initializers.truncated_normal(c.init_std)
         self.token_embedding = Embedding(c.vocab_size, c.embed_width, init)
         self.position_embedding = Embedding(c.max_length, c.embed_width, init)
         self.segment_embedding = Embedding(c.num_segments, c.embed_width, init)
@@ -165,12 +165,14 @@ class Albert(nn.Module):
 class AlbertClassifier(heads.OnTrunk):
     """Classifier of a text or a pair of texts, from the pooled [CLS]."""
 
+    config: Config
     trunk_class = Albert
     pool = staticmethod(heads.first_token)
 
     def setup(self):
         super().setup()
-        self.pooler, self.dropout = bert.Pooler(self.config.width), Dropout(CLASS_DROPOUT)
+        init = nn.initializers.truncated_normal(self.config.init_std)
+        self.pooler, self.dropout = bert.Pooler(self.config.width, init), Dropout(CLASS_DROPOUT)
         self.classes = Dense(self.num_outputs, heads.INIT)
 
     def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
@@ -185,11 +187,11 @@ class AlbertLM(nn.Module):
 
     def setup(self):
         c = self.config
+        init = nn.initializers.truncated_normal(c.init_std)
         self.trunk = Albert(c)
         self.masked_head = MaskedHead(
-            c.embed_width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon
+            c.embed_width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon, init
         )
-        init = nn.initializers.truncated_normal(STD)
         self.output_table = OUTPUT_TABLES[c.output_table](c.vocab_size, c.embed_width, init)
 
     def masked_unprojected(self, x_BPD: jax.Array) -> UnprojectedLogits:
@@ -242,14 +244,14 @@ class AlbertPretraining(nn.Module):
 
     def setup(self):
         c = self.config
+        init = nn.initializers.truncated_normal(c.init_std)
         self.trunk = Albert(c)
-        self.pooler = bert.Pooler(c.width)
+        self.pooler = bert.Pooler(c.width, init)
         self.masked_head = MaskedHead(
-            c.embed_width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon
+            c.embed_width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon, init
         )
-        init = nn.initializers.truncated_normal(STD)
         self.output_table = OUTPUT_TABLES[c.output_table](c.vocab_size, c.embed_width, init)
-        self.order_head = Dense(2, nn.initializers.truncated_normal(STD))
+        self.order_head = Dense(2, init)
 
     def masked_unprojected(self, x_BPD: jax.Array) -> UnprojectedLogits:
         """Return masked-token logits of hidden states, before the vocabulary product."""

@@ -44,6 +44,7 @@ class Config:
     num_segments: int = 2
     activation: str = "gelu"
     epsilon: float = 1e-12
+    init_std: float = 0.02  # of new weights, before truncation at two standard deviations
     output_table: str = "tied"  # of the vocabulary head; a name in OUTPUT_TABLES
     labels: tuple[str, ...] = heads.LABELS
     null_threshold: float | None = None  # see heads.Question
@@ -89,8 +90,6 @@ SIZES = {
     ),  # 334,661,958
 } | MINIATURES
 
-STD = 0.02  # before truncation at two standard deviations
-
 
 class Output(NamedTuple):
     """Outputs for pretraining: token logits, and logits for B following A (0) or not (1)."""
@@ -103,11 +102,11 @@ class Pooler(nn.Module):
     """One vector per text, computed from that of its first token: x_BD -> x_BD."""
 
     width: int
+    kernel_init: nn.initializers.Initializer
 
     @nn.compact
     def __call__(self, x_BD: jax.Array) -> jax.Array:
-        init = nn.initializers.truncated_normal(STD)
-        return jnp.tanh(Dense(self.width, init, name="dense")(x_BD))
+        return jnp.tanh(Dense(self.width, self.kernel_init, name="dense")(x_BD))
 
 
 class MaskedHead(nn.Module):
@@ -117,11 +116,11 @@ class MaskedHead(nn.Module):
     vocab_size: int
     activation: Activation
     epsilon: float
+    kernel_init: nn.initializers.Initializer
 
     @nn.compact
     def __call__(self, x_BPD: jax.Array, table_VD: jax.Array) -> UnprojectedLogits:
-        init = nn.initializers.truncated_normal(STD)
-        x_BPD = self.activation(Dense(self.width, init, name="dense")(x_BPD))
+        x_BPD = self.activation(Dense(self.width, self.kernel_init, name="dense")(x_BPD))
         bias_V = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
         return UnprojectedLogits(Norm(self.epsilon, name="norm")(x_BPD), table_VD, bias_V)
 
@@ -137,7 +136,7 @@ class Bert(nn.Module):
 
     def setup(self):
         c = self.config
-        init = nn.initializers.truncated_normal(STD)
+        init = nn.initializers.truncated_normal(c.init_std)
         self.token_embedding = Embedding(c.vocab_size, c.width, init)
         self.position_embedding = Embedding(c.max_length, c.width, init)
         self.segment_embedding = Embedding(c.num_segments, c.width, init)
@@ -180,12 +179,15 @@ class Bert(nn.Module):
 class BertClassifier(heads.OnTrunk):
     """Classifier of a text or a pair of texts, from the pooled [CLS] (section 4.1)."""
 
+    config: Config
     trunk_class = Bert
     pool = staticmethod(heads.first_token)
 
     def setup(self):
         super().setup()
-        self.pooler, self.dropout = Pooler(self.config.width), Dropout(self.config.dropout)
+        c = self.config
+        self.pooler = Pooler(c.width, nn.initializers.truncated_normal(c.init_std))
+        self.dropout = Dropout(c.dropout)
         self.classes = Dense(self.num_outputs, heads.INIT)
 
     def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
@@ -200,9 +202,11 @@ class BertLM(nn.Module):
 
     def setup(self):
         c = self.config
+        init = nn.initializers.truncated_normal(c.init_std)
         self.trunk = Bert(c)
-        self.masked_head = MaskedHead(c.width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon)
-        init = nn.initializers.truncated_normal(STD)
+        self.masked_head = MaskedHead(
+            c.width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon, init
+        )
         self.output_table = OUTPUT_TABLES[c.output_table](c.vocab_size, c.width, init)
 
     def masked_unprojected(self, x_BPD: jax.Array) -> UnprojectedLogits:
@@ -238,13 +242,14 @@ class BertLM(nn.Module):
 class BertNextSentence(heads.OnTrunk):
     """The trunk with the head for the next sentence alone: next_B2."""
 
+    config: Config
     trunk_class = Bert
     pool = staticmethod(heads.first_token)
 
     def setup(self):
         super().setup()
-        self.pooler = Pooler(self.config.width)
-        self.next_head = Dense(2, nn.initializers.truncated_normal(STD))
+        init = nn.initializers.truncated_normal(self.config.init_std)
+        self.pooler, self.next_head = Pooler(self.config.width, init), Dense(2, init)
 
     def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
         """Return the logits of "is next" and "is not": next_B2."""
@@ -258,12 +263,14 @@ class BertPretraining(nn.Module):
 
     def setup(self):
         c = self.config
+        init = nn.initializers.truncated_normal(c.init_std)
         self.trunk = Bert(c)
-        self.pooler = Pooler(c.width)
-        self.masked_head = MaskedHead(c.width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon)
-        init = nn.initializers.truncated_normal(STD)
+        self.pooler = Pooler(c.width, init)
+        self.masked_head = MaskedHead(
+            c.width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon, init
+        )
         self.output_table = OUTPUT_TABLES[c.output_table](c.vocab_size, c.width, init)
-        self.next_head = Dense(2, nn.initializers.truncated_normal(STD))
+        self.next_head = Dense(2, init)
 
     def masked_unprojected(self, x_BPD: jax.Array) -> UnprojectedLogits:
         """Return masked-token logits of hidden states, before the vocabulary product."""

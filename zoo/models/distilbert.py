@@ -41,6 +41,7 @@ class Config:
     dropout: float = 0.1
     activation: str = "gelu"
     epsilon: float = 1e-12
+    init_std: float = 0.02  # of new weights
     output_table: str = "tied"  # of the vocabulary head; a name in OUTPUT_TABLES
     labels: tuple[str, ...] = heads.LABELS
     null_threshold: float | None = None  # see heads.Question
@@ -61,7 +62,6 @@ SIZES = {
     "distilbert-base-multilingual-cased": Config(vocab_size=119547),  # 135,445,755
 }
 
-STD = 0.02
 CLASS_DROPOUT = 0.2  # before the classifier, independent of the trunk's dropout
 
 
@@ -72,11 +72,11 @@ class MaskedHead(nn.Module):
     vocab_size: int
     activation: Activation
     epsilon: float
+    kernel_init: nn.initializers.Initializer
 
     @nn.compact
     def __call__(self, x_BPD: jax.Array, table_VD: jax.Array) -> UnprojectedLogits:
-        init = nn.initializers.normal(STD)
-        x_BPD = self.activation(Dense(self.width, init, name="dense")(x_BPD))
+        x_BPD = self.activation(Dense(self.width, self.kernel_init, name="dense")(x_BPD))
         bias_V = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
         return UnprojectedLogits(Norm(self.epsilon, name="norm")(x_BPD), table_VD, bias_V)
 
@@ -91,7 +91,7 @@ class DistilBert(nn.Module):
 
     def setup(self):
         c = self.config
-        init = nn.initializers.normal(STD)
+        init = nn.initializers.normal(c.init_std)
         self.token_embedding = Embedding(c.vocab_size, c.width, init)
         self.position_embedding = Embedding(c.max_length, c.width, init)
         self.embedding_norm = Norm(c.epsilon)
@@ -173,9 +173,11 @@ class DistilBertLM(nn.Module):
 
     def setup(self):
         c = self.config
+        init = nn.initializers.normal(c.init_std)
         self.trunk = DistilBert(c)
-        self.masked_head = MaskedHead(c.width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon)
-        init = nn.initializers.normal(STD)
+        self.masked_head = MaskedHead(
+            c.width, c.vocab_size, ACTIVATIONS[c.activation], c.epsilon, init
+        )
         self.output_table = OUTPUT_TABLES[c.output_table](c.vocab_size, c.width, init)
 
     def masked_unprojected(self, x_BPD: jax.Array) -> UnprojectedLogits:

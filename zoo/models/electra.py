@@ -56,6 +56,7 @@ class Config:
     num_segments: int = 2
     activation: str = "gelu"
     epsilon: float = 1e-12
+    init_std: float = 0.02  # of new weights, before truncation at two standard deviations
     output_table: str = "tied"  # of the vocabulary head; a name in OUTPUT_TABLES
     labels: tuple[str, ...] = heads.LABELS
     null_threshold: float | None = None  # see heads.Question
@@ -98,8 +99,6 @@ SIZES = {
     ),  # 354,655,291
 }
 
-STD = 0.02  # before truncation at two standard deviations
-
 
 class Output(NamedTuple):
     """Outputs for pretraining: the generator's token logits and the replaced-token logits."""
@@ -113,11 +112,11 @@ class ReplacedHead(nn.Module):
 
     width: int
     activation: Activation
+    kernel_init: nn.initializers.Initializer
 
     @nn.compact
     def __call__(self, x_BLD: jax.Array) -> jax.Array:
-        init = nn.initializers.truncated_normal(STD)
-        x_BLD = self.activation(Dense(self.width, init, name="dense")(x_BLD))
+        x_BLD = self.activation(Dense(self.width, self.kernel_init, name="dense")(x_BLD))
         return Dense(1, nn.initializers.glorot_uniform(), name="score")(x_BLD)[..., 0]
 
 
@@ -128,7 +127,7 @@ class Embeddings(nn.Module):
 
     def setup(self):
         c = self.config
-        init = nn.initializers.truncated_normal(STD)
+        init = nn.initializers.truncated_normal(c.init_std)
         self.token_embedding = Embedding(c.vocab_size, c.embed_width, init)
         self.position_embedding = Embedding(c.max_length, c.embed_width, init)
         self.segment_embedding = Embedding(c.num_segments, c.embed_width, init)
@@ -158,7 +157,7 @@ class Electra(nn.Module):
 
     def setup(self):
         c = self.config
-        init = nn.initializers.truncated_normal(STD)
+        init = nn.initializers.truncated_normal(c.init_std)
         self.embeddings = Embeddings(c)
         self.project = Dense(c.width, nn.initializers.glorot_uniform())  # used if widths differ
         sizes = c.num_heads, c.head_width, c.width, c.mlp_width, c.dropout
@@ -222,8 +221,9 @@ class ElectraDiscriminator(nn.Module):
 
     def setup(self):
         c = self.config
+        init = nn.initializers.truncated_normal(c.init_std)
         self.trunk = Electra(c)
-        self.replaced_head = ReplacedHead(c.width, ACTIVATIONS[c.activation])
+        self.replaced_head = ReplacedHead(c.width, ACTIVATIONS[c.activation], init)
 
     def __call__(
         self,
@@ -246,9 +246,9 @@ class ElectraGenerator(nn.Module):
 
     def setup(self):
         c = self.config
+        init = nn.initializers.truncated_normal(c.init_std)
         self.trunk = Electra(c)
-        self.masked_head = bert.MaskedHead(c.embed_width, c.vocab_size, gelu, c.epsilon)
-        init = nn.initializers.truncated_normal(STD)
+        self.masked_head = bert.MaskedHead(c.embed_width, c.vocab_size, gelu, c.epsilon, init)
         self.output_table = OUTPUT_TABLES[c.output_table](c.vocab_size, c.embed_width, init)
 
     def masked_unprojected(self, x_BPD: jax.Array) -> UnprojectedLogits:
@@ -301,13 +301,13 @@ class ElectraPretraining(nn.Module):
 
     def setup(self):
         c = self.config
+        init = nn.initializers.truncated_normal(c.init_std)
         self.embeddings = Embeddings(c)
         # Both trunks get the shared embeddings, so Flax creates none of their own.
         self.generator, self.discriminator = Electra(generator(c)), Electra(c)
-        self.masked_head = bert.MaskedHead(c.embed_width, c.vocab_size, gelu, c.epsilon)
-        init = nn.initializers.truncated_normal(STD)
+        self.masked_head = bert.MaskedHead(c.embed_width, c.vocab_size, gelu, c.epsilon, init)
         self.output_table = OUTPUT_TABLES[c.output_table](c.vocab_size, c.embed_width, init)
-        self.replaced_head = ReplacedHead(c.width, ACTIVATIONS[c.activation])
+        self.replaced_head = ReplacedHead(c.width, ACTIVATIONS[c.activation], init)
 
     @staticmethod
     def part(cls: type, config: Config, params: dict) -> tuple[Config, dict]:

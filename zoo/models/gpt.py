@@ -49,6 +49,7 @@ class Config:
     dropout: float = 0.1
     activation: str = "gelu_tanh"
     epsilon: float = 1e-5
+    init_std: float = 0.02  # of new weights
     labels: tuple[str, ...] = heads.LABELS
     direction: str = "forward"  # or "backward": see zoo/direction.py
 
@@ -66,7 +67,6 @@ SIZES = {
     "gpt": Config(),  # 116,534,784
 }
 
-INIT = nn.initializers.normal(0.02)
 EXTRACT_DROPOUT = 0.1  # before the head of a task, independent of the trunk's dropout
 
 
@@ -92,8 +92,9 @@ class GPT(nn.Module):
 
     def setup(self):
         c = self.config
-        self.token_embedding = Embedding(c.vocab_size, c.width, INIT)
-        self.position_embedding = Embedding(c.max_length, c.width, INIT)
+        init = nn.initializers.normal(c.init_std)
+        self.token_embedding = Embedding(c.vocab_size, c.width, init)
+        self.position_embedding = Embedding(c.max_length, c.width, init)
         self.embedding_dropout = Dropout(c.dropout)
         self.blocks = [
             PostNormBlock(
@@ -104,7 +105,7 @@ class GPT(nn.Module):
                 dropout=c.dropout,
                 activation=ACTIVATIONS[c.activation],
                 epsilon=c.epsilon,
-                kernel_init=INIT,
+                kernel_init=init,
             )
             for _ in range(c.num_layers)
         ]
@@ -152,12 +153,14 @@ class GPT(nn.Module):
 class GPTClassifier(heads.LastToken):
     """Classifier of a text or a pair of texts; its head has no bias (equation 3)."""
 
+    config: Config
     trunk_class = GPT
 
     def setup(self):
         super().setup()
+        c = self.config
         self.extract_dropout = Dropout(EXTRACT_DROPOUT)
-        self.score = Linear(len(self.config.labels), INIT)
+        self.score = Linear(len(c.labels), nn.initializers.normal(c.init_std))
 
     def head(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Return the logits of the classes, [..., C]."""
@@ -175,12 +178,13 @@ class GPTSimilarity(GPTClassifier):
 class GPTMultipleChoice(heads.LastToken):
     """Multiple choice: one logit for each choice; its head has a bias, as in the released code."""
 
+    config: Config
     trunk_class = GPT
 
     def setup(self):
         super().setup()
         self.extract_dropout = Dropout(EXTRACT_DROPOUT)
-        self.choice = Dense(1, INIT)
+        self.choice = Dense(1, nn.initializers.normal(self.config.init_std))
 
     def head(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Return the logit of every choice, such as logits_BC for x_BCD."""

@@ -44,6 +44,7 @@ class Config:
     dropout: float = 0.1
     activation: str = "gelu_tanh"
     epsilon: float = 1e-5
+    init_std: float = 0.02  # of new weights
     output_table: str = "tied"  # of the vocabulary head; a name in OUTPUT_TABLES
     labels: tuple[str, ...] = heads.LABELS
     null_threshold: float | None = None  # see heads.Question
@@ -66,7 +67,6 @@ SIZES = {
     "gpt2-xl": Config(num_layers=48, num_heads=25, width=1600, mlp_width=6400),  # 1,557,611,200
 }
 
-STD = 0.02
 CHOICE_DROPOUT = 0.1  # before the head for choices, independent of the trunk's dropout
 POSITION_STD = 0.01  # as released; transformers initializes positions like all other weights
 
@@ -93,8 +93,8 @@ class GPT2(nn.Module):
 
     def setup(self):
         c = self.config
-        init = nn.initializers.normal(STD)
-        output_init = nn.initializers.normal(STD * (2 * c.num_layers) ** -0.5)
+        init = nn.initializers.normal(c.init_std)
+        output_init = nn.initializers.normal(c.init_std * (2 * c.num_layers) ** -0.5)
         self.token_embedding = Embedding(c.vocab_size, c.width, init)
         self.position_embedding = Embedding(
             c.max_length, c.width, nn.initializers.normal(POSITION_STD)
@@ -192,7 +192,7 @@ class GPT2LM(nn.Module):
     def setup(self):
         c = self.config
         self.trunk = GPT2(c)
-        init = nn.initializers.normal(STD)
+        init = nn.initializers.normal(c.init_std)
         self.output_table = OUTPUT_TABLES[c.output_table](c.vocab_size, c.width, init)
 
     def unprojected(

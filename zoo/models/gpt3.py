@@ -49,6 +49,7 @@ class Config:
     dropout: float = 0.1
     activation: str = "gelu_tanh"
     epsilon: float = 1e-5
+    init_std: float = 0.02  # of new weights
     labels: tuple[str, ...] = heads.LABELS
     null_threshold: float | None = None  # see heads.Question
     window: int = 256  # number of keys in banded attention
@@ -88,7 +89,6 @@ SIZES = {
     ),  # 174,604,259,328
 }
 
-STD = 0.02
 POSITION_STD = 0.01  # as released; transformers initializes positions like all other weights
 
 
@@ -117,8 +117,8 @@ class GPT3(nn.Module):
 
     def setup(self):
         c = self.config
-        init = nn.initializers.normal(STD)
-        output_init = nn.initializers.normal(STD * (2 * c.num_layers) ** -0.5)
+        init = nn.initializers.normal(c.init_std)
+        output_init = nn.initializers.normal(c.init_std * (2 * c.num_layers) ** -0.5)
         self.token_embedding = Embedding(c.vocab_size, c.width, init)
         self.position_embedding = Embedding(
             c.max_length, c.width, nn.initializers.normal(POSITION_STD)

@@ -44,6 +44,7 @@ class Config:
     num_segments: int = 1  # only the first is used
     activation: str = "gelu"
     epsilon: float = 1e-5  # PyTorch's default; BERT uses 1e-12
+    init_std: float = 0.02  # of new weights
     output_table: str = "tied"  # of the vocabulary head; a name in OUTPUT_TABLES
     labels: tuple[str, ...] = heads.LABELS
     null_threshold: float | None = None  # see heads.Question
@@ -64,7 +65,6 @@ SIZES = {
     "distilroberta-base": Config(num_layers=6),  # 82,170,201
 }
 
-STD = 0.02
 PADDING = 1  # the id of padding and its position; real tokens start after it
 
 
@@ -74,11 +74,11 @@ class MaskedHead(nn.Module):
     width: int
     vocab_size: int
     epsilon: float
+    kernel_init: nn.initializers.Initializer
 
     @nn.compact
     def __call__(self, x_BPD: jax.Array, table_VD: jax.Array) -> UnprojectedLogits:
-        init = nn.initializers.normal(STD)
-        x_BPD = gelu(Dense(self.width, init, name="dense")(x_BPD))
+        x_BPD = gelu(Dense(self.width, self.kernel_init, name="dense")(x_BPD))
         bias_V = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
         return UnprojectedLogits(Norm(self.epsilon, name="norm")(x_BPD), table_VD, bias_V)
 
@@ -93,7 +93,7 @@ class Roberta(nn.Module):
 
     def setup(self):
         c = self.config
-        init = nn.initializers.normal(STD)
+        init = nn.initializers.normal(c.init_std)
         self.token_embedding = Embedding(c.vocab_size, c.width, init)
         self.position_embedding = Embedding(PADDING + 1 + c.max_length, c.width, init)
         # RoBERTa has no segments, but published weights have a single one, zero until fine-tuned.
@@ -150,12 +150,15 @@ class RobertaClassifier(heads.TwoLayers):
 class RobertaScorer(heads.OnTrunk):
     """Scorer of a choice, from its <s>: with a pooler as in BERT, unlike the classifier."""
 
+    config: Config
     trunk_class = Roberta
     pool = staticmethod(heads.first_token)
 
     def setup(self):
         super().setup()
-        self.pooler, self.dropout = Pooler(self.config.width), Dropout(self.config.dropout)
+        c = self.config
+        self.pooler = Pooler(c.width, nn.initializers.normal(c.init_std))
+        self.dropout = Dropout(c.dropout)
         self.classes = Dense(self.num_outputs, heads.INIT)
 
     def head(self, x_BD: jax.Array, *, train: bool = False) -> jax.Array:
@@ -170,9 +173,9 @@ class RobertaLM(nn.Module):
 
     def setup(self):
         c = self.config
+        init = nn.initializers.normal(c.init_std)
         self.trunk = Roberta(c)
-        self.masked_head = MaskedHead(c.width, c.vocab_size, c.epsilon)
-        init = nn.initializers.normal(STD)
+        self.masked_head = MaskedHead(c.width, c.vocab_size, c.epsilon, init)
         self.output_table = OUTPUT_TABLES[c.output_table](c.vocab_size, c.width, init)
 
     def masked_unprojected(self, x_BPD: jax.Array) -> UnprojectedLogits:

@@ -54,6 +54,7 @@ class Config:
     dropout: float = 0.1
     activation: str = "gelu"
     epsilon: float = 1e-12
+    init_std: float = 0.02  # of new weights, including the biases of attention
     labels: tuple[str, ...] = heads.LABELS
     null_threshold: float | None = None  # see heads.Question
 
@@ -69,7 +70,6 @@ SIZES = {
 }
 
 CLASS_DROPOUT = 0.1  # before the classifier, independent of the trunk's dropout
-STD = 0.02  # for every weight, including the biases of attention
 
 
 class XLNet(nn.Module):
@@ -79,7 +79,7 @@ class XLNet(nn.Module):
 
     def setup(self):
         c = self.config
-        init = nn.initializers.normal(STD)
+        init = nn.initializers.normal(c.init_std)
         self.token_embedding = Embedding(c.vocab_size, c.width, init)
         self.query_start = self.param("query_start", init, (1, 1, c.width))
         self.embedding_dropout = Dropout(c.dropout)

@@ -42,6 +42,7 @@ FIELDS: dict[str, Field] = {
     "num_segments": ("type_vocab_size", 2),
     "activation": ("hidden_act", "gelu"),
     "epsilon": ("layer_norm_eps", 1e-12),
+    "init_std": ("initializer_range", 0.02),
     "output_table": ("tie_word_embeddings", True),
 }
 CONSTANTS = {"position_embedding_type": "absolute", "is_decoder": False}

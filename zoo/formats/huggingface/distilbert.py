@@ -53,6 +53,7 @@ FORMAT = Format(
         "mlp_width": ("hidden_dim", 3072),
         "dropout": (("dropout", "attention_dropout", "qa_dropout"), 0.1),
         "activation": ("activation", "gelu"),
+        "init_std": ("initializer_range", 0.02),
         "output_table": ("tie_word_embeddings", True),
     },
     constants={"seq_classif_dropout": distilbert.CLASS_DROPOUT},

@@ -49,6 +49,7 @@ FORMAT = GPTFormat(
         "dropout": (("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.1),
         "activation": ("afn", "gelu"),
         "epsilon": ("layer_norm_epsilon", 1e-5),
+        "init_std": ("initializer_range", 0.02),
     },
     constants={"tie_word_embeddings": True, **SUMMARY},
     weights={

@@ -79,6 +79,7 @@ FORMAT = GPT2Format(
         "dropout": (("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.1),
         "activation": ("activation_function", "gelu_new"),
         "epsilon": ("layer_norm_epsilon", 1e-5),
+        "init_std": ("initializer_range", 0.02),
         "output_table": ("tie_word_embeddings", True),
     },
     constants={

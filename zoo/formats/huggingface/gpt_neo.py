@@ -77,6 +77,7 @@ FORMAT = GPTNeoFormat(
         "dropout": (("resid_dropout", "embed_dropout", "attention_dropout"), 0.0),
         "activation": ("activation_function", "gelu_new"),
         "epsilon": ("layer_norm_epsilon", 1e-5),
+        "init_std": ("initializer_range", 0.02),
         "window": ("window_size", 256),
     },
     constants={"tie_word_embeddings": True},

@@ -47,6 +47,7 @@ FORMAT = RobertaFormat(
         "vocab_size": ("vocab_size", 50265),
         "max_length": ("max_position_embeddings", 514),
         "epsilon": ("layer_norm_eps", 1e-5),
+        "init_std": ("initializer_range", 0.02),
     },
     constants=bert.CONSTANTS
     | {

@@ -56,6 +56,7 @@ FORMAT = XLNetFormat(
         "dropout": ("dropout", 0.1),
         "activation": ("ff_activation", "gelu"),
         "epsilon": ("layer_norm_eps", 1e-12),
+        "init_std": ("initializer_range", 0.02),
     },
     constants={
         "summary_type": "last",
