@@ -85,6 +85,10 @@ def changed(folder: Path, out: Path, name: str, content: bytes | dict) -> Path:
 CONFIGS = {
     "layers": ({"n_layer": 10**9}, "n_layer = 1000000000, expected a whole number from 1 to 256"),
     "labels": ({"num_labels": 10**9}, "num_labels = 1000000000, expected up to 1,048,576"),
+    "names": (
+        {"id2label": {str(i): f"L{i}" for i in range(2**20 + 1)}},
+        "1,048,577 names in id2label, expected up to 1,048,576",
+    ),
     "type": ({"layer_norm_epsilon": {"x": 1}, "n_head": 0}, "/config.json"),
     "digits": (b'{"n_layer": ' + b"9" * 10**6 + b"}", "is not valid JSON: Exceeds the limit"),
     "depth": (b"[" * 10**6, "is not valid JSON: it is nested too deeply"),

@@ -112,7 +112,9 @@ def label_problems(published: Mapping[str, Any]) -> list[str]:
     count, names = published.get("num_labels"), published.get("id2label")
     if not (count is None or (type(count) is int and 0 <= count <= MOST_LABELS)):
         problems.append(f"num_labels = {count!r:.60}, expected up to {MOST_LABELS:,}")
-    if names:
+    if isinstance(names, dict) and len(names) > MOST_LABELS:
+        problems.append(f"{len(names):,} names in id2label, expected up to {MOST_LABELS:,}")
+    elif names:
         is_right = isinstance(names, dict) and all(isinstance(x, str | int) for x in names.values())
         numbers = {str(i) for i in range(len(names))} if is_right else set()
         if not is_right or numbers != names.keys():
