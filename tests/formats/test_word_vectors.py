@@ -10,7 +10,7 @@ import pytest
 
 import zoo
 from train.commands import convert
-from zoo.checkpoints import mapped, model_folder
+from zoo.checkpoints import arrays, mapped, model_folder
 from zoo.checkpoints.load import Loaded
 from zoo.formats import word_vectors
 from zoo.models import glove, word2vec
@@ -106,6 +106,18 @@ def test_the_commands_convert_files_and_model_folders(tmp_path, capsys):
     convert.Export(tmp_path / "model", tmp_path / "y.bin").run()
     assert (tmp_path / "x.bin").read_bytes() == (tmp_path / "y.bin").read_bytes()
     assert f"file: {tmp_path / 'y.bin'}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (0, 2)])
+def test_an_array_without_content_is_damaged(shape, tmp_path):
+    tree = {"counts": np.zeros(shape, np.float32)}
+    folder = tmp_path / "arrays"
+    mapped.save(folder, tree)
+    about = arrays.describe(tree)
+    assert mapped.load(folder, about)["counts"].shape == shape
+    (folder / "counts.npy").write_bytes(b"")
+    with pytest.raises(arrays.Damaged, match=r"counts\.npy cannot be read: "):
+        mapped.load(folder, about)
 
 
 def test_models_with_layers_are_not_mapped():

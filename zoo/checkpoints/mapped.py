@@ -67,7 +67,7 @@ def load(folder: str | os.PathLike, description: dict) -> dict[str, np.ndarray]:
             # An empty file cannot be mapped.
             empty = 0 in about["shape"]
             array = np.load(file, mmap_mode=None if empty else "r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, EOFError, ValueError) as error:
             raise Damaged(f"{file} cannot be read: {error}") from None
         if list(array.shape) != about["shape"] or str(array.dtype) != about["dtype"]:
             raise Damaged(
