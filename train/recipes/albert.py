@@ -14,6 +14,8 @@ from tokenizers import Tokenizer
 
 from train.data import train_tokenizer
 from train.data.batches.segment_pairs import OrderedPairs
+from train.data.corpus.corpus import Corpus
+from train.data.sources.source import Source
 from train.objectives.sentence_order import SentenceOrder
 from train.optimization import optimizers, schedules
 from train.optimization.weight_decay import BIASES_AND_NORMS
@@ -40,6 +42,9 @@ class AlbertRecipe(Recipe):
     def batches(self, tokenizer: AnyTokenizer) -> OrderedPairs:
         cls, sep, _ = train_tokenizer.special_ids(tokenizer)
         return OrderedPairs(length=self.length, cls=cls, sep=sep)
+
+    def notes(self, source: Source, corpus: Corpus, tokenizer: AnyTokenizer) -> list[str]:
+        return self.batches(tokenizer).notes(corpus)
 
 
 def albert_tiny() -> Recipe:

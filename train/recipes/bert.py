@@ -22,6 +22,8 @@ from train.data import train_tokenizer
 from train.data.batches.batches import BatchSource
 from train.data.batches.packed_documents import PackedSentences
 from train.data.batches.segment_pairs import NextSegmentPairs
+from train.data.corpus.corpus import Corpus
+from train.data.sources.source import Source
 from train.objectives.masked import MaskedLanguageModeling, WholeWordMasking
 from train.objectives.next_sentence import NextSentence, WholeWordNextSentence
 from train.optimization import optimizers, schedules
@@ -71,6 +73,12 @@ class BertRecipe(Recipe):
         if self.pack is not None:
             return PackedSentences(length=self.length, most=self.pack, cls=cls, sep=sep)
         return NextSegmentPairs(length=self.length, cls=cls, sep=sep)
+
+    def notes(self, source: Source, corpus: Corpus, tokenizer: AnyTokenizer) -> list[str]:
+        batches = self.batches(tokenizer)
+        if isinstance(batches, NextSegmentPairs):
+            return batches.notes(corpus)
+        return super().notes(source, corpus, tokenizer)
 
 
 def bert_tiny(masking: type[NextSentence] = NextSentence) -> BertRecipe:

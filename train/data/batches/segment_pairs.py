@@ -95,14 +95,23 @@ class SegmentPairs(ABC):
     ) -> tuple[Sequence[slice], Batch]:
         """Return the one or two segments of a chunk as corpus offsets, and their label."""
 
+    def notes(self, corpus: Corpus) -> list[str]:
+        """Return a note for the user if all pairs of a text have the same label."""
+        sentences = np.diff(np.searchsorted(corpus.sentences, corpus.documents))
+        if not self.labelled or sentences.max() > 1:
+            return []
+        return [
+            "every document is a single sentence, so all pairs are random, and which segment "
+            "follows cannot be learned: give documents of several sentences"
+        ]
+
     def train(
         self, corpus: Corpus, batch_size: int, seed: int, process: tuple[int, int] = ONE_PROCESS
     ) -> Batches:
         """Return every chunk once per epoch, reshuffled and redrawn in every epoch.
 
         Raises:
-          ValueError: If the text is shorter than one pair, the length has no room for segments, or
-            all pairs would have the same label.
+          ValueError: If the text is shorter than one pair, or the length has no room for segments.
         """
         if corpus.num_tokens < self.length - SPECIALS:
             raise ValueError(
@@ -110,12 +119,6 @@ class SegmentPairs(ABC):
                 f"{self.length - SPECIALS}: give more text, or a shorter length"
             )
         chunks = split_into_chunks(corpus, self.length, seed)
-        if self.labelled and np.diff(chunks.starts).max() == 1:
-            raise ValueError(
-                f"no document has two sentences that fit a pair of length {self.length}, so that "
-                "all pairs would be random: give documents of several sentences, a greater length, "
-                "or a recipe without pairs, such as one of roberta"
-            )
         example = lambda number, random: self._example(corpus, chunks, number, random)
         return shuffled(example, len(chunks.starts) - 1, batch_size, seed, process)
 
