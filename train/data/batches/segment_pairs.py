@@ -102,7 +102,7 @@ class SegmentPairs(ABC):
             return []
         return [
             "every document is a single sentence, so all pairs are random, and which segment "
-            "follows cannot be learned: give documents of several sentences"
+            "follows cannot be learned: give documents of more than one"
         ]
 
     def train(
