@@ -211,10 +211,14 @@ class Checkpoints:
         return [step for step in steps if step % self._every == 0 or step == steps[-1]]
 
     def _clear(self) -> None:
-        """Remove what a killed process left partly written or partly deleted."""
+        """Remove what a killed process or a failed save left partly written or partly deleted.
+
+        After a failed save, Orbax's other threads may still write for a moment: what cannot be
+        removed because of them is removed before the next save.
+        """
         for pattern in ("*.orbax-checkpoint-tmp*", "*.removed"):
             for path in self._folder.glob(pattern):
-                shutil.rmtree(path)
+                shutil.rmtree(path, ignore_errors=True)
 
     def _loss_of(self, step: int) -> float:
         if step not in self._losses:
