@@ -9,7 +9,7 @@ import pytest
 from train.commands.plan import Plan
 from train.planning import plan as planning
 from train.planning.machines import CHIPS, machine
-from train.planning.plan import plan
+from train.planning.plan import Planner, plan
 from train.planning.run_shapes import run_shapes
 from train.recipes import recipe
 from train.recipes.recipe import with_fields
@@ -87,25 +87,25 @@ def test_the_first_setting_that_fits_has_more_micro_batches_then_a_split_state()
     room = plan(GPT2, machine("v5e:2x2")).memory
     chip = dataclasses.replace(CHIPS["v5e"], memory=room.total / planning.USABLE - 1)
     small = dataclasses.replace(machine("v5e:2x2"), chip=chip)
-    found = planning.first_that_fits(with_fields(GPT2, batch=8), small)
+    found = Planner(with_fields(GPT2, batch=8)).first_that_fits(small)
     assert found.recipe.accumulate == 2
     assert found.mesh == (4, 1, 1)
     split = plan(with_fields(GPT2, batch=8), machine("v5e:2x2"), (1, 4, 1)).memory
     chip = dataclasses.replace(chip, memory=split.total / planning.USABLE + 1)
     tiny = dataclasses.replace(small, chip=chip)
-    found = planning.first_that_fits(with_fields(GPT2, batch=8), tiny)
+    found = Planner(with_fields(GPT2, batch=8)).first_that_fits(tiny)
     assert found.mesh == (1, 4, 1)
     chip = dataclasses.replace(chip, memory=room.parameters / 100)
     none = dataclasses.replace(small, chip=chip)
-    assert planning.first_that_fits(with_fields(GPT2, batch=8), none) is None
+    assert Planner(with_fields(GPT2, batch=8)).first_that_fits(none) is None
 
 
 def test_a_batch_smaller_than_the_machine_fits_only_where_layers_are_split():
     few = with_fields(GPT2, batch=4)
-    found = planning.first_that_fits(few, machine("v5e:4x4"))
+    found = Planner(few).first_that_fits(machine("v5e:4x4"))
     assert found is not None
     assert found.mesh == (1, 4, 4)
-    assert planning.first_that_fits(with_fields(GPT2, batch=1), machine("v5e:4x4")) is None
+    assert Planner(with_fields(GPT2, batch=1)).first_that_fits(machine("v5e:4x4")) is None
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ class Plan:
         """Print the plan, and the first setting that fits if this one does not."""
         from train.planning import compiled
         from train.planning.machines import machine
-        from train.planning.plan import first_that_fits, plan
+        from train.planning.plan import Planner
         from train.recipes import ngram, recipe
         from train.recipes.recipe import with_fields
 
@@ -72,14 +72,14 @@ class Plan:
             raise ValueError("zoo plan is for networks: n-grams are counted, on a CPU")
         names = ("batch", "length", "steps", "dtype", "accumulate", "remat")
         chosen = with_fields(recipe(self.recipe), **{name: getattr(self, name) for name in names})
-        plans = []
+        plans, planner = [], Planner(chosen)
         for one in machines:
-            made = plan(chosen, one, self.mesh)
+            made = planner.plan(one, self.mesh)
             made = compiled.compiled(made) if self.compile else made
             plans.append(made)
             print("\n".join(_lines(made, self.price)))
             if not made.fits:
-                print(_instead(first_that_fits(chosen, one, self.mesh)))
+                print(_instead(planner.first_that_fits(one, self.mesh)))
         if self.picture is not None:
             from train.planning import picture
 
@@ -88,15 +88,16 @@ class Plan:
 
     def _table(self, machines) -> None:
         """Print a row per published size and machine, with the first setting that fits."""
-        from train.planning.plan import first_that_fits
+        from train.planning.plan import Planner
 
         print(
             "| size | parameters | machine | mesh, micro-batches, remat | memory | share | days |"
         )
         print("|---|--:|---|---|--:|--:|--:|")
         for chosen in _published():
+            planner = Planner(chosen)
             for one in machines:
-                print(_row(chosen, one.name, first_that_fits(chosen, one, self.mesh)), flush=True)
+                print(_row(chosen, one.name, planner.first_that_fits(one, self.mesh)), flush=True)
 
 
 def _published() -> "Iterator[Recipe]":
@@ -108,7 +109,7 @@ def _published() -> "Iterator[Recipe]":
     for name in RECIPES:
         chosen = recipe(name)
         sizes = registry.named(chosen.architecture).SIZES
-        is_published = not name.endswith("-tiny") and chosen.config in sizes.values()
+        is_published = name in sizes and not name.endswith(("-tiny", "-shallow"))
         if is_published and not isinstance(chosen, WordVectorRecipe):
             yield chosen
 

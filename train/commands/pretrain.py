@@ -13,7 +13,7 @@ from train.commands import vectors
 from train.commands.command import print_skipped, unescaped
 from train.commands.infer import Generate, GenerateSound
 from train.counting.settings import CountSettings
-from train.ranges import Axis, Natural, Positive, PositiveFloat
+from train.ranges import Axis, Natural, Positive, PositiveFloat, Probability
 from train.recipes.word_vector_settings import WordVectorSettings
 
 # The options that give a source -> its kind.
@@ -24,7 +24,7 @@ GRADIENT_ONLY = (
     *("config", "separate_vocabularies", "teacher", "steps", "batch", "length", "samples", "pack"),
     *("seed", "dtype", "accumulate", "remat", "parallel", "mesh", "cluster", "resume", "verbose"),
     *("epochs", "word_vectors", "embeddings", "freeze_embeddings", "init", "add_words"),
-    *("evaluate_tokens", "learning_rate"),
+    *("evaluate_tokens", "learning_rate", "mask_rate"),
 )
 
 
@@ -85,6 +85,8 @@ class Pretrain:
     """Tokens per sequence. Default: the recipe's."""
     learning_rate: PositiveFloat | None = None
     """Highest learning rate of the recipe's schedule. Default: the recipe's."""
+    mask_rate: Probability | None = None
+    """Fraction of the tokens that a masked language model predicts. Default: the recipe's."""
     samples: Natural | None = None
     """Negatives of a sampled softmax, for large vocabularies sorted by frequency; 0: the full
     softmax. Default: the recipe's."""
@@ -158,7 +160,7 @@ class Pretrain:
         if self.counting.given():
             raise ValueError(f"{self.counting.given()[0]} is for n-gram models, not {self.recipe}")
         plain = ["steps", "batch", "length", "samples", "seed", "dtype", "accumulate", "remat"]
-        plain += ["pack", "vocab_size", "learning_rate"]
+        plain += ["pack", "vocab_size", "learning_rate", "mask_rate"]
         chosen = recipe(self.recipe)
         if self.add_words is not None and not self.init:
             raise ValueError("--add-words needs --init, the model that gets the words")

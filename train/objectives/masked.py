@@ -10,6 +10,9 @@ here special tokens are never masked, and 15 % is rounded as in BERT.
 B batch  L length  D width  P predictions  W words
 """
 
+import math
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -78,6 +81,12 @@ class MaskedLanguageModeling(Objective):
         )
         term = cross_entropy(unprojected, batch["targets"], batch["weights"]["masked"])
         return {"masked": term}, carry
+
+
+def sizes(rate: float | None, length: int) -> dict[str, Any]:
+    """Return `rate` and `num_predictions` for rows of a length; None: BERT's rate of 15 %."""
+    rate = MaskedLanguageModeling.rate if rate is None else rate
+    return {"rate": rate, "num_predictions": math.ceil(rate * length)}
 
 
 @objective

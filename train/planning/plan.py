@@ -6,21 +6,23 @@ of the roofline (Williams et al. 2009): the larger of FLOP over the chip's rate 
 bandwidth. Communication is stated apart, since compilers hide much of it behind computation.
 """
 
+import bisect
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import chex
 import jax
-from jax.extend.core import Jaxpr
 from jax.sharding import AbstractMesh, AxisType
 
 from train.devices.mesh import shardings
 from train.planning import programs
 from train.planning.machines import Machine
-from train.planning.run_shapes import RunShapes, run_shapes
+from train.planning.run_shapes import run_shapes
 from train.recipes.recipe import Recipe, with_fields
+from train.step import State
 from zoo.layers.execution import REMAT, Remat
 from zoo.params import flatten
 
@@ -49,6 +51,10 @@ class Memory:
     def total(self) -> float:
         """All of it."""
         return self.parameters + self.optimizer + self.gradients + self.activations
+
+    def fits(self, machine: Machine) -> bool:
+        """Return whether the chips of a machine have it."""
+        return self.total <= USABLE * machine.chip.memory
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ class Plan:
     @property
     def fits(self) -> bool:
         """Whether the chips have the memory."""
-        return self.memory.total <= USABLE * self.machine.chip.memory
+        return self.memory.fits(self.machine)
 
     @property
     def compute_seconds(self) -> float | None:
@@ -127,48 +133,123 @@ class Plan:
         return None if self.days is None else self.days * 24 * self.machine.devices * price
 
 
-def plan(recipe: Recipe, machine: Machine, mesh: tuple[int, int, int] = (-1, 1, 1)) -> Plan:
-    """Return the plan of a recipe on a machine, by formula.
+class Traced(NamedTuple):
+    """What a traced step computes and keeps on one device, whose layers are not split.
 
-    Raises:
-      ValueError: If the mesh does not fit the machine, or the batch the mesh.
+    Attributes:
+      flops: FLOP of its matrix products.
+      moved: The least bytes between memory and chip.
+      peak: The most bytes of intermediate results at once.
     """
-    return from_shapes(recipe, run_shapes(recipe), machine, mesh)
+
+    flops: float
+    moved: float
+    peak: float
 
 
-def from_shapes(
-    recipe: Recipe, shapes: RunShapes, machine: Machine, mesh: tuple[int, int, int]
-) -> Plan:
-    """Return the plan of a recipe whose shapes are known, as `plan` does."""
-    mesh = full_mesh(mesh, machine)
-    data, fsdp, tensor = mesh
+class Planner:
+    """Plans of a recipe for any machine, mesh, number of micro-batches and recomputation.
+
+    Tracing a deep model takes seconds, so steps with the same rows are traced once.
+    """
+
+    def __init__(self, recipe: Recipe):
+        self._recipe = recipe
+        self._shapes = run_shapes(recipe)
+        self._traced: dict[tuple[int, Remat, str], Traced] = {}
+
+    def plan(self, machine: Machine, mesh: tuple[int, int, int], **changes: Any) -> Plan:
+        """Return the plan of the recipe on a machine, by formula.
+
+        Args:
+          machine: The machine.
+          mesh: Devices along data, fsdp and tensor; -1: all that are left.
+          changes: Other values of `accumulate` and `remat` than those of the recipe.
+
+        Raises:
+          ValueError: If the mesh does not fit the machine, or the batch the mesh.
+        """
+        mesh, recipe = full_mesh(mesh, machine), with_fields(self._recipe, **changes)
+        rows = _rows(recipe, mesh)
+        memory = self._memory(recipe, machine, mesh)
+        program = self._trace(rows, recipe.remat, _traced_platform(recipe, machine))
+        # The model's own FLOP do not count what is computed again, or what is inside of kernels.
+        plain = self._trace(rows, "none", "cpu")
+        update = 3 * memory.parameters + 2 * memory.optimizer  # the gradient is only read
+        params, axes = self._state.params, self._shapes.training.axes
+        return Plan(
+            recipe=recipe,
+            machine=machine,
+            mesh=mesh,
+            num_parameters=sum(math.prod(x.shape) for x in jax.tree.leaves(params)),
+            memory=memory,
+            model_flops=recipe.accumulate * plain.flops / mesh[2],
+            moved=recipe.accumulate * program.moved / mesh[2] + update,
+            communication=communication(recipe, params, mesh, axes, rows),
+        )
+
+    def first_that_fits(
+        self, machine: Machine, mesh: tuple[int, int, int] = (-1, 1, 1)
+    ) -> Plan | None:
+        """Return the plan with the fewest changes to the recipe that fits a machine, or None.
+
+        More micro-batches come first, since they change nothing else; then recomputation; then
+        splitting the state over `fsdp`; then splitting layers over `tensor` as well.
+        """
+        for shape, counts, remat in _candidates(self._recipe, machine, full_mesh(mesh, machine)):
+
+            def fits(count: int, shape=shape, remat=remat) -> bool:
+                chosen = with_fields(self._recipe, accumulate=count, remat=remat)
+                return self._memory(chosen, machine, shape).fits(machine)
+
+            if self._state_memory(shape).fits(machine) and fits(counts[-1]):
+                count = counts[bisect.bisect_left(counts, True, key=fits)]
+                return self.plan(machine, shape, accumulate=count, remat=remat)
+        return None
+
+    def _memory(self, recipe: Recipe, machine: Machine, mesh: tuple[int, int, int]) -> Memory:
+        platform = _traced_platform(recipe, machine)
+        state = self._state_memory(mesh)
+        peak = self._trace(_rows(recipe, mesh), recipe.remat, platform).peak
+        return replace(state, activations=max(peak / mesh[2] - state.parameters, 0.0))
+
+    def _state_memory(self, mesh: tuple[int, int, int]) -> Memory:
+        """Return the memory of a device without activations."""
+        axes = self._shapes.training.axes
+        parameters = sharded_bytes(self._state.params, mesh, axes)
+        optimizer = sharded_bytes(self._state.opt_state, mesh, axes)
+        return Memory(parameters, optimizer, parameters, 0.0)
+
+    @cached_property
+    def _state(self) -> State:
+        return self._shapes.state()
+
+    def _trace(self, rows: int, remat: Remat, platform: str) -> Traced:
+        """Return what a step of one micro-batch does."""
+        if (rows, remat, platform) not in self._traced:
+            shapes = self._shapes.with_rows(rows, remat)
+            step = shapes.step(platform)
+            program = jax.make_jaxpr(step)(shapes.state(), shapes.batch()).jaxpr
+            measures = programs.matrix_flops, programs.product_bytes, programs.peak_bytes
+            self._traced[rows, remat, platform] = Traced(*(one(program) for one in measures))
+        return self._traced[rows, remat, platform]
+
+
+def plan(recipe: Recipe, machine: Machine, mesh: tuple[int, int, int] = (-1, 1, 1)) -> Plan:
+    """Return the plan of a recipe on a machine, as `Planner` does."""
+    return Planner(recipe).plan(machine, mesh)
+
+
+def _rows(recipe: Recipe, mesh: tuple[int, int, int]) -> int:
+    """Return the rows of a micro-batch on one device."""
+    data, fsdp, _ = mesh
     rows, rest = divmod(recipe.batch, data * fsdp * recipe.accumulate)
     if rest:
         raise ValueError(
             f"a batch of {recipe.batch} cannot be split into {recipe.accumulate} parts over "
             f"{data * fsdp} devices: use a multiple of {recipe.accumulate * data * fsdp}"
         )
-    one = shapes.with_rows(rows, recipe.remat)
-    state = one.state()
-    program = _program(one, _traced_platform(recipe, machine))
-    # The model's own FLOP do not count what is computed again, or what is inside of kernels.
-    plain = _program(shapes.with_rows(rows), "cpu")
-    axes = shapes.training.axes
-    parameters = sharded_bytes(state.params, mesh, axes)
-    optimizer = sharded_bytes(state.opt_state, mesh, axes)
-    activations = max(programs.peak_bytes(program) / tensor - parameters, 0.0)
-    update = 3 * parameters + 2 * optimizer  # read and written, but the gradient only read
-    products = recipe.accumulate * programs.product_bytes(program) / tensor
-    return Plan(
-        recipe=recipe,
-        machine=machine,
-        mesh=mesh,
-        num_parameters=sum(math.prod(x.shape) for x in jax.tree.leaves(state.params)),
-        memory=Memory(parameters, optimizer, parameters, activations),
-        model_flops=recipe.accumulate * programs.matrix_flops(plain) / tensor,
-        moved=products + update,
-        communication=communication(recipe, state.params, mesh, axes, rows),
-    )
+    return rows
 
 
 def _traced_platform(recipe: Recipe, machine: Machine) -> str:
@@ -179,12 +260,6 @@ def _traced_platform(recipe: Recipe, machine: Machine) -> str:
     if machine.platform == "gpu" and not vars(recipe.config).get("dropout"):
         return "tpu"
     return machine.platform
-
-
-def _program(shapes: RunShapes, platform: str) -> Jaxpr:
-    """Return the traced step."""
-    step = shapes.step(platform)
-    return jax.make_jaxpr(step)(shapes.state(), shapes.batch()).jaxpr
 
 
 def full_mesh(mesh: tuple[int, int, int], machine: Machine) -> tuple[int, int, int]:
@@ -244,38 +319,22 @@ def communication(
     return sent
 
 
-def first_that_fits(
-    recipe: Recipe, machine: Machine, mesh: tuple[int, int, int] = (-1, 1, 1)
-) -> Plan | None:
-    """Return the plan with the fewest changes to a recipe that fits a machine, or None.
-
-    More micro-batches come first, since they change nothing else; then recomputation; then
-    splitting the state over `fsdp`; then splitting layers over `tensor` as well.
-    """
-    shapes = run_shapes(recipe)
-    for shape, accumulate, remat in _candidates(recipe, machine, full_mesh(mesh, machine)):
-        changed = with_fields(recipe, accumulate=accumulate, remat=remat)
-        candidate = from_shapes(changed, shapes, machine, shape)
-        if candidate.fits:
-            return candidate
-    return None
-
-
 def _candidates(
     recipe: Recipe, machine: Machine, mesh: tuple[int, int, int]
-) -> Iterator[tuple[tuple[int, int, int], int, Remat]]:
+) -> Iterator[tuple[tuple[int, int, int], list[int], Remat]]:
     """Yield meshes, numbers of micro-batches, and recomputation, the least change first."""
     n = machine.devices
     over_tensor = [(1, n // t, t) for t in (2, 4, 8) if n % t == 0 and n > t]
     for data, fsdp, tensor in dict.fromkeys([mesh, (1, n, 1), *over_tensor]):
-        if recipe.batch % (data * fsdp * recipe.accumulate):
+        at_once, rest = divmod(recipe.batch, data * fsdp)
+        if rest or at_once % recipe.accumulate:
             continue  # more rows at once than the batch has
-        accumulate = recipe.accumulate
-        while recipe.batch % (data * fsdp * accumulate) == 0:
-            yield (data, fsdp, tensor), accumulate, recipe.remat
-            accumulate *= 2
+        counts = [recipe.accumulate]
+        while at_once % (2 * counts[-1]) == 0:
+            counts.append(2 * counts[-1])
+        yield (data, fsdp, tensor), counts, recipe.remat
         for remat in REMAT[REMAT.index(recipe.remat) + 1 :]:
-            yield (data, fsdp, tensor), accumulate // 2, remat
+            yield (data, fsdp, tensor), counts[-1:], remat
 
 
 def _abstract_mesh(mesh: tuple[int, int, int]) -> AbstractMesh:

@@ -1,11 +1,12 @@
 """The shapes of a run: its state and its batches, found without its data and without a device."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import chex
 import jax
+import numpy as np
 
 from train.devices.placement import Training
 from train.pretraining import corpus
@@ -25,17 +26,25 @@ class RunShapes:
 
     Attributes:
       training: The parts of the step.
+      params: The parameters, as shapes.
       row: One row of a batch, as shapes without the first axis.
     """
 
     training: Training
+    params: chex.ArrayTree
     row: dict[str, jax.ShapeDtypeStruct]
+
+    @classmethod
+    def of(cls, training: Training, batch: Mapping[str, np.ndarray]) -> "RunShapes":
+        """Return the shapes of a run, given one of its batches."""
+        row = {name: jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for name, x in batch.items()}
+        return cls(training, jax.eval_shape(training.init), row)
 
     def state(self) -> State:
         """Return the shapes of the state."""
         t = self.training
         begin = make_begin(t.model, t.objective, t.optimizer, t.batch_size)
-        return jax.eval_shape(lambda: begin(t.init(), 0))
+        return jax.eval_shape(begin, self.params, 0)
 
     def batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Return the shapes of a batch."""
@@ -72,5 +81,4 @@ def run_shapes(recipe: Recipe) -> RunShapes:
     text = corpus.corpus(small, source, tokenizer)
     objective = recipe.objective(tokenizer)
     batch = recipe.batches(tokenizer).train(text, 1, recipe.seed)(0)
-    row = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), batch)
-    return RunShapes(make_training(recipe, objective), row)
+    return RunShapes.of(make_training(recipe, objective), batch)

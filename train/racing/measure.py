@@ -50,11 +50,7 @@ def measure(
 
 def step_flop(run: Run) -> float:
     """Return the FLOP of all products of matrices in a step, two per multiply-add."""
-    training = make_training(run.recipe, run.objective)
-    row = {
-        name: jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for name, x in run.train_batches(0).items()
-    }
-    shapes = RunShapes(training, row)
+    shapes = RunShapes.of(make_training(run.recipe, run.objective), run.train_batches(0))
     return matrix_flops(jax.make_jaxpr(shapes.step())(shapes.state(), shapes.batch()).jaxpr)
 
 

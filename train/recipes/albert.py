@@ -6,9 +6,9 @@ predicted. By default the released code predicts only 20 of 512 tokens; this rec
 15 %.
 """
 
-import math
 from collections.abc import Iterable
 from functools import partial
+from typing import ClassVar
 
 from tokenizers import Tokenizer
 
@@ -16,6 +16,7 @@ from train.data import train_tokenizer
 from train.data.batches.segment_pairs import OrderedPairs
 from train.data.corpus.corpus import Corpus
 from train.data.sources.source import Source
+from train.objectives import masked
 from train.objectives.sentence_order import SentenceOrder
 from train.optimization import optimizers, schedules
 from train.optimization.weight_decay import BIASES_AND_NORMS
@@ -25,7 +26,9 @@ from zoo.tokenizers import AnyTokenizer
 
 
 class AlbertRecipe(Recipe):
-    """Recipes with pairs in their order or swapped; 15 % of the tokens are predicted."""
+    """Recipes with pairs in their order or swapped; 15 % of the tokens are masked."""
+
+    can_mask: ClassVar[bool] = True
 
     def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
         return train_tokenizer.albert(texts, self.config.vocab_size)
@@ -36,7 +39,7 @@ class AlbertRecipe(Recipe):
             vocab_size=tokenizer.get_vocab_size(),
             mask=mask,
             specials=(cls, sep),
-            num_predictions=math.ceil(0.15 * self.length),
+            **masked.sizes(self.mask_rate, self.length),
         )
 
     def batches(self, tokenizer: AnyTokenizer) -> OrderedPairs:

@@ -9,7 +9,6 @@ With `--pack`, a row has whole documents in place of a pair of segments, and the
 sentence to predict: the model is a `BertLM`.
 """
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +23,7 @@ from train.data.batches.packed_documents import PackedSentences
 from train.data.batches.segment_pairs import NextSegmentPairs
 from train.data.corpus.corpus import Corpus
 from train.data.sources.source import Source
+from train.objectives import masked
 from train.objectives.masked import MaskedLanguageModeling, WholeWordMasking
 from train.objectives.next_sentence import NextSentence, WholeWordNextSentence
 from train.optimization import optimizers, schedules
@@ -41,13 +41,14 @@ ALONE: dict[type[NextSentence], type[MaskedLanguageModeling]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class BertRecipe(Recipe):
-    """Recipes with pairs of segments; 15 % of the tokens are predicted (20 of 128, 77 of 512).
+    """Recipes with pairs of segments; 15 % of the tokens are masked (20 of 128, 77 of 512).
 
     Attributes:
       masking: The objective, which masks single tokens or whole words.
     """
 
     can_pack: ClassVar[bool] = True
+    can_mask: ClassVar[bool] = True
 
     masking: type[NextSentence] = NextSentence
 
@@ -65,7 +66,7 @@ class BertRecipe(Recipe):
             vocab_size=tokenizer.get_vocab_size(),
             mask=mask,
             specials=(cls, sep),
-            num_predictions=math.ceil(0.15 * self.length),
+            **masked.sizes(self.mask_rate, self.length),
         )
 
     def batches(self, tokenizer: AnyTokenizer) -> BatchSource:

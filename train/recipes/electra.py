@@ -39,6 +39,7 @@ class ElectraRecipe(Recipe):
     """
 
     can_pack: ClassVar[bool] = True
+    can_mask: ClassVar[bool] = True
 
     mask_rate: float
 

@@ -90,6 +90,7 @@ class Recipe(ABC):
       reads_all_words: Whether the tokenizer is trained on all of the text, not on a sample.
       can_sample: Whether the family can be trained with a sampled softmax.
       can_pack: Whether the family can be trained on rows packed with single documents.
+      can_mask: Whether the family predicts masked tokens.
       name: The name in `zoo pretrain NAME`.
       architecture: The name of the architecture in zoo.registry.
       config: The config of the model.
@@ -116,6 +117,8 @@ class Recipe(ABC):
       average: Number of last checkpoints whose mean is the final model; 1: no averaging.
       averaging: When the mean of the weights since then becomes the model. None: never.
       learning_rate: The peak of `schedule`, where it is not that of the paper. None: it is.
+      mask_rate: Fraction of the tokens that is masked, where it is not that of the paper. None: it
+        is.
       initial: The weights to start from. None: random ones.
       embeddings: Word vectors for the input table. None: it is initialized like the others.
     """
@@ -126,6 +129,7 @@ class Recipe(ABC):
     reads_all_words: ClassVar[bool] = False
     can_sample: ClassVar[bool] = False
     can_pack: ClassVar[bool] = False
+    can_mask: ClassVar[bool] = False
 
     name: str
     architecture: str
@@ -151,6 +155,7 @@ class Recipe(ABC):
     averaging: NonMonotonicAveraging | None = None
     epochs: float | None = None
     learning_rate: float | None = None
+    mask_rate: float | None = None
     initial: Initial | None = None
     embeddings: Embeddings | None = None
 
@@ -253,6 +258,8 @@ class Recipe(ABC):
             values["pack"] = self.pack
         if self.learning_rate is not None:
             values["learning_rate"] = self.learning_rate
+        if self.mask_rate is not None:
+            values["mask_rate"] = self.mask_rate
         return {"zoo": zoo.__version__, "config": vars(self.config)} | values
 
 
@@ -286,6 +293,8 @@ def with_fields(recipe: R, vocab_size: int | None = None, **fields: str | int | 
             f"{recipe.name} is not trained on single documents, which could be packed: leave out "
             "--pack"
         )
+    if changes.get("mask_rate") and not recipe.can_mask:
+        raise ValueError(f"{recipe.name} predicts no masked tokens: leave out --mask-rate")
     recipe = replace(recipe, **changes)
     for name in ("steps", "batch", "length", "accumulate"):
         if getattr(recipe, name) < 1:

@@ -9,7 +9,6 @@ With `--pack`, no document attends to another, as with DOC-SENTENCES (section 4.
 row may have more than one document.
 """
 
-import math
 from collections.abc import Iterable
 from functools import partial
 from typing import ClassVar
@@ -20,6 +19,7 @@ from train.data import train_tokenizer
 from train.data.batches.batches import BatchSource
 from train.data.batches.full_sentences import FullSentences
 from train.data.batches.packed_documents import PackedSentences
+from train.objectives import masked
 from train.objectives.masked import MaskedLanguageModeling
 from train.objectives.objective import Objective
 from train.optimization import optimizers, schedules
@@ -29,9 +29,10 @@ from zoo.tokenizers import AnyTokenizer
 
 
 class RobertaRecipe(Recipe):
-    """Recipes with rows of whole sentences; 15 % of the tokens are predicted (77 of 512)."""
+    """Recipes with rows of whole sentences; 15 % of the tokens are masked (77 of 512)."""
 
     can_pack: ClassVar[bool] = True
+    can_mask: ClassVar[bool] = True
 
     def train_tokenizer(self, texts: Iterable[str]) -> Tokenizer:
         return train_tokenizer.roberta(texts, self.config.vocab_size)
@@ -46,7 +47,7 @@ class RobertaRecipe(Recipe):
             vocab_size=tokenizer.get_vocab_size(),
             mask=mask,
             specials=(cls, sep),
-            num_predictions=math.ceil(0.15 * self.length),
+            **masked.sizes(self.mask_rate, self.length),
         )
 
     def batches(self, tokenizer: AnyTokenizer) -> BatchSource:
