@@ -6,6 +6,7 @@ python -m tests.eight_devices FOLDER    saves a run's steps there, and writes FO
 import itertools
 import json
 import logging
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +15,15 @@ import jax
 import numpy as np
 
 from tests import tiny_run
+from train import recipes
 from train.checkpoint import Checkpoints
 from train.devices.mesh import MeshPlacement
 from train.devices.parallelism import PARALLELISM
+from train.planning.run_shapes import run_shapes
 from train.pretraining import corpus
 from train.pretraining.run import make_training
 from train.recipes import word2vec
+from train.recipes.recipe import with_fields
 from train.step import State, add_up, make_begin
 
 MESHES = {"8x1x1": (8, 1, 1), "1x8x1": (1, 8, 1), "2x2x2": (2, 2, 2)}
@@ -151,6 +155,18 @@ def initial_state(recipe, mesh) -> dict:
     }
 
 
+def whole_batches(name, mesh) -> list[str]:
+    """Return the shapes of a compiled step that have all rows of the batch, and many positions."""
+    rows = 24  # no other axis has this size, or a multiple
+    chosen = with_fields(recipes.recipe(name), batch=rows, length=48)
+    sizes = {"num_layers": 1, "num_decoder_layers": 1, "mlp_width": 2048, "vocab_size": 1000}
+    sizes = {field: size for field, size in sizes.items() if field in vars(chosen.config)}
+    shapes = run_shapes(replace(chosen, config=replace(chosen.config, **sizes)))
+    program = MeshPlacement(shapes.training, mesh).lower(shapes.batch()).compile()
+    found = re.findall(rf"f32\[{rows},\d+,\d+[,\d]*\]", program.as_text())
+    return sorted({shape for shape in found if not shape.startswith(f"f32[{rows},1,")})
+
+
 def main(folder: Path) -> None:
     placements = {name: ("mesh", mesh) for name, mesh in MESHES.items()} | {
         "pmap": ("pmap", (-1, 1, 1))
@@ -162,6 +178,10 @@ def main(folder: Path) -> None:
         "one device, dropout": run_unplaced(with_dropout),
         "one device, accumulated": run_unplaced(accumulated),
         "created": initial_state(without_dropout, (2, 2, 2)),
+        "whole batches": {
+            name: whole_batches(name, MESHES["1x8x1"])
+            for name in ("gpt2-tiny", "bert-tiny", "t5-tiny")
+        },
         "restored": {},
     }
     for name, placement in placements.items():

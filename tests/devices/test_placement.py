@@ -95,6 +95,10 @@ def test_the_state_is_created_in_its_final_layout(results):
     assert initial["bytes_out"] < 0.3 * initial["bytes_total"]
 
 
+def test_no_device_computes_all_rows_where_parameters_are_split_over_the_devices_of_rows(results):
+    assert results["whole batches"] == {"gpt2-tiny": [], "bert-tiny": [], "t5-tiny": []}
+
+
 def make_placement(parallelism="mesh", batch=8, accumulate=1, mesh=(-1, 1, 1)):
     parts = dict.fromkeys(("model", "init", "objective", "optimizer", "schedule", "axes", "dtype"))
     training = Training(**parts, batch_size=batch, seed=0, accumulate=accumulate)

@@ -42,6 +42,10 @@ def test_bytes_of_parameters_gradients_and_optimizer_are_exact():
     assert memory.optimizer == size(state.opt_state)
 
 
+def test_a_model_of_sound_is_planned_at_its_own_rate():
+    assert plan(recipe("wavenet-sound"), machine("h100:1")).num_parameters > 1e6
+
+
 def test_activations_are_near_those_of_the_compiler_on_a_cpu():
     shapes = run_shapes(GPT2)
     step = jax.jit(shapes.step(), donate_argnums=0)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from train.objectives.objective import Term
 from zoo.layers.embedding import UnprojectedLogits
+from zoo.layers.execution import split_rows
 
 TOKENS_PER_CHUNK = 256  # measured: the fastest on a CPU for the head of a small model
 
@@ -202,6 +203,6 @@ def _split_into_chunks(*arrays):
     counts = range(1, L + 1)
     chunks = next(n for n in counts if L % n == 0 and (n * TOKENS_PER_CHUNK >= B * L or n == L))
     split = lambda array: jnp.moveaxis(
-        array.reshape(B, chunks, L // chunks, *array.shape[2:]), 1, 0
+        split_rows(array).reshape(B, chunks, L // chunks, *array.shape[2:]), 1, 0
     )
     return tuple(split(array) for array in arrays)

@@ -28,6 +28,7 @@ from train.objectives.objective import (
     dropout_rngs,
     objective,
 )
+from zoo.layers.execution import split_rows
 from zoo.params import call
 
 
@@ -101,7 +102,7 @@ class WholeWordMasking(MaskedLanguageModeling):
 
 def gather(x_BLD: jax.Array, positions_BP: jax.Array) -> jax.Array:
     """Return the hidden states at the given positions: x_BPD."""
-    return jnp.take_along_axis(x_BLD, positions_BP[..., None], axis=1)
+    return split_rows(jnp.take_along_axis(x_BLD, positions_BP[..., None], axis=1))
 
 
 def mask_tokens(

@@ -51,7 +51,8 @@ def _moved(plan: Plan, devices: list[Any]) -> float:
     one, two = (_bytes_of_micro_batch(plan, period * n, devices) for n in (1, 2))
     update = 3 * plan.memory.parameters + 2 * plan.memory.optimizer
     micro_batch = one + (depth / period - 1) * (two - one)
-    return plan.recipe.accumulate * (micro_batch - update) + update
+    moved = plan.recipe.accumulate * (micro_batch - update) + update
+    return max(moved, plan.moved)  # what the products alone move
 
 
 def _bytes_of_micro_batch(plan: Plan, depth: int, devices: list[Any]) -> float:

@@ -58,7 +58,8 @@ class WaveNetSoundRecipe(WaveNetRecipe):
         return CausalSound()
 
     def builtin_source(self) -> SoundSource:
-        return melody.read()
+        config: Any = self.config
+        return melody.read(rate=config.rate)
 
     def examples(self, source: Source) -> Source:
         assert isinstance(source, SoundSource)

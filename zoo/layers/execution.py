@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from math import prod
 from typing import Literal, get_args
 
+import chex
 import jax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 # The axes of a mesh that the rows of a batch are split over, and that of heads and wide layers.
 ROWS, HEADS = ("data", "fsdp"), "tensor"
@@ -63,3 +66,18 @@ def run_as(execution: Execution) -> Iterator[None]:
         yield
     finally:
         _current.reset(before)
+
+
+def split_rows(hidden: chex.ArrayTree) -> chex.ArrayTree:
+    """Return hidden states [B, ...], split over the devices of a mesh by their rows alone.
+
+    Where parameters are split over the same devices as the rows, a compiler may otherwise gather
+    the rows of the batch in place of the parameters, and compute all rows on every device.
+    """
+    run = current()
+    if run.mesh is None or run.mesh.size == 1:
+        return hidden
+    by_row = NamedSharding(run.mesh, P(run.rows))
+    devices = prod(run.mesh.shape[axis] for axis in run.rows)
+    split = lambda x: x if x.shape[0] % devices else jax.lax.with_sharding_constraint(x, by_row)
+    return jax.tree.map(split, hidden)

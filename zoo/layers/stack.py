@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.layers import execution
+from zoo.layers.execution import split_rows
 from zoo.layers.linear import BETWEEN_TOKENS, WITH_WEIGHTS, hidden_states
 
 # The least number of blocks in a loop. On a CPU a step of a loop is a tenth slower.
@@ -82,13 +83,13 @@ def run(
 
 
 def _run(blocks, x, own, inputs, *, train: bool) -> list[chex.ArrayTree]:
-    remat = execution.current().remat
+    x, remat = split_rows(x), execution.current().remat
     period = _period(blocks, own)
     if not _pays_as_loop(len(blocks), period):
         if remat == "none":
             states = [x]
             for block, mine in zip(blocks, own, strict=True):
-                states.append(block(states[-1], *mine, *inputs, train=train))
+                states.append(split_rows(block(states[-1], *mine, *inputs, train=train)))
             return states
         period = len(blocks)
     layers = [_layer(block, mine, train) for block, mine in zip(blocks, own, strict=True)]
@@ -97,7 +98,7 @@ def _run(blocks, x, own, inputs, *, train: bool) -> list[chex.ArrayTree]:
     def run_round(x, arrays_and_own):
         states = []
         for call, (arrays, mine) in zip(calls, arrays_and_own, strict=True):
-            x = call(arrays, x, *mine, *inputs)
+            x = split_rows(call(arrays, x, *mine, *inputs))
             states.append(x)
         return x, states
 

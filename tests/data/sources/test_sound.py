@@ -34,17 +34,18 @@ def test_files_of_different_rates_are_one_line(tmp_path):
         sound.files([tmp_path / "a.wav", tmp_path / "b.wav"])
 
 
-def test_the_melody_has_notes_of_a_scale_that_decay():
-    source = melody.read(seconds=3)
-    assert (len(source.samples), source.rate) == (3 * melody.RATE, melody.RATE)
-    assert source.fingerprint == melody.read(seconds=3).fingerprint
-    assert source.fingerprint != melody.read(seconds=3, seed=1).fingerprint
+@pytest.mark.parametrize("rate", [8000, 16_000])
+def test_the_melody_has_notes_of_a_scale_that_decay(rate):
+    source = melody.read(seconds=3, rate=rate)
+    assert (len(source.samples), source.rate) == (3 * rate, rate)
+    assert source.fingerprint == melody.read(seconds=3, rate=rate).fingerprint
+    assert source.fingerprint != melody.read(seconds=3, seed=1, rate=rate).fingerprint
     assert 0.3 < np.abs(source.samples).max() < 1
-    bin_width = melody.RATE / melody.NOTE  # of the spectrum of a note, in hertz
+    bin_width, size = melody.NOTES, rate // melody.NOTES  # in hertz, in samples per note
     allowed = melody.LOWEST * 2 ** (np.array(melody.SCALE) / 12)
     detuned = 2 ** (melody.DETUNING / 12) - 1
-    for note in source.samples.reshape(-1, melody.NOTE):
+    for note in source.samples.reshape(-1, size):
         pitch = np.abs(np.fft.rfft(note)).argmax() * bin_width
         assert (np.abs(pitch - allowed) <= bin_width + detuned * allowed).any()
-        half = melody.NOTE // 2
+        half = size // 2
         assert np.abs(note[half:]).max() < 0.6 * np.abs(note[:half]).max()
