@@ -45,12 +45,15 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 import zoo
+from train.data.batches.segment_pairs import OrderedPairs
 from train.data.examples.tables import TextExample
 from train.data.sources import text
 from train.finetuning.finetune import finetune
 from train.finetuning.settings import Settings
 from train.finetuning.tasks.registry import TASKS
 from train.finetuning.transfer import load_for_task
+from train.objectives.masked import MaskedLanguageModeling
+from train.objectives.objective import objective
 from train.objectives.permutation import order, unseen
 from train.optimization import schedules
 from train.planning.programs import matrix_flops
@@ -59,6 +62,8 @@ from train.pretraining.pretrain import pretrain
 from train.pretraining.run import prepare
 from train.racing.measure import step_flop
 from train.recipes import recipe
+from train.recipes.bert import BertRecipe
+from train.recipes.roberta import RobertaRecipe
 from train.reporting import examples
 from train.reporting.examples import Cell, Example, Line
 from train.reporting.manifest import describe
@@ -165,7 +170,9 @@ SPECIALS = {
     "albert": (published.ALBERT_SPECIALS, published.add_albert_specials),
     "t5": (published.T5_SPECIALS, published.add_t5_specials),  # which adds a hundred sentinels
     "electra": (published.BERT_SPECIALS, published.add_bert_specials),
+    "gpt2": (published.GPT2_SPECIALS, lambda tokenizer: None),  # for the next section
 }
+MODELS = ("bert", "roberta", "xlnet", "albert", "t5", "electra")
 WORDS = sorted({word for document in source.texts for word in document.split()})
 sizes = {}
 for name, (specials, add) in SPECIALS.items():
@@ -184,9 +191,14 @@ SIZE |= {f"generator_{name}": value for name, value in GENERATOR.items()}
 BUDGET = 4e9 if SMALL else 9e11  # FLOP
 
 
-def sized(name):
-    """Return the recipe of a model at our size, with its own optimizer and objective."""
+def sized(name, kind=None):
+    """Return the recipe of a model at our size, with its own optimizer and objective.
+
+    `kind` is another class for the recipe, which changes one thing.
+    """
     chosen = recipe(f"{name}-tiny")
+    if kind:
+        chosen = kind(**vars(chosen))
     changes = {field: value for field, value in SIZE.items() if field in vars(chosen.config)}
     changes["vocab_size"] = sizes[name]
     if name == "albert":
@@ -203,29 +215,29 @@ def sized(name):
     )
 
 
-def prepared(name):
+def prepared(name, kind=None):
     """Return the run of a model: its objective, tokenizer and batches."""
+    tokenizer = folder / f"{name}-tokenizer"
     with quiet():
-        return prepare(
-            sized(name), source, folder / "trial", tokenizer=folder / f"{name}-tokenizer"
-        )
+        return prepare(sized(name, kind), source, folder / "trial", tokenizer=tokenizer)
 
 
-def train_one(name):
+def train_one(name, kind=None, out=None):
     """Train a model for the budget, and return its row of the table."""
-    run = prepared(name)
+    run = prepared(name, kind)
     flop = step_flop(run)
     steps = max(2, round(BUDGET / flop))
     tokenizer = folder / f"{name}-tokenizer"
     begun = time.process_time()
     with quiet():
-        pretrain(replace(run.recipe, steps=steps), source, folder / name, tokenizer=tokenizer)
+        chosen = replace(run.recipe, steps=steps)
+        pretrain(chosen, source, folder / (out or name), tokenizer=tokenizer)
     seconds = time.process_time() - begun
     batch = jax.tree.map(jnp.asarray, run.train_batches(0))
     keys = jax.random.split(jax.random.key(0), run.recipe.batch)
     weights = jax.jit(jax.vmap(run.objective.corrupt))(keys, batch)["weights"]
     main = "replaced" if "replaced" in weights else next(iter(weights))
-    size = sum(x.size for x in jax.tree.leaves(abstract(zoo.load(folder / name).model)))
+    size = sum(x.size for x in jax.tree.leaves(abstract(zoo.load(folder / (out or name)).model)))
     return {
         "parameters": size,
         "steps": steps,
@@ -236,7 +248,7 @@ def train_one(name):
     }
 
 
-table = {name: train_one(name) for name in (("electra",) if SMALL else SPECIALS)}
+table = {name: train_one(name) for name in (("electra",) if SMALL else MODELS)}
 
 
 # %%
@@ -297,6 +309,67 @@ spent = [row["flop"] for row in table.values()]
 assert SMALL or max(spent) < 1.02 * min(spent)
 best = max(row["accuracy"] for row in table.values())
 assert SMALL or best > scratch + 0.3  # only pretraining knows the kinds of the other nouns
+
+# %% [markdown]
+# ## One change at a time
+#
+# The six differ in more than one thing. Three more models differ from BERT or RoBERTa in one:
+#
+# - "bert, order": ALBERT's task. Segment B follows A, or A follows B; it is never random text.
+# - "roberta, one mask": a row has the same mask whenever it is read.
+# - "gpt2": a decoder, which predicts every token from those before it.
+
+
+# %%
+class OrderAsNext(OrderedPairs):
+    """Pairs in order (0) or swapped (1), with the label where BERT has the next sentence."""
+
+    def choose(self, *arguments):
+        segments, label = super().choose(*arguments)
+        return segments, {"next": label["order"]}
+
+
+class OrderedBert(BertRecipe):
+    """BERT with the order of two segments in place of the next sentence."""
+
+    def batches(self, tokenizer):
+        return OrderAsNext(**vars(super().batches(tokenizer)))
+
+
+@objective
+class OneMask(MaskedLanguageModeling):
+    """Masked tokens that depend on the row alone, so that they are the same in every epoch."""
+
+    def corrupt(self, key, example):
+        tokens_L = example["tokens"].astype(jnp.uint32)
+        row = (tokens_L * jnp.arange(1, len(tokens_L) + 1, dtype=jnp.uint32)).sum()
+        return super().corrupt(jax.random.fold_in(jax.random.key(0), row), example)
+
+
+class StaticRoberta(RobertaRecipe):
+    """RoBERTa with one mask for each row."""
+
+    def masking(self, tokenizer):
+        return OneMask(**vars(super().masking(tokenizer)))
+
+
+CHANGED = {
+    "bert, order": ("bert", OrderedBert),
+    "roberta, one mask": ("roberta", StaticRoberta),
+    "gpt2": ("gpt2", None),
+}
+for name, (base, kind) in CHANGED.items():
+    if SMALL and name != "roberta, one mask":
+        continue
+    row = train_one(base, kind, name)
+    epochs = row["tokens"] / prepared(base, kind).amounts[0]
+    print(f"{name}: {row['steps']:,} steps, {epochs:.0f} epochs, {fine_tune(name):.1%}")
+run = prepared("roberta", StaticRoberta)
+row = jax.tree.map(lambda x: jnp.asarray(x[0]), run.train_batches(0))
+one, other = (run.objective.corrupt(jax.random.key(seed), row)["tokens"] for seed in (0, 1))
+assert (one == other).all()
+labels = prepared("bert", OrderedBert).train_batches(0)["next"]
+assert set(np.asarray(labels).tolist()) <= {0, 1}
 
 # %% [markdown]
 # ## RoBERTa: the recipe

@@ -10,10 +10,6 @@ its recipe, and as many steps as its products of matrices take `--flop`; what Di
 takes in a step counts, its training does not. Fine-tuning has the same settings for all, and keeps
 the last model, so nothing is chosen on the development data. A row is kept in OUT/NAME.json, and is
 not computed again.
-
-Besides the published models there are two that change one thing: "bert-order" is BERT with the
-order of two segments in place of the next sentence, and "roberta-static" is RoBERTa with one mask
-for each row, whatever the epoch.
 """
 
 import argparse
@@ -24,35 +20,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from train.data.batches.segment_pairs import OrderedPairs
 from train.data.sources import text
 from train.data.sources.source import Source
 from train.finetuning import data
 from train.finetuning.finetune import finetune
 from train.finetuning.settings import DataSettings, Settings
 from train.finetuning.tasks.registry import TASKS
-from train.objectives.masked import MaskedLanguageModeling
-from train.objectives.objective import Example, objective
 from train.pretraining.distill import distilled
 from train.pretraining.pretrain import pretrain
 from train.pretraining.run import prepare
 from train.racing.measure import step_flop
 from train.recipes import recipe
-from train.recipes.bert import BertRecipe
 from train.recipes.recipe import Recipe, with_fields
-from train.recipes.roberta import RobertaRecipe
 from zoo import registry
 from zoo.checkpoints.load import saved_class
 
-NAMES = (
-    *("bert", "bert-order", "roberta", "roberta-static", "gpt2", "xlnet", "albert", "t5"),
-    *("electra", "distilbert"),
-)
+NAMES = ("bert", "roberta", "gpt2", "xlnet", "albert", "t5", "electra", "distilbert")
 WIDTH, LAYERS, LENGTH, PIECES = 128, 2, 128, 8192
 SIZE = {
     **{"max_length": LENGTH, "num_layers": LAYERS, "num_decoder_layers": LAYERS, "width": WIDTH},
@@ -66,46 +52,9 @@ RATES = {"classification": "5e-4", "tagging": "2e-3", "text-to-text": "2e-3"}
 SEEDS, EPOCHS = 3, 3.0
 
 
-class OrderAsNext(OrderedPairs):
-    """Pairs in order (0) or swapped (1), with the label where BERT has the next sentence."""
-
-    def choose(self, *arguments):
-        segments, label = super().choose(*arguments)
-        return segments, {"next": label["order"]}
-
-
-class OrderedBert(BertRecipe):
-    """BERT with the order of two segments in place of the next sentence."""
-
-    def batches(self, tokenizer):
-        return OrderAsNext(**vars(super().batches(tokenizer)))
-
-
-@objective
-class OneMask(MaskedLanguageModeling):
-    """Masked tokens that depend on the row alone, so that they are the same in every epoch."""
-
-    def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
-        tokens_L = example["tokens"].astype(jnp.uint32)
-        row = (tokens_L * jnp.arange(1, len(tokens_L) + 1, dtype=jnp.uint32)).sum()
-        return super().corrupt(jax.random.fold_in(jax.random.key(0), row), example)
-
-
-class StaticRoberta(RobertaRecipe):
-    """RoBERTa with one mask for each row."""
-
-    def masking(self, tokenizer):
-        return OneMask(**vars(super().masking(tokenizer)))
-
-
-CHANGED = {"bert-order": OrderedBert, "roberta-static": StaticRoberta}
-
-
 def sized(name: str, out: Path) -> Recipe:
     """Return the recipe of a model at the size of all."""
-    base = recipe(f"{name.partition('-')[0]}-tiny")
-    if name in CHANGED:
-        base = CHANGED[name](**vars(base))
+    base = recipe(f"{name}-tiny")
     changes: dict[str, Any] = {k: v for k, v in SIZE.items() if k in vars(base.config)}
     if name == "albert":
         changes["embed_width"] = WIDTH // 4
