@@ -46,6 +46,12 @@ def test_a_model_of_sound_is_planned_at_its_own_rate():
     assert plan(recipe("wavenet-sound"), machine("h100:1")).num_parameters > 1e6
 
 
+def test_the_days_of_a_recipe_in_epochs_depend_on_the_text():
+    chosen = recipe("awd-lstm-wikitext-2")
+    assert plan(chosen, machine("h100:1")).days is None
+    assert plan(with_fields(chosen, steps=1000), machine("h100:1")).days > 0
+
+
 def test_activations_are_near_those_of_the_compiler_on_a_cpu():
     shapes = run_shapes(GPT2)
     step = jax.jit(shapes.step(), donate_argnums=0)

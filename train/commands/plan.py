@@ -87,17 +87,16 @@ class Plan:
             print(f"picture   {self.picture}")
 
     def _table(self, machines) -> None:
-        """Print a row per published size and machine, with the first setting that fits."""
+        """Print a row per published size, with the first setting that fits each machine."""
         from train.planning.plan import Planner
 
-        print(
-            "| size | parameters | machine | mesh, micro-batches, remat | memory | share | days |"
-        )
-        print("|---|--:|---|---|--:|--:|--:|")
+        columns = ("size", "parameters", *(one.name for one in machines))
+        print(f"| {' | '.join(columns)} |\n|---|--:|{'---|' * len(machines)}", flush=True)
         for chosen in _published():
             planner = Planner(chosen)
-            for one in machines:
-                print(_row(chosen, one.name, planner.first_that_fits(one, self.mesh)), flush=True)
+            cells = [_cell(chosen, planner.first_that_fits(one, self.mesh)) for one in machines]
+            row = chosen.name, f"{planner.num_parameters:,}", *cells
+            print(f"| {' | '.join(row)} |", flush=True)
 
 
 def _published() -> "Iterator[Recipe]":
@@ -119,11 +118,13 @@ def _lines(plan: "RunPlan", price: PositiveFloat | None) -> list[str]:
     gib = lambda size: f"{size / GIB:,.2f} GiB"
     estimate = "" if plan.source == "compiler" else " (an estimate)"
     data, fsdp, tensor = plan.mesh
+    steps = f"{recipe.steps:,}" if recipe.epochs is None else f"{recipe.epochs:g} epochs"
+    days = "" if plan.days is None else f", {plan.days:,.3g} days for all steps"
     lines = [
         f"model     {recipe.name}: {plan.num_parameters:,} parameters",
         f"machine   {plan.machine.name}: {plan.machine.devices} devices, mesh {data} x {fsdp} x "
         f"{tensor} (data, fsdp, tensor)",
-        f"steps     {recipe.steps:,} of {recipe.batch} x {recipe.length} {recipe.unit}, "
+        f"steps     {steps} of {recipe.batch} x {recipe.length} {recipe.unit}, "
         f"{recipe.accumulate} micro-batches, {recipe.dtype}, remat {recipe.remat}",
         f"memory    parameters {gib(memory.parameters)}, optimizer {gib(memory.optimizer)}, "
         f"gradients {gib(memory.gradients)}, activations {gib(memory.activations)}{estimate}",
@@ -141,10 +142,9 @@ def _lines(plan: "RunPlan", price: PositiveFloat | None) -> list[str]:
         f"time      compute {milliseconds(plan.compute_seconds)}, memory "
         f"{milliseconds(plan.memory_seconds)}, network {milliseconds(plan.link_seconds)}: at best "
         f"{plan.share_of_peak:.0%} of peak",
-        f"          at best {plan.tokens_per_second:,.0f} {recipe.unit} per second, "
-        f"{plan.days:,.3g} days for all steps",
+        f"          at best {plan.tokens_per_second:,.0f} {recipe.unit} per second{days}",
     ]
-    if price is not None:
+    if price is not None and plan.days is not None:
         lines.append(f"cost      {plan.cost(price):,.0f} for all steps, at {price:g} per chip-hour")
     return lines
 
@@ -161,14 +161,12 @@ def _instead(plan: "RunPlan | None") -> str:
     )
 
 
-def _row(recipe: "Recipe", machine: str, plan: "RunPlan | None") -> str:
+def _cell(recipe: "Recipe", plan: "RunPlan | None") -> str:
+    """Return mesh, micro-batches and remat, memory, the best share of peak, and days."""
     if plan is None:
-        return f"| {recipe.name} | | {machine} | nothing fits a batch of {recipe.batch} | | | |"
-    setting = f"{' x '.join(map(str, plan.mesh))}, {plan.recipe.accumulate}, {plan.recipe.remat}"
-    memory = f"{plan.memory.total / GIB:,.1f} GiB"
-    share = "" if plan.share_of_peak is None else f"{plan.share_of_peak:.2f}"
-    days = "" if plan.days is None else f"{plan.days:,.3g}"
-    return (
-        f"| {recipe.name} | {plan.num_parameters:,} | {machine} | {setting} | {memory} | {share} "
-        f"| {days} |"
-    )
+        return f"nothing fits a batch of {recipe.batch}"
+    remat = "" if plan.recipe.remat == "none" else f", {plan.recipe.remat}"
+    setting = f"{' x '.join(map(str, plan.mesh))}, {plan.recipe.accumulate}{remat}"
+    share = "" if plan.share_of_peak is None else f", {plan.share_of_peak:.2f}"
+    days = "" if plan.days is None else f", {plan.days:,.3g} days"
+    return f"{setting}: {plan.memory.total / GIB:,.1f} GiB{share}{days}"

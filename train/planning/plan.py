@@ -124,9 +124,11 @@ class Plan:
 
     @property
     def days(self) -> float | None:
-        """Days of the whole recipe."""
+        """Days of the whole recipe; None if its steps follow from the text, in epochs."""
         step = self.step_seconds
-        return None if step is None else self.recipe.steps * step / SECONDS_PER_DAY
+        if step is None or self.recipe.epochs is not None:
+            return None
+        return self.recipe.steps * step / SECONDS_PER_DAY
 
     def cost(self, price: float) -> float | None:
         """Return the cost of the whole recipe, given the price of a device and hour."""
@@ -158,6 +160,11 @@ class Planner:
         self._shapes = run_shapes(recipe)
         self._traced: dict[tuple[int, Remat, str], Traced] = {}
 
+    @property
+    def num_parameters(self) -> int:
+        """The size of the model."""
+        return sum(math.prod(x.shape) for x in jax.tree.leaves(self._state.params))
+
     def plan(self, machine: Machine, mesh: tuple[int, int, int], **changes: Any) -> Plan:
         """Return the plan of the recipe on a machine, by formula.
 
@@ -181,7 +188,7 @@ class Planner:
             recipe=recipe,
             machine=machine,
             mesh=mesh,
-            num_parameters=sum(math.prod(x.shape) for x in jax.tree.leaves(params)),
+            num_parameters=self.num_parameters,
             memory=memory,
             model_flops=recipe.accumulate * plain.flops / mesh[2],
             moved=recipe.accumulate * program.moved / mesh[2] + update,
