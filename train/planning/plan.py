@@ -336,9 +336,8 @@ def _candidates(
         at_once, rest = divmod(recipe.batch, data * fsdp)
         if rest or at_once % recipe.accumulate:
             continue  # more rows at once than the batch has
-        counts = [recipe.accumulate]
-        while at_once % (2 * counts[-1]) == 0:
-            counts.append(2 * counts[-1])
+        multiples = range(recipe.accumulate, at_once + 1, recipe.accumulate)
+        counts = [count for count in multiples if at_once % count == 0]
         yield (data, fsdp, tensor), counts, recipe.remat
         for remat in REMAT[REMAT.index(recipe.remat) + 1 :]:
             yield (data, fsdp, tensor), counts[-1:], remat
