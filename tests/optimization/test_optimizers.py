@@ -327,6 +327,61 @@ def test_ten_lamb_steps_scale_only_decayed_parameters():
     _assert_same_path(optimizers.lamb(LEARNING_RATE, decay=0.1, decay_mask=MASK), update, clip=1.0)
 
 
+def test_muon_keeps_the_singular_vectors_of_a_layers_kernel_and_levels_its_singular_values():
+    shapes = {
+        "blocks_0": {
+            "attention": {"query": {"kernel": (24, 2, 6)}, "output": {"kernel": (2, 6, 24)}},
+            "mlp": {"up": {"kernel": (24, 40)}},
+        },
+        "token_embedding": {"embedding": (16, 24)},
+    }
+    rng = np.random.default_rng(0)
+    is_shape = lambda node: isinstance(node, tuple)
+    draw = lambda shape: jnp.asarray(rng.standard_normal(shape), jnp.float32)
+    gradient = jax.tree.map(draw, shapes, is_leaf=is_shape)
+    optimizer = optimizers.muon(schedules.constant(PEAK), decay=0.0, clip=None)
+    params = jax.tree.map(jnp.zeros_like, gradient)
+    updates, state = optimizer.update(gradient, optimizer.init(params), params)
+    layer, expected = _flat(updates["blocks_0"]), _flat(gradient["blocks_0"])
+    for path, inputs in (
+        ("attention/query/kernel", 24),
+        ("attention/output/kernel", 12),
+        ("mlp/up/kernel", 24),
+    ):
+        left, _, right = np.linalg.svd(expected[path].reshape(inputs, -1), full_matrices=False)
+        rotated = left.T @ layer[path].reshape(inputs, -1) @ right.T
+        scale = PEAK * 0.2 * max(layer[path].reshape(inputs, -1).shape) ** 0.5
+        np.testing.assert_allclose(rotated, np.diag(np.diag(rotated)), atol=1e-4 * scale)
+        # Five Newton-Schulz steps bring singular values to 0.7 to 1.2 (Jordan et al. 2024).
+        assert np.all((-np.diag(rotated) / scale > 0.6) & (-np.diag(rotated) / scale < 1.3)), path
+    adam = optax.nadam(PEAK)
+    theirs, _ = adam.update(gradient["token_embedding"], adam.init(params["token_embedding"]))
+    ours = updates["token_embedding"]["embedding"]
+    np.testing.assert_allclose(ours, theirs["embedding"], rtol=1e-5)
+    again, _ = optimizer.update(jax.tree.map(jnp.zeros_like, gradient), state, params)
+    assert jnp.abs(again["blocks_0"]["mlp"]["up"]["kernel"]).max() > 0  # momentum
+
+
+def test_muon_decays_what_the_mask_names():
+    params = {"blocks_0": {"mlp": {"up": {"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)}}}}
+    optimizer = optimizers.muon(schedules.constant(0.5), decay=0.1, decay_mask=_decay_kernels)
+    updates, _ = optimizer.update(
+        jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params
+    )
+    up = updates["blocks_0"]["mlp"]["up"]
+    np.testing.assert_allclose(up["kernel"], -0.05, rtol=1e-6)
+    np.testing.assert_array_equal(up["bias"], 0.0)
+
+
+def _decay_kernels(params):
+    return jax.tree.map_with_path(lambda path, _: path[-1].key == "kernel", params)
+
+
+def test_muon_refuses_a_model_without_layers_of_a_transformer():
+    with pytest.raises(ValueError, match="use adamw"):
+        optimizers.muon(schedules.constant(0.5)).init({"token_embedding": jnp.ones((4, 4))})
+
+
 def test_lamb_without_a_mask_scales_every_tensor():
     def update(path, p, g, state, t):
         m, v = _moments(state, g)

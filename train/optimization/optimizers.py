@@ -4,14 +4,19 @@ Each first clips the gradient by its global norm (`clip=None`: no clipping). Mom
 of the parameters, float32.
 """
 
+import re
 from typing import Protocol
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
+from optax.contrib import MuonDimensionNumbers
 
 from train.optimization.weight_decay import Mask
 from zoo.params import flatten
+
+LAYER_KERNEL = re.compile(r"(attention|mlp)/\w+/kernel$")
 
 
 class OptimizerFactory(Protocol):
@@ -122,6 +127,52 @@ def adafactor(
         scale,
         optax.scale_by_learning_rate(schedule),
     )
+
+
+def muon(
+    schedule: optax.Schedule,
+    b1: float = 0.95,
+    decay: float = 0.01,
+    decay_mask: Mask | None = None,
+    clip: float | None = 1.0,
+) -> optax.GradientTransformation:
+    """Return Muon for the kernels of a Transformer's layers, and Adam for all other parameters.
+
+    Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/: the momentum of a matrix is
+    replaced by a matrix with the same singular vectors and singular values near one. It is scaled
+    to a root mean square of 0.2, about that of Adam's updates, so that all parameters have the same
+    learning rate (Liu et al. 2025, section 2.2, https://arxiv.org/abs/2502.16982). Both momentums
+    are Nesterov's.
+    """
+    direction = optax.contrib.muon(
+        -1.0, beta=b1, consistent_rms=0.2, muon_weight_dimension_numbers=_matrices
+    )
+    return _chain(
+        clip,
+        direction,
+        optax.add_decayed_weights(decay, decay_mask),
+        optax.scale_by_learning_rate(schedule),
+    )
+
+
+def _matrices(params: chex.ArrayTree) -> chex.ArrayTree:
+    """Return which axes of each kernel of a layer are its inputs and outputs; else None.
+
+    Raises:
+      ValueError: If there are no such kernels.
+    """
+    paths = flatten(params)
+    if not any(LAYER_KERNEL.search(path) for path in paths):
+        raise ValueError("Muon is for Transformers, whose layers have kernels: use adamw")
+
+    def axes(path, rank):
+        if not LAYER_KERNEL.search(path):
+            return None
+        inputs = rank - 1 if path.endswith("output/kernel") else 1  # [H, K, D]; [D, H, K] or [D, F]
+        return MuonDimensionNumbers(tuple(range(inputs)), tuple(range(inputs, rank)))
+
+    leaves = [axes(path, leaf.ndim) for path, leaf in paths.items()]
+    return jax.tree.unflatten(jax.tree.structure(params), leaves)
 
 
 def sgd(

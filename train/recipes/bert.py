@@ -10,7 +10,7 @@ sentence to predict: the model is a `BertLM`.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
@@ -121,6 +121,36 @@ def bert_shallow(masking: type[NextSentence] = NextSentence) -> BertRecipe:
     )
 
 
+def bert_shallow_masked() -> BertRecipe:
+    r"""Return `zoo pretrain bert-shallow-masked`: bert-shallow, but for what a text teaches faster.
+
+    A row has whole documents without a next sentence to predict, 40 % of the tokens are masked
+    (Wettig et al. 2023, https://arxiv.org/abs/2202.08005), the optimizer is Muon, and weights are
+    initialized in proportion to 1 / sqrt(width). train/recipes/README.md tells what each is worth.
+
+    Training takes half an hour on two cores.
+    """
+    config = bert.SIZES["bert-shallow"]
+    recipe = _recipe(
+        "bert-shallow",
+        NextSentence,
+        schedule=lambda steps: schedules.linear(3e-3, min(500, steps // 10), steps),
+        pack=16,
+        mask_rate=0.4,
+        steps=9000,
+        batch=16,
+        length=128,
+        evaluate_every=9000,
+        save_every=2250,
+    )
+    return replace(
+        recipe,
+        name="bert-shallow-masked",
+        config=replace(config, init_std=config.width**-0.5),
+        optimizer=partial(optimizers.muon, decay=0.01, clip=1.0),
+    )
+
+
 def published(size: str, masking: type[NextSentence] = NextSentence) -> BertRecipe:
     """Return a published size with the paper's recipe; "uncased" sizes lower-case the text."""
     return _recipe(
@@ -152,6 +182,7 @@ RECIPES: dict[str, RecipeFactory] = {
     "bert-tiny": bert_tiny,
     "bert-tiny" + WHOLE_WORD: partial(bert_tiny, WholeWordNextSentence),
     "bert-shallow": bert_shallow,
+    "bert-shallow-masked": bert_shallow_masked,
     **{size: partial(published, size) for size in bert.SIZES if size not in SMALL},
     **{
         size + WHOLE_WORD: partial(published, size, WholeWordNextSentence)
