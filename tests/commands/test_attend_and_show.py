@@ -122,6 +122,14 @@ def test_a_recipe_is_shown_with_its_parameters_and_its_schedule(monkeypatch, cap
     assert (tmp_path / "show.png").stat().st_size > 10_000
 
 
+def test_a_recipe_of_packed_documents_is_shown_without_the_next_sentence(monkeypatch, capsys):
+    monkeypatch.setattr(example, "VOCABULARY", 400)
+    monkeypatch.setattr(example, "NUM_TEXTS", 8)
+    out = run(monkeypatch, "show", "bert-shallow-masked", read=capsys)
+    assert "model: BertLM" in out
+    assert "next_head" not in out
+
+
 def test_an_n_gram_model_is_shown_without_steps(monkeypatch, capsys):
     out = run(monkeypatch, "show", "ngram", read=capsys)
     assert "schedule: none, the text is counted once" in out

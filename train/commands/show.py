@@ -75,9 +75,8 @@ def _counted(recipe: "NGramRecipe") -> list[str]:
 def _lines(recipe: "Recipe") -> list[str]:
     """Return the table of parameters and the schedule."""
     from train.reporting import examples, model_table
-    from zoo import registry
 
-    model = registry.named(recipe.architecture).Model
+    model = recipe.model_class()
     schedule = _schedule(recipe, BARS)
     amount = f"{recipe.epochs:g} epochs" if recipe.epochs else f"{recipe.steps:,} steps"
     return [
