@@ -126,7 +126,7 @@ def bert_shallow_masked() -> BertRecipe:
 
     A row has whole documents without a next sentence to predict, 40 % of the tokens are masked
     (Wettig et al. 2023, https://arxiv.org/abs/2202.08005), the optimizer is Muon, and weights are
-    initialized in proportion to 1 / sqrt(width). train/recipes/README.md has what each is worth.
+    initialized in proportion to 1 / sqrt(width). train/recipes/README.md has the trials.
 
     Held-out perplexity of the masked tokens is 38.7 on WikiText-2 (unigram model: 637). Training
     takes 43 minutes on one shared core.
