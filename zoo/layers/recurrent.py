@@ -103,10 +103,13 @@ def run(
 
 
 def _forward(cell, a_LBGD, kernel_DGD, bias_GD, state, marks):
+    kernel_GDE = _materialize(kernel_DGD.transpose(1, 2, 0))
+
     def advance(state, inputs):
         a_BGD, mark = inputs
         before = reset_at_start(state, mark)
-        u_BGD = product("BE,EGD->BGD", before[0], kernel_DGD) + bias_GD
+        u_GDB = _materialize(product("GDE,BE->GDB", kernel_GDE, before[0]))
+        u_BGD = u_GDB.transpose(2, 0, 1) + bias_GD
         equations = lambda a, u, state: keep_at_padding(cell.advance(a, u, state), state, mark)
         after, pullback = jax.vjp(equations, a_BGD, u_BGD, before)
         return after, (after, pullback)
@@ -117,12 +120,11 @@ def _forward(cell, a_LBGD, kernel_DGD, bias_GD, state, marks):
 
 def _backward(cell, saved, gradients):
     pullbacks, kernel_DGD, state, states, marks = saved
-    kernel_GDE = _materialize(kernel_DGD.transpose(1, 2, 0))
 
     def advance(gradient, inputs):
         pullback, mark, arriving = inputs
         a_BGD, u_BGD, (h_BD, *rest) = pullback(jax.tree.map(jnp.add, gradient, arriving))
-        h_BD += product("BGD,GDE->BE", u_BGD, kernel_GDE)
+        h_BD += _materialize(product("EGD,BGD->EB", kernel_DGD, u_BGD)).T
         return reset_at_start((h_BD, *rest), mark), (a_BGD, u_BGD)
 
     zeros = jax.tree.map(jnp.zeros_like, state)
