@@ -74,6 +74,8 @@ def pretrained(name: str, source: Source, dev: Source | None, out: Path, flop: f
     chosen = with_fields(chosen, steps=steps)
     chosen = replace(chosen, evaluate_every=steps, save_every=steps, report_every=steps // 10 + 1)
     metrics = pretrain(chosen, source, out / name, dev=dev, overwrite=True)
+    if not metrics:
+        raise SystemExit(f"{name} was stopped: it is computed again from its start next time")
     parameters = sum(x.size for x in jax.tree.leaves(run.placement.abstract.params))
     return {
         "parameters": parameters,
