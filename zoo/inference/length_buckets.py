@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import jax
+import numpy as np
 
 SHORTEST = 8
 # On an accelerator a program takes some 20 s to compile, in which it does hundreds of batches.
@@ -46,6 +47,12 @@ def bucket(length: int, longest: int) -> int:
 def least(batches: int) -> int:
     """Return how many batches of a length are worth a program, given how many are on a CPU."""
     return batches if jax.default_backend() == "cpu" else batches * ACCELERATED
+
+
+def aligned(lengths: np.ndarray, longest: int) -> np.ndarray:
+    """Return lengths, rounded up on an accelerator to multiples of 8, whose products are fast."""
+    multiple = 1 if jax.default_backend() == "cpu" else SHORTEST
+    return np.minimum(-(-lengths // multiple) * multiple, longest)
 
 
 def merged(lengths: Sequence[int], count: int) -> list[int]:

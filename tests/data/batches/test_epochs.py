@@ -1,8 +1,10 @@
 """Every run sees every row once per epoch, in few shapes of batches."""
 
+import itertools
+
 import numpy as np
 
-from train.data.batches.epochs import MIN_BATCHES, epochs
+from train.data.batches.epochs import COMPILING, epochs
 from zoo.inference import length_buckets
 
 
@@ -23,26 +25,46 @@ def test_every_row_is_seen_once_per_epoch_by_every_run_in_its_own_order():
     assert (batch[1] == order(order.steps + 2)[1]).all()
 
 
-def test_a_bucket_with_few_rows_is_merged_into_the_next():
-    enough = MIN_BATCHES * 16
-    lengths = [5] * (enough - 1) + [9] + [20] * enough + [33] * 3
-    order = epochs(lengths, 64, 16, (0,))
-    assert {length: len(rows) for length, rows in order.buckets.items()} == {
-        12: enough,
-        24: enough,
-        48: 3,
+def cost(lengths, batch, chosen):
+    """The padded tokens of an epoch, and those that compiling a step is worth for each length."""
+    rows = np.bincount(np.searchsorted(chosen, lengths), minlength=len(chosen))
+    padded = -(-rows // batch) * batch * chosen
+    return padded.sum() + len(chosen) * COMPILING * batch * lengths.mean()
+
+
+def test_no_other_buckets_cost_less():
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        lengths = random.choice([2, 3, 5, 9, 14, 20, 33, 60], 60, p=random.dirichlet(np.ones(8)))
+        used = np.unique(lengths)
+        others = [
+            [*some, used[-1]]
+            for count in range(len(used))
+            for some in itertools.combinations(used[:-1], count)
+        ]
+        buckets = list(epochs(lengths, 64, 1, (0,)).buckets)
+        assert cost(lengths, 1, np.array(buckets)) == min(
+            cost(lengths, 1, np.array(other)) for other in others
+        )
+
+
+def test_a_length_of_few_rows_has_no_bucket_of_its_own():
+    lengths = [5] * 500 + [6] * 50 + [40] * 500
+    assert {length: len(rows) for length, rows in epochs(lengths, 64, 4, (0,)).buckets.items()} == {
+        6: 550,
+        40: 500,
     }
 
 
 def test_few_rows_share_one_bucket_that_holds_the_longest():
     order = epochs([3, 9, 21], 1 << 30, 16, (0,))  # a recurrent model has no maximum length
-    assert list(order.buckets) == [24]
-    assert list(epochs([3, 29], 30, 16, (0,)).buckets) == [30]
+    assert list(order.buckets) == [21]
 
 
-def test_an_accelerator_has_fewer_shapes(monkeypatch):
+def test_an_accelerator_has_fewer_and_rounder_lengths(monkeypatch):
     lengths = [5] * 20 * 16 + [20] * 20 * 16
-    assert list(epochs(lengths, 64, 16, (0,)).buckets) == [8, 24]
+    assert list(epochs(lengths, 64, 16, (0,)).buckets) == [5, 20]
     monkeypatch.setattr(length_buckets.jax, "default_backend", lambda: "gpu")
     assert list(epochs(lengths, 64, 16, (0,)).buckets) == [24]
+    assert list(epochs(lengths, 20, 16, (0,)).buckets) == [20]
     assert list(epochs(lengths * 20, 64, 16, (0,)).buckets) == [8, 24]

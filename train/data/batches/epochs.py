@@ -1,9 +1,9 @@
 """The order in which parallel runs see rows of different lengths.
 
 Rows of similar length share a batch, so there is little padding and the step is compiled once per
-length bucket. Every run sees every row once per epoch in its own order. All runs use the same
-bucket at the same step, so their batches have the same shape. The order is a pure function of the
-seeds and the step.
+length bucket. The buckets are those that cost least. Every run sees every row once per epoch in its
+own order. All runs use the same bucket at the same step, so their batches have the same shape. The
+order is a pure function of the seeds and the step.
 """
 
 import functools
@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zoo.inference.length_buckets import bucket, least, merged
+from zoo.inference.length_buckets import aligned, least
 
-MIN_BATCHES = 8  # per bucket: with fewer, compiling its step costs more than padding its rows
+COMPILING = 8  # what compiling a step costs in each epoch, in batches of rows of the mean length
 
 
 class Epochs(NamedTuple):
@@ -49,15 +49,36 @@ class Epochs(NamedTuple):
 
 
 def epochs(lengths: Sequence[int], longest: int, batch: int, seeds: Sequence[int]) -> Epochs:
-    """Return the order of rows with the given lengths, none longer than `longest`.
-
-    A bucket with fewer rows than MIN_BATCHES batches (many more on an accelerator) is merged into
-    the next larger one.
-    """
-    boundaries = [bucket(length, longest) for length in lengths]
-    boundary_N = np.array(merged(boundaries, least(MIN_BATCHES) * batch))
-    buckets = {each: np.flatnonzero(boundary_N == each) for each in np.unique(boundary_N).tolist()}
+    """Return the order of rows with the given lengths, none longer than `longest`."""
+    length_N = aligned(np.asarray(lengths), longest)
+    compiling = least(COMPILING) * batch * length_N.mean()
+    chosen = _cheapest(length_N, batch, compiling)
+    bucket_N = np.searchsorted(chosen, length_N)
+    buckets = {length: np.flatnonzero(bucket_N == i) for i, length in enumerate(chosen)}
     return Epochs(buckets, batch, tuple(seeds))
+
+
+def _cheapest(length_N: np.ndarray, batch: int, compiling: float) -> list[int]:
+    """Return the lengths of the buckets with the lowest cost: the tokens of an epoch, padding too.
+
+    Args:
+      length_N: The lengths of all rows.
+      batch: Rows per batch; the last batch of a bucket is padded with empty rows.
+      compiling: What each bucket costs, in tokens.
+    """
+    lengths, counts = np.unique(length_N, return_counts=True)
+    rows = np.concatenate([[0], counts.cumsum()])  # of the first 0, 1, ... lengths
+    lowest, first = [0.0], [0]  # cost of their buckets, and where the last of these starts
+    for end, length in enumerate(lengths, 1):
+        batches = -(-(rows[end] - rows[:end]) // batch)
+        costs = np.array(lowest) + batches * batch * length + compiling
+        first.append(int(costs.argmin()))
+        lowest.append(costs.min())
+    chosen, end = [], len(lengths)
+    while end:
+        chosen.append(int(lengths[end - 1]))
+        end = first[end]
+    return chosen[::-1]
 
 
 @functools.lru_cache(maxsize=256)
