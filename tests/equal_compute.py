@@ -93,7 +93,7 @@ def tuned(folder: Path, task: str, files: Sequence[Path], limit: int, *, scratch
             return []
         kind = "text-to-text"
     train, dev = files
-    examples, _ = data.load(DataSettings(task=kind, train=train, dev=dev, limit=limit))
+    examples, _ = data.load(DataSettings(task=task, train=train, dev=dev, limit=limit))
     training = Settings(
         epochs=EPOCHS,
         learning_rate=RATES[kind],

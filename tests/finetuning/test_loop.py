@@ -220,6 +220,9 @@ def test_wrong_input_is_one_clear_line(tmp_path):
         tune(tmp_path, replace(SETTINGS, auxiliary=0.5), start=start)
     with pytest.raises(ValueError, match="use --columns text=NAME label=NAME"):
         TASKS["text-to-text"].read(tmp_path, {"text": "1"})
+    (tmp_path / "header.tsv").write_text("label\tsentence\n0\tbad\n")
+    with pytest.raises(ValueError, match="the names of columns, label and sentence: remove"):
+        TASKS["text-to-text"].read(tmp_path / "header.tsv", {})
     tune(tmp_path, replace(SETTINGS, epochs=0.2), start=start)
     with pytest.raises(ValueError, match="was fine-tuned with the labels bad, good"):
         transfer.load_for_task(

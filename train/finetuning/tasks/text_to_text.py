@@ -3,6 +3,7 @@
 B batch  T length of the target
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from train.data.examples import tfds
-from train.data.examples.tables import Examples, TextExample
+from train.data.examples.tables import KNOWN, Examples, TextExample
 from train.data.sources import parallel_text
 from train.finetuning.tasks.task import IGNORED, Apply, LabelledRow, Labels
 from train.metrics import translation
@@ -25,6 +26,8 @@ from zoo.inference.batching import Row
 from zoo.inference.prompts import encode_source, require_tokenizer
 from zoo.layers.embedding import UnprojectedLogits
 from zoo.tokenizers import sides
+
+COLUMNS = {*parallel_text.FIELDS, *itertools.chain(*KNOWN.values())}  # names of columns
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class TextToText:
     def read(
         self, path: Path, columns: Mapping[str, str], skipped: list[str] | None = None
     ) -> Examples:
-        """Return the pairs of a .tsv with two columns, or of a .jsonl."""
+        """Return the pairs of a .tsv with two columns and no header, or of a .jsonl."""
         if "group" in columns:
             raise ValueError("--group does not work with --task text-to-text: use --dev FILE")
         if columns and columns.keys() != {"text", "label"}:
@@ -48,6 +51,11 @@ class TextToText:
         fields = (columns["text"], columns["label"]) if columns else None
         source = parallel_text.table(path, fields, skipped)
         texts = list(source.documents())
+        if texts and {text.strip().lower() for text in texts[:2]} <= COLUMNS:
+            raise ValueError(
+                f"{path} starts with the names of columns, {texts[0]} and {texts[1]}: remove that "
+                "line, and put the source of each pair before its target"
+            )
         pairs = zip(texts[::2], texts[1::2], strict=True)
         return Examples(tuple(TextExample(source, None, target) for source, target in pairs))
 
