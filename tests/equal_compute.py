@@ -1,7 +1,7 @@
 r"""What pretraining objectives are worth at equal compute: one text, one size, one protocol.
 
 python -m tests.equal_compute --text wiki.train.tokens.gz --dev wiki.valid.tokens.gz \
-    --separator "\n \n = " --flop 1e13 --classification sst.train.tsv sst.dev.tsv \
+    --separator "\n \n = " --flop 2e13 --classification sst.train.tsv sst.dev.tsv \
     --tagging train.conllu dev.conllu --out runs/equal
 
 All models have two layers of width 128 (T5: two and two; DistilBERT, a student of the BERT: one),

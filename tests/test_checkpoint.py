@@ -59,6 +59,18 @@ def test_a_step_saved_on_interruption_is_dropped_with_the_next_save_and_not_aver
     assert checkpoints.latest() == [15, 20]
 
 
+def test_a_step_0_saved_on_interruption_is_dropped_with_the_next_and_not_averaged(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=3, every=5)
+    params, _ = abstract(sample(0))
+    for step in (0, 5, 10):
+        checkpoints.save(step, *sample(step), {}, {})
+        checkpoints.close()
+        assert checkpoints.latest()[0] == min(step, 5)
+    expected = [np.asarray(sample(step)[0]["temperature"]) for step in (5, 10)]
+    average = checkpoints.average(params, 3)["temperature"]
+    np.testing.assert_allclose(average, np.mean(expected), rtol=1e-6)
+
+
 def restored(folder):
     return Checkpoints(folder).restore(lambda _: abstract(sample(0)))
 

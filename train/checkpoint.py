@@ -44,8 +44,9 @@ class Restored(NamedTuple):
 class Checkpoints:
     """The saved steps of one run: the latest `keep`, and the one with the lowest metrics["loss"].
 
-    A step that is not a multiple of `every` was saved when the run was stopped, or is the last one.
-    It is deleted after the next save, so an interrupted run keeps the same steps as any other.
+    Step 0, or one that is not a multiple of `every`, was saved when the run was stopped, or is the
+    last one. It is deleted after the next save, so an interrupted run keeps the same steps as any
+    other.
 
     Orbax's preservation policies do not fit: LatestN also counts damaged steps and those of stopped
     runs, and it belongs to a Checkpointer that does not check our fingerprints.
@@ -207,8 +208,9 @@ class Checkpoints:
                 shutil.rmtree(removed)
 
     def _regular(self, steps: list[int]) -> list[int]:
-        """Return the steps that are multiples of `every`, and the newest one."""
-        return [step for step in steps if step % self._every == 0 or step == steps[-1]]
+        """Return the steps that are positive multiples of `every`, and the newest one."""
+        is_regular = lambda step: step > 0 and step % self._every == 0
+        return [step for step in steps if is_regular(step) or step == steps[-1]]
 
     def _clear(self) -> None:
         """Remove what a killed process or a failed save left partly written or partly deleted.

@@ -64,9 +64,9 @@ class Stage:
       save_every: Steps between checkpoints; the last step of the stage is saved too.
       identity: What determines the results of the run; it resumes only if this agrees.
       evaluate: Reports and returns the metrics of a state at a step: one dict per parallel run.
-      after_evaluation: Returns the state to go on from, which may have what an optimizer keeps of
-        the metrics. None: the evaluated one. It is not called after the last step, unless that
-        step would be evaluated in a longer run too.
+      after_evaluation: Returns the state to continue from, for an optimizer whose state depends on
+        the metrics. None: the evaluated one. It is called only at multiples of `evaluate_every`, so
+        that a longer run begins with the same steps.
       quality: What the best state has most of, computed from its metrics; None: the last state is
         the result, and no best one is kept.
       patience: Evaluations without a better state after which the run ends; None: never.
@@ -138,7 +138,7 @@ def train(
             fetched = _fetch(stage, pending, step, checkpoints)
             pending = []
             checkpoints.check()
-            report.steps([(n, values) for n, values in fetched if n % stage.report_every == 0])
+            report.steps(fetched)
         if is_evaluated:
             metrics = stage.evaluate(state, step, report)
             best = _better(stage, best, state, metrics, step)
@@ -147,7 +147,7 @@ def train(
         if is_saved or is_over(stage, best, step):
             _save(stage, Progress(state, best, step, metrics), checkpoints)
     if signals.stop and step < stage.last:
-        _fetch(stage, pending, step, checkpoints)
+        report.steps(_fetch(stage, pending, step, checkpoints))
         _save(stage, Progress(state, best, step, metrics), checkpoints)
     return Progress(state, best, step, metrics)
 
@@ -161,7 +161,7 @@ def is_over(stage: Stage, best: Best | None, step: int) -> bool:
 
 
 def first_best(stage: Stage, state: State) -> Best | None:
-    """Return the best state before any evaluation, of which every later one is better."""
+    """Return the initial `Best`, whose quality is minus infinity."""
     if stage.quality is None:
         return None
     saved = stage.placement.to_saved(state)
@@ -323,7 +323,7 @@ def _choose(best: Best, new: Best) -> Best:
 def _fetch(
     stage: Stage, pending: list, step: int, checkpoints: Checkpoints
 ) -> list[tuple[int, Metrics]]:
-    """Return the metrics of the last steps, each a mean over parallel runs, by step.
+    """Return the metrics to report of the last steps, each a mean over parallel runs, by step.
 
     Raises:
       NotFinite: At the first step whose loss or gradient is not finite.
@@ -342,7 +342,8 @@ def _fetch(
                 f"stopped, and the last saved step is {(checkpoints.latest() or [0])[-1]}; the "
                 f"batch is in {file.name}; try a smaller learning rate, a longer warm-up or float32"
             )
-        fetched.append((number + 1, {name: float(np.mean(x)) for name, x in latest.items()}))
+        if (number + 1) % stage.report_every == 0:
+            fetched.append((number + 1, {name: float(np.mean(x)) for name, x in latest.items()}))
     return fetched
 
 

@@ -1,5 +1,6 @@
 """A student learns from the outputs of a fine-tuned teacher."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -17,7 +18,9 @@ from train.finetuning.distillation import DistilledTask
 from train.finetuning.settings import Distillation
 from train.finetuning.tasks.registry import TASKS
 from train.finetuning.tasks.task import IGNORED, encode
-from zoo.models import bert, rnn
+from train.reporting.progress import read_log
+from zoo.models import bert, fasttext, gpt, rnn
+from zoo.tokenizers import units
 
 TASK = TASKS["classification"]
 
@@ -68,6 +71,17 @@ def test_a_recurrent_student_with_its_own_tokenizer_learns_from_the_teacher(tmp_
     start = folder(tmp_path, rnn, config, words)
     metrics, _ = distilled(tmp_path, teacher, start=start, teacher_weight=1.0)
     assert metrics["dev"][0]["accuracy"] > 0.9
+
+
+def test_the_loss_has_a_part_of_the_teacher_and_an_auxiliary_one(tmp_path, teacher):
+    words = tokenizer(("_start_",))
+    config = gpt.Config(vocab_size=words.get_vocab_size(), **SIZES | {"mlp_width": 64})
+    settings = replace(SETTINGS, epochs=1.0, auxiliary=0.5)
+    start = folder(tmp_path, gpt, config, words)
+    distilled(tmp_path, teacher, start=start, settings=settings, teacher_weight=0.25)
+    step = next(event for event in read_log(tmp_path / "out") if event["kind"] == "train")
+    parts = 0.75 * step["task_loss"] + 0.25 * step["teacher_loss"] + 0.5 * step["next_token_loss"]
+    assert relative(step["loss"], parts) < 1e-5
 
 
 def test_the_divergence_is_that_of_hinton_and_is_zero_for_an_equal_student():
@@ -122,6 +136,11 @@ def test_a_teacher_that_does_not_fit_is_refused(tmp_path, teacher):
         distillation.load_teacher(teacher, TASKS["tagging"])
     with pytest.raises(ValueError, match="has no task: fine-tune it"):
         distillation.load_teacher(folder(tmp_path), TASK)
+    bags = fasttext.FastTextClassifier(fasttext.Config(vocab_size=2, width=4, buckets=0))
+    params = bags.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32))["params"]
+    zoo.save(zoo.Loaded(bags, params, units.words(["<unk>", "</s>"])), tmp_path / "bags")
+    with pytest.raises(ValueError, match="is a fastText classifier, which cannot be a teacher"):
+        distillation.load_teacher(tmp_path / "bags", TASK)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import zoo
-from tests.tiny_task import CLASSIFICATION, DATA, texts
+from tests import tiny_task
+from tests.tiny_task import CLASSIFICATION, DATA, SIZES, saved, texts, tokenizer, tune
 from train.data.examples.tables import TextExample
-from train.finetuning import finetune
+from train.finetuning import evaluate, finetune
 from train.finetuning.settings import BagOfWords, Distillation, Settings
 from train.finetuning.tasks.registry import TASKS
 from train.finetuning.tuning import Stopped
@@ -77,6 +78,9 @@ def test_a_stopped_and_resumed_run_equals_one_that_was_not(tmp_path, monkeypatch
         train(tmp_path / "stopped", settings, words)
     with pytest.raises(ValueError, match="--width was 8, is 4"):
         train(tmp_path / "stopped", settings, replace(words, width=4), resume=True)
+    other = DATA | {"dev": DATA["dev"][1:]}
+    with pytest.raises(ValueError, match=r"another run: dev was '\w+', is '\w+'$"):
+        train(tmp_path / "stopped", settings, words, data=other, resume=True)
     metrics, _ = train(tmp_path / "stopped", settings, words, resume=True)
     assert metrics == expected
     assert timeless(tmp_path / "stopped") == timeless(tmp_path / "whole")
@@ -134,6 +138,9 @@ def test_seeds_are_trained_one_after_another_and_the_best_is_kept(tmp_path):
     [
         ({"dropout": 0.1}, {}, "--dropout has no effect on a fastText classifier"),
         ({"length": 64}, {}, "--length has no effect"),
+        ({"stack": "vectors"}, {}, "--stack has no effect"),
+        ({"letters": 30}, {}, "--letters has no effect"),
+        ({"both_orders": True}, {}, "--both-orders has no effect"),
         ({"learning_rate": "1e-3:1"}, {}, "--learning-rate must be one positive number"),
         ({"parallel": "pmap"}, {}, "--parallel pmap"),
         ({}, {"width": 0}, "--width must be at least 1, not 0"),
@@ -170,3 +177,31 @@ def test_the_settings_of_a_bag_of_words_are_refused_for_other_models(tmp_path):
     model_folder.write(tmp_path / "bert", "bert", bert.SIZES["bert-base-uncased"])
     with pytest.raises(ValueError, match="--word-ngrams is for a fastText classifier"):
         train(tmp_path / "out", start=tmp_path / "bert", words=BagOfWords(word_ngrams=2))
+
+
+def test_the_mean_with_another_classifier_is_by_label(tmp_path):
+    data = DATA | {"train": DATA["train"][1:]}  # one text less with the first label
+    train(tmp_path / "bags", replace(SETTINGS, epochs=1.0), data=data)
+    tune(tmp_path, replace(tiny_task.SETTINGS, epochs=1.0))
+    folders = tmp_path / "bags", tmp_path / "out"
+    bags, other = map(zoo.load, folders)
+    assert bags.model.config.labels == other.model.config.labels[::-1]
+    file = saved(tmp_path)[1]
+    text = DATA["dev"][0].text
+    one, two = zoo.classify(bags, text), zoo.classify(other, text)
+    for first, second in (folders, folders[::-1]):
+        evaluation = evaluate.evaluate_folder(first, file, average_with=second)
+        mean = evaluation.predictions[0]["probabilities"]
+        assert mean == pytest.approx({label: (one[label] + two[label]) / 2 for label in one})
+
+
+def test_no_mean_is_taken_of_two_tasks_with_the_same_labels(tmp_path):
+    train(tmp_path / "bags", replace(SETTINGS, epochs=0.2))
+    file = saved(tmp_path)[1]
+    words = tokenizer()
+    config = bert.Config(vocab_size=words.get_vocab_size(), **SIZES, labels=("bad", "good"))
+    model = bert.TASKS["multi-label"](config)
+    params = model.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32))["params"]
+    zoo.save(zoo.Loaded(model, params, words), tmp_path / "many")
+    with pytest.raises(ValueError, match="both models must predict the probabilities of the same"):
+        evaluate.evaluate_folder(tmp_path / "bags", file, average_with=tmp_path / "many")

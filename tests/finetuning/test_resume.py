@@ -11,6 +11,7 @@ import pytest
 
 import zoo
 from tests.tiny_task import CLASSIFICATION, DATA, SETTINGS, folder, tune
+from train.devices.mesh import MeshPlacement
 from train.finetuning import finetune, tuning, unfreezing
 from train.loop import NotFinite
 from train.reporting.progress import TIMES, Report, read_log
@@ -70,6 +71,19 @@ def test_a_run_stopped_in_every_stage_equals_one_that_was_not(tmp_path, monkeypa
         np.testing.assert_array_equal(array, others[path], err_msg=path)
 
 
+def test_steps_that_were_not_fetched_before_a_stop_are_logged(tmp_path, monkeypatch):
+    step = MeshPlacement.step
+
+    def step_and_stop(*args):
+        signal.raise_signal(signal.SIGTERM)
+        return step(*args)
+
+    monkeypatch.setattr(MeshPlacement, "step", step_and_stop)
+    with pytest.raises(tuning.Stopped, match="stopped and saved at step 1;"):
+        run(tmp_path, "out", SHORT)
+    assert [event["step"] for event in read_log(tmp_path / "out")] == [1]
+
+
 def test_dev_is_measured_every_epoch_and_the_best_model_is_kept(tmp_path):
     metrics, _ = tune(tmp_path, replace(SETTINGS, epochs=3.0, learning_rate="3e-3"))
     events = [event for event in read_log(tmp_path / "out") if event["kind"] == "held_out"]
@@ -106,6 +120,14 @@ def test_another_run_is_neither_overwritten_nor_resumed(tmp_path):
         run(tmp_path, "out", SHORT)
     with pytest.raises(ValueError, match=r"belongs to another run: --epochs was 0.5, is 3.0$"):
         run(tmp_path, "out", SHORT, resume=True)
+
+
+def test_a_run_is_not_resumed_with_other_development_data(tmp_path):
+    quick, other = replace(SHORT, epochs=0.5), DATA | {"dev": DATA["dev"][1:]}
+    run(tmp_path, "out", quick)
+    start, out = folder(tmp_path), tmp_path / "out"
+    with pytest.raises(ValueError, match=r"belongs to another run: dev was '\w+', is '\w+'$"):
+        finetune.finetune(start, CLASSIFICATION, other, out, quick, resume=True)
 
 
 def test_weights_that_are_not_finite_at_the_end_are_no_model(tmp_path, monkeypatch):

@@ -162,6 +162,26 @@ def test_only_taggers_that_read_letters_have_vectors_beside_them(start, tmp_path
         finetune.finetune(start, TASKS["tagging"], data, tmp_path / "out", settings)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"reinit": 1}, "--reinit needs --unfreeze all, not head"),
+        ({"layer_decay": 0.5}, "--layer-decay has no effect with --unfreeze head"),
+    ],
+    ids=str,
+)
+def test_what_needs_all_layers_is_refused_where_the_default_trains_the_head(
+    change, message, tmp_path
+):
+    zoo.save(letters(flair), tmp_path / "start")
+    settings = replace(QUICK, **change)
+    start = tmp_path / "start", TASKS["tagging"], ("D", "N")
+    with pytest.raises(ValueError, match=message):
+        finetune.load(*start, settings)
+    finetune.load(*start, replace(settings, unfreeze="all"))
+    finetune.load(*start, replace(QUICK, scratch=True, layer_decay=0.5))
+
+
 @pytest.mark.parametrize("architecture", [elmo, flair])
 def test_the_vectors_of_a_sentence_do_not_depend_on_its_companions(architecture):
     loaded = letters(architecture)
@@ -173,5 +193,5 @@ def test_the_vectors_of_a_sentence_do_not_depend_on_its_companions(architecture)
 
 
 def test_a_word_of_more_than_48_bytes_is_cut_with_a_warning():
-    with pytest.warns(UserWarning, match="1 words have more than 48 bytes and are cut"):
+    with pytest.warns(UserWarning, match="1 words have more than 48 bytes and are truncated"):
         zoo.embed_words(letters(elmo), "a " + "b" * 60)

@@ -33,6 +33,14 @@ SCHEDULES = {
         schedules.bert_linear(PEAK, 0, 100),
         lambda t: PEAK * (1 - min(t, 100) / 100),
     ),
+    "electra_linear": (
+        schedules.electra_linear(PEAK, 10, 100),
+        lambda t: PEAK * min(t / 10, 1) * (1 - min(t, 100) / 100),
+    ),
+    "electra_linear without warm-up": (
+        schedules.electra_linear(PEAK, 0, 100),
+        lambda t: PEAK * (1 - min(t, 100) / 100),
+    ),
     "cosine": (
         schedules.cosine(PEAK, 10, 100, 3e-4),
         lambda t: (
@@ -141,6 +149,7 @@ def test_slanted_triangular_stays_above_its_end_where_the_papers_equation_does_n
     [
         lambda: schedules.linear(PEAK, 100, 100),
         lambda: schedules.bert_linear(PEAK, 101, 100),
+        lambda: schedules.electra_linear(PEAK, 100, 100),
         lambda: schedules.cosine(PEAK, -1, 100),
         lambda: schedules.cosine(PEAK, 0, 0),
         lambda: schedules.slanted_triangular(PEAK, 10, cut=1.0),

@@ -8,6 +8,7 @@ import pytest
 import zoo
 from tests import tiny_run
 from train.checkpoint import Checkpoints
+from train.commands.pretrain import Pretrain
 from train.pretraining import distill, pretrain
 from train.pretraining.run import prepare
 from train.recipes import recipe
@@ -54,6 +55,31 @@ def test_a_student_starts_from_its_teacher_learns_and_is_compared(teacher, tmp_p
     assert [line.split()[0] for line in lines] == ["perplexity", "student", "teacher"]
     counts = [int(line.split()[3].replace(",", "")) for line in lines[1:]]
     assert counts[0] < counts[1]
+
+
+def test_with_dev_text_both_models_are_compared_on_it(teacher, tmp_path, capsys):
+    for name, seed in (("train", 0), ("dev", 1)):
+        documents = tiny_run.documents(seed, count=20)
+        (tmp_path / name).write_text("\n\n".join(documents), "utf-8")
+    Pretrain(
+        "distilbert-tiny",
+        text=(tmp_path / "train",),
+        dev=(tmp_path / "dev",),
+        separator="\\n\\n",
+        config=tuple(f"{name}={size}" for name, size in (SIZES | {"num_layers": 1}).items()),
+        teacher=teacher,
+        steps=2,
+        batch=4,
+        length=16,
+        out=tmp_path / "student",
+    ).run()
+    printed = capsys.readouterr().out.splitlines()
+    student = distill.distilled(STUDENT, teacher)
+    dev, other = tiny_run.source(1, 20), tiny_run.source(2)
+    lines = distill.compare(tmp_path / "student", teacher, student, other, dev)
+    for line in lines[1:]:
+        table_row = next(row for row in printed if row.startswith(line.split()[0]))
+        assert table_row.split()[:3] == line.split()[:3]  # name, perplexity, accuracy
 
 
 def test_a_run_resumes_only_with_its_own_teacher(teacher, tmp_path):

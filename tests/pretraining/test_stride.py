@@ -71,6 +71,16 @@ def test_a_text_shorter_than_a_window_is_one_window(folder):
     assert evaluate.evaluate(folder, source, 4, stride=3) == pytest.approx(full, rel=1e-5)
 
 
+def test_windows_of_a_model_without_a_maximum_have_the_default_length(tmp_path):
+    model = tiny.TABLE["fixed_window"].model
+    zoo.save(Loaded(model, tiny.wide(model), short_tokenizer()), tmp_path)
+    source = tiny_run.source(count=3)
+    expected = evaluate.evaluate(tmp_path, source, 4, 128, stride=64)
+    assert evaluate.evaluate(tmp_path, source, 4, stride=64) == expected
+    with pytest.raises(ValueError, match=r"the length of a window, --length 128, not 129$"):
+        evaluate.evaluate(tmp_path, source, 4, stride=129)
+
+
 def test_what_has_no_stride_is_one_line(folder, tmp_path, monkeypatch, capsys):
     for stride in (0, 33):
         with pytest.raises(ValueError, match=r"^--stride must be from 1 to the length of a wind"):

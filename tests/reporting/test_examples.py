@@ -28,7 +28,7 @@ def test_tokens_stand_below_each_other(capsys):
         "other  [bold]",
         "",
         "A note with [bold] words.",
-        "colors:  special token   masked or removed   predicted",
+        "colors:  special   masked or removed   predicted",
         "mask (rows attend to the columns marked █)",
         " a █·",
         "bb ██",
@@ -57,6 +57,12 @@ def test_bars_rise_with_the_learning_rate():
     values = np.array([0.0, 0.5, 1.0])
     assert examples.bars(Schedule("step", np.arange(3), values)) == " ▄█"
     assert examples.bars(Schedule("step", np.arange(2), np.zeros(2))) == "  "
+
+
+def test_the_meanings_of_a_masked_example_fit_on_one_line():
+    kinds = ("special", "masked", "random", "kept", "target", "second")
+    words = [f" {examples.MEANINGS[kind]} " for kind in kinds]
+    assert len(" ".join(words)) <= examples.COLUMNS
 
 
 def test_a_picture_has_the_example_its_mask_and_the_schedule(tmp_path):

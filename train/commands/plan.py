@@ -119,7 +119,7 @@ def _lines(plan: "RunPlan", price: PositiveFloat | None) -> list[str]:
     estimate = "" if plan.source == "compiler" else " (an estimate)"
     data, fsdp, tensor = plan.mesh
     steps = f"{recipe.steps:,}" if recipe.epochs is None else f"{recipe.epochs:g} epochs"
-    days = "" if plan.days is None else f", {plan.days:,.3g} days for all steps"
+    duration = "" if plan.days is None else f", {_duration(plan.days)} for all steps"
     lines = [
         f"model     {recipe.name}: {plan.num_parameters:,} parameters",
         f"machine   {plan.machine.name}: {plan.machine.devices} devices, mesh {data} x {fsdp} x "
@@ -142,7 +142,7 @@ def _lines(plan: "RunPlan", price: PositiveFloat | None) -> list[str]:
         f"time      compute {milliseconds(plan.compute_seconds)}, memory "
         f"{milliseconds(plan.memory_seconds)}, network {milliseconds(plan.link_seconds)}: at best "
         f"{plan.share_of_peak:.0%} of peak",
-        f"          at best {plan.tokens_per_second:,.0f} {recipe.unit} per second{days}",
+        f"          at best {plan.tokens_per_second:,.0f} {recipe.unit} per second{duration}",
     ]
     if price is not None and plan.days is not None:
         lines.append(f"cost      {plan.cost(price):,.0f} for all steps, at {price:g} per chip-hour")
@@ -162,11 +162,15 @@ def _instead(plan: "RunPlan | None") -> str:
 
 
 def _cell(recipe: "Recipe", plan: "RunPlan | None") -> str:
-    """Return mesh, micro-batches and remat, memory, the best share of peak, and days."""
+    """Return mesh, micro-batches and remat, memory, the best share of peak, and the time."""
     if plan is None:
         return f"nothing fits a batch of {recipe.batch}"
     remat = "" if plan.recipe.remat == "none" else f", {plan.recipe.remat}"
     setting = f"{' x '.join(map(str, plan.mesh))}, {plan.recipe.accumulate}{remat}"
     share = "" if plan.share_of_peak is None else f", {plan.share_of_peak:.2f}"
-    days = "" if plan.days is None else f", {plan.days:,.3g} days"
-    return f"{setting}: {plan.memory.total / GIB:,.1f} GiB{share}{days}"
+    duration = "" if plan.days is None else f", {_duration(plan.days)}"
+    return f"{setting}: {plan.memory.total / GIB:,.1f} GiB{share}{duration}"
+
+
+def _duration(days: float) -> str:
+    return f"{days:,.1f} days" if days >= 1 else f"{24 * days:,.1f} hours"

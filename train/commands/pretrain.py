@@ -203,7 +203,7 @@ class Pretrain:
         if not metrics or jax.process_index() > 0:
             return
         if self.teacher and isinstance(chosen, distill.DistillationRecipe):
-            print("\n".join(distill.compare(out, self.teacher, chosen, source)))
+            print("\n".join(distill.compare(out, self.teacher, chosen, source, dev)))
         model = chosen.model_class()(chosen.config)
         if isinstance(model, SoundModel):
             return GenerateSound(out, out / "sample.wav", overwrite=True).run()

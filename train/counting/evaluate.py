@@ -25,7 +25,7 @@ CHUNK = 1 << 16  # tokens scored at a time
 
 
 class Order(NamedTuple):
-    """What `--show counts` tells of one order.
+    """What `--show counts` reports about one order.
 
     Attributes:
       order: The order.

@@ -29,6 +29,6 @@ def tokenizer(recipe: NGramRecipe, source: Source, folder: str | Path | None = N
 
 def corpus(source: Source, tokenizer: Tokenizer, end: int) -> Corpus:
     """Return the tokenized source, cached for all runs in ZOO_CACHE (default: ~/.cache/zoo)."""
-    identity = f"{source.fingerprint} {tokenizers.fingerprint(tokenizer)} {end}"
+    identity = f"{source.fingerprint} {tokenizers.fingerprint(tokenizer)} {end} {prepare.VERSION}"
     folder = cache.folder("corpora", identity)
     return prepare.prepare(source, tokenizer, folder, end)

@@ -16,6 +16,7 @@ from flax import linen as nn
 from train.data.batches.epochs import Epochs, epochs
 from train.devices.placement import Batch
 from train.finetuning.tasks.task import IGNORED, LabelledRow, rows_of
+from zoo.contracts import TrunkWithHead
 from zoo.direction import is_backward
 from zoo.inference.batching import batches, in_reading_order, pad
 
@@ -140,6 +141,19 @@ def stack(rows: Sequence[LabelledRow], longest: int) -> dict[str, np.ndarray]:
         targets = targets.astype(np.int32 if targets.dtype.kind == "i" else np.float32)
     arrays = {name: x.reshape(*shape, *x.shape[2:]) for name, x in padded._asdict().items()}
     return arrays | {"targets": targets}
+
+
+def with_features(
+    batches: LabelledBatches,
+    model: nn.Module,
+    params: chex.ArrayTree,
+    rows: Sequence[LabelledRow],
+) -> LabelledBatches:
+    """Return batches that also have the features of a frozen trunk, if a head can read them."""
+    if not isinstance(model, TrunkWithHead):
+        return batches
+    longest = batches.arrays["documents"].shape[-1]
+    return batches.with_outputs("features", frozen_features(model, params, rows, longest))
 
 
 def frozen_features(

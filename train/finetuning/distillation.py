@@ -36,6 +36,7 @@ from train.finetuning.tasks.task import (
 from train.objectives.objective import Example, Term, objective
 from zoo.checkpoints.load import Loaded, load
 from zoo.inference.translate import translate
+from zoo.models.fasttext import FastTextClassifier
 from zoo.tokenizers import fingerprint
 
 
@@ -53,7 +54,7 @@ class DistilledTask(TaskObjective):
     def factors(self) -> Mapping[str, float]:
         """The factor of each term."""
         weight = self.distillation.teacher_weight
-        return {"task": 1 - weight, "teacher": weight}
+        return {**super().factors, "task": 1 - weight, "teacher": weight}
 
     def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:
         """Return the row with the weights of its predictions, labelled or not."""
@@ -98,9 +99,15 @@ def load_teacher(folder: str | Path, task: Task) -> Loaded:
     """Return a teacher for a task.
 
     Raises:
-      ValueError: If the folder holds a model for another task, or the task cannot be distilled.
+      ValueError: If the folder holds a model for another task, or the task or the model cannot be
+        distilled.
     """
     teacher = load(folder)
+    if isinstance(teacher.model, FastTextClassifier):
+        raise ValueError(
+            f"--teacher {folder} is a fastText classifier, which cannot be a teacher: use another "
+            "classifier"
+        )
     taught = task_for(teacher.model)
     if taught.head != task.head or taught.metric != task.metric:
         raise ValueError(

@@ -98,32 +98,35 @@ def evaluate_folder(
 
     Raises:
       ValueError: If the model does not support the task, or does not have a label of the examples,
-        or if the two models do not predict probabilities of the same labels.
+        or if the two models do not predict probabilities of the same labels, in any order.
     """
     loaded = load(folder)
-    task = task_for(loaded.model, task_name)
-    task = configured(task, (), (), Settings(stride=stride))
+    settings = Settings(stride=stride)
+    task = configured(task_for(loaded.model, task_name), (), (), settings)
     skipped: list[str] | None = [] if skip_invalid else None
     examples, notes = task.read(Path(path), columns_of(task, columns), skipped)
     notes += skipped_rows(skipped or ())
     inputs.check(folder, inputs.kind(examples))
 
-    def predict(loaded: Loaded) -> list:
+    def predict(task: Task, loaded: Loaded) -> list:
         rows = encode(task, loaded, examples, loaded.model.config.max_length)
         return task.predict(loaded, examples, rows, batch_size)
 
-    predictions = predict(loaded)
+    predictions = predict(task, loaded)
     if average_with is not None:
         other = load(average_with)
+        # Its own task: a fastText classifier reads texts, the others rows of tokens.
+        other_task = configured(task_for(other.model), (), (), settings)
         names = labels_of(loaded.model), labels_of(other.model)
-        if names[0] != names[1] or not isinstance(predictions[0], dict):
+        is_same = other_task.metric == task.metric and sorted(names[0]) == sorted(names[1])
+        if not is_same or not isinstance(predictions[0], dict):
             raise ValueError(
                 f"--average-with {average_with}: both models must predict the probabilities of the "
-                f"same labels, not {', '.join(names[0])} and {', '.join(names[1])}"
+                f"same labels in the same task, not {', '.join(names[0])} and {', '.join(names[1])}"
             )
         predictions = [
             {label: (one[label] + two[label]) / 2 for label in one}
-            for one, two in zip(predictions, predict(other), strict=True)
+            for one, two in zip(predictions, predict(other_task, other), strict=True)
         ]
     return score(task, loaded, examples, predictions)._replace(notes=notes)
 

@@ -204,6 +204,8 @@ def load(
         if settings.unfreeze not in (None, "all"):
             raise ValueError(f"--scratch needs --unfreeze all, not {settings.unfreeze}")
         new_paths = list(flatten(loaded.params))
+    # Again, because what is trained by default depends on the model.
+    replace(settings, unfreeze=tuning.unfreezing_strategy(loaded.model, settings)).check()
     paths = list(flatten(loaded.params))
     again = unfreezing.top_layers(paths, registry.of(loaded.model).GROUPS, settings.reinit)
     new_paths = list(dict.fromkeys([*new_paths, *again]))

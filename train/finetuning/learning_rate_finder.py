@@ -11,15 +11,17 @@ import numpy as np
 from train.devices.parallelism import PARALLELISM
 from train.devices.placement import Training
 from train.finetuning import unfreezing
-from train.finetuning.batches import labelled_batches
+from train.finetuning.batches import labelled_batches, train_rows, with_features
 from train.finetuning.finetune import load
 from train.finetuning.objective import TaskObjective
 from train.finetuning.settings import Settings
 from train.finetuning.tasks.task import Task, encode
-from train.finetuning.tuning import initial_params
+from train.finetuning.tuning import initial_params, unfreezing_strategy
 from train.reporting.curves import BASELINE, TRAIN
 from train.reporting.pictures import picture, title
+from train.step import cast
 from zoo import registry
+from zoo.params import unflatten
 
 SMOOTHING = 0.9  # of the moving mean, with bias correction as in Adam
 CLEAR_FALL = 6  # fewer than one in a hundred tests on pure noise falls this far
@@ -38,30 +40,37 @@ def range_test(
 ) -> tuple[list[float], list[float]]:
     """Train with exponentially growing learning rates, and return them with their losses.
 
-    As in fast.ai, the test stops when the loss reaches four times its minimum.
+    The parameters are those of the first stage of fine-tuning. As in fast.ai, the test stops when
+    the loss reaches four times its minimum.
     """
     loaded, new_paths = load(folder, task, task.labels(examples, labels), settings)
-    length = min(settings.length, loaded.model.config.max_length)
-    rows = [row for example in encode(task, loaded, examples, length) for row in example]
-    longest = loaded.model.config.max_length
+    model, longest = loaded.model, loaded.model.config.max_length
+    rows = train_rows(model, encode(task, loaded, examples, min(settings.length, longest)))
     batches = labelled_batches(rows, longest, settings.batch, (settings.seed,))
     params = initial_params(loaded, new_paths, (settings.seed,))
+    groups = unfreezing.groups(list(params), registry.of(model).GROUPS)
+    strategy = unfreezing.STRATEGIES[unfreezing_strategy(model, settings)]
+    first = strategy(len(groups), settings.epochs)[0].first
+    trained = {path: params[path] for group in groups[first:] for path in group}
+    frozen = {path: x for path, x in params.items() if path not in trained}
+    if first == len(groups) - 1 and not settings.auxiliary:
+        batches = with_features(batches, model, unflatten(params), rows)
     schedule = lambda step: low * (high / low) ** (step / (steps - 1))
-    peaks = dict.fromkeys(params, 1.0)
+    peaks = dict.fromkeys(trained, 1.0)
     training = Training(
-        model=loaded.model,
-        init=lambda: params,
-        objective=TaskObjective(task, settings.auxiliary, {}),
+        model=model,
+        init=lambda: trained,
+        objective=TaskObjective(task, settings.auxiliary, cast(frozen, settings.dtype)),
         optimizer=unfreezing.optimizer(schedule, peaks, settings.weight_decay),
         schedule=schedule,
-        axes=registry.of(loaded.model).AXES,
+        axes=registry.of(model).AXES,
         batch_size=settings.batch,
         seed=settings.seed,
         dtype=settings.dtype,
         accumulate=settings.accumulate,
     )
     placement = PARALLELISM[settings.parallel](training, settings.mesh)
-    state, losses = placement.begin(params), []
+    state, losses = placement.begin(trained), []
     for number in range(steps):
         state, metrics = placement.step(state, placement.put(batches(number)))
         losses.append(float(metrics["loss"]))

@@ -128,7 +128,7 @@ class PackedBatches:
 def packed_batches(
     rows: Sequence[LabelledRow], length: int, settings: Settings, seeds: Sequence[int]
 ) -> PackedBatches:
-    """Return the batches of rows that are packed into rows of a length, as the settings tell.
+    """Return the batches of rows that are packed into rows of a length, as configured.
 
     A batch has about as many texts as one that is not packed, so that the learning rate is as good.
     """

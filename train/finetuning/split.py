@@ -18,7 +18,7 @@ def split(
     """Return the training and the development examples, in the order of the file.
 
     Args:
-      task: The task, which knows the classes of an example.
+      task: The task, which returns the classes of an example.
       examples: The examples.
       seed: The seed of the draw.
       column: The column that named the groups of the examples, or None: every example is a group.

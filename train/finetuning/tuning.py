@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import chex
 import jax
@@ -28,9 +28,9 @@ from train.devices.runs import RunsPlacement
 from train.finetuning import unfreezing
 from train.finetuning.batches import (
     LabelledBatches,
-    frozen_features,
     labelled_batches,
     train_rows,
+    with_features,
 )
 from train.finetuning.distillation import DistilledTask, stack
 from train.finetuning.evaluate import evaluate, quality
@@ -57,7 +57,6 @@ from train.step import State, cast, random_params
 from zoo import registry, tokenizers
 from zoo.checkpoints import arrays, model_folder
 from zoo.checkpoints.load import Loaded
-from zoo.contracts import TrunkWithHead
 from zoo.layers.taggers import RecurrentTagger
 from zoo.params import flatten, unflatten
 
@@ -147,14 +146,9 @@ class Tuning:
         )
         batches = self.batches
         head_only = first_group == len(self.groups) - 1
-        features_once = head_only and not s.auxiliary and isinstance(model, TrunkWithHead)
-        if features_once and isinstance(batches, LabelledBatches):
+        if head_only and not s.auxiliary and isinstance(batches, LabelledBatches):
             rows = train_rows(model, self.rows["train"])
-            longest = batches.arrays["documents"].shape[-1]
-            params = self.run_params(trained, 0)
-            batches = batches.with_outputs(
-                "features", frozen_features(model, params, rows, longest)
-            )
+            batches = with_features(batches, model, self.run_params(trained, 0), rows)
         place, each_epoch = self._place(training), batches.order.steps
         return Stage(
             out=self.out,
@@ -190,6 +184,7 @@ class Tuning:
             "model": hashlib.sha256(json.dumps(sums).encode()).hexdigest(),
             "tokenizer": tokenizers.fingerprint(self.loaded.tokenizer),
             "rows": rows.hexdigest(),
+            "dev": hashlib.sha256(repr([*self.dev]).encode()).hexdigest(),
             "length_buckets": list(self.batches.row_lengths),  # which differ on an accelerator
             "task": str(self.task),
             **flags(self.settings),
@@ -252,8 +247,8 @@ def prepare(
     initial = initial_params(loaded, new_paths, seeds)
     groups = unfreezing.groups(list(initial), registry.of(model).GROUPS)
     text = settings.learning_rate or default_learning_rate(model)
-    unfreeze = "all" if settings.scratch else settings.unfreeze or default_unfreezing(model)
-    planned = unfreezing.STRATEGIES[unfreeze](len(groups), settings.epochs)
+    strategy = unfreezing.STRATEGIES[unfreezing_strategy(model, settings)]
+    planned = strategy(len(groups), settings.epochs)
     epochs = np.cumsum([stage.epochs for stage in planned])
     ends = np.ceil(epochs * batches.order.steps).astype(int).tolist()
     stages = zip([0, *ends[:-1]], ends, [stage.first for stage in planned], strict=True)
@@ -281,7 +276,7 @@ def make_batches(
     seeds: Sequence[int],
     teacher_outputs: Sequence[np.ndarray] = (),
 ) -> LabelledBatches | PackedBatches:
-    """Return the batches of rows, packed if the settings tell, with the outputs of a teacher."""
+    """Return the batches of rows, packed if configured, with the outputs of a teacher."""
     longest = model.config.max_length
     if settings.pack is not None:
         return packed_batches(rows, min(settings.length, longest), settings, seeds)
@@ -304,9 +299,16 @@ def initial_params(
     return {path: new.get(path, x) for path, x in flatten(loaded.params).items()}
 
 
-def default_unfreezing(model: nn.Module) -> str:
-    """Return the strategy of the papers: taggers read frozen vectors, others train all layers."""
-    return "head" if isinstance(model, RecurrentTagger) else "all"
+def unfreezing_strategy(
+    model: nn.Module, settings: Settings
+) -> Literal["all", "head", "head-first", "gradual"]:
+    """Return the strategy of the settings, by default that of the papers.
+
+    Taggers read frozen vectors, others train all layers.
+    """
+    if settings.scratch:
+        return "all"
+    return settings.unfreeze or ("head" if isinstance(model, RecurrentTagger) else "all")
 
 
 def default_learning_rate(model: nn.Module) -> str:

@@ -22,7 +22,7 @@ class RowObjective(Objective, Protocol):
 
     The loss of a step is the mean over all predictions of its blocks, but an update is the sum of
     the gradients of its predictions times the learning rate, as in the programs that update the
-    tables after every word: there, a mean over words would be no larger a step than for one word.
+    tables after every word: a mean would move the tables of a block no further than one word does.
     """
 
     def corrupt(self, key: chex.PRNGKey, example: Example) -> Example:

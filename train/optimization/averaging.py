@@ -39,7 +39,7 @@ class Averaging(NamedTuple):
 
 @dataclass(frozen=True)
 class NonMonotonicAveraging:
-    """Averaging of the weights after the held-out loss has stopped to improve.
+    """Averaging of the weights after the held-out loss stops improving.
 
     `patience` is the non-monotonic interval n of the paper, in evaluations.
     """

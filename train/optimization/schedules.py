@@ -69,6 +69,20 @@ def bert_linear(peak: float, warmup: int, steps: int) -> optax.Schedule:
     return _warm_up(peak, warmup, lambda step: line(step + warmup))
 
 
+def electra_linear(peak: float, warmup: int, steps: int) -> optax.Schedule:
+    """Return the line from `peak` at step 0 to 0 at `steps`, times min(1, step / warmup).
+
+    As in the released code of ELECTRA. The highest learning rate is a little below `peak`.
+
+    Raises:
+      ValueError: If the warm-up leaves no other steps.
+    """
+    _check_warmup(warmup, steps)
+    line = optax.linear_schedule(peak, 0.0, steps)
+    rise = optax.linear_schedule(0.0, 1.0, max(warmup, 1))
+    return lambda step: line(step) * (rise(step) if warmup else 1.0)
+
+
 def cosine(peak: float, warmup: int, steps: int, end: float = 0.0) -> optax.Schedule:
     """Return linear warm-up to `peak`, then cosine decay to `end` at `steps`.
 

@@ -87,7 +87,7 @@ def corpus(recipe: Recipe, source: Source, tokenizer: AnyTokenizer) -> Corpus:
     source = recipe.examples(source)
     name = recipe.end_of_document
     end = None if name is None else end_of_document(tokenizer, name)
-    identity = f"{source.fingerprint} {tokenizers.fingerprint(tokenizer)} {end}"
+    identity = f"{source.fingerprint} {tokenizers.fingerprint(tokenizer)} {end} {prepare.VERSION}"
     folder = cache.folder("corpora", identity)
     return prepare.prepare(_checked(recipe, source), tokenizer, folder, end)
 

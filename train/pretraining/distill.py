@@ -128,16 +128,30 @@ def inherited(
 
 
 def compare(
-    student: str | Path, teacher: str | Path, recipe: DistillationRecipe, source: Source
+    student: str | Path,
+    teacher: str | Path,
+    recipe: DistillationRecipe,
+    source: Source,
+    dev: Source | None = None,
 ) -> list[str]:
-    """Return a table that compares both models on held-out text: perplexity, parameters, speed."""
+    """Return a table that compares both models on held-out text: perplexity, parameters, speed.
+
+    Args:
+      student: The model folder of the student.
+      teacher: That of its teacher.
+      recipe: The recipe that trained the student.
+      source: The text that it was trained on.
+      dev: The text to evaluate on. None: the last part of `source`.
+    """
     lines = [f"{'':8}{'perplexity':>12}{'accuracy':>10}{'parameters':>14}{'tokens/s':>12}"]
     for name, folder in (("student", student), ("teacher", teacher)):
         model, params, tokenizer = zoo.load(folder)
         if tokenizer is None:
             raise ValueError(f"{folder} has no tokenizer to read a text with")
         objective = recipe.masking(tokenizer)
-        _, held_out = corpus.corpus(recipe, source, tokenizer).split()
+        held_out = corpus.corpus(recipe, dev or source, tokenizer)
+        if dev is None:
+            _, held_out = held_out.split()
         batches = recipe.batches(tokenizer).evaluate(held_out, recipe.batch)
         evaluate = jax.jit(make_evaluate(model, objective, dtype="float32"))
         jax.block_until_ready(evaluate(params, batches(0), (), 0))  # compiles, outside of the time

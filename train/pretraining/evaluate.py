@@ -21,6 +21,7 @@ from train.recipes import RECIPES, recipe
 from train.recipes.recipe import Recipe
 from train.step import add_up, make_evaluate
 from zoo import registry
+from zoo.inference.prompts import UNLIMITED
 
 # Documents per row, for a model that is trained on packed documents only.
 PACKED = 32
@@ -43,8 +44,8 @@ def evaluate(
       source: The text. None: the held-out part of the built-in data.
       batch_size: Rows per batch. None: 16, or 1 with an adaptation, which then follows the whole
         text.
-      length: Tokens per row. None: 128, or the maximum of the model if that is lower or if a
-        stride is given, or what the adaptation prefers.
+      length: Tokens per row. None: 128, or with a stride the maximum of the model if it has one,
+        or what the adaptation prefers; never more than that maximum.
       stride: For causal models: the distance between windows, each of which scores only its last
         `stride` tokens, so that a token has the longest context. None: windows do not overlap.
       adaptation: For recurrent models: a neural cache or dynamic evaluation. None: the model stays
@@ -64,7 +65,9 @@ def evaluate(
             f"{folder} holds a {type(model).__name__}, which has no pretraining objective: use a "
             f"{pretrained.__name__}"
         )
-    most = 128 if stride is None else model.config.max_length
+    most = model.config.max_length
+    if stride is None or most >= UNLIMITED:
+        most = 128
     if adaptation is not None:
         most = adaptation.length
     length = length or min(most, model.config.max_length)
@@ -133,7 +136,7 @@ def _sliding(
         )
     if not 1 <= stride <= length:
         raise ValueError(
-            f"--stride must be from 1 to the length of a window, {length}, not {stride}"
+            f"--stride must be from 1 to the length of a window, --length {length}, not {stride}"
         )
     windows = SlidingWindows(length=length, stride=stride)
     return SlidingCausal(objective.end_of_document), windows

@@ -1,7 +1,8 @@
 """ELECTRA: a small generator replaces tokens of a text, the discriminator detects them.
 
 Clark et al. 2020, appendix A and table 6, and the released code: AdamW without bias correction,
-epsilon 1e-6, weight decay 0.01, gradient clipping at 1, 10,000 warm-up steps, linear to zero.
+epsilon 1e-6, weight decay 0.01, gradient clipping at 1, a line from the peak to zero, times the
+warm-up of 10,000 steps.
 
     size    peak        steps  batch   length   masked
     small   5e-4    1,000,000    128      128     15 %
@@ -90,7 +91,7 @@ def published(name: str, mask_rate: float, peak: float, **fields) -> ElectraReci
     return _recipe(
         name,
         mask_rate,
-        schedule=lambda steps: schedules.linear(peak, min(10_000, steps // 10), steps),
+        schedule=lambda steps: schedules.electra_linear(peak, min(10_000, steps // 10), steps),
         optimizer=partial(optimizers.adamw_bert, eps=1e-6, decay=0.01, clip=1.0),
         dtype="bfloat16",
         **fields,

@@ -115,7 +115,7 @@ class Recipe(ABC):
         paper.
       epochs: Passes over the text, from which the number of steps follows. None: `steps`.
       average: Number of last checkpoints whose mean is the final model; 1: no averaging.
-      averaging: When the mean of the weights since then becomes the model. None: never.
+      averaging: When the averaging of weights starts, whose mean becomes the model. None: never.
       learning_rate: The peak of `schedule`, where it is not that of the paper. None: it is.
       mask_rate: Fraction of the tokens that is masked, where it is not that of the paper. None: it
         is.

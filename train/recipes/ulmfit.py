@@ -11,8 +11,9 @@ With `--config direction=backward` in the first command, all three read backward
 runs/classifier --data test.tsv --average-with runs/backward-classifier` predicts with both.
 
 The second command is this recipe (section 3.2): a slanted triangular learning rate of at most 4e-3,
-which falls by 2.6 from each layer to the one below, and 15 epochs; Adam's betas, the batch and the
-clipping are those of the released code. The dropouts are those of the folder; `--config` changes
+which falls by 2.6 from each layer to the one below, and 15 epochs; Adam's betas, the batch, the
+clipping, and the place of the embeddings above all layers, because they are the softmax too, are
+those of the released code. The dropouts are those of the folder; `--config` changes
 them.
 """
 
@@ -29,12 +30,13 @@ from zoo.models import awd_lstm
 from zoo.tokenizers.units import END
 
 FACTOR = 2.6  # between the learning rates of adjacent layers
+GROUPS = (r"trunk/layers_(\d+)/", "")
 
 
 def optimizer(schedule: optax.Schedule, *, decay_mask: Mask) -> optax.GradientTransformation:
     """Return Adam with a learning rate for each layer."""
     adam = partial(optimizers.adamw, b1=0.8, b2=0.99, decay=1e-7, clip=0.3)
-    return discriminative(adam(schedule, decay_mask=decay_mask), awd_lstm.GROUPS, FACTOR)
+    return discriminative(adam(schedule, decay_mask=decay_mask), GROUPS, FACTOR)
 
 
 def ulmfit() -> AWDLSTMRecipe:

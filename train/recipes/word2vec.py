@@ -160,13 +160,16 @@ def text8() -> PredictionRecipe:
 def google_news() -> PredictionRecipe:
     """Return CBOW as the vectors of 100 billion words of Google News were trained.
 
-    The authors name the width, 3 million words and phrases, and negative sampling; the rest are the
-    program's settings for large texts.
+    The authors name the width, 3 million words and phrases, and negative sampling; the rest is from
+    the program's script for large texts. Phrases are words of the text that "_" joins.
     """
     return recipe(
         "word2vec-google-news",
         schedule=falling(0.05),
         context="cbow",
+        window=10,
+        negatives=10,
+        min_count=10,
         sample=1e-5,
         epochs=3,
     )

@@ -81,7 +81,7 @@ def _recipe(name: str, **fields) -> XLNetRecipe:
         config=xlnet.SIZES[name],
         end_of_document="<eod>",
         optimizer=partial(optimizers.adamw_bert, eps=1e-6, decay=0.01, clip=1.0),
-        undecayed=BIASES_AND_NORMS,
+        undecayed=(*BIASES_AND_NORMS, r"^head_bias$"),
         **fields,
     )
 

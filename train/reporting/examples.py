@@ -28,10 +28,10 @@ COLORS: dict[Kind, str] = {
     "second": "#DFB4CF",
 }
 MEANINGS: dict[Kind, str] = {
-    "special": "special token",
+    "special": "special",
     "masked": "masked or removed",
     "random": "replaced",
-    "kept": "predicted, but unchanged",
+    "kept": "predicted, unchanged",
     "target": "predicted",
     "context": "context",
     "second": "second segment",

@@ -86,7 +86,7 @@ def read(file: str | os.PathLike) -> tuple[Config, dict[str, Any], Tokenizer]:
 
     Raises:
       FileNotFoundError: If the file does not exist.
-      ValueError: If it is not what it says; with the number of the line.
+      ValueError: If the file is inconsistent; with the number of the line.
     """
     untrusted.check_file(file, "ARPA")
     with _open_to_read(file) as lines:

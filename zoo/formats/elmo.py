@@ -43,7 +43,7 @@ def is_elmo(file: Path) -> bool:
 
 
 def read(file: Path, unchecked: bool = False) -> tuple[Config, dict[str, Any], Tokenizer]:
-    """Return the config and the parameters of the trunk, and a tokenizer that knows no word.
+    """Return the config and the parameters of the trunk, and a tokenizer without words.
 
     ELMo reads the bytes of a word, so no word needs an id.
 
@@ -53,8 +53,8 @@ def read(file: Path, unchecked: bool = False) -> tuple[Config, dict[str, Any], T
 
     Raises:
       FileNotFoundError: If there is no file of options.
-      ValueError: If h5py is not installed, the file is damaged, the options ask for other
-        mathematics, or the arrays are not those of ELMo; the message lists all that is wrong.
+      ValueError: If h5py is not installed, the file is damaged, the options describe
+        another network, or the arrays are not those of ELMo; the message lists all that is wrong.
     """
     arrays = _arrays(file)
     options_file = _options_file(file)

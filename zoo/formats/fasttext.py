@@ -63,7 +63,7 @@ def read(file: str | os.PathLike) -> tuple[list[str], Config, dict[str, np.ndarr
     `label_counts` among its parameters.
 
     Raises:
-      ValueError: If the file is quantized, truncated, or not what it says.
+      ValueError: If the file is quantized, truncated, or inconsistent.
     """
     with open(file, "rb") as stream:
         return _Reader(file, stream).model()

@@ -86,7 +86,7 @@ def read(file: Path, unchecked: bool = False) -> tuple[Config, dict[str, Any], T
 
     Raises:
       FileNotFoundError: If the file of the other direction is missing.
-      ValueError: If a file is damaged, has what our Flair has not, or does not fit the other.
+      ValueError: If a file is damaged, has what this Flair lacks, or does not fit the other.
     """
     one = _read_direction(file)
     other = _read_direction(_other_file(one))

@@ -94,8 +94,7 @@ def embed_words(
     """Return the vectors of the words of a text, in their context: the means of their tokens.
 
     Words stand between white space. Texts that are too long are read in pieces, split between
-    words. With word vectors, the context is of no influence. A word without a token or a vector has
-    the vector 0.
+    words. Word vectors ignore the context. A word without a token or a vector has the vector 0.
 
     Args:
       loaded: A model of word vectors, or one with an encoder, and its tokenizer.

@@ -45,7 +45,7 @@ def bucket(length: int, longest: int) -> int:
 
 
 def least(batches: int) -> int:
-    """Return how many batches of a length are worth a program, given how many are on a CPU."""
+    """Return the least number of batches that pays for compiling their length, given that of a CPU."""
     return batches if jax.default_backend() == "cpu" else batches * ACCELERATED
 
 
@@ -56,9 +56,9 @@ def aligned(lengths: np.ndarray, longest: int) -> np.ndarray:
 
 
 def merged(lengths: Sequence[int], count: int) -> list[int]:
-    """Return the lengths, of which those that fewer than `count` have become the next longer one.
+    """Round lengths that occur fewer than `count` times up to the next longer one.
 
-    They count there too; nothing is longer than the longest.
+    They count towards that length. The longest length stays.
     """
     counts, pending = Counter(lengths), list[int]()
     longer: dict[int, int] = {}

@@ -147,7 +147,7 @@ attend.defvjp(_attend_forward, _attend_backward)
 
 
 class _Plan:
-    """How the arrays are cut into blocks: a grid over heads, rows and queries, in this order.
+    """How the arrays are split into blocks: a grid over heads, rows and queries, in this order.
 
     So a gradient of keys or values stays on the chip for all queries of a row, and one of biases
     for all rows.

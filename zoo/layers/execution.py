@@ -1,7 +1,7 @@
 """How a network is run where its file does not say: for which platform, and what is recomputed.
 
-Whoever compiles a network sets this while it is traced; the network itself has no field for it, and
-its results do not depend on it, except for rounding and for the draws of dropout.
+Callers set this while a network is traced. The network has no field for it, and its results do not
+depend on it, except for rounding and for the draws of dropout.
 """
 
 from collections.abc import Iterator

@@ -271,12 +271,12 @@ class ELMo(nn.Module):
         """Return the characters of a sentence, int32 [W + 2, C], and the position of each word.
 
         The first and the last row are the marks of a sentence. The tokenizer is not used. Warns if
-        words of more than 48 bytes are cut, as in the released code.
+        words of more than 48 bytes are truncated, as in the released code.
         """
-        if cut := word_bytes.truncated(words):
+        if long := word_bytes.truncated(words):
             warnings.warn(
-                f"{len(cut)} words have more than {word_bytes.MOST_BYTES} bytes and are cut, such "
-                f"as {cut[0]!r:.60}",
+                f"{len(long)} words have more than {word_bytes.MOST_BYTES} bytes and are truncated, "
+                f"such as {long[0]!r:.60}",
                 stacklevel=2,
             )
         return word_bytes.spell_sentence(words), list(range(1, len(words) + 1))

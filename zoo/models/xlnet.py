@@ -224,8 +224,8 @@ class Cache(NamedTuple):
 class XLNetLM(nn.Module):
     """The trunk with a language-model head: the token embedding again, and a bias.
 
-    It generates as in transformers: the tokens of the prompt attend to all of it, and a later token
-    to those before it and the one behind it.
+    It generates as in transformers: tokens of the prompt attend to the whole prompt, and each later
+    token to the tokens before it and to the next one.
     """
 
     config: Config
@@ -318,7 +318,7 @@ class XLNetLM(nn.Module):
     def step(self, token_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Process one more token: next-token logits_BV and the updated cache.
 
-        The token before it is read once more, now attending to the new one, and then remembered.
+        The token before it is read once more, attends to the new one, and is stored in the memory.
         """
         memory, last_B = cache
         tokens_B2 = jnp.stack([last_B, token_B], 1)

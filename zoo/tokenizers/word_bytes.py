@@ -50,7 +50,7 @@ def is_mark(ids_BLC: Any) -> Any:
 
 
 def truncated(words: Sequence[str]) -> list[str]:
-    """Return the words that have more bytes than a row holds, so that they are cut."""
+    """Return the words that have more bytes than a row holds, so that they are truncated."""
     return [word for word in words if len(word.encode()) > MOST_BYTES]
 
 

@@ -4,13 +4,14 @@ import re
 
 import numpy as np
 import pytest
-from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
-from tests.data.corpus.test_corpus import TRICKY
+from tests.data.corpus.test_corpus import TRICKY, continues
 from tests.data.tiny_corpus import documents
 from train.data import train_tokenizer
 from train.data.corpus import encode
 from zoo import tokenizers
+from zoo.tokenizers import published
 
 SPACES = (" ", "  ", "\n", "\r\n", "\t", "\u00a0", "\u2028", "\u3000", "\x1c", "\x85", "\u200b")
 MIXED = tuple(
@@ -31,6 +32,9 @@ def check(tokenizer: Tokenizer) -> None:
     assert built.lengths.tolist() == [len(encoding) for encoding in expected]
     assert built.tokens.tolist() == [token for encoding in expected for token in encoding.ids]
     words = [w for e in expected for w in np.diff(np.array(e.word_ids, int), prepend=-1) != 0]
+    if isinstance(tokenizer.model, models.Unigram):
+        pieces = map(tokenizer.id_to_token, built.tokens)
+        words = [w or not continues(piece) for w, piece in zip(words, pieces, strict=True)]
     assert built.words.tolist() == words
 
 
@@ -39,6 +43,24 @@ def test_the_tokens_and_words_are_those_of_the_whole_texts(kind):
     tokenizer = trained(kind)
     assert encode.splits_at_white_space(tokenizer)
     check(tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("unseen, unsaid", ["▁un seen", ",", "▁un said"]),
+        ("it's (1998)", ["▁it", "'s", "▁(", "19", "98", ")"]),
+        ("語言模型。ab", ["▁語", "言", "模型", "。 ab"]),
+    ],
+)
+def test_sentence_pieces_that_cannot_continue_a_word_start_one(text, words):
+    pieces = " ".join(words).split()
+    vocabulary = [("<unk>", 0.0), *((piece, -1.0) for piece in dict.fromkeys(pieces))]
+    tokenizer = published.unigram(models.Unigram(vocabulary, 0), normalizers.NFC())
+    built = encode.encode(encode.split([text], tokenizer), tokenizer)
+    assert [tokenizer.id_to_token(token) for token in built.tokens] == pieces
+    starts = [tokenizer.id_to_token(token) for token in built.tokens[built.words]]
+    assert starts == [word.split()[0] for word in words]
 
 
 def characters() -> Tokenizer:

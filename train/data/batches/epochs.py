@@ -59,12 +59,12 @@ def epochs(lengths: Sequence[int], longest: int, batch: int, seeds: Sequence[int
 
 
 def _cheapest(length_N: np.ndarray, batch: int, compiling: float) -> list[int]:
-    """Return the lengths of the buckets with the lowest cost: the tokens of an epoch, padding too.
+    """Return the lengths of the buckets with the lowest cost: tokens of an epoch, and compiling.
 
     Args:
       length_N: The lengths of all rows.
       batch: Rows per batch; the last batch of a bucket is padded with empty rows.
-      compiling: What each bucket costs, in tokens.
+      compiling: The cost of compiling the step of a bucket, in tokens.
     """
     lengths, counts = np.unique(length_N, return_counts=True)
     rows = np.concatenate([[0], counts.cumsum()])  # of the first 0, 1, ... lengths

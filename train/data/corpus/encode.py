@@ -10,18 +10,24 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 
 # A word with the white space before it. It ends where a character is followed by a space, a tab or
 # a line ending. No token of our tokenizers spans such a place. Other white space ends no word,
 # because tokenizers disagree on what else is white space.
 _WORD = re.compile(r"\s*\S+(?:(?![ \t\r\n])\s+\S*)*|\s+")
 
+# A piece of SentencePiece that continues a word, by the released code of ALBERT: English letters
+# and most punctuation marks, but not a single mark. Any other piece starts a word, so a language
+# without spaces has more than one word per line. XLNet's code lacks the rule for other letters.
+_CONTINUES = re.compile(r"""[A-Za-z]|[A-Za-z!"#$%&()*+,\-./:;?@\[\\\]^_`{|}~]{2,}""")
+
 
 class Encoded(NamedTuple):
     """The tokens of texts, concatenated.
 
-    `words` is True where a word of the tokenizer starts; a text starts one.
+    `words` is True where a word starts: at the start of a text, where the tokenizer starts one, and
+    for SentencePiece at every piece that cannot continue one.
     """
 
     tokens: np.ndarray  # int64
@@ -66,10 +72,18 @@ def encode(texts: Split, tokenizer: Tokenizer) -> Encoded:
     # The word ids of an encoding start from 0.
     starts = np.diff(_concatenate(encoding.word_ids for encoding in encodings), prepend=-1) != 0
     starts[offsets[lengths > 0]] = True
+    if isinstance(tokenizer.model, models.Unigram):
+        starts |= _start_words(tokenizer)[ids]
     sizes = lengths[texts.numbers]
     places = ragged(offsets[texts.numbers], sizes)
     bounds = np.append(0, np.cumsum(sizes))[np.append(0, np.cumsum(texts.counts))]
     return Encoded(ids[places], starts[places], np.diff(bounds))
+
+
+def _start_words(tokenizer: Tokenizer) -> np.ndarray:
+    """Return for each id whether its piece starts a word, wherever it stands: bool [V]."""
+    pieces = map(tokenizer.id_to_token, range(tokenizer.get_vocab_size()))
+    return np.array([_CONTINUES.fullmatch(piece or "") is None for piece in pieces])
 
 
 def ragged(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:

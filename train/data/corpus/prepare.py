@@ -26,6 +26,7 @@ from train.data.sources.source import Piece, Source
 from zoo import tokenizers
 from zoo.tokenizers import AnyTokenizer
 
+VERSION = 2  # of what a corpus contains; part of the names of cached corpora
 SHARD = 1 << 21  # characters tokenized at a time; bounds the memory, and the work lost by a kill
 
 # A sentence ends at the end of its line, or at a full stop followed by a capital, a digit or a
