@@ -83,6 +83,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except MemoryError as error:
         _refuse(f"the memory does not suffice: {error}".removesuffix(": "))
     except RuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            _refuse(
+                "the memory of the device does not suffice: use a smaller --batch or --length, or "
+                "train with --accumulate, --remat or a larger --mesh, which `zoo plan` computes"
+            )
         if "Unable to initialize backend" not in str(error):  # JAX_PLATFORMS names another
             raise
         _refuse(str(error))

@@ -437,3 +437,11 @@ def test_a_number_that_is_none_is_one_line_without_the_name_of_a_function(monkey
     assert (
         refused("pretrain", "x", "--mesh", "1", "1", "y") == "zoo: --mesh cannot be '1', '1', 'y'"
     )
+
+
+def test_too_little_memory_of_a_device_is_one_line_that_names_the_options(monkeypatch, capsys):
+    def run(arguments):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nBuffers:")
+
+    monkeypatch.setattr(cli, "_run", run)
+    assert "use a smaller --batch or --length" in refusal(monkeypatch, capsys, "pretrain")

@@ -119,6 +119,13 @@ def test_a_mesh_of_more_devices_than_there_are_is_refused():
         make_placement(mesh=(99, 1, 1))
 
 
+def test_a_mesh_whose_tensor_axis_spans_processes_is_refused(monkeypatch):
+    # In JAX, each process would count its own rows as those of all.
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match=r"^2 processes cannot read 1 parts of the rows"):
+        make_placement(mesh=(1, 1, jax.device_count()))
+
+
 def test_pmap_does_not_split_parameters():
     with pytest.raises(ValueError, match=r"^--parallel pmap keeps all parameters on every device"):
         make_placement("pmap", mesh=(1, 2, 1))

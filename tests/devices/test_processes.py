@@ -18,6 +18,7 @@ from zoo.params import flatten
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import sys
+import zoo
 from tests import tiny_run
 from train.devices import placement
 from train.pretraining import pretrain
@@ -26,6 +27,8 @@ address, process, parallelism, fsdp, folder = sys.argv[1:]
 placement.join_processes(address, 2, int(process))
 mesh = -1, int(fsdp), 1
 pretrain.pretrain(RECIPE, tiny_run.source(), folder, parallelism=parallelism, mesh=mesh)
+if process == "0":  # as `zoo pretrain` does for a sample
+    zoo.load(folder)
 """
 # Under pmap every replica has its own dropout.
 RECIPE = tiny_run.recipe(dropout=0.0, steps=4, batch=16, save_every=2, report_every=1)

@@ -1,15 +1,19 @@
 """Span corruption: inputs and targets together restore the text, for all random numbers."""
 
 from collections import Counter
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tokenizers import models, normalizers
 
 from tests import shapes
 from train.objectives import span_corruption
 from train.objectives.span_corruption import SpanCorruption, counts, lengths, partition, raw_length
+from train.recipes import recipe
+from zoo.tokenizers import byt5, published
 
 FIRST, END = 999, 1
 OBJECTIVE = SpanCorruption(FIRST, END)
@@ -115,3 +119,15 @@ def test_names_agree_with_shapes():
     assert any("corrupt:removed_start_S" in place for place in places)
     assert span_corruption.MEAN_SPAN == 3
     assert jnp.ndim(OBJECTIVE.first_sentinel) == 0
+
+
+def test_sentinels_count_down_from_the_first_or_the_row_is_refused():
+    pieces = [(name, 0.0) for name in ("<pad>", "</s>", "<unk>")]
+    words = published.unigram(models.Unigram(pieces, 2), normalizers.NFKC())
+    published.add_t5_specials(words)
+    tiny = recipe("t5-tiny")
+    assert tiny.objective(words).first_sentinel == words.token_to_id("<extra_id_0>")
+    with pytest.raises(ValueError, match="up to 114 spans, but the tokenizer has 100 sentinels"):
+        replace(tiny, length=2048).objective(words)
+    letters = byt5.build()  # whose sentinels are the bytes 0xFF, 0xFE, ...
+    assert tiny.objective(letters).first_sentinel == letters.token_to_id(byt5.byte_letters()[-1])

@@ -28,7 +28,13 @@ class MeshPlacement:
     ):
         self._training, t = training, training
         self._mesh = make_mesh(*mesh, devices=devices)
-        t.check_rows(self._mesh.shape["data"] * self._mesh.shape["fsdp"])
+        row_parts = self._mesh.shape["data"] * self._mesh.shape["fsdp"]
+        t.check_rows(row_parts)
+        if row_parts % jax.process_count():
+            raise ValueError(
+                f"{jax.process_count()} processes cannot read {row_parts} parts of the rows: make "
+                "data x fsdp of --mesh a multiple of the processes, so that tensor stays within one"
+            )
         self._rows = NamedSharding(self._mesh, P(ROWS))
         replicated = NamedSharding(self._mesh, P())
         begin = make_begin(t.model, t.objective, t.optimizer, t.batch_size)
@@ -89,7 +95,13 @@ class MeshPlacement:
         return self._evaluate(self._objective, params, batch, carry, number)
 
     def put(self, batch: Batch) -> chex.ArrayTree:
-        put = lambda x: jax.make_array_from_process_local_data(self._rows, x)
+        processes = jax.process_count()
+
+        def put(x):
+            # With the shape, JAX refuses rows that another process has too.
+            shape = (len(x) * processes, *x.shape[1:])
+            return jax.make_array_from_process_local_data(self._rows, x, shape)
+
         return jax.tree.map(put, batch)
 
     def initial_carry(self) -> chex.ArrayTree:

@@ -28,6 +28,7 @@ from zoo.layers.execution import Execution, Remat
 # The path rules of a model: pattern -> the mesh axis of each axis of a parameter.
 Axes = tuple[tuple[str, tuple[str | None, ...]], ...]
 Batch = Mapping[str, np.ndarray]
+JOIN_SECONDS = 1800  # in which all processes of a run have to start
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -148,7 +149,7 @@ def join_processes(
       ValueError: If JAX finds no other processes.
     """
     try:
-        jax.distributed.initialize(address, processes, process)
+        jax.distributed.initialize(address, processes, process, initialization_timeout=JOIN_SECONDS)
     except ValueError as error:
         raise ValueError(f"no other processes were found to join: {error}") from error
 

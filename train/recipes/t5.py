@@ -19,6 +19,7 @@ from train.data.batches.windows import Windows
 from train.objectives.span_corruption import (
     PackedSpanCorruption,
     SpanCorruption,
+    counts,
     packed_raw_length,
     packed_room,
     raw_length,
@@ -38,10 +39,30 @@ class T5Recipe(Recipe):
         return train_tokenizer.t5(texts, self.config.vocab_size)
 
     def objective(self, tokenizer: AnyTokenizer) -> SpanCorruption:
-        first_sentinel, end = token_id(tokenizer, "<extra_id_0>"), token_id(tokenizer, "</s>")
+        first_sentinel, end = self._first_sentinel(tokenizer), token_id(tokenizer, "</s>")
         if self.pack is not None:
             return PackedSpanCorruption(first_sentinel, end, self.length, self.pack)
         return SpanCorruption(first_sentinel, end)
+
+    def _first_sentinel(self, tokenizer: AnyTokenizer) -> int:
+        """Return the id of the first sentinel, from which the others count down.
+
+        Raises:
+          ValueError: If the tokenizer has too few sentinels, or their ids do not count down.
+        """
+        first = token_id(tokenizer, "<extra_id_0>")
+        if tokenizer.token_to_id("<extra_id_1>") == first + 1:
+            # ByT5 was trained with the last bytes as sentinels (Xue et al. 2021, section 3.1).
+            return first - 1
+        _, spans = counts(raw_length(self.length))
+        for number in range(spans):
+            if tokenizer.token_to_id(f"<extra_id_{number}>") != first - number:
+                raise ValueError(
+                    f"rows of {self.length} tokens have up to {spans} spans, but the tokenizer has "
+                    f"{number} sentinels with falling ids: use a smaller --length, or another "
+                    "--tokenizer"
+                )
+        return first
 
     def batches(self, tokenizer: AnyTokenizer) -> BatchSource:
         if self.pack is not None:

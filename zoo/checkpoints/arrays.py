@@ -166,7 +166,8 @@ def load(folder, description: dict, targets: dict | None = None) -> dict:
         except ValueError as error:
             failure = f"{folder}: {path} cannot be read: {_cause(error)}"
             break
-    if _in_any_process(failure is not None):
+    # Arrays of NumPy may be read by one process alone.
+    if failure is not None if targets is None else _in_any_process(failure is not None):
         raise Damaged(failure or f"{folder} cannot be read by another process")
     sums = fingerprint(arrays)
     changed = [path for path, entry in description.items() if sums[path] != entry["fingerprint"]]

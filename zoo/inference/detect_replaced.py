@@ -1,10 +1,16 @@
 """Detection of replaced tokens with ELECTRA's discriminator."""
 
+from functools import partial
+
+import chex
 import jax
 import numpy as np
+from flax import linen as nn
 
 from zoo.checkpoints.load import Loaded
 from zoo.contracts import ReplacedTokenDetector
+from zoo.inference.batching import Batch, Row, pad
+from zoo.inference.length_buckets import bucket
 from zoo.inference.prompts import check_text, require_tokenizer
 
 
@@ -32,16 +38,20 @@ def detect_replaced(loaded: Loaded, text: str) -> list[tuple[str, float]]:
     ]
     if not positions:
         raise ValueError("the text is empty: give a text with words")
-    if len(encoding.ids) > model.config.max_length:
-        raise ValueError(
-            f"the text has {len(encoding.ids)} tokens, but the model supports at most "
-            f"{model.config.max_length}"
-        )
-    tokens_BL, segments_BL = np.array([encoding.ids]), np.array([encoding.type_ids])
-    logits_BL = model.apply({"params": params}, tokens_BL, segments_BL, method="detect")
-    probability_L = jax.nn.sigmoid(logits_BL[0])
+    length, longest = len(encoding.ids), model.config.max_length
+    if length > longest:
+        raise ValueError(f"the text has {length} tokens, but the model supports at most {longest}")
+    batch = pad([Row(encoding.ids, encoding.type_ids)], 1, bucket(length, longest))
+    probability_L = np.asarray(_probabilities(model, params, batch))
     pieces = [text[slice(*encoding.offsets[position])] for position in positions]
     return [
         (piece, float(probability_L[position]))
         for piece, position in zip(pieces, positions, strict=True)
     ]
+
+
+@partial(jax.jit, static_argnums=0)
+def _probabilities(model: nn.Module, params: chex.ArrayTree, batch: Batch) -> jax.Array:
+    """Return the probability that each token of the one row was replaced: probability_L."""
+    logits_BL = model.apply({"params": params}, *batch, method="detect")
+    return jax.nn.sigmoid(logits_BL[0])

@@ -1,10 +1,16 @@
 """Prediction of the masked tokens of a text."""
 
+from functools import partial
+
+import chex
 import jax
 import numpy as np
+from flax import linen as nn
 
 from zoo.checkpoints.load import Loaded
 from zoo.contracts import MaskFiller
+from zoo.inference.batching import Batch, Row, pad
+from zoo.inference.length_buckets import bucket
 from zoo.inference.prompts import check_text, require_tokenizer
 from zoo.params import call
 from zoo.tokenizers import sides
@@ -34,19 +40,28 @@ def fill_mask(loaded: Loaded, text: str, top: int = 5) -> list[list[tuple[str, f
     for other in MASKS:
         text = text.replace(other, name)
     encoding = tokenizer.encode(text)
-    tokens_BL = np.array([encoding.ids])
-    masked_P = np.flatnonzero(tokens_BL[0] == tokenizer.token_to_id(name))
-    if len(masked_P) == 0:
+    masked = [i for i, token in enumerate(encoding.ids) if token == tokenizer.token_to_id(name)]
+    if not masked:
         raise ValueError(f"the text has no {name}: write {name} in place of the word to predict")
-    if tokens_BL.shape[1] > model.config.max_length:
-        raise ValueError(
-            f"the text has {tokens_BL.shape[1]} tokens, but the model supports at most "
-            f"{model.config.max_length}"
-        )
-    segments_BL = np.array([encoding.type_ids])
-    logits_BPV = call(model, params, tokens_BL, segments_BL, masked_P[None], method="fill")
-    probability_PV, id_PV = jax.lax.top_k(jax.nn.softmax(logits_BPV[0]), top)
+    length, longest = len(encoding.ids), model.config.max_length
+    if length > longest:
+        raise ValueError(f"the text has {length} tokens, but the model supports at most {longest}")
+    batch = pad([Row(encoding.ids, encoding.type_ids)], 1, bucket(length, longest))
+    # XLNet hides the tokens at all of these positions, so one is repeated.
+    position_BP = np.full((1, bucket(len(masked), longest)), masked[0], np.int32)
+    position_BP[0, : len(masked)] = masked
+    probability_PV = np.asarray(_probabilities(model, params, batch, position_BP))[: len(masked)]
+    id_PV = np.argsort(-probability_PV, kind="stable")[:, :top]
     return [
-        [(tokenizer.id_to_token(int(i)) or "", float(p)) for p, i in zip(row, ids, strict=True)]
+        [(tokenizer.id_to_token(int(i)) or "", float(row[i])) for i in ids]
         for row, ids in zip(probability_PV, id_PV, strict=True)
     ]
+
+
+@partial(jax.jit, static_argnums=0)
+def _probabilities(
+    model: nn.Module, params: chex.ArrayTree, batch: Batch, position_BP: jax.Array
+) -> jax.Array:
+    """Return the probability of each token at each position of the one row: probability_PV."""
+    inputs = batch.tokens, batch.segments, position_BP, batch.documents
+    return jax.nn.softmax(call(model, params, *inputs, method="fill")[0])

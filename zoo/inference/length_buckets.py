@@ -45,7 +45,7 @@ def bucket(length: int, longest: int) -> int:
 
 
 def least(batches: int) -> int:
-    """Return the least number of batches that pays for compiling their length, given that of a CPU."""
+    """Return how many batches pay for compiling their length, given how many do on a CPU."""
     return batches if jax.default_backend() == "cpu" else batches * ACCELERATED
 
 

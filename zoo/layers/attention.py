@@ -71,8 +71,8 @@ def attend(
     and mask: by a kernel that never writes the scores to memory, where the platform has one; for a
     window of keys in chunks, where that takes fewer products; else as written in the paper. No
     kernel is used where the weights are collected. The result is the same, and so are the weights
-    that are sown: [B, H, L, M], zero outside of the window. `weighted_sum` has no parameters; it has the
-    dropout rate, and its module path names the weights that it sows.
+    that are sown: [B, H, L, M], zero outside of the window. `weighted_sum` has no parameters; it
+    has the dropout rate, and its module path names the weights that it sows.
 
     Args:
       weighted_sum: Turns the scores into weights and sums the values.

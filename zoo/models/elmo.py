@@ -275,8 +275,8 @@ class ELMo(nn.Module):
         """
         if long := word_bytes.truncated(words):
             warnings.warn(
-                f"{len(long)} words have more than {word_bytes.MOST_BYTES} bytes and are truncated, "
-                f"such as {long[0]!r:.60}",
+                f"{len(long)} words have more than {word_bytes.MOST_BYTES} bytes and are "
+                f"truncated, such as {long[0]!r:.60}",
                 stacklevel=2,
             )
         return word_bytes.spell_sentence(words), list(range(1, len(words) + 1))
