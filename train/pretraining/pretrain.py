@@ -318,6 +318,7 @@ def _introduction(run: Run) -> list[str]:
     recipe, devices = run.recipe, jax.devices()
     count = sum(math.prod(x.shape) for x in jax.tree.leaves(run.placement.abstract.params))
     epochs = recipe.steps * recipe.batch * recipe.length / run.amounts[0]
+    shown = f"{epochs:,.0f}" if epochs >= 10 else f"{epochs:.2g}"
     processes = jax.process_count()
     on_each = f" ({recipe.batch // processes} per process)" if processes > 1 else ""
     return [
@@ -325,7 +326,7 @@ def _introduction(run: Run) -> list[str]:
         *_start(run),
         f"data     {run.amounts[0]:,} {recipe.unit} to train on, {run.amounts[1]:,} held out",
         f"steps    {recipe.steps:,} of {recipe.batch}{on_each} x {recipe.length} {recipe.unit}: "
-        f"{epochs:.2g} epochs",
+        f"{shown} epochs",
         f"devices  {len(devices)} {devices[0].device_kind}, {recipe.dtype}",
         f"output   {run.out}",
         *run.notes,
