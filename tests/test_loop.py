@@ -67,7 +67,10 @@ def events(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(loop.jax, "device_get", recorder.fetch)
     monkeypatch.setattr(loop, "_save", lambda *_: None)
-    checkpoints, signals = SimpleNamespace(check=lambda: None), SimpleNamespace(stop=False)
+    checkpoints, signals = (
+        SimpleNamespace(check=lambda: None),
+        SimpleNamespace(stop=False, agree=lambda: None),
+    )
     progress = loop.train(stage, loop.Progress(None, None, 0), checkpoints, Silence(), signals)
     assert progress.step == 10
     return recorder.events

@@ -22,7 +22,7 @@ from train.checkpoint import Checkpoints
 from train.devices.placement import Batch, StepPlacement
 from train.reporting.progress import Report, Silence
 from train.step import State
-from zoo.checkpoints import existing
+from zoo.checkpoints import arrays, existing
 from zoo.params import flatten
 
 Metrics = dict[str, float]
@@ -137,6 +137,7 @@ def train(
         if step % stage.fetch_every == 0 or is_evaluated or is_saved:
             fetched = _fetch(stage, pending, step, checkpoints)
             pending = []
+            signals.agree()
             checkpoints.check()
             report.steps(fetched)
         if is_evaluated:
@@ -348,10 +349,14 @@ def _fetch(
 
 
 class Signals:
-    """Save and stop on Ctrl-C, SIGTERM and SIGUSR1; a second Ctrl-C stops at once."""
+    """Save and stop on Ctrl-C, SIGTERM and SIGUSR1; a second Ctrl-C stops at once.
+
+    Attributes:
+      stop: Whether to stop. Processes save together, so with more than one it changes in `agree`.
+    """
 
     def __enter__(self):
-        self.stop = False
+        self.stop = self._requested = False
         handled = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
         self._before = {number: signal.signal(number, self._request_stop) for number in handled}
         return self
@@ -360,9 +365,14 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def agree(self) -> None:
+        """Stop all processes if one got a signal; each calls this after the same steps."""
+        self.stop = arrays.in_any_process(self._requested)
+
     def _request_stop(self, number, frame):
-        if not self.stop:
+        if not self._requested:
             # Not `print`: the signal may have interrupted one.
             os.write(2, b"\nsaving, then stopping; press Ctrl-C again to stop without saving\n")
-        self.stop = True
+        self._requested = True
+        self.stop |= jax.process_count() == 1
         signal.signal(signal.SIGINT, signal.default_int_handler)

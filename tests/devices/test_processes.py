@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests import tiny_run
+from train import checkpoint
 from train.pretraining import pretrain
 from train.reporting.progress import read_log
 from zoo.checkpoints import model_folder
@@ -17,25 +18,31 @@ from zoo.params import flatten
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
-import sys
+import os, signal, sys
 import zoo
 from tests import tiny_run
 from train.devices import placement
+from train.devices.mesh import MeshPlacement
 from train.pretraining import pretrain
 from tests.devices.test_processes import RECIPE
-address, process, parallelism, fsdp, folder = sys.argv[1:]
+address, process, parallelism, fsdp, folder, stopped = sys.argv[1:]
 placement.join_processes(address, 2, int(process))
 mesh = -1, int(fsdp), 1
-pretrain.pretrain(RECIPE, tiny_run.source(), folder, parallelism=parallelism, mesh=mesh)
-if process == "0":  # as `zoo pretrain` does for a sample
+if process == stopped:
+    step = MeshPlacement.step
+    stop = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    MeshPlacement.step = lambda self, *inputs: (stop(), step(self, *inputs))[1]
+how = {"parallelism": parallelism, "mesh": mesh, "resume": True}
+metrics = pretrain.pretrain(RECIPE, tiny_run.source(), folder, **how)
+if metrics and process == "0":  # as `zoo pretrain` does for a sample
     zoo.load(folder)
 """
 # Under pmap every replica has its own dropout.
 RECIPE = tiny_run.recipe(dropout=0.0, steps=4, batch=16, save_every=2, report_every=1)
 
 
-def run_two_processes(parallelism, fsdp, folder):
-    """Run both processes to their end."""
+def run_two_processes(parallelism, fsdp, folder, stopped=None):
+    """Run both processes to their end, or to a signal that one of them gets."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -47,7 +54,17 @@ def run_two_processes(parallelism, fsdp, folder):
     }
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, address, str(number), parallelism, str(fsdp), folder],
+            [
+                sys.executable,
+                "-c",
+                PROGRAM,
+                address,
+                str(number),
+                parallelism,
+                str(fsdp),
+                folder,
+                str(stopped),
+            ],
             env=os.environ | settings,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -78,6 +95,9 @@ def test_two_processes_have_the_losses_and_the_model_of_one(
     parallelism, fsdp, one_process_run, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    if parallelism == "mesh":
+        run_two_processes(parallelism, fsdp, str(tmp_path / "two"), stopped=1)
+        assert checkpoint.steps(tmp_path / "two") == [1]
     run_two_processes(parallelism, fsdp, str(tmp_path / "two"))
     losses = [
         [e["loss"] for e in read_log(folder)] for folder in (one_process_run, tmp_path / "two")

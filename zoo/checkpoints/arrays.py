@@ -167,7 +167,7 @@ def load(folder, description: dict, targets: dict | None = None) -> dict:
             failure = f"{folder}: {path} cannot be read: {_cause(error)}"
             break
     # Arrays of NumPy may be read by one process alone.
-    if failure is not None if targets is None else _in_any_process(failure is not None):
+    if failure is not None if targets is None else in_any_process(failure is not None):
         raise Damaged(failure or f"{folder} cannot be read by another process")
     sums = fingerprint(arrays)
     changed = [path for path, entry in description.items() if sums[path] != entry["fingerprint"]]
@@ -230,7 +230,7 @@ def _canonical(record) -> bytes:
     return json.dumps(record, sort_keys=True).encode()
 
 
-def _in_any_process(condition: bool) -> bool:
+def in_any_process(condition: bool) -> bool:
     """Return whether `condition` is true in any process; all processes must call this."""
     if jax.process_count() == 1:
         return condition
