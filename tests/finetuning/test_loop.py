@@ -146,15 +146,23 @@ TRANSLATORS = {
 
 
 @pytest.mark.parametrize(
-    ("name", "unfreeze"), [("t5", "all"), ("luong", "all"), ("transformer", "gradual")]
+    ("name", "unfreeze", "optimizer"),
+    [
+        ("t5", "all", "adamw"),
+        ("t5", "all", "adafactor"),
+        ("luong", "all", "adamw"),
+        ("transformer", "gradual", "adamw"),
+    ],
 )
-def test_a_text_is_generated(name, unfreeze, tmp_path):
+def test_a_text_is_generated(name, unfreeze, optimizer, tmp_path):
     (architecture, configure), words = TRANSLATORS[name], ending()
     start = folder(tmp_path, architecture, configure(words.get_vocab_size()), words)
     target = {"bad": "poor film", "good": "lovely"}
     data = {key: [x._replace(label=target[x.label]) for x in some] for key, some in DATA.items()}
     epochs = 12.0 if unfreeze == "all" else 1.0
     settings = replace(SETTINGS, epochs=epochs, unfreeze=unfreeze, learning_rate="1e-2")
+    if optimizer == "adafactor":
+        settings = replace(settings, optimizer=optimizer, schedule="constant", weight_decay=0.01)
     metrics, _ = tune(tmp_path, settings, TASKS["text-to-text"], data, start)
     if unfreeze == "all":
         assert metrics["dev"][0]["exact_match"] > 90

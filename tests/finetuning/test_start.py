@@ -141,3 +141,27 @@ def test_the_default_optimizer_is_adam_with_bias_correction_and_a_warm_up_over_a
         rate = peak * min((t - 1) / 4, (steps - (t - 1)) / 36)
         x = x - rate * (corrected[0] / (np.sqrt(corrected[1]) + 1e-8) + decay * x)
         np.testing.assert_allclose(params["kernel"], x, rtol=1e-4)
+
+
+def test_adafactor_is_relative_to_the_size_of_the_weights_and_has_a_rate_of_its_own():
+    x = np.array([0.5, -1.0, 2.0], np.float32)
+    optimizer = unfreezing.optimizer(lambda step: 1.0, {"kernel": 1e-3}, 0.01, "adafactor")
+    params = {"kernel": jnp.asarray(x)}
+    gradient = jnp.asarray([0.3, -0.2, 0.1])
+    updates, _ = optimizer.update({"kernel": gradient}, optimizer.init(params), params)
+    # At the first step, the second moment is the squared gradient (Shazeer and Stern 2018).
+    expected = -1e-3 * np.sqrt(np.mean(x**2)) * np.sign(gradient)
+    np.testing.assert_allclose(updates["kernel"], expected, rtol=1e-5)
+    settings = tiny_task.Settings(optimizer="adafactor", weight_decay=0.1)
+    with pytest.raises(ValueError, match="--weight-decay has no effect with --optimizer adafactor"):
+        settings.check()
+
+
+def test_fine_tuning_changes_no_field_of_the_config_but_dropout_rates(tmp_path):
+    folder = tiny_task.folder(tmp_path)
+    changed, _ = loaded(folder, config=("dropout=0.25",))
+    assert changed.model.config.dropout == 0.25
+    with pytest.raises(
+        ValueError, match="--config width=8: fine-tuning changes dropout rates only"
+    ):
+        loaded(folder, config=("width=8",))

@@ -66,6 +66,8 @@ WITHOUT_EFFECT = (  # on this classifier
     "stack",
     "letters",
     "add_tokens",
+    "optimizer",
+    "config",
     "schedule",
     "layer_decay",
     "weight_decay",

@@ -26,6 +26,7 @@ from train.finetuning.settings import BagOfWords, Distillation, Settings
 from train.finetuning.tasks.task import Distillable, Task, encode, rows_of
 from train.finetuning.weighting import configured
 from train.loop import check_new, clear
+from train.recipes.config_values import changed
 from zoo import registry
 from zoo.checkpoints import model_folder
 from zoo.checkpoints.load import Loaded
@@ -209,6 +210,15 @@ def load(
     paths = list(flatten(loaded.params))
     again = unfreezing.top_layers(paths, registry.of(loaded.model).GROUPS, settings.reinit)
     new_paths = list(dict.fromkeys([*new_paths, *again]))
+    for setting in settings.config:
+        if not setting.partition("=")[0].endswith("dropout"):
+            raise ValueError(
+                f"--config {setting}: fine-tuning changes dropout rates only, because the weights "
+                "depend on the other fields"
+            )
+    if settings.config:
+        config = changed(loaded.model.config, settings.config)
+        loaded = loaded._replace(model=type(loaded.model)(config))
     if settings.dropout is not None:
         field = "tagger_dropout" if isinstance(loaded.model, RecurrentTagger) else "dropout"
         config = replace(loaded.model.config, **{field: settings.dropout})

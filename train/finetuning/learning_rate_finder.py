@@ -61,7 +61,7 @@ def range_test(
         model=model,
         init=lambda: trained,
         objective=TaskObjective(task, settings.auxiliary, cast(frozen, settings.dtype)),
-        optimizer=unfreezing.optimizer(schedule, peaks, settings.weight_decay),
+        optimizer=unfreezing.optimizer(schedule, peaks, settings.weight_decay, settings.optimizer),
         schedule=schedule,
         axes=registry.of(model).AXES,
         batch_size=settings.batch,

@@ -137,17 +137,22 @@ class Settings:
     (Ma and Hovy 2016, who have 30)."""
     add_tokens: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """Add the words of this file to the vocabulary, one per line, each as one token."""
+    optimizer: Literal["adamw", "adafactor"] = "adamw"
+    """T5's authors use adafactor with --schedule constant; its learning rate is relative to the
+    size of the weights."""
     schedule: Literal["linear", "slanted", "one-cycle", "constant"] = "linear"
     """Learning-rate schedule of each stage."""
     learning_rate: Annotated[str | None, tyro.conf.arg(metavar="RATE|LOW:HIGH")] = None
     """Peak, or a range such as 1e-6:1e-4 from input to head. Default: 5e-5 (width < 512: 3e-4;
-    taggers on frozen vectors: 1e-3; fastText: 0.1)."""
+    taggers on frozen vectors, adafactor: 1e-3; fastText: 0.1)."""
     layer_decay: PositiveFloat = 1.0
     """Factor between the learning rates of adjacent layer groups, from the head down."""
     weight_decay: NaturalFloat = 0.01
     """Weight decay (biases and norms are excluded)."""
     dropout: Rate | None = None
     """Dropout rate. Default: as in pretraining; 0.5 for taggers on frozen vectors."""
+    config: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME=VALUE ...]")] = ()
+    """Changes to the other dropout rates of the model's config, such as weight_dropout=0.5."""
     auxiliary: NaturalFloat = 0.0
     """Weight of an auxiliary language-modeling loss, for GPT."""
     epochs: PositiveFloat = 3.0
@@ -209,6 +214,8 @@ class Settings:
             )
         if self.patience and self.keep == "last":
             raise ValueError("--patience looks for the best model: use it with --keep best")
+        if self.optimizer == "adafactor":
+            unused.refuse(self, ["weight_decay"], "has no effect with --optimizer adafactor")
         if self.unfreeze == "head":
             unused.refuse(self, ["layer_decay"], "has no effect with --unfreeze head")
         if self.seeds == 1:

@@ -136,7 +136,7 @@ class Tuning:
             model=model,
             init=lambda: trained,
             objective=self._objective(cast(frozen, s.dtype)),
-            optimizer=unfreezing.optimizer(schedule, by_path, s.weight_decay),
+            optimizer=unfreezing.optimizer(schedule, by_path, s.weight_decay, s.optimizer),
             schedule=lambda step: self.peaks[-1] * schedule(step - first),
             axes=registry.of(model).AXES,
             batch_size=self.batches.order.batch,
@@ -246,7 +246,7 @@ def prepare(
     batches = make_batches(model, flat, settings, seeds, teacher_outputs)
     initial = initial_params(loaded, new_paths, seeds)
     groups = unfreezing.groups(list(initial), registry.of(model).GROUPS)
-    text = settings.learning_rate or default_learning_rate(model)
+    text = settings.learning_rate or default_learning_rate(model, settings)
     strategy = unfreezing.STRATEGIES[unfreezing_strategy(model, settings)]
     planned = strategy(len(groups), settings.epochs)
     epochs = np.cumsum([stage.epochs for stage in planned])
@@ -311,12 +311,13 @@ def unfreezing_strategy(
     return settings.unfreeze or ("head" if isinstance(model, RecurrentTagger) else "all")
 
 
-def default_learning_rate(model: nn.Module) -> str:
+def default_learning_rate(model: nn.Module, settings: Settings) -> str:
     """Return the peak for BERT (Devlin et al. 2018) or for small models (Turc et al. 2019).
 
     A tagger on frozen vectors starts from random weights: it has that of Peters et al. 2018.
+    Adafactor has that of Raffel et al. 2020.
     """
-    if isinstance(model, RecurrentTagger):
+    if isinstance(model, RecurrentTagger) or settings.optimizer == "adafactor":
         return "1e-3"
     return "5e-5" if model.config.width >= 512 else "3e-4"
 
@@ -375,9 +376,9 @@ def train_runs(tuning: Tuning, *, resume: bool = False) -> list[chex.ArrayTree]:
 
 
 def flags(settings: Settings | Distillation | BagOfWords) -> dict[str, Any]:
-    """Return the settings that determine the results, by their flags."""
+    """Return the settings that determine the results, by their flags, as JSON."""
     return {
-        f"--{name.replace('_', '-')}": value
+        f"--{name.replace('_', '-')}": list(value) if isinstance(value, tuple) else value
         for name, value in asdict(settings).items()
         if name not in WITHOUT_EFFECT
     }

@@ -7,7 +7,7 @@ optimizer state, and remain bit-identical.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import optax
@@ -118,11 +118,15 @@ def learning_rates(text: str, count: int, layer_decay: float = 1.0) -> np.ndarra
 
 
 def optimizer(
-    schedule: optax.Schedule, learning_rates: Mapping[str, float], weight_decay: float
+    schedule: optax.Schedule,
+    learning_rates: Mapping[str, float],
+    weight_decay: float,
+    name: Literal["adamw", "adafactor"] = "adamw",
 ) -> optax.GradientTransformation:
-    """Return AdamW for flat parameters, with one peak learning rate per path.
+    """Return an optimizer of flat parameters, with one peak learning rate per path.
 
-    Biases and norms are excluded from weight decay; the gradient is clipped to a norm of 1.
+    AdamW excludes biases and norms from weight decay, and clips the gradient to a norm of 1.
+    Adafactor is that of T5 (Raffel et al. 2020, section 3.1.2), without weight decay.
     """
     undecayed = re.compile("|".join(BIASES_AND_NORMS))
     mask = lambda params: {path: not undecayed.search(path) for path in params}
@@ -131,5 +135,7 @@ def optimizer(
         return {path: learning_rates[path] * update for path, update in updates.items()}, state
 
     scale_by_path = optax.GradientTransformation(lambda params: optax.EmptyState(), scale)
+    if name == "adafactor":
+        return optax.chain(optimizers.adafactor(schedule), scale_by_path)
     adamw = optimizers.adamw(schedule, decay=weight_decay, decay_mask=mask, clip=1.0)
     return optax.chain(adamw, scale_by_path)

@@ -1,20 +1,24 @@
-"""ULMFiT: a language model, fine-tuned on the text of a task before its classifier is trained.
+r"""ULMFiT: a language model, fine-tuned on the text of a task before its classifier is trained.
 
 Howard and Ruder 2018, https://arxiv.org/abs/1801.06146: three commands, each of which resumes.
 
     zoo pretrain awd-lstm-wikitext-103 --text wiki.txt --out runs/lm
     zoo pretrain ulmfit --init runs/lm --add-words 2 --text task.txt --out runs/task-lm
     zoo finetune runs/task-lm --task classification --train train.tsv --unfreeze gradual \
-      --schedule slanted --layer-decay 0.385 --learning-rate 1e-2 --out runs/classifier
+      --schedule slanted --layer-decay 0.385 --learning-rate 1e-2 --length 1400 --config \
+      input_dropout=0.4 weight_dropout=0.5 embedding_dropout=0.05 hidden_dropout=0.3 \
+      --out runs/classifier
 
 With `--config direction=backward` in the first command, all three read backward, and `zoo evaluate
 runs/classifier --data test.tsv --average-with runs/backward-classifier` predicts with both.
 
 The second command is this recipe (section 3.2): a slanted triangular learning rate of at most 4e-3,
-which falls by 2.6 from each layer to the one below, and 15 epochs; Adam's betas, the batch, the
-clipping, and the place of the embeddings above all layers, because they are the softmax too, are
-those of the released code. The dropouts are those of the folder; `--config` changes
-them.
+which falls by 2.6 from each layer to the one below, and 15 epochs. Adam's betas, the batch and the
+clipping are those of the released code, and so is the place of the embeddings: above all layers,
+because they are the softmax too. The dropouts are those of the folder; `--config` changes them.
+
+In the third command, the length is that of the text that the classifier pools, and the dropouts are
+those of the released code. Departures: Adam's betas are 0.9 and 0.999, the weight decay is 0.01.
 """
 
 from functools import partial
