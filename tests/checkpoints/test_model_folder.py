@@ -57,10 +57,10 @@ def contents(folder):
 
 
 def begin_run(folder, *seeds):
-    """Write a run that has saved steps 0, 1, ... and no model yet."""
+    """Write a run that has saved steps 1, 2, ... and no model yet."""
     model_folder.write(folder, "gpt2", Config())
     checkpoints = Checkpoints(folder, keep=9)
-    for step, seed in enumerate(seeds):
+    for step, seed in enumerate(seeds, 1):
         checkpoints.save(step, parameters(seed), {"moments": parameters(99)}, {}, {})
     checkpoints.close()
 
@@ -175,7 +175,7 @@ def test_a_run_without_a_model_returns_its_newest_step(tmp_path):
 
 def test_parameters_are_read_without_the_optimizer(tmp_path):
     begin_run(tmp_path, 1)
-    step = tmp_path / "checkpoints" / "0"
+    step = tmp_path / "checkpoints" / "1"
     assert list((step / "state").rglob("d/*"))
     shutil.rmtree(step / "state")
     for name in ("_CHECKPOINT_METADATA", "params/_sharding", "params/_METADATA"):
@@ -185,15 +185,15 @@ def test_parameters_are_read_without_the_optimizer(tmp_path):
 
 def test_a_damaged_step_is_skipped_with_a_warning(tmp_path):
     begin_run(tmp_path, 1, 2, 3)
-    damage(tmp_path / "checkpoints" / "2" / "params")
-    (tmp_path / "checkpoints" / "1" / "meta" / "data.json").write_text("{}")
-    with pytest.warns(UserWarning, match="using step 0 instead") as warned:
+    damage(tmp_path / "checkpoints" / "3" / "params")
+    (tmp_path / "checkpoints" / "2" / "meta" / "data.json").write_text("{}")
+    with pytest.warns(UserWarning, match="using step 1 instead") as warned:
         params = model_folder.read(tmp_path)
-    assert "checkpoints/2/params: wrong checksum of " in str(warned[0].message)
-    assert "checkpoints/1/meta/data.json cannot be read" in str(warned[1].message)
+    assert "checkpoints/3/params: wrong checksum of " in str(warned[0].message)
+    assert "checkpoints/2/meta/data.json cannot be read" in str(warned[1].message)
     assert bits(params) == bits(parameters(1))
-    damage(tmp_path / "checkpoints" / "0" / "params")
-    with pytest.raises(model_folder.Damaged, match=r"has no intact step: .*/2/.*/1/.*/0/"):
+    damage(tmp_path / "checkpoints" / "1" / "params")
+    with pytest.raises(model_folder.Damaged, match=r"has no intact step: .*/3/.*/2/.*/1/"):
         model_folder.read(tmp_path)
 
 

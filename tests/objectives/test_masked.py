@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.data.corpus import test_corpus
 from tests.data.tiny_corpus import KINDS, prepared, tokenizer
 from tests.wide import relative
 from train.data.batches import segment_pairs
@@ -220,7 +221,7 @@ def continues(kind: str, piece: str, before: str) -> bool:
     if kind == "wordpiece":
         return piece.startswith("##")
     if kind == "unigram":
-        return not piece.startswith("▁")
+        return test_corpus.continues(piece)
     return piece.isalpha() and piece.isascii() and before.lstrip("Ġ").isalpha() and before.isascii()
 
 
