@@ -48,7 +48,7 @@ def test_the_tokens_and_words_are_those_of_the_whole_texts(kind):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("unseen, unsaid", ["▁un seen", ",", "▁un said"]),
+        ("unseen, unmet", ["▁un seen", ",", "▁un met"]),
         ("it's (1998)", ["▁it", "'s", "▁(", "19", "98", ")"]),
         ("語言模型。ab", ["▁語", "言", "模型", "。 ab"]),
     ],
