@@ -166,8 +166,10 @@ def load(folder, description: dict, targets: dict | None = None) -> dict:
         except ValueError as error:
             failure = f"{folder}: {path} cannot be read: {_cause(error)}"
             break
-    # Arrays of NumPy may be read by one process alone.
-    if failure is not None if targets is None else in_any_process(failure is not None):
+    failed = failure is not None
+    if targets is not None:  # which all processes load; one alone may load NumPy arrays
+        failed = in_any_process(failed)
+    if failed:
         raise Damaged(failure or f"{folder} cannot be read by another process")
     sums = fingerprint(arrays)
     changed = [path for path, entry in description.items() if sums[path] != entry["fingerprint"]]
